@@ -1,0 +1,5 @@
+"""``python -m polytag`` is the command ``polytag``."""
+
+from polytag.cli import main
+
+main()

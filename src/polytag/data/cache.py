@@ -1,0 +1,140 @@
+"""Arrays on disk, one row per photo, found by the photo's content.
+
+Decoded pixels and embeddings are made once and read by every model and every trial. The rows lie in
+one flat file that is memory-mapped, so reading them costs page cache and not process memory.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode_many
+from polytag.errors import ImageError, SettingsError
+
+
+def cache_folder() -> Path:
+    """The folder of polytag's cache: ``$POLYTAG_CACHE``, else the user's cache folder."""
+    folder = Path(os.environ.get("POLYTAG_CACHE") or platformdirs.user_cache_dir("polytag"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the cache folder {folder} cannot be written ({error.strerror}); set POLYTAG_CACHE to one that can"
+        ) from None
+    return folder
+
+
+class ArrayCache:
+    """Arrays of one shape and dtype on disk, each under a key.
+
+    Two processes may add to the same cache: a row is written under SQLite's write lock and counts only
+    once its key is committed, so a process that is killed leaves nothing half-written that is read.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: str):
+        self.folder = cache_folder() / name
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.folder.mkdir(exist_ok=True)
+        with self._index() as index:
+            index.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row INTEGER NOT NULL)")
+
+    @contextmanager
+    def _index(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.folder / "index.sqlite", timeout=600, isolation_level=None)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each key, int64 (n,); -1 where the cache has none."""
+        found: dict[str, int] = {}
+        with self._index() as index:
+            for start in range(0, len(keys), 500):
+                part = list(keys[start : start + 500])
+                marks = ",".join("?" * len(part))
+                found.update(index.execute(f"SELECT key, row FROM rows WHERE key IN ({marks})", part))
+        return np.array([found.get(key, -1) for key in keys], dtype=np.int64)
+
+    def add(self, keys: Sequence[str], arrays: NDArray) -> None:
+        """Store arrays (n, *shape); a key that is there already keeps its row."""
+        row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        data = self.folder / "rows.bin"
+        with self._index() as index:
+            index.execute("BEGIN IMMEDIATE")
+            (next_row,) = index.execute("SELECT COALESCE(MAX(row) + 1, 0) FROM rows").fetchone()
+            with data.open("r+b" if data.exists() else "wb") as file:
+                file.seek(next_row * row_bytes)
+                file.write(np.ascontiguousarray(arrays, dtype=self.dtype).tobytes())
+            index.executemany(
+                "INSERT OR IGNORE INTO rows VALUES (?, ?)",
+                [(key, next_row + i) for i, key in enumerate(keys)],
+            )
+            index.execute("COMMIT")
+
+    def open(self) -> NDArray:
+        """All rows, read-only and memory-mapped: (rows, *shape)."""
+        data = self.folder / "rows.bin"
+        if not data.exists():
+            return np.empty((0, *self.shape), self.dtype)
+        row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        count = data.stat().st_size // row_bytes
+        return np.memmap(data, self.dtype, "r", shape=(count, *self.shape))
+
+
+def pixels(
+    paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, str]]:
+    """Every photo decoded once, at ``size``.
+
+    Args:
+        paths: the photos' files.
+        size: side of the square, in pixels.
+        on_progress: called with the number of photos that became ready.
+
+    Returns:
+        The cache's memory-mapped pixels uint8 (rows, size, size, 3); the row of each path int64 (n,),
+        -1 where it cannot be read; and the reason for each such path.
+    """
+    cache = ArrayCache(f"pixels-{PIXEL_PATH}-{size}", (size, size, 3), "uint8")
+    bad: dict[str, str] = {}
+    keys: list[str] = []
+    for path in paths:
+        try:
+            keys.append(content_hash(path))
+        except OSError as error:
+            bad[path] = error.strerror or str(error)
+            keys.append("")
+    rows = cache.rows(keys)
+    waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if key and row < 0}
+    on_progress(len(paths) - len(waiting))
+
+    done_keys: list[str] = []
+    done_arrays: list[NDArray[np.uint8]] = []
+
+    def flush() -> None:
+        if done_keys:
+            cache.add(done_keys, np.stack(done_arrays))
+            done_keys.clear()
+            done_arrays.clear()
+
+    reasons: dict[str, str] = {}
+    for key, array in zip(waiting, decode_many(waiting.values(), size), strict=True):
+        if isinstance(array, ImageError):
+            reasons[key] = str(array)
+        else:
+            done_keys.append(key)
+            done_arrays.append(array)
+        if len(done_keys) == 128:
+            flush()
+        on_progress(1)
+    flush()
+    bad.update({path: reasons[key] for path, key in zip(paths, keys, strict=True) if key in reasons})
+    return cache.open(), cache.rows(keys), bad

@@ -1,0 +1,113 @@
+"""Dataset: photos with their labels, the one object that reading, splitting, training and judging share."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polytag.data.images import content_hash
+from polytag.errors import DataError, counted, listed
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Photos and their labels.
+
+    Attributes:
+        paths: str (n,), the photos' files.
+        targets: int8 (n, k): 1 the label is present, 0 absent, -1 unknown.
+        labels: the k names, in a fixed order.
+        groups: int64 (n,): photos that show the same picture share a number, and a split keeps them together.
+        root: the folder that all paths lie in; a photo's `names` are relative to it.
+        parts: str (n,), "train", "validation" or "test" where the table came with a split, else ``None``.
+        notes: what reading recognised, decided and left out, in words.
+        left_out: the photos that are listed but cannot be used, each with the reason.
+    """
+
+    paths: NDArray[np.str_]
+    targets: NDArray[np.int8]
+    labels: tuple[str, ...]
+    groups: NDArray[np.int64]
+    root: Path
+    parts: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.paths)
+        if self.targets.shape != (n, len(self.labels)) or len(self.groups) != n:
+            raise DataError(
+                f"a dataset of {n} paths needs targets ({n}, {len(self.labels)}) and {n} groups, "
+                f"but got {self.targets.shape} and {len(self.groups)}"
+            )
+        for array in (self.paths, self.targets, self.groups, self.parts):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __str__(self) -> str:
+        unknown = int((self.targets < 0).sum())
+        return f"{counted(len(self), 'image')}, {counted(len(self.labels), 'label')}" + (
+            f", {counted(unknown, 'unknown entry').replace('entrys', 'entries')}" if unknown else ""
+        )
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """bool (n, k): where it is known whether the label is present."""
+        return self.targets >= 0
+
+    @property
+    def names(self) -> list[str]:
+        """The photos' paths relative to `root`, with forward slashes."""
+        return [Path(os.path.relpath(path, self.root)).as_posix() for path in self.paths]
+
+    def label_sets(self) -> list[tuple[str, ...]]:
+        """The labels present in each photo."""
+        names = np.array(self.labels)
+        return [tuple(names[row == 1]) for row in self.targets]
+
+    def take(self, rows: ArrayLike) -> "Dataset":
+        """The photos at these rows (int) or where this mask is true (bool), as a new dataset."""
+        rows = np.asarray(rows)
+        return replace(
+            self,
+            paths=self.paths[rows],
+            targets=self.targets[rows],
+            groups=self.groups[rows],
+            parts=None if self.parts is None else self.parts[rows],
+        )
+
+    def without(self, reasons: Mapping[str, str]) -> "Dataset":
+        """The dataset less the photos at these paths; they are named in `left_out` with the reasons."""
+        if not reasons:
+            return self
+        names = self.names
+        keep = np.array([path not in reasons for path in self.paths], dtype=bool)
+        gone = {names[i]: reasons[self.paths[i]] for i in np.flatnonzero(~keep)}
+        examples = listed([f"{name} ({reason})" for name, reason in gone.items()])
+        note = f"{counted(len(gone), 'image')} left out because unreadable: {examples}"
+        if not keep.any():
+            raise DataError(f"none of the {len(self):,} images can be read: {examples}")
+        return replace(self.take(keep), notes=(*self.notes, note), left_out={**self.left_out, **gone})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any photo's content, any label and the labels' order."""
+        digest = hashlib.sha256("\0".join(self.labels).encode())
+        for path, row in zip(self.paths, self.targets, strict=True):
+            digest.update(content_hash(path).encode())
+            digest.update(row.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def grouped(paths: Sequence[str]) -> NDArray[np.int64]:
+    """Number photos so that files of identical content share a number, int64 (n,), from 0 upward."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(content_hash(path), len(numbers)) for path in paths], dtype=np.int64)

@@ -1,0 +1,37 @@
+"""Writing files so that nobody ever finds half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from polytag.errors import SettingsError
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A text file (UTF-8) that takes its name only when the block ends without an error."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written ({error.strerror}): name another place") from None
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+        # mkstemp makes files that only their owner can read; what polytag writes is for others too.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write JSON with two blanks of indentation; NaN is refused, since JSON has none."""
+    with write_atomically(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")

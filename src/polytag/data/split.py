@@ -1,0 +1,198 @@
+"""Train, validation and test without leaks: iterative stratification over groups.
+
+No library stratifies several labels and keeps groups together at once. Here every group of photos counts
+as one example that carries all labels of its photos; iterative stratification (Sechidis, Tsoumakas &
+Vlahavas 2011, as scikit-multilearn implements it) deals the groups out, and a short local search then
+moves single groups until each label's count in each part is as near to its due as it gets.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from skmultilearn.model_selection import IterativeStratification
+
+from polytag.data.dataset import Dataset
+from polytag.data.files import write_atomically
+from polytag.data.table import PART_NAMES
+from polytag.errors import DataError, SettingsError, counted, listed
+
+PARTS = ("train", "validation", "test")
+RATIOS = (0.70, 0.15, 0.15)
+
+
+def split(
+    dataset: Dataset, ratios: Sequence[float] = RATIOS, seed: int = 0, given: str | os.PathLike[str] | None = None
+) -> tuple[Dataset, Dataset, Dataset]:
+    """Split into train, validation and test.
+
+    Photos of one group stay together. Every label with three groups or more is in all three parts. A
+    split that comes with the data, as ``dataset.parts`` or a file, is taken as it is; where it names no
+    validation part, one is taken from its training part.
+
+    Args:
+        dataset: the photos.
+        ratios: the shares of the three parts, summing to 1.
+        seed: the same seed gives the same split.
+        given: a CSV file with the columns image and part, such as `write_split` writes.
+
+    Raises:
+        DataError: there are too few images, a label is never or always present, or the given split does
+            not fit the data.
+    """
+    if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
+        raise SettingsError(f"ratios must be three positive shares that sum to 1, not {tuple(ratios)}")
+    check_learnable(dataset)
+    parts = dataset.parts if given is None else read_split(given, dataset)
+    if parts is None:
+        numbers = _deal(dataset, np.arange(len(dataset)), ratios, seed)
+        parts = np.array(PARTS)[numbers]
+    elif not (parts == "validation").any():
+        rows = np.flatnonzero(parts == "train")
+        numbers = _deal(dataset, rows, (ratios[0] + ratios[2], ratios[1]), seed)
+        parts = parts.copy()
+        parts[rows[numbers == 1]] = "validation"
+    empty = [part for part in PARTS if not (parts == part).any()]
+    if empty:
+        raise DataError(f"the split leaves {listed(empty)} empty: expected images in train, validation and test")
+    train, validation, test = (dataset.take(parts == part) for part in PARTS)
+    return train, validation, test
+
+
+def check_learnable(dataset: Dataset) -> None:
+    """Refuse data from which nothing can be learned.
+
+    Raises:
+        DataError: fewer images than labels, or a label that is never, or always, present.
+    """
+    n, k = len(dataset), len(dataset.labels)
+    if n < max(k, 3):
+        raise DataError(
+            f"{counted(n, 'image')} for {counted(k, 'label')}: expected more images than labels, and 3 at least"
+        )
+    names = np.array(dataset.labels)
+    for value, word, advice in ((1, "never", "add examples"), (0, "always", "add images without it")):
+        same = names[(dataset.targets != value).all(axis=0)]
+        if len(same):
+            verb = "is" if len(same) == 1 else "are"
+            raise DataError(
+                f"{counted(len(same), 'label')} {verb} {word} present ({listed(list(same))}): nothing can be learned "
+                f"from that; {advice} or take the label out of the table"
+            )
+
+
+def leaks(parts: Sequence[Dataset]) -> int:
+    """How many groups of identical photos stand in more than one part."""
+    seen: dict[int, int] = {}
+    across: set[int] = set()
+    for number, part in enumerate(parts):
+        across |= {int(group) for group in np.unique(part.groups) if seen.setdefault(int(group), number) != number}
+    return len(across)
+
+
+def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], seed: int) -> NDArray[np.int64]:
+    """The part's number of each row, int64 (len(rows),)."""
+    groups, member = np.unique(dataset.groups[rows], return_inverse=True)
+    if len(groups) < len(ratios):
+        raise DataError(
+            f"{counted(len(groups), 'different image')}: expected at least {len(ratios)}, one for each part"
+        )
+    # Per group: how many of its photos carry each label, and how many photos there are.
+    counts = np.zeros((len(groups), len(dataset.labels) + 1))
+    np.add.at(counts, member, np.column_stack([dataset.targets[rows] == 1, np.ones(len(rows))]))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    stratifier = IterativeStratification(
+        n_splits=len(ratios), order=1, sample_distribution_per_fold=list(ratios), random_state=seed
+    )
+    present = (counts[order, :-1] > 0).astype(int)
+    # Groups without any label would be dealt at random: give them a label of their own.
+    present = np.column_stack([present, present.sum(axis=1) == 0])
+    # The stratifier shuffles with the seed; it reports folds as test indices.
+    assigned = np.zeros(len(groups), dtype=np.int64)
+    for number, (_, fold) in enumerate(stratifier.split(np.zeros((len(groups), 1)), present)):
+        assigned[order[fold]] = number
+    return _refine(counts, assigned, np.asarray(ratios))[member]
+
+
+def _refine(counts: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
+    """Move groups between parts while that brings the parts nearer to their due.
+
+    The cost of part p is Σ over labels (count − due)² / due, and the same for the number of photos; a
+    label that is missing from a part costs so much that it is always mended first.
+
+    Args:
+        counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
+        assigned: int (groups,), the part of each group.
+        ratios: (parts,), summing to 1.
+    """
+    assigned = assigned.copy()
+    due = np.outer(ratios, counts.sum(axis=0))
+    weight = 1 / np.maximum(due, 1)
+    scarce = (counts > 0).sum(axis=0) >= len(ratios)
+
+    def cost(have: NDArray, part: int) -> NDArray:
+        return ((have - due[part]) ** 2 * weight[part] + 1e3 * (scarce & (have <= 0))).sum(axis=-1)
+
+    have = np.stack([counts[assigned == part].sum(axis=0) for part in range(len(ratios))])
+    for _ in range(4 * len(assigned)):
+        best_gain, best_move = 1e-9, None
+        for source in range(len(ratios)):
+            members = np.flatnonzero(assigned == source)
+            if not len(members):
+                continue
+            saved = cost(have[source], source) - cost(have[source] - counts[members], source)
+            for target in range(len(ratios)):
+                if target == source:
+                    continue
+                gain = saved + cost(have[target], target) - cost(have[target] + counts[members], target)
+                top = int(np.argmax(gain))
+                if gain[top] > best_gain:
+                    best_gain, best_move = gain[top], (members[top], source, target)
+        if best_move is None:
+            break
+        group, source, target = best_move
+        assigned[group] = target
+        have[source] -= counts[group]
+        have[target] += counts[group]
+    return assigned
+
+
+def write_split(path: str | os.PathLike[str], train: Dataset, validation: Dataset, test: Dataset) -> None:
+    """Write which part each photo is in: a CSV with the columns image, part and group."""
+    with write_atomically(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "part", "group"])
+        for name, part in zip(PARTS, (train, validation, test), strict=True):
+            writer.writerows((image, name, group) for image, group in zip(part.names, part.groups, strict=True))
+
+
+def read_split(path: str | os.PathLike[str], dataset: Dataset) -> NDArray[np.str_]:
+    """The part of each photo of the dataset, from a CSV with the columns image and part.
+
+    Raises:
+        DataError: it is no such file, or it does not name each photo exactly once.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"the split {path} cannot be read ({error}): expected a CSV with the columns image and part"
+        ) from None
+    if not rows or not {"image", "part"} <= set(rows[0]):
+        raise DataError(f"the split {path} has no columns 'image' and 'part'")
+    parts: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        part = PART_NAMES.get((row["part"] or "").strip().lower())
+        if part is None:
+            raise DataError(f"{path}, line {number}: '{row['part']}' is none of train, validation and test")
+        if parts.setdefault(row["image"], part) != part:
+            raise DataError(f"{path}, line {number}: {row['image']} is in two parts")
+    missing = [name for name in dataset.names if name not in parts]
+    if missing:
+        raise DataError(f"the split {path} does not name {counted(len(missing), 'image')} ({listed(missing)})")
+    return np.array([parts[name] for name in dataset.names])

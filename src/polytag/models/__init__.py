@@ -1,0 +1,1 @@
+"""Networks: their architectures, training, and the bundles they leave behind."""

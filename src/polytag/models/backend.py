@@ -1,0 +1,56 @@
+"""Keras, imported in one place: with a backend that is installed, deterministic, and without start-up noise.
+
+Every module of this package takes Keras from here: ``from polytag.models.backend import keras``.
+"""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from polytag.errors import SettingsError
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keep what native libraries write to file descriptor 2 off the terminal, unless the block fails.
+
+    TensorFlow logs several lines before its own log level counts, so no setting can silence them.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(terminal, log.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def choose_backend() -> str:
+    """The backend Keras will use: ``$KERAS_BACKEND``, else the first installed of TensorFlow, JAX, PyTorch."""
+    if "KERAS_BACKEND" not in os.environ:
+        for backend in ("tensorflow", "jax", "torch"):
+            if importlib.util.find_spec(backend) is not None:
+                os.environ["KERAS_BACKEND"] = backend
+                break
+        else:
+            raise SettingsError("training needs a backend for Keras: run 'pip install tensorflow' (or jax, or torch)")
+    return os.environ["KERAS_BACKEND"]
+
+
+# Read by TensorFlow when it is first imported: the same seed must give the same scores.
+os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+choose_backend()
+with quiet_stderr():
+    import keras
+
+__all__ = ["choose_backend", "keras", "quiet_stderr"]

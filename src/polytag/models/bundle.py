@@ -1,0 +1,209 @@
+"""Bundle: a trained model as a folder, with everything that tagging needs and nothing else.
+
+::
+
+    bundle.json            labels, thresholds, recipe, versions, scores, and the sha256 of each file below
+    model.onnx             what tagging runs
+    model.keras            the same network for Keras: to train on, to export
+    training-images.txt    content hashes of the photos that training has seen
+
+Opening and tagging do not import Keras.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.dataset import Dataset
+from polytag.data.files import write_json
+from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, decode_many
+from polytag.errors import BundleError, ImageError, SettingsError
+from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
+
+FORMAT = 1
+HASH_DIGITS = 32
+
+
+class Bundle:
+    """A trained model that turns photos into labels.
+
+    Args:
+        path: the bundle's folder.
+
+    Raises:
+        BundleError: it is none, or it is incomplete. Altered files are found when they are first used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        try:
+            manifest = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BundleError(f"{self.path} is not a bundle: it holds no bundle.json") from None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{self.path / 'bundle.json'} is damaged ({error}): restore or train it again") from None
+        if not isinstance(manifest, dict) or not {"format", "labels", "thresholds", "files"} <= manifest.keys():
+            raise BundleError(f"{self.path / 'bundle.json'} is damaged: it lacks what every bundle has; train it again")
+        if manifest["format"] != FORMAT or manifest["pixel_path"] != PIXEL_PATH:
+            raise BundleError(
+                f"{self.path} was written by polytag {manifest.get('polytag')}, whose bundles this version cannot "
+                "read: use that version, or train it again"
+            )
+        for name in manifest["files"]:
+            if not (self.path / name).is_file():
+                raise BundleError(f"{self.path} is damaged: {name} is missing; restore or train it again")
+        self.manifest: dict[str, Any] = manifest
+        self.labels: tuple[str, ...] = tuple(manifest["labels"])
+        self.thresholds: NDArray[np.float32] = np.array(manifest["thresholds"], dtype=np.float32)
+        self.image_size: int = manifest["recipe"]["image_size"]
+
+    def __repr__(self) -> str:
+        return f"Bundle('{self.path}': {self.manifest['recipe']['model']}, {len(self.labels)} labels)"
+
+    def tag(self, photo: bytes | str | os.PathLike[str]) -> dict[str, float]:
+        """The labels of one photo with their probabilities, the most probable first.
+
+        Raises:
+            ImageError: the photo cannot be read.
+        """
+        (probabilities,) = self.run(decode(photo, self.image_size)[None])
+        given = [j for j in np.argsort(-probabilities, kind="stable") if probabilities[j] >= self.thresholds[j]]
+        return {self.labels[j]: float(probabilities[j]) for j in given}
+
+    def predict(self, paths: Paths) -> tuple[NDArray[np.float32], dict[str, str]]:
+        """Probabilities of many photos, read on several threads while the model runs.
+
+        Returns:
+            float32 (n, k), NaN in the rows of photos that cannot be read; and the reason for each of those.
+        """
+        result = np.full((len(paths), len(self.labels)), np.nan, dtype=np.float32)
+        bad: dict[str, str] = {}
+        rows: list[int] = []
+        photos: list[NDArray[np.uint8]] = []
+        for row, photo in enumerate(decode_many(paths, self.image_size)):
+            if isinstance(photo, ImageError):
+                bad[str(paths[row])] = str(photo)
+            else:
+                rows.append(row)
+                photos.append(photo)
+            if rows and (len(rows) == BATCH_SIZE or row == len(paths) - 1):
+                result[rows] = self.run(np.stack(photos))
+                rows.clear()
+                photos.clear()
+        if rows:
+            result[rows] = self.run(np.stack(photos))
+        return result, bad
+
+    @cached_property
+    def run(self):
+        """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
+        if "model.onnx" in self.manifest["files"]:
+            return OnnxModel(self._checked("model.onnx"))
+        model = self.keras_model()
+        return lambda batch: np.asarray(model.predict_on_batch(batch))
+
+    def keras_model(self):
+        """The network as a `keras.Model`."""
+        from polytag.models.backend import keras
+
+        return keras.saving.load_model(self._checked("model.keras"), compile=False)
+
+    def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
+        """Which photos of the dataset had a part in training, by their content; bool (n,)."""
+        known = set(self._checked("training-images.txt").read_text().split())
+        return np.array([content_hash(path)[:HASH_DIGITS] in known for path in dataset.paths], dtype=bool)
+
+    def save(self, path: str | os.PathLike[str]) -> "Bundle":
+        """Copy the bundle to a folder that does not exist yet."""
+        path = Path(path)
+        with _new_folder(path) as folder:
+            for name in ("bundle.json", *self.manifest["files"]):
+                shutil.copyfile(self._checked(name) if name != "bundle.json" else self.path / name, folder / name)
+        return Bundle(path)
+
+    def record(self, **facts: Any) -> None:
+        """Add facts, such as test scores, to the bundle's description."""
+        self.manifest.update(facts)
+        write_json(self.path / "bundle.json", self.manifest)
+
+    def _checked(self, name: str) -> Path:
+        path = self.path / name
+        if name not in self.manifest["files"] or not path.is_file():
+            raise BundleError(f"{self.path} is damaged: {name} is missing; restore or train it again")
+        if _sha256(path) != self.manifest["files"][name]:
+            raise BundleError(f"{path} is damaged: its sha256 is not the recorded one; restore or train it again")
+        return path
+
+
+def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequence[str]) -> Bundle:
+    """Write a bundle to a temporary folder that lives as long as the object; `Bundle.save` keeps it.
+
+    Args:
+        model: the `keras.Model`: photos uint8 → probabilities.
+        manifest: labels, recipe and whatever else is known. Thresholds are 0.5 until they are recorded.
+        training_paths: the photos that training, choosing and stopping have seen.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="polytag-"))
+    model.save(folder / "model.keras")
+    export_onnx(model, folder / "model.onnx")
+    hashes = sorted({content_hash(path)[:HASH_DIGITS] for path in training_paths})
+    (folder / "training-images.txt").write_text("\n".join(hashes) + "\n")
+    write_json(
+        folder / "bundle.json",
+        {
+            "format": FORMAT,
+            "pixel_path": PIXEL_PATH,
+            "polytag": importlib.metadata.version("polytag"),
+            "thresholds": [0.5] * len(manifest["labels"]),
+            **manifest,
+            "versions": _versions(),
+            "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+        },
+    )
+    bundle = Bundle(folder)
+    weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
+    return bundle
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path):
+    """A temporary folder beside the path that takes its name when the block ends without an error."""
+    if path.exists():
+        raise SettingsError(f"{path} exists already: name a folder that does not")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written ({error.strerror}): name another place") from None
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in ("keras", os.environ.get("KERAS_BACKEND", "tensorflow"), "numpy", "pillow", "onnxruntime"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

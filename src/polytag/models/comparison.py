@@ -1,0 +1,195 @@
+"""The main job: split once, train several models, judge each once on the same test photos, report.
+
+The run's folder fills as it goes (``split.csv``, a bundle for each model, then results and report), so a
+run that was stopped goes on with what is missing.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from polytag.data.cache import pixels
+from polytag.data.dataset import Dataset
+from polytag.data.files import write_json
+from polytag.data.split import PARTS, leaks, split, write_split
+from polytag.errors import SettingsError, counted
+from polytag.evaluation.contest import Contest, Contestant, pairs, results
+from polytag.evaluation.evaluation import evaluate
+from polytag.evaluation.report import write_report
+from polytag.models.bundle import Bundle
+from polytag.models.recipe import MODEL_NAMES, Recipe
+
+RUN_FILE = "run.json"
+"""What a run was asked for; its presence marks a folder as polytag's own."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished run: its folder and what came out of it."""
+
+    folder: Path
+    contest: Contest
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
+
+    def bundle(self, model: str) -> Bundle:
+        """The bundle of one model."""
+        return Bundle(self.folder / model)
+
+
+def compare(
+    data: Dataset,
+    out: str | os.PathLike[str],
+    models: Sequence[str] = MODEL_NAMES,
+    *,
+    seed: int = 0,
+    given_split: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    show_progress: bool = True,
+    say=lambda line: None,
+    **settings: Any,
+) -> Comparison:
+    """Train models and compare them on the same unseen photos.
+
+    Args:
+        data: the photos.
+        out: the run's folder; it must not exist, or ``resume`` or ``overwrite`` says what to do.
+        models: which approaches, in the order of the table.
+        seed: of the split and of all training.
+        given_split: a file such as ``split.csv``, to use its split.
+        resume: go on with a run that was stopped; the data and the settings must be the same.
+        overwrite: replace an earlier run.
+        show_progress: draw progress bars on stderr.
+        say: called with a line of plain words now and then.
+        settings: fields of `Recipe` for every model that has them: image_size, epochs, trials, …
+
+    Raises:
+        SettingsError: a setting or the folder cannot be used.
+        DataError: the data cannot be learned from.
+    """
+    if not models or len(set(models)) < len(models):
+        raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
+    recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
+    data_name = data.root.parent.name if data.root.name == "images" else data.root.name
+    folder = Path(out)
+    request = {
+        "models": list(models),
+        "seed": seed,
+        "fingerprint": data.fingerprint,
+        "settings": {name: value for name, value in settings.items() if value is not None},
+        "split": None if given_split is None else Path(given_split).read_text(encoding="utf-8"),
+    }
+    _prepare(folder, request, resume, overwrite)
+
+    # Imported late: it brings Keras, and everything above can refuse without waiting for that.
+    from polytag.models.progress import progress_bar
+    from polytag.models.training import fit
+
+    image_size = next(iter(recipes.values())).image_size
+    with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
+        data = data.without(pixels(data.paths, image_size, bar.update)[2])
+    parts = split(data, seed=seed, given=given_split)
+    straddling = leaks(parts)
+    notes = list(data.notes)
+    if straddling:
+        notes.append(
+            f"{counted(straddling, 'picture')} in more than one part of the given split: scores may be flattered"
+        )
+    write_split(folder / "split.csv", *parts)
+    train, validation, test = parts
+    say("split: " + ", ".join(f"{len(part):,} {name}" for name, part in zip(PARTS, parts, strict=True)))
+
+    contestants = []
+    for model in models:
+        where = folder / model
+        if where.exists():
+            say(f"{model}: already trained")
+            bundle = Bundle(where)
+        else:
+            bundle = fit(
+                train,
+                validation,
+                model,
+                out=where,
+                search_log=folder / "search.log" if model == "tuned" else None,
+                show_progress=show_progress,
+                seed=seed,
+                **_for_model(model, settings),
+            )
+        evaluation = evaluate(bundle, test)
+        bundle.record(test={name: value for name, value in evaluation.scores.items() if value == value})
+        facts = bundle.manifest
+        contestants.append(
+            Contestant(
+                name=model,
+                evaluation=evaluation,
+                validation_accuracy=facts["validation_accuracy"],
+                trainable_parameters=facts["trainable_parameters"],
+                parameters=facts["parameters"],
+                fit_seconds=facts["fit_seconds"],
+                history=facts["history"],
+                trials=facts.get("trials", ()),
+                recipe=facts["recipe"],
+            )
+        )
+        say(f"{model}: test samples-F1 {evaluation.scores['samples_f1']:.3f}")
+
+    contest = Contest(
+        data_name=data_name,
+        images=len(data),
+        labels=data.labels,
+        fingerprint=data.fingerprint,
+        parts={name: len(part) for name, part in zip(PARTS, parts, strict=True)},
+        notes=tuple(notes),
+        left_out=data.left_out,
+        contestants=tuple(contestants),
+        pairs=pairs(contestants),
+        version=version("polytag"),
+        seed=seed,
+    )
+    write_json(folder / "results.json", results(contest))
+    write_report(folder, contest, dict(zip(test.names, test.paths, strict=True)))
+    return Comparison(folder, contest)
+
+
+def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that mean something to a model."""
+    only = {"trials": "tuned", "fine_tune": "transfer", "weights": "transfer"}
+    return {name: value for name, value in settings.items() if only.get(name, model) == model}
+
+
+def _prepare(folder: Path, request: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Make the run's folder, or take over the one that is there."""
+    if resume and overwrite:
+        raise SettingsError("--resume and --overwrite exclude each other: choose one")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / RUN_FILE).is_file():
+            raise SettingsError(f"{folder} exists and is not a run of polytag: name another folder with --out")
+        if overwrite:
+            shutil.rmtree(folder)
+        elif not resume:
+            raise SettingsError(
+                f"{folder} holds a run already: add --resume to go on with it or --overwrite to replace it"
+            )
+        else:
+            before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+            changed = [name for name in request if before.get(name) != request[name]]
+            if changed:
+                raise SettingsError(
+                    f"{folder} was started with other {', '.join(changed)}: repeat its settings, or add --overwrite"
+                )
+            return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written ({error.strerror}): name another place with --out") from None
+    write_json(folder / RUN_FILE, request)

@@ -1,0 +1,88 @@
+"""One network, fitted: Keras owns the loop, validation mAP decides which epoch's weights are kept."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.cache import pixels
+from polytag.data.dataset import Dataset
+from polytag.evaluation.metrics import scores
+from polytag.models.backend import keras
+from polytag.models.batches import Batches, predict
+from polytag.models.losses import masked_binary_crossentropy
+from polytag.models.progress import VALIDATION_SCORE, TrainingBar
+from polytag.models.recipe import Recipe
+
+PATIENCE = 5
+"""Epochs without a better validation mAP after which training stops; the best epoch's weights are kept."""
+
+
+def photo_batches(train: Dataset, recipe: Recipe) -> Batches:
+    """Shuffled, augmented batches of photos."""
+    images, rows, _ = pixels(train.paths, recipe.image_size)
+    return Batches([(images, rows)], train.targets, recipe.batch_size, True, recipe.augmentation, recipe.seed)
+
+
+def validation_photos(validation: Dataset, recipe: Recipe) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The validation photos' cached pixels and their rows."""
+    images, rows, _ = pixels(validation.paths, recipe.image_size)
+    return images, rows
+
+
+def run(
+    network: keras.Model,
+    batches: Batches,
+    validation_view: tuple[NDArray, NDArray[np.int64]],
+    validation_targets: NDArray[np.int8],
+    recipe: Recipe,
+    bar: Any,
+    title: str = "",
+    callbacks: list[keras.callbacks.Callback] | None = None,
+) -> list[dict[str, float]]:
+    """Compile and fit a network, keeping the weights of the epoch with the best validation mAP.
+
+    Returns:
+        For each epoch its loss, learning rate, validation loss and validation mAP.
+    """
+    network.compile(
+        optimizer=keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
+        loss=masked_binary_crossentropy,
+    )
+    record = network.fit(
+        batches,
+        epochs=recipe.epochs,
+        verbose=0,
+        # Batches come in the order that they themselves draw.
+        shuffle=False,
+        callbacks=[
+            ValidationScore(validation_view, validation_targets, recipe.batch_size),
+            TrainingBar(bar, title or bar.desc, len(batches), recipe.epochs),
+            keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2),
+            keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=PATIENCE, restore_best_weights=True),
+            *(callbacks or []),
+        ],
+    )
+    names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
+    return [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
+
+
+class ValidationScore(keras.callbacks.Callback):
+    """Judges the whole validation set after each epoch; per-batch means of a score would not be the score."""
+
+    def __init__(self, view: tuple[NDArray, NDArray[np.int64]], targets: NDArray[np.int8], batch_size: int):
+        super().__init__()
+        self._view, self._targets, self._batch_size = view, targets, batch_size
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        probabilities = predict(self.model, [self._view], self._batch_size)
+        loss = masked_binary_crossentropy(self._targets.astype(np.float32), probabilities)
+        logs["validation_loss"] = float(np.mean(keras.ops.convert_to_numpy(loss)))
+        logs[VALIDATION_SCORE] = mean_average_precision(self._targets, probabilities)
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
+    """mAP, or 0 where no validation photo has any label."""
+    value = float(scores(targets, probabilities)["mean_average_precision"][0])
+    return value if np.isfinite(value) else 0.0

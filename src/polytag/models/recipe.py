@@ -1,0 +1,96 @@
+"""Recipe: everything that training a model depends on besides the data, flat and frozen."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from polytag.errors import SettingsError
+
+AUGMENTATIONS = ("none", "flip", "crop")
+"""No change; mirrored left to right half of the time; that, and a random part of 60 to 100 % of the area."""
+
+MODEL_NAMES = ("baseline", "tuned", "transfer")
+"""The approaches that polytag compares, in the order of its tables."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-3},
+    "tuned": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-3, "trials": 8},
+    "transfer": {
+        "epochs": 60,
+        "batch_size": 64,
+        "learning_rate": 5e-4,
+        "weight_decay": 1e-2,
+        "augmentation": "flip",
+    },
+}
+"""What a recipe takes where nothing is said. An epoch of transfer's head on cached embeddings takes a
+second, so it may have many; early stopping ends training when validation mAP no longer rises."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; make one with `Recipe.of`.
+
+    Attributes:
+        model: one of `MODEL_NAMES`.
+        image_size: side of the square that photos are brought to, in pixels; 32 to 1024.
+        epochs: passes over the training photos, at most.
+        batch_size: photos in a step.
+        learning_rate: of Adam, at the start.
+        weight_decay: decoupled (AdamW), per step times the learning rate.
+        augmentation: "none", "flip" or "crop".
+        trials: of the search for hyperparameters (tuned).
+        fine_tune: epochs in which the backbone is trained as well, after its head (transfer).
+        weights: a file of pretrained weights, ``None`` to find them (transfer).
+        seed: of everything that is drawn.
+        hyperparameters: keyword arguments of the architecture.
+    """
+
+    model: str
+    image_size: int = 224
+    epochs: int = 15
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    augmentation: str = "none"
+    trials: int = 0
+    fine_tune: int = 0
+    weights: str | None = None
+    seed: int = 0
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: str, **settings: Any) -> "Recipe":
+        """A recipe with the model's defaults; settings that are ``None`` keep them.
+
+        Raises:
+            SettingsError: an unknown model or setting, or a value out of its range.
+        """
+        if model not in MODEL_NAMES:
+            raise SettingsError(f"the model must be one of {', '.join(MODEL_NAMES)}, not '{model}'")
+        known = {f.name for f in fields(cls)} - {"model"}
+        for name in settings:
+            if name not in known:
+                raise SettingsError(f"there is no setting '{name}'; there are {', '.join(sorted(known))}")
+        return cls(model=model, **(DEFAULTS[model] | {k: v for k, v in settings.items() if v is not None}))
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("image_size", 32, 1024),
+            ("epochs", 1, 10_000),
+            ("batch_size", 1, 4096),
+            ("learning_rate", 1e-8, 10),
+            ("weight_decay", 0, 10),
+            ("trials", 1 if self.model == "tuned" else 0, 10_000),
+            ("fine_tune", 0, 10_000),
+            ("seed", 0, 2**32 - 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"{name.replace('_', ' ')} must be from {low:g} to {high:g}, not {value}")
+        if self.augmentation not in AUGMENTATIONS:
+            raise SettingsError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not '{self.augmentation}'")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a dictionary."""
+        return asdict(self) | {"hyperparameters": dict(self.hyperparameters)}

@@ -1,0 +1,184 @@
+"""Training: train and validation data in, a bundle out. Test data never comes here."""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.cache import pixels
+from polytag.data.dataset import Dataset
+from polytag.data.split import check_learnable
+from polytag.errors import DataError, SettingsError
+from polytag.evaluation.metrics import argmax_accuracy, scores
+from polytag.evaluation.thresholds import choose_thresholds
+from polytag.models.architectures import MODELS, head, joined, mobilenet_v2_backbone
+from polytag.models.backend import keras
+from polytag.models.batches import Batches, predict
+from polytag.models.bundle import Bundle, write_bundle
+from polytag.models.features import embed
+from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
+from polytag.models.pretrained import find_weights
+from polytag.models.progress import VALIDATION_SCORE, progress_bar
+from polytag.models.recipe import Recipe
+from polytag.models.tuning import search
+
+
+@dataclass
+class Trained:
+    """What training leaves: the network and how it came about."""
+
+    model: keras.Model
+    recipe: Recipe
+    history: list[dict[str, float]]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    train: Dataset,
+    validation: Dataset,
+    model: str = "transfer",
+    *,
+    out: str | Path | None = None,
+    search_log: str | Path | None = None,
+    show_progress: bool = True,
+    **settings: Any,
+) -> Bundle:
+    """Train a model.
+
+    Early stopping, the search for hyperparameters and the thresholds use the validation data; nothing
+    else is ever seen. Photos that cannot be read are left out and named in the bundle.
+
+    Args:
+        train, validation: photos with the same labels; `polytag.split` makes them.
+        model: "baseline", "tuned" or "transfer".
+        out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
+        search_log: file in which the search of "tuned" keeps its trials, so that a search that was stopped
+            goes on; ``None`` to keep none.
+        show_progress: draw progress bars on stderr.
+        settings: fields of `Recipe`: image_size, epochs, trials, fine_tune, seed, …
+
+    Raises:
+        SettingsError: a setting is unknown or out of range, or ``out`` cannot be written.
+        DataError: the data cannot be learned from.
+        WeightsError: there are no pretrained weights (transfer).
+    """
+    recipe = Recipe.of(model, **settings)
+    if out is not None and Path(out).exists():
+        raise SettingsError(f"{out} exists already: name a folder that does not")
+    if train.labels != validation.labels:
+        raise DataError("train and validation must have the same labels in the same order")
+    if not len(validation):
+        raise DataError("the validation data is empty: expected images to stop early and choose thresholds by")
+    check_learnable(train)
+    start = time.perf_counter()
+    with progress_bar(len(train) + len(validation), f"{model} · reading photos", "photo", show_progress) as bar:
+        train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
+        validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
+
+    if model == "transfer":
+        trained = _fit_transfer(train, validation, recipe, show_progress)
+    elif model == "tuned":
+        best, trials = search(train, validation, recipe, search_log, show_progress)
+        trained = fit_cnn(train, validation, best, show_progress)
+        trained.facts["trials"] = trials
+    else:
+        trained = fit_cnn(train, validation, recipe, show_progress)
+    seconds = time.perf_counter() - start
+
+    network = trained.model
+    bundle = write_bundle(
+        network,
+        {
+            "labels": list(train.labels),
+            "recipe": trained.recipe.to_json(),
+            "data": {
+                "train": len(train),
+                "validation": len(validation),
+                "fingerprint": train.fingerprint,
+                "left_out": dict(train.left_out) | dict(validation.left_out),
+            },
+            "trainable_parameters": count(network.trainable_weights),
+            "parameters": count(network.weights),
+            "fit_seconds": round(seconds, 1),
+            "history": trained.history,
+            **trained.facts,
+        },
+        [*train.paths, *validation.paths],
+    )
+    # Through the bundle, so that thresholds are chosen on the very probabilities that tagging will give.
+    probabilities, _ = bundle.predict(validation.paths)
+    thresholds = choose_thresholds(validation.targets, probabilities)
+    judged = scores(validation.targets, probabilities, thresholds)
+    bundle.thresholds = thresholds
+    bundle.record(
+        thresholds=[float(t) for t in thresholds],
+        validation={name: float(value[0]) if np.isfinite(value[0]) else None for name, value in judged.items()},
+        validation_accuracy=argmax_accuracy(validation.targets, probabilities),
+    )
+    # Saved last and at once, so that a bundle that exists is a bundle that is complete.
+    return bundle if out is None else bundle.save(out)
+
+
+def count(weights: list) -> int:
+    """How many numbers these weights hold."""
+    return int(sum(np.prod(weight.shape) for weight in weights))
+
+
+def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
+    """Train the network of `baseline` or `tuned` from scratch on photos."""
+    keras.utils.set_random_seed(recipe.seed)
+    network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
+    batches = photo_batches(train, recipe)
+    with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
+        history = run(network, batches, validation_photos(validation, recipe), validation.targets, recipe, bar=bar)
+    return Trained(network, recipe, history)
+
+
+def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
+    """Train a head on the frozen backbone's embeddings, then, if asked for, the whole network."""
+    weights = find_weights(recipe.weights)
+    keras.utils.set_random_seed(recipe.seed)
+    backbone = mobilenet_v2_backbone(recipe.image_size, weights)
+    # The mirror image is embedded as well and drawn half of the time: augmentation at no cost per epoch.
+    views_wanted = (False, True) if recipe.augmentation != "none" else (False,)
+    total = len(views_wanted) * len(train) + len(validation)
+    with progress_bar(total, "transfer · embedding photos", "photo", show_progress) as bar:
+
+        def embedded(data: Dataset, flipped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            return embed(data.paths, recipe.image_size, backbone, weights, flipped, bar.update)
+
+        views = [embedded(train, flipped) for flipped in views_wanted]
+        validation_view = embedded(validation, False)
+    keras.utils.set_random_seed(recipe.seed)
+    top = head(backbone.output_shape[-1], len(train.labels), **recipe.hyperparameters)
+    batches = Batches(views, train.targets, recipe.batch_size, shuffle=True, seed=recipe.seed)
+    with progress_bar(len(batches) * recipe.epochs, "transfer", "step", show_progress) as bar:
+        history = run(top, batches, validation_view, validation.targets, recipe, bar=bar)
+    network = joined(backbone, top)
+    if recipe.fine_tune:
+        history += _fine_tune(network, train, validation, recipe, show_progress)
+    return Trained(network, recipe, history, {"weights": weights.name})
+
+
+def _fine_tune(
+    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool
+) -> list[dict[str, float]]:
+    """Train the backbone too, gently; the frozen result is kept when that is better on validation."""
+    view = validation_photos(validation, recipe)
+    before = network.get_weights()
+    frozen_score = mean_average_precision(validation.targets, predict(network, [view], recipe.batch_size))
+    network.get_layer("backbone").trainable = True
+    # Statistics of a small data set's small batches would ruin the pretrained ones.
+    for layer in network.get_layer("backbone")._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    gentle = replace(recipe, epochs=recipe.fine_tune, batch_size=32, learning_rate=recipe.learning_rate / 10)
+    batches = photo_batches(train, gentle)
+    with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
+        history = run(network, batches, view, validation.targets, gentle, bar=bar)
+    if max(epoch[VALIDATION_SCORE] for epoch in history) < frozen_score:
+        network.set_weights(before)
+    return history

@@ -1,0 +1,143 @@
+"""The search for hyperparameters of the tuned CNN, with Optuna.
+
+Trials are a cheap stand-in for the full training: smaller photos, fewer of them and few epochs. The best
+trial's hyperparameters are then trained in full. Trials are judged by validation mAP, and pruned by it.
+"""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import journal
+
+from polytag.data.dataset import Dataset
+from polytag.models.architectures import MODELS
+from polytag.models.backend import keras
+from polytag.models.fitting import photo_batches, run, validation_photos
+from polytag.models.progress import VALIDATION_SCORE, progress_bar
+from polytag.models.recipe import Recipe
+
+SEARCH_IMAGE_SIZE = 96
+"""Largest side of the photos in a trial, in pixels."""
+
+SEARCH_PHOTOS = 2000
+"""Most training photos in a trial."""
+
+SPACE: dict[str, tuple] = {
+    "filters1": (16, 32, 64),
+    "filters2": (32, 64, 128),
+    "filters3": (64, 128, 256),
+    "pooling": ("flatten", "average", "max"),
+    "dense": (128, 256, 512),
+    "dropout": (0.3, 0.5, 0.7),
+    "learning_rate": (1e-3, 5e-4, 1e-4),
+    "weight_decay": (0.0, 1e-3, 1e-2),
+    "augmentation": ("none", "flip", "crop"),
+}
+"""What is searched; the first three rows' middle values and "flatten", 256, 0.5, 1e-3 are the baseline."""
+
+START: dict[str, Any] = {
+    "filters1": 32,
+    "filters2": 64,
+    "filters3": 128,
+    "pooling": "flatten",
+    "dense": 256,
+    "dropout": 0.5,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "augmentation": "none",
+}
+"""The first trial: the baseline itself, so that the search's winner was at least as good as it there."""
+
+
+def search(
+    train: Dataset, validation: Dataset, recipe: Recipe, log: str | Path | None, show_progress: bool
+) -> tuple[Recipe, list[dict[str, Any]]]:
+    """Search with TPE (Bergstra et al. 2011) and median pruning.
+
+    Args:
+        train, validation: readable photos.
+        recipe: of the model; its seed, epochs and trials count.
+        log: file that keeps the trials, so that a search that was stopped goes on; ``None`` for none.
+        show_progress: draw a bar.
+
+    Returns:
+        The recipe with the best trial's hyperparameters, for the full training; and all trials in words
+        and figures.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    size = min(recipe.image_size, max(SEARCH_IMAGE_SIZE, recipe.image_size // 4))
+    epochs = max(2, min(recipe.epochs, -(-recipe.epochs // 3)))
+    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:SEARCH_PHOTOS])
+    small = train.take(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = None
+        if log is not None:
+            backend = journal.JournalFileBackend(str(log))
+            storage = optuna.storages.JournalStorage(backend)
+        study = optuna.create_study(
+            storage=storage,
+            study_name="tuned",
+            load_if_exists=True,
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=4),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
+        )
+    if not study.trials:
+        study.enqueue_trial(START)
+    finished = sum(trial.state.is_finished() for trial in study.trials)
+    steps = -(-len(small) // recipe.batch_size) * epochs
+
+    with progress_bar(recipe.trials * steps, "tuned", "step", show_progress) as bar:
+        bar.update(finished * steps)
+
+        def objective(trial: optuna.Trial) -> float:
+            chosen = {name: trial.suggest_categorical(name, values) for name, values in SPACE.items()}
+            candidate = replace(_with(recipe, chosen), image_size=size, epochs=epochs)
+            return _score(small, validation, candidate, trial, bar, f"tuned · trial {trial.number + 1}/{recipe.trials}")
+
+        study.optimize(objective, n_trials=max(0, recipe.trials - finished))
+    trials = [
+        {"score": t.value if t.value is not None else max(t.intermediate_values.values(), default=None)}
+        | {"state": t.state.name.lower(), **t.params}
+        for t in study.trials
+        if t.state.is_finished()
+    ]
+    return _with(recipe, study.best_params), trials
+
+
+def _with(recipe: Recipe, chosen: dict[str, Any]) -> Recipe:
+    """The recipe with what a trial chose: some are its own fields, the rest goes to the architecture."""
+    own = ("learning_rate", "weight_decay", "augmentation")
+    hyperparameters = {name: value for name, value in chosen.items() if name not in own}
+    return replace(recipe, hyperparameters=hyperparameters, **{name: chosen[name] for name in own})
+
+
+def _score(train: Dataset, validation: Dataset, recipe: Recipe, trial: optuna.Trial, bar: Any, title: str) -> float:
+    """Validation mAP of one trial, its best epoch's."""
+
+    class Prune(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+            trial.report(logs[VALIDATION_SCORE], epoch)
+            self.model.stop_training |= trial.should_prune()
+
+    keras.utils.set_random_seed(recipe.seed)
+    network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
+    history = run(
+        network,
+        photo_batches(train, recipe),
+        validation_photos(validation, recipe),
+        validation.targets,
+        recipe,
+        bar=bar,
+        title=title,
+        callbacks=[Prune()],
+    )
+    keras.backend.clear_session()
+    if len(history) < recipe.epochs and trial.should_prune():
+        raise optuna.TrialPruned
+    return max(epoch[VALIDATION_SCORE] for epoch in history)
