@@ -1,0 +1,312 @@
+"""The pictures of a report: one function each, that takes numbers and returns a Matplotlib figure.
+
+Figures carry no title and no legend: the page writes those, where they wrap and can be read aloud.
+Nothing here uses pyplot, so figures may be drawn from any thread. `svg` turns one into a part of a page
+and hands its colours and its font over to the page, so that it is at home on light and on dark.
+"""
+
+import io
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from polytag.evaluation.contest import Contestant, Pair
+from polytag.evaluation.evaluation import Difference, Evaluation
+from polytag.evaluation.metrics import CALIBRATION_BINS
+
+COLOURS = ("#1769aa", "#d08700", "#b5478b", "#4fa3d9", "#7c2d3e")
+"""Of the models, in the order of the tables; told apart by colour-blind eyes too, and by `MARKERS`."""
+
+MARKERS = ("o", "s", "D", "^", "v")
+SYMBOLS = ("●", "■", "◆", "▲", "▼")
+"""What draws the same markers in text."""
+
+INK, MUTED, LINE, PAPER = "#20242b", "#6a717c", "#dfe2e7", "#fefefe"
+
+FONT_SIZE = 8.5
+LABEL_COLUMNS = 24
+"""Characters of a label that are drawn; longer ones end in "…"."""
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as an inline SVG element that follows the page.
+
+    Args:
+        figure: made by a function of this file.
+        name: unique on the page; keeps the ids of one picture from meeting those of another.
+
+    Returns:
+        ``<svg>…</svg>`` with CSS variables for colours (``--ink``, ``--muted``, ``--line``, ``--paper``,
+        ``--model-0`` …) and without anything that refers to the outside.
+    """
+    file = io.StringIO()
+    # Text stays text, so that it takes the page's font, which may have glyphs that Matplotlib's lacks.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    width, height = (figure.get_size_inches() * 72).round(1)
+    drawing = file.getvalue()
+    drawing = drawing[drawing.index("</defs>", drawing.index("<style")) + len("</defs>") :]
+    drawing = re.sub(r'<g id="[\w.]+_\d+">', "<g>", drawing)
+    drawing = re.sub(r"font-family: [^;\"]*", "font-family: inherit", drawing)
+    names = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"}
+    names |= {colour: f"model-{i}" for i, colour in enumerate(COLOURS)}
+    drawing = re.sub("(?<=: )(" + "|".join(names) + ")", lambda found: f"var(--{names[found[1]]})", drawing)
+    return f'<svg viewBox="0 0 {width} {height}" style="max-width: {width * 1.4:.0f}px">{drawing}'
+
+
+def colour_of(index: int) -> str:
+    """The colour of the model in this column of the tables."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str]) -> Figure:
+    """Each pair's difference in one score with its 95 % interval, and where zero lies.
+
+    A full marker in the colour of the model that is ahead means more than chance, a hollow grey one not.
+    """
+    names = [f"{short(p.a)} − {short(p.b)}" for p in pairs]
+    figure, axes = _panel(4.8, 0.6 + 0.34 * len(pairs), left=_inches(names), right=0.6, bottom=0.32)
+    for y, pair in enumerate(pairs):
+        difference = _of_metric(pair, metric)
+        if not math.isfinite(difference.difference):
+            axes.text(0, y, " not defined", va="center", color=MUTED)
+            continue
+        ahead = order.index(pair.a if difference.difference > 0 else pair.b)
+        colour = colour_of(ahead) if difference.beyond_chance else MUTED
+        axes.plot([difference.low, difference.high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
+        face = colour if difference.beyond_chance else PAPER
+        marker = MARKERS[ahead % len(MARKERS)] if difference.beyond_chance else "o"
+        axes.plot(difference.difference, y, marker, color=colour, markerfacecolor=face, markersize=6.5)
+        axes.text(1.02, y, f"{difference.difference:+.3f}", transform=axes.get_yaxis_transform(), va="center")
+    axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if abs(value) > 1e-9 else "0"))
+    _rows(axes, names)
+    return figure
+
+
+def _of_metric(pair: Pair, metric: str) -> Difference:
+    return next(d for d in pair.differences if d.metric == metric)
+
+
+def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure:
+    """F1 of some labels, a row each and a marker for each model, with the number of photos at the right."""
+    names = [short(label) for label in labels]
+    height = 0.2 + 0.03 * len(evaluations)
+    figure, axes = _panel(4.8, 0.62 + height * len(labels), left=_inches(names), right=0.6, top=0.24, bottom=0.3)
+    for i, evaluation in enumerate(evaluations):
+        f1 = [evaluation.per_label[label]["f1"] for label in labels]
+        # A little apart, so that equal scores do not hide each other.
+        apart = (i - (len(evaluations) - 1) / 2) * 0.15
+        axes.plot(
+            f1, np.arange(len(labels)) + apart, MARKERS[i % len(MARKERS)], color=colour_of(i), markersize=5, clip_on=False
+        )
+    for y, label in enumerate(labels):
+        axes.text(1.12, y, f"{evaluations[0].per_label[label]['support']:,}", **_beside(axes), ha="right")
+        if not any(math.isfinite(e.per_label[label]["f1"]) for e in evaluations):
+            axes.text(0.01, y, "not in the test photos", va="center", color=MUTED)
+    axes.text(1.12, -0.9, "photos", **_beside(axes), ha="right", color=MUTED)
+    axes.set_xlim(0, 1)
+    _rows(axes, names)
+    return figure
+
+
+def _beside(axes: Axes) -> dict[str, Any]:
+    return {"transform": axes.get_yaxis_transform(), "va": "center"}
+
+
+def learning_curve(contestants: Sequence[Contestant], validation: str, training: str | None = None) -> Figure:
+    """How a number of the validation photos (solid) and one of the training photos (dotted) went by epoch.
+
+    The epoch whose weights were kept, that with the best validation mAP, has a marker.
+    """
+    figure, axes = _panel(4.8, 2.9, left=0.5, right=0.15, bottom=0.5)
+    heights: list[float] = []
+    for i, contestant in enumerate(contestants):
+        epochs = np.arange(1, len(contestant.history) + 1)
+        for name, style, width in ((training, (0, (1, 1.5)), 1.4), (validation, "-", 1.8)):
+            if name and len(epochs):
+                values = np.array([epoch.get(name, math.nan) for epoch in contestant.history], dtype=float)
+                heights += values[np.isfinite(values) & (values > 0)].tolist()
+                lone = "." if len(epochs) == 1 else ""
+                axes.plot(epochs, values, color=colour_of(i), linestyle=style, linewidth=width, marker=lone)
+        kept = kept_epoch(contestant)
+        if kept is not None:
+            value = contestant.history[kept].get(validation, math.nan)
+            axes.plot(kept + 1, value, MARKERS[i % len(MARKERS)], color=colour_of(i), markersize=7)
+    # Losses of first epochs can be many times the later ones.
+    if training and heights and max(heights) > 6 * min(heights):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.set_xlabel("epoch", color=MUTED)
+    return figure
+
+
+def kept_epoch(contestant: Contestant) -> int | None:
+    """The row of the history with the best validation mAP, whose weights were kept; ``None`` without one."""
+    scores = [epoch.get("validation_mean_average_precision", math.nan) for epoch in contestant.history]
+    defined = [i for i, score in enumerate(scores) if math.isfinite(score)]
+    return max(defined, key=lambda i: scores[i]) if defined else None
+
+
+def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:
+    """The score of each trial of a search: full when completed, hollow when stopped early, × when failed."""
+    figure, axes = _panel(4.8, 2.4, left=0.5, right=0.15, bottom=0.5)
+    scored = [trial["score"] for trial in trials if trial.get("score") is not None]
+    floor = min(scored, default=0.0)
+    for number, trial in enumerate(trials, start=1):
+        if trial.get("score") is None:
+            axes.plot(number, floor, "x", color=MUTED, markersize=6)
+        else:
+            face = colour if trial.get("state") == "complete" else PAPER
+            axes.plot(number, trial["score"], "o", color=colour, markerfacecolor=face, markersize=6)
+    if best is not None:
+        axes.plot(best + 1, trials[best]["score"], "o", color=INK, markerfacecolor="none", markersize=12)
+    axes.margins(x=0.06, y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    axes.set_xlabel("trial", color=MUTED)
+    return figure
+
+
+def confusion_heatmap(counts: NDArray[np.int64], missed: Sequence[str], given: Sequence[str]) -> Figure:
+    """In how many photos the label of the row was missed while that of the column was wrongly given."""
+    rows, columns = [short(label) for label in missed], [short(label) for label in given]
+    cell, left, below = 0.3, _inches(rows) + 0.25, 0.75 * _inches(columns) + 0.45
+    width, height = left + cell * len(columns) + 0.15, below + cell * len(rows) + 0.1
+    figure, axes = _panel(width, height, left=left, right=0.15, bottom=below)
+    # From nothing to the full colour, so that an empty cell is the page itself, be it light or dark.
+    shades = LinearSegmentedColormap.from_list("shades", [(*_rgb(COLOURS[0]), 0.08), (*_rgb(COLOURS[0]), 1.0)])
+    sns.heatmap(
+        counts,
+        mask=counts == 0,
+        cmap=shades,
+        vmin=0,
+        vmax=max(1, int(counts.max())),
+        cbar=False,
+        annot=True,
+        fmt="d",
+        annot_kws={"fontsize": FONT_SIZE - 1},
+        xticklabels=False,
+        yticklabels=False,
+        linewidths=0,
+        ax=axes,
+    )
+    for text in axes.texts:
+        text.set_color(PAPER if int(text.get_text()) > 0.55 * counts.max() else INK)
+    for y in range(len(rows) + 1):
+        axes.axhline(y, color=LINE, linewidth=0.6)
+    for x in range(len(columns) + 1):
+        axes.axvline(x, color=LINE, linewidth=0.6)
+    axes.set_xticks(
+        np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
+    )
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
+    axes.tick_params(length=0, colors=INK, labelsize=FONT_SIZE, pad=4)
+    axes.set_xlabel("… and this was given though not there", color=MUTED, fontsize=FONT_SIZE)
+    axes.set_ylabel("this was missed …", color=MUTED, fontsize=FONT_SIZE)
+    axes.yaxis.set_label_coords(0.12 / width, 0.5, transform=figure.transFigure)
+    axes.xaxis.set_label_coords(left / width, 0.06 / height, transform=figure.transFigure)
+    axes.xaxis.label.set(ha="left", va="bottom")
+    return figure
+
+
+def reliability(evaluation: Evaluation, index: int) -> Figure:
+    """How often a label was really there, by the probability it was given; on the diagonal is honest."""
+    figure, axes = _panel(2.9, 2.7, left=0.45, right=0.12, bottom=0.5)
+    mean, share, count = reliability_bins(evaluation)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
+    axes.plot(mean, share, color=colour_of(index), linewidth=1.4)
+    # Area tells how many probabilities a point stands for; most are near zero, hence the root.
+    sizes = 10 + 70 * np.sqrt(count / max(1, count.max(initial=1)))
+    axes.scatter(mean, share, s=sizes, color=colour_of(index), linewidths=0, zorder=3, clip_on=False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_xticks(ticks, ["0", ".25", ".5", ".75", "1"])
+    axes.set_yticks(ticks, ["0", ".25", ".5", ".75", "1"])
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set_xlabel("probability", color=MUTED)
+    axes.set_ylabel("share really there", color=MUTED)
+    return figure
+
+
+def reliability_bins(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Mean probability, share present and number of the known entries in each bin that has any."""
+    known = evaluation.targets >= 0
+    probabilities, present = evaluation.probabilities[known].astype(float), evaluation.targets[known] == 1
+    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    count = np.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = count > 0
+    mean = np.bincount(bins, probabilities, CALIBRATION_BINS)[filled] / count[filled]
+    share = np.bincount(bins, present, CALIBRATION_BINS)[filled] / count[filled]
+    return mean, share, count[filled]
+
+
+def short(label: str) -> str:
+    """A label as it is drawn: one line of at most `LABEL_COLUMNS` columns."""
+    line = "".join(c if c.isprintable() else " " for c in label)
+    if _columns(line) <= LABEL_COLUMNS:
+        return line
+    while _columns(line) > LABEL_COLUMNS - 1:
+        line = line[:-1]
+    return f"{line.rstrip()}…"
+
+
+def _columns(text: str) -> int:
+    """How wide a text is: Chinese, Japanese and Korean characters and emoji take two columns."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _inches(names: Sequence[str]) -> float:
+    """Room for the longest name. It is estimated, since the font that it is shown in is the reader's."""
+    return 0.2 + 0.068 * max(map(_columns, names), default=0)
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red / 255, green / 255, blue / 255
+
+
+def _panel(
+    width: float, height: float, *, left: float, right: float, bottom: float, top: float = 0.1
+) -> tuple[Figure, Axes]:
+    """A figure of one quiet pair of axes; all lengths in inches."""
+    figure = Figure(figsize=(width, height))
+    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    axes = figure.add_axes(box)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, colors=MUTED, labelsize=FONT_SIZE, pad=5)
+    axes.xaxis.label.set_fontsize(FONT_SIZE)
+    axes.yaxis.label.set_fontsize(FONT_SIZE)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows 0, 1, … from the top, with fine lines in both directions."""
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(color=LINE, linewidth=0.8)
+    for text in axes.texts:
+        text.set_fontsize(FONT_SIZE)
