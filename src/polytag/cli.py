@@ -46,7 +46,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the split and of all training
 ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training photos, at most.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Trials of the search for the tuned model.")]
-FineTune = Annotated[int, typer.Option(min=0, help="Epochs in which transfer trains its backbone too.")]
+FineTune = Annotated[int | None, typer.Option(min=0, help="Epochs in which transfer trains its backbone too.")]
 Weights = Annotated[Path | None, typer.Option(help="File of pretrained MobileNetV2 weights for transfer.")]
 
 
@@ -147,7 +147,7 @@ def train(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
-    fine_tune: FineTune = 0,
+    fine_tune: FineTune = None,
     weights: Weights = None,
     seed: Seed = 0,
 ) -> None:
@@ -217,7 +217,7 @@ def compare(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
-    fine_tune: FineTune = 0,
+    fine_tune: FineTune = None,
     weights: Weights = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -248,7 +248,7 @@ def compare(
 
 
 def _settings(
-    image_size: int, epochs: int | None, trials: int | None, fine_tune: int, weights: Path | None
+    image_size: int, epochs: int | None, trials: int | None, fine_tune: int | None, weights: Path | None
 ) -> dict[str, Any]:
     return {
         "image_size": image_size,

@@ -7,7 +7,7 @@ one flat file that is memory-mapped, so reading them costs page cache and not pr
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,21 @@ from polytag.errors import ImageError, SettingsError
 def cache_folder() -> Path:
     """The folder of polytag's cache: ``$POLYTAG_CACHE``, else the user's cache folder."""
     folder = Path(os.environ.get("POLYTAG_CACHE") or platformdirs.user_cache_dir("polytag"))
-    try:
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"the cache folder {folder} cannot be written ({error.strerror}); set POLYTAG_CACHE to one that can"
-        ) from None
     return folder
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Say in one line what is wrong with the cache's folder, a full disk included."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"the cache folder {folder} cannot be used ({reason}): make room, delete it or set POLYTAG_CACHE"
+        ) from None
 
 
 class ArrayCache:
@@ -41,17 +49,28 @@ class ArrayCache:
         self.folder = cache_folder() / name
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        self.folder.mkdir(exist_ok=True)
+        self.data = self.folder / "rows.bin"
+        self.row_bytes = int(np.prod(shape)) * self.dtype.itemsize
+        with _writable(self.folder):
+            self.folder.mkdir(exist_ok=True)
         with self._index() as index:
             index.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row INTEGER NOT NULL)")
+            # Someone may have tidied away the large file and left the small one.
+            index.execute("BEGIN IMMEDIATE")
+            index.execute("DELETE FROM rows WHERE row >= ?", (self._stored(),))
+            index.execute("COMMIT")
 
     @contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.folder / "index.sqlite", timeout=600, isolation_level=None)
-        try:
+        with (
+            _writable(self.folder),
+            closing(sqlite3.connect(self.folder / "index.sqlite", timeout=600, isolation_level=None)) as connection,
+        ):
             yield connection
-        finally:
-            connection.close()
+
+    def _stored(self) -> int:
+        """How many rows the data file has room for."""
+        return self.data.stat().st_size // self.row_bytes if self.data.exists() else 0
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """The row of each key, int64 (n,); -1 where the cache has none."""
@@ -65,13 +84,11 @@ class ArrayCache:
 
     def add(self, keys: Sequence[str], arrays: NDArray) -> None:
         """Store arrays (n, *shape); a key that is there already keeps its row."""
-        row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        data = self.folder / "rows.bin"
         with self._index() as index:
             index.execute("BEGIN IMMEDIATE")
             (next_row,) = index.execute("SELECT COALESCE(MAX(row) + 1, 0) FROM rows").fetchone()
-            with data.open("r+b" if data.exists() else "wb") as file:
-                file.seek(next_row * row_bytes)
+            with self.data.open("r+b" if self.data.exists() else "wb") as file:
+                file.seek(next_row * self.row_bytes)
                 file.write(np.ascontiguousarray(arrays, dtype=self.dtype).tobytes())
             index.executemany(
                 "INSERT OR IGNORE INTO rows VALUES (?, ?)",
@@ -81,12 +98,10 @@ class ArrayCache:
 
     def open(self) -> NDArray:
         """All rows, read-only and memory-mapped: (rows, *shape)."""
-        data = self.folder / "rows.bin"
-        if not data.exists():
+        count = self._stored()
+        if not count:
             return np.empty((0, *self.shape), self.dtype)
-        row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        count = data.stat().st_size // row_bytes
-        return np.memmap(data, self.dtype, "r", shape=(count, *self.shape))
+        return np.memmap(self.data, self.dtype, "r", shape=(count, *self.shape))
 
 
 def pixels(

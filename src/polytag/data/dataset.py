@@ -40,10 +40,11 @@ class Dataset:
 
     def __post_init__(self) -> None:
         n = len(self.paths)
-        if self.targets.shape != (n, len(self.labels)) or len(self.groups) != n:
+        lengths = [len(column) for column in (self.groups, self.parts) if column is not None]
+        if self.targets.shape != (n, len(self.labels)) or any(length != n for length in lengths):
             raise DataError(
-                f"a dataset of {n} paths needs targets ({n}, {len(self.labels)}) and {n} groups, "
-                f"but got {self.targets.shape} and {len(self.groups)}"
+                f"a dataset of {n} paths needs targets ({n}, {len(self.labels)}) and {n} groups (and parts), "
+                f"but got {self.targets.shape} and {' and '.join(map(str, lengths))}"
             )
         for array in (self.paths, self.targets, self.groups, self.parts):
             if array is not None:
@@ -76,6 +77,8 @@ class Dataset:
     def take(self, rows: ArrayLike) -> "Dataset":
         """The photos at these rows (int) or where this mask is true (bool), as a new dataset."""
         rows = np.asarray(rows)
+        if not rows.size:
+            rows = rows.astype(np.int64)  # NumPy takes an empty list for floats.
         return replace(
             self,
             paths=self.paths[rows],
@@ -86,10 +89,10 @@ class Dataset:
 
     def without(self, reasons: Mapping[str, str]) -> "Dataset":
         """The dataset less the photos at these paths; they are named in `left_out` with the reasons."""
-        if not reasons:
+        keep = np.array([path not in reasons for path in self.paths], dtype=bool)
+        if keep.all():
             return self
         names = self.names
-        keep = np.array([path not in reasons for path in self.paths], dtype=bool)
         gone = {names[i]: reasons[self.paths[i]] for i in np.flatnonzero(~keep)}
         examples = listed([f"{name} ({reason})" for name, reason in gone.items()])
         note = f"{counted(len(gone), 'image')} left out because unreadable: {examples}"

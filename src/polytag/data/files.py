@@ -24,7 +24,10 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[TextIO]:
             yield file
         # mkstemp makes files that only their owner can read; what polytag writes is for others too.
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be written ({error.strerror}): name another place") from None
     except BaseException:
         os.unlink(temporary)
         raise

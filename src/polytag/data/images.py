@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from polytag.errors import ImageError
 
@@ -32,8 +32,22 @@ MAX_PIXELS = 80_000_000
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """File name endings that make a table's cell look like a photo (lower case)."""
 
-# Our own limit above is lower than the one that this warning announces.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What Pillow may decode. Its rarer formats stay shut: EPS, for one, would start Ghostscript on a stranger's bytes."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings each EXIF orientation upright."""
+
+# Pillow warns of many pixels, where our own limit is lower, and of EXIF data, which may be damaged harmlessly.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> NDArray[np.uint8]:
@@ -54,7 +68,7 @@ def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> N
         ImageError: the photo cannot be read; the message is the reason in a few words.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}")
@@ -64,7 +78,8 @@ def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> N
             rgb = _to_rgb(image)
             if size is not None:
                 rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-            return np.array(ImageOps.exif_transpose(rgb))
+            turn = TURNS.get(_orientation(image))
+            return np.array(rgb if turn is None else rgb.transpose(turn))
     except ImageError:
         raise
     except FileNotFoundError:
@@ -73,33 +88,38 @@ def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> N
         raise ImageError(f"more pixels than the limit of {MAX_PIXELS:,}") from None
     except Image.UnidentifiedImageError:
         empty = not (source if isinstance(source, bytes) else os.path.getsize(source))
-        raise ImageError("the file is empty" if empty else "not an image") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError) as error:
-        # Pillow's decoders raise all of these on damaged files.
-        raise ImageError(f"damaged: {str(error).splitlines()[0] if str(error) else 'undecodable'}") from None
+        raise ImageError(
+            "the file is empty" if empty else "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
+        ) from None
+    except Exception as error:
+        # On damaged files Pillow's decoders raise whatever their parsing stumbles over: struct.error, KeyError, …
+        # An operating system's error carries the file's name; its bare reason does not.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or "undecodable"
+        raise ImageError(f"damaged: {reason}" if getattr(error, "errno", None) is None else reason) from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
-        return image
-    exif = image.getexif()
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or ("transparency" in image.info and image.mode != "I;16"):
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     if image.mode.startswith("I;16"):
         wide = np.asarray(image, dtype=np.uint32)
-        rgb = Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
-    elif image.mode in ("I", "F"):
-        values = np.asarray(image, dtype=np.float64)
-        # 32-bit modes carry no range of their own: 16-bit PNGs arrive as "I", floats as 0–1 or 0–255.
+        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        # 32-bit modes carry no range of their own: floats are 0–1 or 0–255, integers 0–255 or 0–65535.
         top = 65535.0 if values.max() > 255 else 1.0 if image.mode == "F" and values.max() <= 1 else 255.0
-        rgb = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
-    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        rgb = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    else:
-        rgb = image.convert("RGB")
-    if exif:
-        rgb.info["exif"] = exif.tobytes()
-    return rgb
+        return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a decoded photo; damaged EXIF data does not spoil the pixels, and counts as upright."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
 
 
 def decode_many(

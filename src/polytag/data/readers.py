@@ -122,14 +122,18 @@ def _merge(
     repeated = sum(len(numbers) > 1 for numbers in lines.values())
     name = {file: table.images[row] for file, row in first_row.items()}
     if disputed and conflicts is None:
-        places = [f"{name[file]} (lines {', '.join(map(str, lines[file]))})" for file in disputed]
+        # On a single line it is the names that contradict the 0/1 columns.
+        places = [
+            f"{name[file]} ({'line' if len(lines[file]) == 1 else 'lines'} {', '.join(map(str, lines[file]))})"
+            for file in disputed
+        ]
         raise ConflictError(
             f"{counted(len(disputed), 'image')} with labels that contradict each other: {listed(places, 200)}; "
             "decide with --conflicts unknown (only the disputed labels become unknown), union or drop"
         )
     if repeated:
         agreeing = sum(len(numbers) > 1 and file not in disputed for file, numbers in lines.items())
-        notes.append(f"{counted(repeated, 'image')} listed more than once: {agreeing:,} agree and were merged")
+        notes.append(f"{counted(repeated, 'image')} listed more than once, {agreeing:,} of them in agreement: merged")
     if disputed:
         outcome = {
             "unknown": "the disputed labels became unknown",
@@ -166,7 +170,8 @@ def _find_images(table: Table, path: Path, images: str | os.PathLike[str] | None
         if not folder.is_dir():
             raise DataError(f"--images must name a folder, but {folder} is none")
         return folder.resolve()
-    base = path.resolve().parent
+    # A table that is a link is at home where the link is.
+    base = path.parent.resolve()
     step = max(1, len(table.images) // 200)
     sample = table.images[::step]
     # Nearest first: `max` keeps the first of equals.

@@ -9,6 +9,7 @@ moves single groups until each label's count in each part is as near to its due 
 import csv
 import os
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,10 @@ def split(
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Split into train, validation and test.
 
-    Photos of one group stay together. Every label with three groups or more is in all three parts. A
-    split that comes with the data, as ``dataset.parts`` or a file, is taken as it is; where it names no
-    validation part, one is taken from its training part.
+    Photos of one group stay together. Every label with three groups or more is in all three parts, unless
+    other labels of the same few groups make that impossible. A split that comes with the data, as
+    ``dataset.parts`` or a file, is taken as it is; where it names no validation part, one is taken from
+    its training part.
 
     Args:
         dataset: the photos.
@@ -53,11 +55,13 @@ def split(
     elif not (parts == "validation").any():
         rows = np.flatnonzero(parts == "train")
         numbers = _deal(dataset, rows, (ratios[0] + ratios[2], ratios[1]), seed)
-        parts = parts.copy()
+        parts = parts.astype(np.array(PARTS).dtype)  # wide enough for "validation", which "train" is not
         parts[rows[numbers == 1]] = "validation"
     empty = [part for part in PARTS if not (parts == part).any()]
     if empty:
-        raise DataError(f"the split leaves {listed(empty)} empty: expected images in train, validation and test")
+        raise DataError(
+            f"the split leaves {listed(empty)} empty: expected images in each of the three parts; add some there"
+        )
     train, validation, test = (dataset.take(parts == part) for part in PARTS)
     return train, validation, test
 
@@ -121,7 +125,9 @@ def _refine(counts: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> ND
     """Move groups between parts while that brings the parts nearer to their due.
 
     The cost of part p is Σ over labels (count − due)² / due, and the same for the number of photos; a
-    label that is missing from a part costs so much that it is always mended first.
+    label that is missing from a part costs so much that it is always mended first. Where no single move
+    helps and a label is still missing, a group that carries it is moved all the same if one more move
+    makes good what that spoils.
 
     Args:
         counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
@@ -129,34 +135,56 @@ def _refine(counts: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> ND
         ratios: (parts,), summing to 1.
     """
     assigned = assigned.copy()
+    numbers = range(len(ratios))
     due = np.outer(ratios, counts.sum(axis=0))
     weight = 1 / np.maximum(due, 1)
     scarce = (counts > 0).sum(axis=0) >= len(ratios)
+    have = np.stack([counts[assigned == part].sum(axis=0) for part in numbers])
 
     def cost(have: NDArray, part: int) -> NDArray:
         return ((have - due[part]) ** 2 * weight[part] + 1e3 * (scarce & (have <= 0))).sum(axis=-1)
 
-    have = np.stack([counts[assigned == part].sum(axis=0) for part in range(len(ratios))])
-    for _ in range(4 * len(assigned)):
-        best_gain, best_move = 1e-9, None
-        for source in range(len(ratios)):
-            members = np.flatnonzero(assigned == source)
-            if not len(members):
-                continue
-            saved = cost(have[source], source) - cost(have[source] - counts[members], source)
-            for target in range(len(ratios)):
-                if target == source:
-                    continue
-                gain = saved + cost(have[target], target) - cost(have[target] + counts[members], target)
-                top = int(np.argmax(gain))
-                if gain[top] > best_gain:
-                    best_gain, best_move = gain[top], (members[top], source, target)
-        if best_move is None:
-            break
-        group, source, target = best_move
-        assigned[group] = target
-        have[source] -= counts[group]
+    def gains(groups: NDArray[np.int64], source: int, target: int) -> NDArray:
+        saved = cost(have[source], source) - cost(have[source] - counts[groups], source)
+        return saved + cost(have[target], target) - cost(have[target] + counts[groups], target)
+
+    def move(group: int, target: int) -> None:
+        have[assigned[group]] -= counts[group]
         have[target] += counts[group]
+        assigned[group] = target
+
+    def best_move() -> tuple[float, int, int]:
+        best = (0.0, -1, -1)
+        for source, target in permutations(numbers, 2):
+            members = np.flatnonzero(assigned == source)
+            if len(members):
+                gain = gains(members, source, target)
+                top = int(np.argmax(gain))
+                best = max(best, (float(gain[top]), int(members[top]), target))
+        return best
+
+    def best_pair() -> tuple[float, list[tuple[int, int]]]:
+        best: tuple[float, list[tuple[int, int]]] = (0.0, [])
+        for target, label in np.argwhere(scarce & (have <= 0)).tolist():
+            for group in np.flatnonzero(counts[:, label]).tolist():
+                source = int(assigned[group])
+                first = float(gains(np.array([group]), source, target)[0])
+                move(group, target)
+                gain, second, onward = best_move()
+                move(group, source)
+                if second >= 0 and first + gain > best[0]:
+                    best = (first + gain, [(group, target), (second, onward)])
+        return best
+
+    for _ in range(4 * len(assigned)):
+        gain, group, target = best_move()
+        moves = [(group, target)]
+        if gain <= 1e-9:
+            gain, moves = best_pair()
+        if gain <= 1e-9:
+            break
+        for group, target in moves:
+            move(group, target)
     return assigned
 
 
@@ -184,15 +212,17 @@ def read_split(path: str | os.PathLike[str], dataset: Dataset) -> NDArray[np.str
             f"the split {path} cannot be read ({error}): expected a CSV with the columns image and part"
         ) from None
     if not rows or not {"image", "part"} <= set(rows[0]):
-        raise DataError(f"the split {path} has no columns 'image' and 'part'")
+        raise DataError(f"the split {path} has no columns 'image' and 'part': write one with 'polytag split'")
     parts: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         part = PART_NAMES.get((row["part"] or "").strip().lower())
         if part is None:
-            raise DataError(f"{path}, line {number}: '{row['part']}' is none of train, validation and test")
+            raise DataError(f"{path}, line {number}: '{row['part']}' is not a part: expected train, validation or test")
         if parts.setdefault(row["image"], part) != part:
-            raise DataError(f"{path}, line {number}: {row['image']} is in two parts")
+            raise DataError(f"{path}, line {number}: {row['image']} is in two parts: put it into one")
     missing = [name for name in dataset.names if name not in parts]
     if missing:
-        raise DataError(f"the split {path} does not name {counted(len(missing), 'image')} ({listed(missing)})")
+        raise DataError(
+            f"the split {path} does not name {counted(len(missing), 'image')} ({listed(missing)}): add them"
+        )
     return np.array([parts[name] for name in dataset.names])

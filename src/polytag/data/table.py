@@ -6,10 +6,10 @@ told apart by their cells first and by their headers second, and the outcome is 
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -77,62 +77,84 @@ def read_table(path: Path, image_column: str | None = None, label_column: str | 
     Raises:
         DataError: it cannot be read or understood; the message says what was expected and what to do.
     """
-    header, rows, lines, image_index = _header_and_rows(path, image_column)
-    columns = [[row[i].strip() for row in rows] for i in range(len(header))]
-    images = columns[image_index]
+    header, rows, lines, image_index, repeats = _header_and_rows(path, image_column)
+    images = [row[image_index].strip() for row in rows]
     for line, image in zip(lines, images, strict=True):
-        if not image:
-            raise DataError(f"{path.name}, line {line}: the image cell (column '{header[image_index]}') is empty")
+        if not image or len(image.splitlines()) > 1:
+            state = "holds a line break (is a double quote left open?)" if image else "is empty"
+            raise DataError(
+                f"{path.name}, line {line}: the image cell (column '{header[image_index]}') {state}: "
+                "expected the name of one image; write it or take the row out"
+            )
 
-    others = [i for i in range(len(header)) if i != image_index and any(columns[i])]
-    split_index = next((i for i in others if _is_split(header[i], columns[i])), None)
-    others = [i for i in others if i != split_index]
+    columns = [[" ".join(row[i].split()) for row in rows] for i in range(len(header))]
     named = None if label_column is None else _column_called(header, label_column, path, "--label-column")
+    if named == image_index:
+        raise DataError(f"{path}: the column '{header[named]}' names the images, so it cannot be --label-column too")
+    others = [i for i in range(len(header)) if i != image_index and any(columns[i])]
+    split_index = next((i for i in others if i != named and _is_split(header[i], columns[i], lines, path)), None)
+    others = [i for i in others if i != split_index]
     indicators = [i for i in others if i != named and header[i] and _is_indicator(header[i], columns[i], lines, path)]
     texts = [i for i in others if i not in indicators]
 
     text_index = named if named is not None else _names_column(header, columns, texts, indicators, path)
     targets, disagreements, labels, form = _targets(path, header, columns, indicators, text_index, lines)
     used = {image_index, split_index, text_index, *(indicators if "0/1" in form else [])}
-    ignored = [header[i] or f"column {i + 1}" for i in others if i not in used]
+    ignored = [
+        header[i] or f"column {i + 1}" for i in range(len(header)) if i not in used and (header[i] or i in others)
+    ]
     recognised = f"{path.name}: images in column '{header[image_index]}', {form}"
     if split_index is not None:
         recognised += f", split in column '{header[split_index]}'"
+    if repeats:
+        recognised += f"; {counted(repeats, 'repeated header line')} skipped"
     if ignored:
         recognised += f"; not used: {listed(ignored)}"
     parts = None if split_index is None else [PART_NAMES[cell.lower()] for cell in columns[split_index]]
     return Table(images, lines, targets, disagreements, labels, parts, recognised)
 
 
-def _header_and_rows(path: Path, image_column: str | None) -> tuple[list[str], list[list[str]], list[int], int]:
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path} is not UTF-8 (line {line}): save it as UTF-8, for instance with 'iconv -f latin1 -t utf-8'"
-        ) from None
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror}): name a CSV or TSV file of images and labels"
         ) from None
-    if not text.strip():
-        raise DataError(f"{path} is empty: expected an image column and labels")
+    # UTF-16 announces itself by its first two bytes, or by a zero in every second one.
+    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:400].count(0) >= 0.4 * len(data[:400]) > 0
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        found, encoding = ("UTF-16", "utf-16") if utf16 else (f"not UTF-8 (line {line})", "latin1")
+        raise DataError(
+            f"{path} is {found}: save it as UTF-8, for instance with 'iconv -f {encoding} -t utf-8'"
+        ) from None
     if "\0" in text:
-        raise DataError(f"{path} is not a text file: expected CSV or TSV")
+        line = text[: text.index("\0")].count("\n") + 1
+        found = "is UTF-16" if utf16 else f"is not a text file (NUL byte in line {line})"
+        raise DataError(f"{path} {found}: expected CSV or TSV; export the table again as UTF-8 text")
+    if not re.search(r'[^\s,;"]', text):
+        raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
+    return text
 
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+
+def _header_and_rows(path: Path, image_column: str | None) -> tuple[list[str], list[list[str]], list[int], int, int]:
+    """The header, the rows, their lines, the image column, and how many repeated header lines were skipped."""
+    text = _read_text(path)
     rows: list[list[str]] = []
     lines: list[int] = []
     line = 1
     try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
         for row in reader:
             if any(cell.strip() for cell in row):
                 rows.append(row)
                 lines.append(line)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: {error}") from None
+        raise DataError(f"{path}, line {line}: {error}; is a double quote left open there?") from None
     width = len(rows[0])
     if width < 2:
         raise DataError(
@@ -141,52 +163,62 @@ def _header_and_rows(path: Path, image_column: str | None) -> tuple[list[str], l
     for row, number in zip(rows, lines, strict=True):
         if len(row) != width:
             raise DataError(
-                f"{path}, line {number}: {len(row)} cells where line {lines[0]} has {width}; put cells that contain "
-                "the delimiter into double quotes, or separate names by '|'"
+                f"{path}, line {number}: {counted(len(row), 'cell')} where line {lines[0]} has {width}; put cells that "
+                "contain the delimiter into double quotes, or separate names by '|'"
             )
 
-    def looks_like_image(cell: str) -> bool:
-        return Path(cell.strip()).suffix.lower() in EXTENSIONS
-
-    shares = [np.mean([looks_like_image(row[i]) for row in rows]) for i in range(width)]
+    shares = [np.mean([_looks_like_image(row[i]) for row in rows]) for i in range(width)]
+    top = [[" ".join(cell.split()) for cell in row] for row in rows[:MAX_HEADER_LINES]]
+    header_lines = 1
     if image_column is not None:
-        first = [cell.strip() for cell in rows[0]]
-        image_index = _column_called(first, image_column, path, "--image-column")
+        wanted = " ".join(image_column.split()).lower()
+        found = [(i, n) for n, row in enumerate(top, start=1) for i, cell in enumerate(row) if cell.lower() == wanted]
+        if not found:
+            _column_called(top[0], image_column, path, "--image-column")
+        image_index, header_lines = found[0]
     elif max(shares) >= 0.5:
         image_index = int(np.argmax(shares))
     else:
-        image_index = next((i for i, cell in enumerate(rows[0]) if _plain(cell) in IMAGE_HEADERS), -1)
+        image_index = next((i for i, cell in enumerate(top[0]) if _plain(cell) in IMAGE_HEADERS), -1)
         if image_index < 0:
             raise DataError(
-                f"{path} has no column of image names (found: {listed([cell.strip() for cell in rows[0]])}): "
-                "name it with --image-column"
+                f"{path} has no column of image names (found: {listed(top[0])}): name it with --image-column"
             )
-    header_lines = 1
     if shares[image_index] >= 0.5:
-        # Tables that were pasted together repeat their header further down.
-        data = [
-            i < MAX_HEADER_LINES or looks_like_image(row[image_index]) or _plain(row[image_index]) not in IMAGE_HEADERS
-            for i, row in enumerate(rows)
-        ]
-        rows, lines = list(compress(rows, data)), list(compress(lines, data))
-        header_lines = next((i for i, row in enumerate(rows) if looks_like_image(row[image_index])), len(rows))
+        # A header's cell has no ending as a file has it, be it one that is no image's.
+        cells = [row[image_index].strip() for row in rows]
+        data = (i for i, cell in enumerate(cells) if _looks_like_image(cell) or (i and Path(cell).suffix))
+        header_lines = next(data, len(rows))
         if header_lines > MAX_HEADER_LINES:
-            raise DataError(f"{path}, line {lines[0]}: '{rows[0][image_index]}' does not look like an image's name")
-    if header_lines == 0:
-        header = [f"column {i + 1}" for i in range(width)]
-    else:
-        header = [" ".join(cell.split()) for cell in rows[header_lines - 1]]
-    if len(rows) == header_lines:
+            raise DataError(
+                f"{path}, line {lines[MAX_HEADER_LINES]}: '{cells[MAX_HEADER_LINES]}' does not look like an image's "
+                f"name: expected at most {MAX_HEADER_LINES} header lines, then one row for each image"
+            )
+    header = top[header_lines - 1] if header_lines else [f"column {i + 1}" for i in range(width)]
+
+    def repeats_header(row: list[str]) -> bool:
+        # Tables that were pasted together repeat their header further down.
+        if shares[image_index] < 0.5:
+            return [" ".join(cell.split()) for cell in row] == header
+        return not _looks_like_image(row[image_index]) and _plain(row[image_index]) in IMAGE_HEADERS
+
+    data_rows = [i for i in range(header_lines, len(rows)) if not repeats_header(rows[i])]
+    if not data_rows:
         raise DataError(f"{path} has a header and no rows: expected one row for each image")
-    return header, rows[header_lines:], lines[header_lines:], image_index
+    repeats = len(rows) - header_lines - len(data_rows)
+    return header, [rows[i] for i in data_rows], [lines[i] for i in data_rows], image_index, repeats
+
+
+def _looks_like_image(cell: str) -> bool:
+    return os.path.splitext(cell.strip())[1].lower() in EXTENSIONS
 
 
 def _delimiter(text: str) -> str:
-    """The candidate that gives every row the same number of cells; the header must contain it."""
-    head = text.splitlines()[:200]
+    """The candidate that gives every row the same number of cells; of equals the header's first."""
+    head = text.strip("\r\n").splitlines()[:200]
     best = ","
     most = 0.0
-    for candidate in (",", "\t", ";"):
+    for candidate in sorted((",", "\t", ";"), key=head[0].find):
         widths = Counter(len(row) for row in csv.reader(head, delimiter=candidate) if row)
         width, rows = widths.most_common(1)[0]
         agreement = rows / sum(widths.values()) if width > 1 and candidate in head[0] else 0.0
@@ -207,8 +239,16 @@ def _column_called(header: list[str], name: str, path: Path, flag: str) -> int:
     raise DataError(f"{path} has no column '{name}' ({flag}); its columns are {listed(header, 20)}")
 
 
-def _is_split(header: str, cells: list[str]) -> bool:
-    return _plain(header) in SPLIT_HEADERS and all(cell.lower() in PART_NAMES for cell in cells)
+def _is_split(header: str, cells: list[str], lines: list[int], path: Path) -> bool:
+    if _plain(header) not in SPLIT_HEADERS:
+        return False
+    wrong = [i for i, cell in enumerate(cells) if cell.lower() not in PART_NAMES]
+    if wrong and 2 * len(wrong) < len(cells):
+        raise DataError(
+            f"{path.name}, line {lines[wrong[0]]}: '{cells[wrong[0]]}' in the split column '{header}': "
+            "expected train, validation or test"
+        )
+    return not wrong
 
 
 def _is_indicator(header: str, cells: list[str], lines: list[int], path: Path) -> bool:
@@ -217,10 +257,10 @@ def _is_indicator(header: str, cells: list[str], lines: list[int], path: Path) -
         return True
     filled = [i for i, cell in enumerate(cells) if cell]
     wrong = [i for i in filled if not values[i]]
-    if len(wrong) <= 0.1 * len(filled):
+    if 2 * len(wrong) < len(filled) and _plain(header) not in LABEL_HEADERS:
         raise DataError(
-            f"{path.name}, line {lines[wrong[0]]}: '{cells[wrong[0]]}' in the 0/1 column '{header}': "
-            "expected 0, 1, or for unknown -1, ? or nothing"
+            f"{path.name}, line {lines[wrong[0]]}: '{cells[wrong[0]]}' in the 0/1 column '{header}': expected 0, 1, or "
+            "for unknown -1, ? or nothing; mend it, or take the column out if it is no label"
         )
     return False
 
@@ -289,15 +329,15 @@ def _targets(
     extra = [name for name in vocabulary if name not in place]
     if extra:
         form += f", names without a column ignored: {listed(extra)}"
-    return np.maximum(from_columns, from_names), disagreements, labels, form
+    return np.where(from_names == 1, np.int8(1), from_columns), disagreements, labels, form
 
 
 def split_names(cells: list[str], vocabulary: set[str]) -> tuple[list[list[str]], str]:
     """Split cells such as "dog|cat" or "sitar tabla, harmonium" into names.
 
-    ``|``, ``;`` and ``,`` always separate. Blanks separate only where that is plainly meant, since
-    "traffic light" is one name: when the words of most pieces also stand alone elsewhere, or are in the
-    vocabulary.
+    The first of ``|``, ``;`` and ``,`` that occurs separates. Blanks separate only where that is plainly
+    meant, since "traffic light" is one name: when the words of most pieces also stand alone elsewhere, or
+    are in the vocabulary; and never beside ``|`` or ``;``.
 
     Args:
         cells: the column.
@@ -311,7 +351,10 @@ def split_names(cells: list[str], vocabulary: set[str]) -> tuple[list[list[str]]
     distinct = {piece for row in pieces for piece in row if piece}
     alone = vocabulary or {piece for piece in distinct if " " not in piece}
     several = [piece for piece in distinct if " " in piece and piece not in vocabulary]
-    blanks = bool(several) and 2 * sum(any(w in alone for w in piece.split()) for piece in several) >= len(several)
+    # Known names vouch for a piece by one word, since names may lack a column; guessed ones only by every word.
+    enough = any if vocabulary else all
+    plain = [piece for piece in several if enough(word in alone for word in piece.split())]
+    blanks = marks not in ("|", ";") and bool(several) and 2 * len(plain) >= len(several)
 
     def names(row: list[str]) -> list[str]:
         parts = [w for p in row for w in (p.split() if blanks and p not in vocabulary else [p]) if w]

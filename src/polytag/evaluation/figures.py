@@ -5,6 +5,7 @@ Nothing here uses pyplot, so figures may be drawn from any thread. `svg` turns o
 and hands its colours and its font over to the page, so that it is at home on light and on dark.
 """
 
+import base64
 import io
 import math
 import re
@@ -21,7 +22,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
+from polytag.data.images import decode
 from polytag.evaluation.contest import Contestant, Pair
 from polytag.evaluation.evaluation import Difference, Evaluation
 from polytag.evaluation.metrics import CALIBRATION_BINS
@@ -36,6 +39,11 @@ SYMBOLS = ("●", "■", "◆", "▲", "▼")
 INK, MUTED, LINE, PAPER = "#20242b", "#6a717c", "#dfe2e7", "#fefefe"
 
 FONT_SIZE = 8.5
+
+LABELS_IN_HEATMAP = 20
+THUMBNAIL = 240
+"""Longest side of a photo, in pixels."""
+
 LABEL_COLUMNS = 24
 """Characters of a label that are drawn; longer ones end in "…"."""
 
@@ -64,7 +72,7 @@ def svg(figure: Figure, name: str) -> str:
     names = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"}
     names |= {colour: f"model-{i}" for i, colour in enumerate(COLOURS)}
     drawing = re.sub("(?<=: )(" + "|".join(names) + ")", lambda found: f"var(--{names[found[1]]})", drawing)
-    return f'<svg viewBox="0 0 {width} {height}" style="max-width: {width * 1.4:.0f}px">{drawing}'
+    return f'<svg viewBox="0 0 {width} {height}" style="--natural: {width * 1.4:.0f}px">{drawing}'
 
 
 def colour_of(index: int) -> str:
@@ -78,7 +86,8 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
     A full marker in the colour of the model that is ahead means more than chance, a hollow grey one not.
     """
     names = [f"{short(p.a)} − {short(p.b)}" for p in pairs]
-    figure, axes = _panel(4.8, 0.6 + 0.34 * len(pairs), left=_inches(names), right=0.6, bottom=0.32)
+    left = _inches(names)
+    figure, axes = _panel(4.8, 0.6 + 0.34 * len(pairs), left=left, right=0.6, bottom=0.32)
     for y, pair in enumerate(pairs):
         difference = _of_metric(pair, metric)
         if not math.isfinite(difference.difference):
@@ -90,12 +99,12 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
         face = colour if difference.beyond_chance else PAPER
         marker = MARKERS[ahead % len(MARKERS)] if difference.beyond_chance else "o"
         axes.plot(difference.difference, y, marker, color=colour, markerfacecolor=face, markersize=6.5)
-        axes.text(1.02, y, f"{difference.difference:+.3f}", transform=axes.get_yaxis_transform(), va="center")
+        axes.text(1.02, y, f"{difference.difference:+.3f}", **_beside(axes))
     axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if abs(value) > 1e-9 else "0"))
-    _rows(axes, names)
+    _rows(axes, names, left)
     return figure
 
 
@@ -105,28 +114,28 @@ def _of_metric(pair: Pair, metric: str) -> Difference:
 
 def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure:
     """F1 of some labels, a row each and a marker for each model, with the number of photos at the right."""
-    names = [short(label) for label in labels]
+    # The same room for every part of the labels, so that parts side by side have the same scale.
+    left = _inches([short(label) for label in evaluations[0].labels])
     height = 0.2 + 0.03 * len(evaluations)
-    figure, axes = _panel(4.8, 0.62 + height * len(labels), left=_inches(names), right=0.6, top=0.24, bottom=0.3)
+    figure, axes = _panel(4.8, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
     for i, evaluation in enumerate(evaluations):
         f1 = [evaluation.per_label[label]["f1"] for label in labels]
         # A little apart, so that equal scores do not hide each other.
-        apart = (i - (len(evaluations) - 1) / 2) * 0.15
-        axes.plot(
-            f1, np.arange(len(labels)) + apart, MARKERS[i % len(MARKERS)], color=colour_of(i), markersize=5, clip_on=False
-        )
+        apart = (i - (len(evaluations) - 1) / 2) * 0.12
+        rows, marker = np.arange(len(labels)) + apart, MARKERS[i % len(MARKERS)]
+        axes.plot(f1, rows, marker, color=colour_of(i), markersize=5, clip_on=False)
     for y, label in enumerate(labels):
-        axes.text(1.12, y, f"{evaluations[0].per_label[label]['support']:,}", **_beside(axes), ha="right")
+        axes.text(1.12, y, f"{evaluations[0].per_label[label]['support']:,}", ha="right", **_beside(axes))
         if not any(math.isfinite(e.per_label[label]["f1"]) for e in evaluations):
             axes.text(0.01, y, "not in the test photos", va="center", color=MUTED)
-    axes.text(1.12, -0.9, "photos", **_beside(axes), ha="right", color=MUTED)
+    axes.text(1.12, -0.9, "photos", ha="right", **_beside(axes) | {"color": MUTED})
     axes.set_xlim(0, 1)
-    _rows(axes, names)
+    _rows(axes, [short(label) for label in labels], left)
     return figure
 
 
 def _beside(axes: Axes) -> dict[str, Any]:
-    return {"transform": axes.get_yaxis_transform(), "va": "center"}
+    return {"transform": axes.get_yaxis_transform(), "va": "center", "color": INK}
 
 
 def learning_curve(contestants: Sequence[Contestant], validation: str, training: str | None = None) -> Figure:
@@ -155,6 +164,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
+    axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_xlabel("epoch", color=MUTED)
@@ -188,12 +198,23 @@ def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: 
     return figure
 
 
-def confusion_heatmap(counts: NDArray[np.int64], missed: Sequence[str], given: Sequence[str]) -> Figure:
-    """In how many photos the label of the row was missed while that of the column was wrongly given."""
-    rows, columns = [short(label) for label in missed], [short(label) for label in given]
-    cell, left, below = 0.3, _inches(rows) + 0.25, 0.75 * _inches(columns) + 0.45
-    width, height = left + cell * len(columns) + 0.15, below + cell * len(rows) + 0.1
-    figure, axes = _panel(width, height, left=left, right=0.15, bottom=below)
+def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    """In how many photos the label of the row was missed while that of the column was wrongly given.
+
+    Args:
+        counts: int (k, k). Of the labels that have any, the `LABELS_IN_HEATMAP` most frequent are drawn.
+        labels: the k names.
+    """
+    missed, given = (
+        np.sort(np.argsort(-total, kind="stable")[: min(LABELS_IN_HEATMAP, np.count_nonzero(total))])
+        for total in (counts.sum(axis=1), counts.sum(axis=0))
+    )
+    counts = counts[np.ix_(missed, given)]
+    rows, columns = [short(labels[i]) for i in missed], [short(labels[i]) for i in given]
+    cell, top, below = 0.3, 0.3, 0.75 * _inches(columns)
+    left, right = max(_inches(rows), below), 0.15
+    width, height = left + cell * len(columns) + right, top + cell * len(rows) + below
+    figure, axes = _panel(width, height, left=left, right=right, bottom=below, top=top)
     # From nothing to the full colour, so that an empty cell is the page itself, be it light or dark.
     shades = LinearSegmentedColormap.from_list("shades", [(*_rgb(COLOURS[0]), 0.08), (*_rgb(COLOURS[0]), 1.0)])
     sns.heatmap(
@@ -222,11 +243,9 @@ def confusion_heatmap(counts: NDArray[np.int64], missed: Sequence[str], given: S
     )
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
     axes.tick_params(length=0, colors=INK, labelsize=FONT_SIZE, pad=4)
-    axes.set_xlabel("… and this was given though not there", color=MUTED, fontsize=FONT_SIZE)
-    axes.set_ylabel("this was missed …", color=MUTED, fontsize=FONT_SIZE)
-    axes.yaxis.set_label_coords(0.12 / width, 0.5, transform=figure.transFigure)
-    axes.xaxis.set_label_coords(left / width, 0.06 / height, transform=figure.transFigure)
-    axes.xaxis.label.set(ha="left", va="bottom")
+    corner = {"fontsize": FONT_SIZE, "color": MUTED, "ha": "right", "va": "center"}
+    axes.text(-0.15, -0.5, "missed", **corner)
+    axes.text(-0.15, len(rows) + 1.1, "given", **corner)
     return figure
 
 
@@ -260,6 +279,34 @@ def reliability_bins(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArr
     mean = np.bincount(bins, probabilities, CALIBRATION_BINS)[filled] / count[filled]
     share = np.bincount(bins, present, CALIBRATION_BINS)[filled] / count[filled]
     return mean, share, count[filled]
+
+
+def outcomes(evaluation: Evaluation) -> dict[str, NDArray[np.bool_]]:
+    """bool (n, k) each: where a label was right, missed, wrong, given while the truth is unknown, or rightly
+    not given ("absent").
+    """
+    present, absent = evaluation.targets == 1, evaluation.targets == 0
+    given = evaluation.probabilities >= evaluation.thresholds
+    return {
+        "right": given & present,
+        "missed": ~given & present,
+        "wrong": given & absent,
+        "unknown": given & (evaluation.targets < 0),
+        "absent": ~given & absent,
+    }
+
+
+def thumbnail(path: str) -> str:
+    """A photo, made small, as a data URI.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    image = Image.fromarray(decode(path))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def short(label: str) -> str:
@@ -302,10 +349,10 @@ def _panel(
     return figure, axes
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows 0, 1, … from the top, with fine lines in both directions."""
-    axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.tick_params(axis="y", labelcolor=INK)
+def _rows(axes: Axes, names: Sequence[str], left: float) -> None:
+    """Name the rows 0, 1, … from the top, flush with the edge of the page, which is `left` inches away."""
+    axes.set_yticks(range(len(names)), names, ha="left", parse_math=False)
+    axes.tick_params(axis="y", labelcolor=INK, pad=left * 72)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(color=LINE, linewidth=0.8)
     for text in axes.texts:

@@ -37,16 +37,27 @@ def run(
     validation_targets: NDArray[np.int8],
     recipe: Recipe,
     bar: Any,
-    title: str = "",
+    title: str,
+    decay: bool = False,
     callbacks: list[keras.callbacks.Callback] | None = None,
 ) -> list[dict[str, float]]:
     """Compile and fit a network, keeping the weights of the epoch with the best validation mAP.
 
+    The learning rate falls when validation mAP stops rising or, with ``decay``, along a cosine to zero.
+
     Returns:
         For each epoch its loss, learning rate, validation loss and validation mAP.
     """
+    rate: Any = recipe.learning_rate
+    if decay:
+        rate = keras.optimizers.schedules.CosineDecay(rate, len(batches) * recipe.epochs)
+    else:
+        callbacks = [
+            keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2),
+            *(callbacks or []),
+        ]
     network.compile(
-        optimizer=keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
+        optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
         loss=masked_binary_crossentropy,
     )
     record = network.fit(
@@ -57,8 +68,7 @@ def run(
         shuffle=False,
         callbacks=[
             ValidationScore(validation_view, validation_targets, recipe.batch_size),
-            TrainingBar(bar, title or bar.desc, len(batches), recipe.epochs),
-            keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2),
+            TrainingBar(bar, title, len(batches), recipe.epochs),
             keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=PATIENCE, restore_best_weights=True),
             *(callbacks or []),
         ],

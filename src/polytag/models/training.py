@@ -26,6 +26,10 @@ from polytag.models.recipe import Recipe
 from polytag.models.tuning import search
 
 
+FINE_TUNE_PHOTOS = 6000
+"""How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
+
+
 @dataclass
 class Trained:
     """What training leaves: the network and how it came about."""
@@ -133,8 +137,14 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     batches = photo_batches(train, recipe)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        history = run(network, batches, validation_photos(validation, recipe), validation.targets, recipe, bar=bar)
-    return Trained(network, recipe, history)
+        view = validation_photos(validation, recipe)
+        history = run(network, batches, view, validation.targets, recipe, bar, recipe.model)
+    return Trained(uncompiled(network), recipe, history)
+
+
+def uncompiled(network: keras.Model) -> keras.Model:
+    """The same layers without optimizer and loss, which would triple the saved file and need polytag to load."""
+    return keras.Model(network.inputs, network.outputs, name=network.name)
 
 
 def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
@@ -156,10 +166,13 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
     top = head(backbone.output_shape[-1], len(train.labels), **recipe.hyperparameters)
     batches = Batches(views, train.targets, recipe.batch_size, shuffle=True, seed=recipe.seed)
     with progress_bar(len(batches) * recipe.epochs, "transfer", "step", show_progress) as bar:
-        history = run(top, batches, validation_view, validation.targets, recipe, bar=bar)
-    network = joined(backbone, top)
-    if recipe.fine_tune:
+        history = run(top, batches, validation_view, validation.targets, recipe, bar, "transfer")
+    network = joined(backbone, uncompiled(top))
+    epochs = min(4, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
+    if epochs:
+        recipe = replace(recipe, fine_tune=epochs)
         history += _fine_tune(network, train, validation, recipe, show_progress)
+        network = joined(backbone, network.get_layer("head"))
     return Trained(network, recipe, history, {"weights": weights.name})
 
 
@@ -175,10 +188,12 @@ def _fine_tune(
     for layer in network.get_layer("backbone")._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-    gentle = replace(recipe, epochs=recipe.fine_tune, batch_size=32, learning_rate=recipe.learning_rate / 10)
+    gentle = replace(
+        recipe, epochs=recipe.fine_tune or 0, batch_size=32, learning_rate=recipe.learning_rate / 10, augmentation="crop"
+    )
     batches = photo_batches(train, gentle)
     with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
-        history = run(network, batches, view, validation.targets, gentle, bar=bar)
+        history = run(network, batches, view, validation.targets, gentle, bar, "transfer · fine-tuning", decay=True)
     if max(epoch[VALIDATION_SCORE] for epoch in history) < frozen_score:
         network.set_weights(before)
     return history

@@ -133,8 +133,8 @@ def _score(train: Dataset, validation: Dataset, recipe: Recipe, trial: optuna.Tr
         validation_photos(validation, recipe),
         validation.targets,
         recipe,
-        bar=bar,
-        title=title,
+        bar,
+        title,
         callbacks=[Prune()],
     )
     keras.backend.clear_session()

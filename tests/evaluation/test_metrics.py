@@ -1,0 +1,172 @@
+"""Scores agree with scikit-learn, with hand-computed cases, and leave unknown labels out."""
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polytag.evaluation.metrics import (
+    TITLES,
+    argmax_accuracy,
+    average_precision_score,
+    bootstrap_weights,
+    interval,
+    label_scores,
+    scores,
+)
+
+
+def one(targets, probabilities, thresholds=0.5, weights=None) -> dict[str, float]:
+    values = scores(np.array(targets, np.int8), np.array(probabilities, np.float32), thresholds, weights)
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(2, 8), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_agrees_with_scikit_learn(seed: int, n: int, k: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, k)) < 0.4).astype(np.int8)
+    targets[0], targets[1] = 1, 0  # every label is both present and absent somewhere
+    probabilities = rng.random((n, k)).astype(np.float32)
+    if ties:
+        probabilities = np.round(probabilities, 1)
+    given_labels = probabilities >= 0.5
+    got = one(targets, probabilities)
+    assert got["samples_f1"] == pytest.approx(sk.f1_score(targets, given_labels, average="samples", zero_division=1.0))
+    assert got["subset_accuracy"] == pytest.approx(sk.accuracy_score(targets, given_labels))
+    assert got["hamming_loss"] == pytest.approx(sk.hamming_loss(targets, given_labels))
+    assert got["label_accuracy"] == pytest.approx(1 - got["hamming_loss"])
+    assert got["micro_f1"] == pytest.approx(sk.f1_score(targets, given_labels, average="micro"))
+    assert got["macro_f1"] == pytest.approx(sk.f1_score(targets, given_labels, average="macro", zero_division=np.nan))
+    assert got["mean_average_precision"] == pytest.approx(sk.average_precision_score(targets, probabilities))
+    assert got["label_ranking_average_precision"] == pytest.approx(
+        sk.label_ranking_average_precision_score(targets, probabilities)
+    )
+    assert got["coverage_error"] == pytest.approx(sk.coverage_error(targets, probabilities))
+    assert got["label_ranking_loss"] == pytest.approx(sk.label_ranking_loss(targets, probabilities))
+    by_label = label_scores(targets, probabilities)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(targets, given_labels, zero_division=np.nan)
+    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        np.testing.assert_allclose(by_label[name][0], expected, err_msg=name)
+
+
+def test_hand_computed() -> None:
+    targets = [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    probabilities = [[0.9, 0.6, 0.2], [0.1, 0.8, 0.3], [0.4, 0.2, 0.1]]
+    got = one(targets, probabilities)
+    # Photo 1: one of two found, one wrong: F1 = 2·1/(2+2) = 1/2; photo 2: 1; photo 3: nothing to find, 1.
+    assert got["samples_f1"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert got["subset_accuracy"] == pytest.approx(2 / 3)
+    assert got["hamming_loss"] == pytest.approx(2 / 9)
+    # Label 1: AP 1; label 2: its photo is first, AP 1; label 3: its photo is second, AP 1/2.
+    assert got["mean_average_precision"] == pytest.approx(2.5 / 3)
+    # Photo 1 needs all three labels to be covered, photo 2 one, photo 3 none.
+    assert got["coverage_error"] == pytest.approx(4 / 3)
+    # Photo 1: of the pairs (1 over 2), (3 over 2) one is wrong.
+    assert got["label_ranking_loss"] == pytest.approx(0.5 / 3)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Bin of 0.9: mean probability 0.9, share present 1/2; bin of 0.1: 0.1 against 0.
+    got = one([[1, 0], [0, 0]], [[0.9, 0.1], [0.9, 0.1]])
+    assert got["calibration_error"] == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
+    rng = np.random.default_rng(0)
+    p = rng.random((20_000, 2)).astype(np.float32)
+    assert one((rng.random(p.shape) < p).astype(np.int8), p)["calibration_error"] < 0.01
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=40)
+def test_unknown_labels_have_no_influence(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(-1, 2, (30, 5)).astype(np.int8)
+    probabilities = rng.random((30, 5)).astype(np.float32)
+    other = np.where(targets < 0, rng.random((30, 5)), probabilities).astype(np.float32)
+    before, after = one(targets, probabilities), one(targets, other)
+    assert before == pytest.approx(after, nan_ok=True)
+
+
+def test_unknown_by_hand() -> None:
+    # The unknown label of photo 1 would be wrong either way; what is left is right.
+    got = one([[1, -1], [0, 1]], [[0.9, 0.9], [0.1, 0.9]])
+    assert got["samples_f1"] == got["subset_accuracy"] == got["label_accuracy"] == 1
+    assert got["mean_average_precision"] == 1
+    assert got["hamming_loss"] == 0
+
+
+def test_a_whole_label_unknown_is_left_out() -> None:
+    known = one([[1], [0]], [[0.9], [0.6]])
+    both = one([[1, -1], [0, -1]], [[0.9, 0.3], [0.6, 0.9]])
+    for name in ("mean_average_precision", "macro_f1", "label_accuracy", "samples_f1", "micro_f1"):
+        assert both[name] == pytest.approx(known[name]), name
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=30)
+def test_weights_count_photos_as_often_as_they_say(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(-1, 2, (20, 4)).astype(np.int8)
+    probabilities = np.round(rng.random((20, 4)), 1).astype(np.float32)
+    weights = rng.integers(0, 4, (3, 20))
+    weights[:, 0] += 1
+    many = scores(targets, probabilities, 0.4, weights)
+    for b, row in enumerate(weights):
+        repeated = scores(np.repeat(targets, row, axis=0), np.repeat(probabilities, row, axis=0), 0.4)
+        for name in TITLES:
+            assert many[name][b] == pytest.approx(repeated[name][0], nan_ok=True), name
+
+
+def test_average_precision_does_not_depend_on_the_order_of_ties() -> None:
+    present = np.array([True, False, False, True])
+    p = np.array([0.5, 0.5, 0.5, 0.5])
+    weights = np.ones((1, 4))
+    assert average_precision_score(present, p, weights)[0] == pytest.approx(0.5)
+    assert average_precision_score(present[::-1], p, weights)[0] == pytest.approx(0.5)
+    assert np.isnan(average_precision_score(np.zeros(4, bool), p, weights)[0])
+
+
+def test_thresholds_are_per_label_and_inclusive() -> None:
+    targets, probabilities = [[1, 0]], [[0.3, 0.6]]
+    assert one(targets, probabilities, [0.3, 0.7])["subset_accuracy"] == 1
+    assert one(targets, probabilities, 0.5)["subset_accuracy"] == 0
+
+
+def test_argmax_accuracy_is_what_keras_computes() -> None:
+    keras = pytest.importorskip("keras")
+    rng = np.random.default_rng(3)
+    targets = (rng.random((200, 6)) < 0.3).astype(np.int8)
+    probabilities = rng.random((200, 6)).astype(np.float32)
+    metric = keras.metrics.CategoricalAccuracy()
+    metric.update_state(targets, probabilities)
+    assert argmax_accuracy(targets, probabilities) == pytest.approx(float(metric.result()))
+
+
+def test_bootstrap_draws_groups_whole() -> None:
+    groups = np.array([0, 0, 1, 2, 2, 2])
+    weights = bootstrap_weights(groups, 200, seed=1)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 3] == weights[:, 5]).all()
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    np.testing.assert_array_equal(weights, bootstrap_weights(groups, 200, seed=1))
+    assert (weights != bootstrap_weights(groups, 200, seed=2)).any()
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        right = rng.random(150) < 0.7
+        probabilities = np.where(right, 0.9, 0.1)[:, None].astype(np.float32)
+        targets = np.ones((150, 1), np.int8)
+        low, high = interval(
+            scores(targets, probabilities, 0.5, bootstrap_weights(np.arange(150), 300, int(rng.integers(1e9))))[
+                "subset_accuracy"
+            ]
+        )
+        covered += low <= 0.7 <= high
+    assert 180 <= covered <= 199
+
+
+def test_interval_of_nothing_is_nan() -> None:
+    assert all(np.isnan(interval(np.array([np.nan, np.nan]))))

@@ -1,0 +1,83 @@
+"""Batches: every photo once in an epoch, the same for the same seed, augmented only where asked."""
+
+import numpy as np
+import pytest
+
+from polytag.models.batches import Batches, augmented
+from polytag.models.recipe import AUGMENTATIONS
+
+
+def images(n: int = 10, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def drawn(batches: Batches) -> np.ndarray:
+    return np.concatenate([batches[i][0] for i in range(len(batches))])
+
+
+def test_every_photo_comes_once_in_each_epoch_with_its_targets() -> None:
+    array, rows = images(20), np.array([3, 1, 7, 12, 5, 0, 19])
+    targets = np.arange(14, dtype=np.int8).reshape(7, 2)
+    batches = Batches([(array, rows)], targets, 3, shuffle=True, seed=5)
+    orders = []
+    for _ in range(3):
+        x, y = map(np.concatenate, zip(*(batches[i] for i in range(len(batches))), strict=True))
+        order = y[:, 0].astype(int) // 2
+        np.testing.assert_array_equal(np.sort(order), np.arange(7))
+        np.testing.assert_array_equal(x, array[rows[order]])
+        orders.append(tuple(order))
+        batches.on_epoch_end()
+    assert len(set(orders)) > 1
+
+
+def test_the_same_seed_gives_the_same_batches_in_any_order_of_asking() -> None:
+    array, rows = images(), np.arange(10)
+    a, b = (Batches([(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=1) for _ in range(2))
+    second = b[1][0]
+    np.testing.assert_array_equal(a[0][0], b[0][0])
+    np.testing.assert_array_equal(a[1][0], second)
+    c = Batches([(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=2)
+    assert (drawn(a) != drawn(c)).any()
+
+
+def test_without_shuffling_order_and_photos_are_untouched() -> None:
+    array, rows = images(), np.array([4, 4, 2, 9])
+    views = [(array, rows), (255 - array, rows)]
+    batches = Batches(views, None, 3)
+    np.testing.assert_array_equal(drawn(batches), array[rows])
+    batches.on_epoch_end()
+    np.testing.assert_array_equal(drawn(batches), array[rows])
+
+
+def test_both_views_are_drawn() -> None:
+    array, rows = np.zeros((50, 2), np.float32), np.arange(50)
+    values = drawn(Batches([(array, rows), (array + 1, rows)], np.zeros((50, 1), np.int8), 16, shuffle=True))
+    assert 0.2 < values.mean() < 0.8
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS[1:])
+def test_augmentation_varies_but_keeps_shape_range_and_source(augmentation: str) -> None:
+    photo = images(1, 16)[0]
+    before = photo.copy()
+    rng = np.random.default_rng(0)
+    results = [augmented(photo, augmentation, rng) for _ in range(20)]
+    assert all(r.shape == photo.shape and r.dtype == np.uint8 for r in results)
+    assert len({r.tobytes() for r in results}) == (2 if augmentation == "flip" else 20)
+    np.testing.assert_array_equal(photo, before)
+
+
+def test_flip_mirrors_left_and_right() -> None:
+    photo = images(1)[0]
+    both = {augmented(photo, "flip", np.random.default_rng(seed)).tobytes() for seed in range(10)}
+    assert both == {photo.tobytes(), photo[:, ::-1].tobytes()}
+
+
+def test_a_crop_shows_a_part_of_the_photo() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    spans = []
+    for seed in range(30):
+        row = augmented(ramp, "crop", np.random.default_rng(seed))[32, :, 0].astype(int)
+        steps = np.diff(row)
+        assert (steps >= 0).all() or (steps <= 0).all()
+        spans.append(abs(row[-1] - row[0]) / 255)
+    assert 0.55 < min(spans) < max(spans) <= 1

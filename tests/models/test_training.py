@@ -1,0 +1,172 @@
+"""Training: each approach gives a complete bundle, the same one for the same seed, and never sees test data."""
+
+import numpy as np
+import pytest
+
+import polytag as pt
+from polytag.data.images import decode
+from polytag.errors import DataError, SettingsError
+from polytag.models import training
+from polytag.models.backend import keras
+from polytag.models.bundle import Bundle
+
+SMALL = {
+    "baseline": {"epochs": 3},
+    "tuned": {"epochs": 3, "trials": 2},
+    "transfer": {"epochs": 4, "fine_tune": 1},
+}
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def trained(request, squares, tmp_path_factory) -> Bundle:
+    train, validation, _ = squares
+    out = tmp_path_factory.mktemp("bundles") / request.param
+    settings = SMALL[request.param]
+    return pt.fit(train, validation, request.param, out=out, image_size=48, show_progress=False, **settings)
+
+
+def test_the_bundle_is_complete(trained, squares) -> None:
+    facts = trained.manifest
+    assert {p.name for p in trained.path.iterdir()} == {
+        "bundle.json",
+        "model.keras",
+        "model.onnx",
+        "training-images.txt",
+    }
+    assert trained.labels == squares[0].labels
+    assert ((trained.thresholds > 0) & (trained.thresholds < 1)).all()
+    assert (trained.thresholds != 0.5).any()
+    assert facts["fit_seconds"] > 0
+    assert 0 < facts["trainable_parameters"] <= facts["parameters"]
+    assert 0 <= facts["validation_accuracy"] <= 1
+    assert {"loss", "learning_rate", "validation_loss", "validation_mean_average_precision"} == set(facts["history"][0])
+    again = Bundle(trained.path)
+    np.testing.assert_array_equal(again.thresholds, trained.thresholds)
+
+
+def test_same_bytes_same_probabilities_everywhere(trained, squares) -> None:
+    _, _, test = squares
+    evaluation = pt.evaluate(trained, test)
+    model = trained.keras_model()
+    assert not model.compiled
+    photos = np.stack([decode(path, 48) for path in test.paths])
+    np.testing.assert_allclose(model.predict(photos, verbose=0), evaluation.probabilities, atol=1e-5)
+    for path, row in zip(test.paths[:5], evaluation.probabilities, strict=False):
+        for photo in (path, open(path, "rb").read()):
+            tags = trained.tag(photo)
+            assert set(tags) == {
+                label
+                for label, p, threshold in zip(trained.labels, row, trained.thresholds, strict=True)
+                if p >= threshold
+            }
+            for label, p in tags.items():
+                assert p == pytest.approx(row[trained.labels.index(label)], abs=1e-5)
+            assert list(tags.values()) == sorted(tags.values(), reverse=True)
+
+
+def test_training_photos_are_remembered_and_test_photos_are_not(trained, squares) -> None:
+    train, validation, test = squares
+    assert trained.seen(train).all() and trained.seen(validation).all()
+    assert not trained.seen(test).any()
+
+
+def test_the_search_is_recorded(squares, tmp_path) -> None:
+    train, validation, _ = squares
+    log = tmp_path / "search.log"
+    settings = {"image_size": 32, "epochs": 2, "search_log": log, "show_progress": False}
+    first = pt.fit(train, validation, "tuned", trials=2, **settings)
+    trials = first.manifest["trials"]
+    assert len(trials) == 2
+    assert trials[0]["filters1"] == 32 and trials[0]["pooling"] == "flatten"
+    best = max(trials, key=lambda t: (t["state"] == "complete", t["score"]))
+    assert first.manifest["recipe"]["hyperparameters"]["filters3"] == best["filters3"]
+    assert first.manifest["recipe"]["image_size"] == 32
+
+    # A search that was stopped goes on with the trials that are missing.
+    second = pt.fit(train, validation, "tuned", trials=3, **settings)
+    assert second.manifest["trials"][:2] == trials
+    assert len(second.manifest["trials"]) == 3
+
+
+@pytest.mark.parametrize("model", ["baseline", "transfer"])
+def test_the_same_seed_gives_the_same_model(squares, model: str) -> None:
+    train, validation, test = squares
+
+    def probabilities(seed: int) -> np.ndarray:
+        keras.utils.set_random_seed(99)  # whatever was drawn before must not matter
+        bundle = pt.fit(train, validation, model, image_size=32, epochs=2, fine_tune=0, seed=seed, show_progress=False)
+        return bundle.predict(test.paths)[0]
+
+    first = probabilities(3)
+    np.testing.assert_array_equal(first, probabilities(3))
+    assert (first != probabilities(4)).any()
+
+
+def test_it_learns(squares) -> None:
+    train, validation, test = squares
+    bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=25, fine_tune=0, show_progress=False)
+    chance = (test.targets == 1).mean()
+    assert pt.evaluate(bundle, test).scores["mean_average_precision"] > chance + 0.3
+
+
+def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
+    train, validation, test = squares
+    settings = {"image_size": 48, "epochs": 6, "show_progress": False}
+    frozen = pt.fit(train, validation, "transfer", fine_tune=0, **settings)
+
+    def harmful(network, *args, **kwargs):
+        network.set_weights([w * 0 for w in network.get_weights()])
+        return [{"validation_mean_average_precision": 0.0}]
+
+    original = training.run
+    calls = []
+
+    def run(network, *args, **kwargs):
+        calls.append(network.name)
+        return harmful(network) if kwargs.get("decay") else original(network, *args, **kwargs)
+
+    monkeypatch.setattr(training, "run", run)
+    tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
+    assert calls == ["head", "transfer"]
+    np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
+
+
+def test_unknown_labels_are_allowed(squares) -> None:
+    from dataclasses import replace
+
+    train, validation, _ = squares
+    targets = np.array(train.targets)
+    targets[::3, 0] = -1
+    bundle = pt.fit(
+        replace(train, targets=targets), validation, "baseline", image_size=32, epochs=1, show_progress=False
+    )
+    assert np.isfinite(bundle.manifest["history"][0]["loss"])
+
+
+def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> None:
+    from dataclasses import replace
+
+    train, validation, _ = squares
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("not a photo")
+    paths = np.array([str(broken), *train.paths[1:]])
+    bundle = pt.fit(replace(train, paths=paths), validation, "baseline", image_size=32, epochs=1, show_progress=False)
+    assert list(bundle.manifest["data"]["left_out"].values())[0].startswith("not an image")
+    assert bundle.manifest["data"]["train"] == len(train) - 1
+
+
+def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> None:
+    train, validation, _ = squares
+    for settings, message in (
+        ({"model": "resnet"}, "must be one of baseline, tuned, transfer"),
+        ({"epoch": 3}, "no setting 'epoch'"),
+        ({"epochs": 0}, "epochs must be from 1"),
+        ({"image_size": 16}, "image size must be from 32"),
+        ({"augmentation": "mixup"}, "none, flip, crop"),
+        ({"out": tmp_path}, "exists already"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            pt.fit(train, validation, **settings)
+    with pytest.raises(DataError, match="validation data is empty"):
+        pt.fit(train, validation.take([]))
+    assert not list(tmp_path.iterdir())
