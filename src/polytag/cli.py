@@ -93,7 +93,7 @@ def sample(
     """Write the built-in data set: drawn scenes of ten labels."""
     from tqdm import tqdm
 
-    with tqdm(total=images, desc="drawing scenes", unit="scene", mininterval=0.5) as bar:
+    with tqdm(total=images, desc="drawing scenes", unit="scene", delay=0.5) as bar:
         pt.write_sample(folder, images, size, seed, lambda n: bar.update(n))
     print(f"{counted(images, 'scene')} in {folder}")
 

@@ -9,6 +9,7 @@ import io
 import os
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,15 +216,17 @@ def _looks_like_image(cell: str) -> bool:
 
 def _delimiter(text: str) -> str:
     """The candidate that gives every row the same number of cells; of equals the header's first."""
-    head = text.strip("\r\n").splitlines()[:200]
+    head = [line for line in text.splitlines() if line.strip()][:200]
     best = ","
     most = 0.0
     for candidate in sorted((",", "\t", ";"), key=head[0].find):
-        widths = Counter(len(row) for row in csv.reader(head, delimiter=candidate) if row)
-        width, rows = widths.most_common(1)[0]
-        agreement = rows / sum(widths.values()) if width > 1 and candidate in head[0] else 0.0
-        if agreement > most:
-            best, most = candidate, agreement
+        # A cell too long to be read is reported, with its line, when the whole table is.
+        with suppress(csv.Error):
+            widths = Counter(len(row) for row in csv.reader(head, delimiter=candidate))
+            width, rows = widths.most_common(1)[0]
+            agreement = rows / sum(widths.values()) if width > 1 and candidate in head[0] else 0.0
+            if agreement > most:
+                best, most = candidate, agreement
     return best
 
 

@@ -38,13 +38,13 @@ SYMBOLS = ("●", "■", "◆", "▲", "▼")
 
 INK, MUTED, LINE, PAPER = "#20242b", "#6a717c", "#dfe2e7", "#fefefe"
 
-FONT_SIZE = 8.5
+FONT_SIZE = 9
 
 LABELS_IN_HEATMAP = 20
 THUMBNAIL = 240
 """Longest side of a photo, in pixels."""
 
-LABEL_COLUMNS = 24
+LABEL_COLUMNS = 20
 """Characters of a label that are drawn; longer ones end in "…"."""
 
 
@@ -72,7 +72,7 @@ def svg(figure: Figure, name: str) -> str:
     names = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"}
     names |= {colour: f"model-{i}" for i, colour in enumerate(COLOURS)}
     drawing = re.sub("(?<=: )(" + "|".join(names) + ")", lambda found: f"var(--{names[found[1]]})", drawing)
-    return f'<svg viewBox="0 0 {width} {height}" style="--natural: {width * 1.4:.0f}px">{drawing}'
+    return f'<svg viewBox="0 0 {width} {height}" style="--natural: {width * 1.5:.0f}px">{drawing}'
 
 
 def colour_of(index: int) -> str:
@@ -85,9 +85,9 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
 
     A full marker in the colour of the model that is ahead means more than chance, a hollow grey one not.
     """
-    names = [f"{short(p.a)} − {short(p.b)}" for p in pairs]
+    names = [f"{short(p.a, 13)} − {short(p.b, 13)}" for p in pairs]
     left = _inches(names)
-    figure, axes = _panel(4.8, 0.6 + 0.34 * len(pairs), left=left, right=0.6, bottom=0.32)
+    figure, axes = _panel(4.4, 0.6 + 0.34 * len(pairs), left=left, right=0.6, bottom=0.32)
     for y, pair in enumerate(pairs):
         difference = _of_metric(pair, metric)
         if not math.isfinite(difference.difference):
@@ -102,7 +102,7 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
         axes.text(1.02, y, f"{difference.difference:+.3f}", **_beside(axes))
     axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(max(1, int((3.8 - left) / 0.55))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if abs(value) > 1e-9 else "0"))
     _rows(axes, names, left)
     return figure
@@ -117,7 +117,7 @@ def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure
     # The same room for every part of the labels, so that parts side by side have the same scale.
     left = _inches([short(label) for label in evaluations[0].labels])
     height = 0.2 + 0.03 * len(evaluations)
-    figure, axes = _panel(4.8, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
+    figure, axes = _panel(4.4, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
     for i, evaluation in enumerate(evaluations):
         f1 = [evaluation.per_label[label]["f1"] for label in labels]
         # A little apart, so that equal scores do not hide each other.
@@ -143,7 +143,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
 
     The epoch whose weights were kept, that with the best validation mAP, has a marker.
     """
-    figure, axes = _panel(4.8, 2.9, left=0.5, right=0.15, bottom=0.5)
+    figure, axes = _panel(4.4, 2.9, left=0.5, right=0.15, bottom=0.5)
     heights: list[float] = []
     for i, contestant in enumerate(contestants):
         epochs = np.arange(1, len(contestant.history) + 1)
@@ -164,7 +164,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
-    axes.set_xlim(left=0.5)
+    axes.set_xlim(0.5, max([2, *(len(c.history) for c in contestants)]) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_xlabel("epoch", color=MUTED)
@@ -180,7 +180,7 @@ def kept_epoch(contestant: Contestant) -> int | None:
 
 def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:
     """The score of each trial of a search: full when completed, hollow when stopped early, × when failed."""
-    figure, axes = _panel(4.8, 2.4, left=0.5, right=0.15, bottom=0.5)
+    figure, axes = _panel(4.4, 2.4, left=0.5, right=0.15, bottom=0.5)
     scored = [trial["score"] for trial in trials if trial.get("score") is not None]
     floor = min(scored, default=0.0)
     for number, trial in enumerate(trials, start=1):
@@ -211,10 +211,9 @@ def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figur
     )
     counts = counts[np.ix_(missed, given)]
     rows, columns = [short(labels[i]) for i in missed], [short(labels[i]) for i in given]
-    cell, top, below = 0.3, 0.3, 0.75 * _inches(columns)
-    left, right = max(_inches(rows), below), 0.15
-    width, height = left + cell * len(columns) + right, top + cell * len(rows) + below
-    figure, axes = _panel(width, height, left=left, right=right, bottom=below, top=top)
+    cell, left, slanted = 0.3, _inches(rows), 0.75 * _inches(columns)
+    width, height = left + cell * len(columns) + slanted, cell * len(rows) + slanted
+    figure, axes = _panel(width, height, left=left, right=slanted, bottom=0.05, top=slanted)
     # From nothing to the full colour, so that an empty cell is the page itself, be it light or dark.
     shades = LinearSegmentedColormap.from_list("shades", [(*_rgb(COLOURS[0]), 0.08), (*_rgb(COLOURS[0]), 1.0)])
     sns.heatmap(
@@ -238,14 +237,13 @@ def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figur
         axes.axhline(y, color=LINE, linewidth=0.6)
     for x in range(len(columns) + 1):
         axes.axvline(x, color=LINE, linewidth=0.6)
-    axes.set_xticks(
-        np.arange(len(columns)) + 0.5, columns, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
-    )
+    slant = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
+    axes.xaxis.tick_top()
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, parse_math=False, **slant)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
     axes.tick_params(length=0, colors=INK, labelsize=FONT_SIZE, pad=4)
-    corner = {"fontsize": FONT_SIZE, "color": MUTED, "ha": "right", "va": "center"}
-    axes.text(-0.15, -0.5, "missed", **corner)
-    axes.text(-0.15, len(rows) + 1.1, "given", **corner)
+    for y, heading in ((-1.3, "given →"), (-0.5, "missed ↓")):
+        axes.text(-0.15, y, heading, fontsize=FONT_SIZE, color=MUTED, ha="right", va="center")
     return figure
 
 
@@ -281,6 +279,11 @@ def reliability_bins(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArr
     return mean, share, count[filled]
 
 
+def by_f1(evaluation: Evaluation) -> list[str]:
+    """The labels, those with the best F1 first and those without one last."""
+    return sorted(evaluation.labels, key=lambda label: -np.nan_to_num(evaluation.per_label[label]["f1"], nan=-1.0))
+
+
 def outcomes(evaluation: Evaluation) -> dict[str, NDArray[np.bool_]]:
     """bool (n, k) each: where a label was right, missed, wrong, given while the truth is unknown, or rightly
     not given ("absent").
@@ -309,12 +312,12 @@ def thumbnail(path: str) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def short(label: str) -> str:
-    """A label as it is drawn: one line of at most `LABEL_COLUMNS` columns."""
-    line = "".join(c if c.isprintable() else " " for c in label)
-    if _columns(line) <= LABEL_COLUMNS:
+def short(name: str, columns: int = LABEL_COLUMNS) -> str:
+    """A name as it is drawn: in one line, and cut with "…" where it is too long."""
+    line = "".join(c if c.isprintable() else " " for c in name)
+    if _columns(line) <= columns:
         return line
-    while _columns(line) > LABEL_COLUMNS - 1:
+    while _columns(line) > columns - 1:
         line = line[:-1]
     return f"{line.rstrip()}…"
 
@@ -326,7 +329,7 @@ def _columns(text: str) -> int:
 
 def _inches(names: Sequence[str]) -> float:
     """Room for the longest name. It is estimated, since the font that it is shown in is the reader's."""
-    return 0.2 + 0.068 * max(map(_columns, names), default=0)
+    return 0.16 + 0.066 * max(map(_columns, names), default=0)
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

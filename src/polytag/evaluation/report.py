@@ -110,7 +110,7 @@ def _words(contest: Contest) -> dict[str, Any]:
         "titles": TITLES,
         "rows": _rows(contest),
         "comparisons": [(pair, _compared(pair)) for pair in contest.pairs],
-        "labels": _by_f1(best.evaluation),
+        "labels": figures.by_f1(best.evaluation),
         "doubts": _doubts(contest),
         "notes": list(dict.fromkeys((*contest.notes, *best.evaluation.notes))),
     }
@@ -151,15 +151,10 @@ def _compared(pair: Pair) -> str:
     return f"{'; '.join(told) or 'no score is defined for both'}."
 
 
-def _by_f1(e: Evaluation) -> list[str]:
-    """The labels, those with the best F1 first and those without one last."""
-    return sorted(e.labels, key=lambda label: -np.nan_to_num(e.per_label[label]["f1"], nan=-1.0))
-
-
 def _charts(contest: Contest) -> dict[str, Any]:
     """The pictures of the page, and the numbers that stand beside them."""
     contestants, best = contest.contestants, contest.ranked[0].evaluation
-    order = _by_f1(best)
+    order = figures.by_f1(best)
     columns = 1 if len(order) <= LABELS_IN_COLUMN else 2
     parts = [order[i * len(order) // columns : (i + 1) * len(order) // columns] for i in range(columns)]
     drawn = [figures.label_f1([c.evaluation for c in contestants], part) for part in parts]
@@ -197,8 +192,8 @@ def _label_finding(contest: Contest) -> str:
     """Which model is first on how many labels."""
     f1 = np.array([[c.evaluation.per_label[label]["f1"] for label in contest.labels] for c in contest.contestants])
     f1 = f1[:, np.isfinite(f1).any(axis=0)]
-    if len(f1) == 1 or not f1.size:
-        return f"F1 is defined for {f1.shape[1]} of {counted(len(contest.labels), 'label')}"
+    if not contest.pairs or not f1.size:
+        return f"F1 runs from {np.min(f1):.2f} to {np.max(f1):.2f}" if f1.size else "F1 is defined for no label"
     first = (f1 == np.nanmax(f1, axis=0)).sum(axis=1)
     name = contest.contestants[int(first.argmax())].name
     return f"{name.capitalize()} has the highest F1 on {first.max()} of {counted(f1.shape[1], 'label')}"
@@ -214,7 +209,7 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
         if kept is not None:
             reached.append((c.history[kept][VALIDATION_SCORE], c.name, f"epoch {kept + 1} of {len(c.history)}"))
     reached.sort(reverse=True)
-    rose = f" It rose for {_and([when for _, when in overfitted])}." if overfitted else ""
+    rose = f" Validation loss rose for {_and([when for _, when in overfitted])}." if overfitted else ""
     return [
         Chart.of(
             "loss",
@@ -261,7 +256,7 @@ def _confusion_rows(e: Evaluation) -> list[dict[str, Any]]:
     counts = {kind: where.sum(axis=0) for kind, where in figures.outcomes(e).items()}
     return [
         {"label": label, **e.per_label[label], **{kind: int(counts[kind][e.labels.index(label)]) for kind in counts}}
-        for label in _by_f1(e)
+        for label in figures.by_f1(e)
     ]
 
 
@@ -279,8 +274,8 @@ def _mistaken_chart(e: Evaluation) -> Chart | None:
         "mistaken",
         figures.confusion_heatmap(counts, e.labels),
         f"The commonest confusion: {e.labels[a]} is missed and {e.labels[b]} given",
-        f"{e.labels[a]} was missed in {missed}, and in {counts[a, b]:,} of them {e.labels[b]} was given though not there. "
-        f"Each cell counts photos; a photo with several errors counts in several cells.{rest}",
+        f"Of the {missed} in which {e.labels[a]} was missed, {counts[a, b]:,} were given {e.labels[b]} though it was "
+        f"not there. Each cell counts photos; a photo with several errors counts in several cells.{rest}",
     )
 
 
@@ -289,13 +284,13 @@ def _calibration_chart(contestant: Contestant, index: int) -> Chart:
     known = e.targets >= 0
     error = e.scores["calibration_error"]
     excess = float((e.probabilities[known] - e.targets[known]).mean()) if known.any() else math.nan
-    manner = "too low" if excess < -error / 2 else "too high" if excess > error / 2 else "too high here, too low there"
+    manner = "mostly too low" if excess < -error / 2 else "mostly too high" if excess > error / 2 else "either way"
     likely = known & (e.probabilities >= 0.5)
     reading = "No label was given a probability of 0.5 or more."
     if likely.any():
         said, was = float(e.probabilities[likely].mean()), float(e.targets[likely].mean())
         reading = f"Where it said 0.5 or more it said {said:.2f} on average, and {was:.0%} of those labels were there."
-    title = f"{contestant.name.capitalize()} is off by {error:.3f}{', ' + manner if error > 0.02 else ''}"
+    title = f"{contestant.name.capitalize()}: off by {error:.3f}{', ' + manner if error > 0.02 else ''}"
     return Chart.of(f"calibration{index}", figures.reliability(e, index), title, reading)
 
 
@@ -323,17 +318,17 @@ def _photos(e: Evaluation, files: Mapping[str, str]) -> dict[str, list[dict[str,
 
 def _photo(e: Evaluation, i: int, files: Mapping[str, str]) -> dict[str, Any]:
     """A photo with its tags (kind, label, probability), and either its picture or the reason why there is none."""
+    outcome = figures.outcomes(e)
     tags = [
         (kind, e.labels[j], float(e.probabilities[i, j]))
-        for kind, where in figures.outcomes(e).items()
-        if kind != "absent"
-        for j in sorted(np.flatnonzero(where[i]), key=lambda j: -e.probabilities[i, j])
+        for kind in ("wrong", "missed", "right", "unknown")
+        for j in sorted(np.flatnonzero(outcome[kind][i]), key=lambda j: -e.probabilities[i, j])
     ]
-    photo = {"name": e.names[i], "tags": tags, "picture": None, "reason": ""}
     try:
-        return photo | {"picture": figures.thumbnail(files.get(e.names[i], ""))}
+        picture, reason = figures.thumbnail(files.get(e.names[i], "")), ""
     except ImageError as error:
-        return photo | {"reason": str(error)}
+        picture, reason = "", str(error)
+    return {"name": e.names[i], "tags": tags, "picture": picture, "reason": reason}
 
 
 def _doubts(contest: Contest) -> list[str]:
@@ -393,10 +388,9 @@ def _doubts_about_training(c: Contestant) -> list[str]:
     validation = math.nan if kept is None else c.history[kept][VALIDATION_SCORE]
     test = c.evaluation.scores["mean_average_precision"]
     if abs(validation - test) > 0.05:
-        doubts.append(
-            f"The mAP of {c.name} is {validation:.3f} on validation photos but {test:.3f} on test photos: one of the "
-            "sets is small or peculiar, or the model was chosen to suit the first."
-        )
+        why = "choosing by validation photos flattered it, or one" if validation > test else "one"
+        numbers = f"{validation:.3f} on validation photos but {test:.3f} on test photos"
+        doubts.append(f"The mAP of {c.name} is {numbers}: {why} of the two sets is small or peculiar.")
     return doubts
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_json
-from polytag.data.split import PARTS, leaks, split, write_split
+from polytag.data.split import PARTS, check_learnable, leaks, read_split, split, write_split
 from polytag.errors import SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
@@ -79,6 +79,9 @@ def compare(
     if not models or len(set(models)) < len(models):
         raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
+    # Whatever can be refused is refused now: before Keras is loaded and before anything is written.
+    check_learnable(data)
+    given_rows = None if given_split is None else read_split(given_split, data)
     data_name = data.root.parent.name if data.root.name == "images" else data.root.name
     folder = Path(out)
     request = {
@@ -86,11 +89,11 @@ def compare(
         "seed": seed,
         "fingerprint": data.fingerprint,
         "settings": {name: value for name, value in settings.items() if value is not None},
-        "split": None if given_split is None else Path(given_split).read_text(encoding="utf-8"),
+        "split": None if given_rows is None else given_rows.tolist(),
     }
     _prepare(folder, request, resume, overwrite)
 
-    # Imported late: it brings Keras, and everything above can refuse without waiting for that.
+    # Imported late, since it brings Keras.
     from polytag.models.progress import progress_bar
     from polytag.models.training import fit
 

@@ -144,7 +144,7 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
 
 def uncompiled(network: keras.Model) -> keras.Model:
     """The same layers without optimizer and loss, which would triple the saved file and need polytag to load."""
-    return keras.Model(network.inputs, network.outputs, name=network.name)
+    return keras.Model(network.input, network.output, name=network.name)
 
 
 def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
