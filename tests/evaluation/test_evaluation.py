@@ -133,7 +133,8 @@ def test_results_have_the_documented_shape() -> None:
     for name in ("micro_f1", "macro_f1", "hamming_loss", "label_ranking_average_precision", "coverage_error"):
         assert isinstance(model[name], float)
     assert set(model["per_label"]["dog"]) >= {"precision", "recall", "f1", "average_precision", "support", "threshold"}
-    assert set(model["strongest_labels"]) == {"dog", "cat"}
+    assert {*model["strongest_labels"], *model["weakest_labels"]} == {"dog", "cat"}
+    assert len(model["strongest_labels"]) == len(model["weakest_labels"]) == 1
 
 
 def test_the_table_has_the_seven_rows_and_a_column_for_each_model() -> None:

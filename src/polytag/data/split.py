@@ -206,18 +206,22 @@ def read_split(path: str | os.PathLike[str], dataset: Dataset) -> NDArray[np.str
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file, restval="")
+            rows = [(reader.line_num, row) for row in reader]
+            columns = set(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"the split {path} cannot be read ({error}): expected a CSV with the columns image and part"
+            f"the split {path} cannot be read ({reason}): expected a CSV with the columns image and part"
         ) from None
-    if not rows or not {"image", "part"} <= set(rows[0]):
+    if not {"image", "part"} <= columns:
         raise DataError(f"the split {path} has no columns 'image' and 'part': write one with 'polytag split'")
     parts: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        part = PART_NAMES.get((row["part"] or "").strip().lower())
+    for number, row in rows:
+        cell = " ".join(row["part"].split())
+        part = PART_NAMES.get(cell.lower())
         if part is None:
-            raise DataError(f"{path}, line {number}: '{row['part']}' is not a part: expected train, validation or test")
+            raise DataError(f"{path}, line {number}: '{cell}' is not a part: expected train, validation or test")
         if parts.setdefault(row["image"], part) != part:
             raise DataError(f"{path}, line {number}: {row['image']} is in two parts: put it into one")
     missing = [name for name in dataset.names if name not in parts]

@@ -60,14 +60,14 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def strongest(self, count: int = 3) -> list[str]:
-        """The labels with the highest F1."""
+        """The labels with the highest F1, the best first; none of them is among the weakest."""
         ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
-        return ranked[:count]
+        return ranked[: min(count, (len(ranked) + 1) // 2)]
 
     def weakest(self, count: int = 3) -> list[str]:
-        """The labels with the lowest F1."""
-        ranked = sorted(self._judged(), key=lambda label: self.per_label[label]["f1"])
-        return ranked[:count]
+        """The labels with the lowest F1, the worst first."""
+        ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
+        return ranked[::-1][: min(count, len(ranked) // 2)]
 
     def _judged(self) -> list[str]:
         return [label for label in self.labels if math.isfinite(self.per_label[label]["f1"])]

@@ -67,7 +67,7 @@ def svg(figure: Figure, name: str) -> str:
     width, height = (figure.get_size_inches() * 72).round(1)
     drawing = file.getvalue()
     drawing = drawing[drawing.index("</defs>", drawing.index("<style")) + len("</defs>") :]
-    drawing = re.sub(r'<g id="[\w.]+_\d+">', "<g>", drawing)
+    drawing = re.sub(r'(<\w+) id="[\w.]+_\d+"', r"\1", drawing)
     drawing = re.sub(r"font-family: [^;\"]*", "font-family: inherit", drawing)
     names = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"}
     names |= {colour: f"model-{i}" for i, colour in enumerate(COLOURS)}
@@ -237,13 +237,13 @@ def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figur
         axes.axhline(y, color=LINE, linewidth=0.6)
     for x in range(len(columns) + 1):
         axes.axvline(x, color=LINE, linewidth=0.6)
-    slant = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
     axes.xaxis.tick_top()
-    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, parse_math=False, **slant)
+    middles = np.arange(len(columns)) + 0.5
+    axes.set_xticks(middles, columns, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
     axes.tick_params(length=0, colors=INK, labelsize=FONT_SIZE, pad=4)
-    for y, heading in ((-1.3, "given →"), (-0.5, "missed ↓")):
-        axes.text(-0.15, y, heading, fontsize=FONT_SIZE, color=MUTED, ha="right", va="center")
+    for height, heading in ((-1.3, "given →"), (-0.5, "missed ↓")):
+        axes.text(-0.15, height, heading, fontsize=FONT_SIZE, color=MUTED, ha="right", va="center")
     return figure
 
 

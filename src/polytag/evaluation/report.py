@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from polytag.data.files import write_atomically
 from polytag.errors import ImageError, counted, listed
@@ -73,10 +74,8 @@ def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> P
 
 
 def _environment(**escaping: Any) -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **escaping
-    )
+    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), **layout, **escaping)
     environment.filters |= {
         "score": lambda value: f"{value:.3f}" if math.isfinite(value) else "–",
         "signed": lambda value: f"{value:+.3f}" if math.isfinite(value) else "–",
@@ -87,7 +86,7 @@ def _environment(**escaping: Any) -> Environment:
 def _markdown(value: Any) -> str:
     """Text that Markdown shows as it is: on one line, with a backslash before what could be mark-up."""
     line = " ".join(str(value).split())
-    return re.sub(r"[\\`*_<&|~#]|\[(?![\d+−-])|\](?=[(\[:])", r"\\\g<0>", line)
+    return re.sub(r"[\\`*_<>&|~#$]|\[(?![\d+-])|\](?=[(\[:])|:(?=//)", r"\\\g<0>", line)
 
 
 def _words(contest: Contest) -> dict[str, Any]:
@@ -132,9 +131,8 @@ def _rows(contest: Contest) -> list[dict[str, Any]]:
             number, _, interval = text.partition(" ") if metric else (text, "", "")
             undefined = metric and not math.isfinite(value)
             cells.append(("–", "", False) if undefined else (number, interval, value == top))
-        rows.append(
-            {"title": title, "lower": lower, "main": metric in MAIN_SCORES, "ranked": top is not None, "cells": cells}
-        )
+        ranked = "" if top is None else "ranked"
+        rows.append({"title": title, "lower": lower, "main": metric in MAIN_SCORES, "ranked": ranked, "cells": cells})
     return rows
 
 
@@ -209,6 +207,8 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
         if kept is not None:
             reached.append((c.history[kept][VALIDATION_SCORE], c.name, f"epoch {kept + 1} of {len(c.history)}"))
     reached.sort(reverse=True)
+    first = f"{reached[0][1]} reached {reached[0][0]:.3f}" if reached else "not defined"
+    kept_epochs = _and([f"{name} {score:.3f} ({epoch})" for score, name, epoch in reached])
     rose = f" Validation loss rose for {_and([when for _, when in overfitted])}." if overfitted else ""
     return [
         Chart.of(
@@ -220,10 +220,8 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
         Chart.of(
             "map",
             figures.learning_curve(contestants, VALIDATION_SCORE),
-            f"Validation mAP: {reached[0][1]} reached {reached[0][0]:.3f}"
-            if reached
-            else "Validation mAP is not defined",
-            f"Kept: {_and([f'{name} {score:.3f} ({epoch})' for score, name, epoch in reached])}." if reached else "",
+            f"Validation mAP: {first}",
+            f"Kept: {kept_epochs or 'none'}.",
         ),
     ]
 
@@ -301,7 +299,7 @@ def _photos(e: Evaluation, files: Mapping[str, str]) -> dict[str, list[dict[str,
     p = np.clip(e.probabilities.astype(float), 1e-6, 1 - 1e-6)
     losses = np.where(known, -np.log(np.where(present, p, 1 - p)), 0)
     loss = losses.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    error = (outcome["missed"] | outcome["wrong"]).any(axis=1)
+    flawed: NDArray[np.bool_] = np.any(outcome["missed"] | outcome["wrong"], axis=1)
 
     def shown(rows: Iterable[int]) -> list[dict[str, Any]]:
         first: dict[int, int] = {}
@@ -311,8 +309,8 @@ def _photos(e: Evaluation, files: Mapping[str, str]) -> dict[str, list[dict[str,
 
     several_first = np.lexsort((loss, present.sum(axis=1) < 2))
     return {
-        "worst_photos": shown(i for i in np.argsort(-loss, kind="stable") if error[i]),
-        "best_photos": shown(i for i in several_first if present[i].any() and not error[i]),
+        "worst_photos": shown(i for i in np.argsort(-loss, kind="stable") if flawed[i]),
+        "best_photos": shown(i for i in several_first if present[i].any() and not flawed[i]),
     }
 
 
@@ -335,19 +333,17 @@ def _doubts(contest: Contest) -> list[str]:
     """Why not to trust these numbers too far, as far as the numbers themselves tell."""
     best, *others = contest.ranked
     e = best.evaluation
-    n, known = len(e.names), e.targets >= 0
+    n, unknown = len(e.names), e.targets < 0
     support = {label: int(e.per_label[label]["support"]) for label in e.labels}
     never = [label for label, photos in support.items() if not photos]
     few = [f"{label} ({photos})" for label, photos in support.items() if 0 < photos < FEW_POSITIVES]
     copies = n - len(np.unique(e.groups))
-    absent = float((e.targets == 0).sum() / max(1, known.sum()))
+    judged = ~unknown.all(axis=0)
+    absent = np.mean((e.targets == 0).sum(axis=0)[judged] / (~unknown).sum(axis=0)[judged])
     unproven = [c.name for c in others if not contest.between(best.name, c.name)[DECISIVE].beyond_chance]
     left_out = [f"{name} ({reason})" for name, reason in contest.left_out.items()]
     doubts = [
-        (
-            n < FEW_TEST_PHOTOS,
-            f"The test set is small, {counted(n, 'photo')}: intervals are wide, rare errors go unseen.",
-        ),
+        (n < FEW_TEST_PHOTOS, f"The test set is small: {counted(n, 'photo')}. Rare errors go unseen."),
         (never, f"No test photo shows {listed(never, NAMED)}: how well that is tagged is not known."),
         (few, f"Fewer than {FEW_POSITIVES} test photos show {listed(few, NAMED)}: these scores are rough."),
         (unproven, f"The lead of {best.name} over {_and(unproven)} in samples-F1 may be chance."),
@@ -364,10 +360,10 @@ def _doubts(contest: Contest) -> list[str]:
             f"would reach {absent:.3f}.",
         ),
         (
-            not known.all(),
-            f"{(~known).sum():,} of {known.size:,} test entries ({(~known).mean():.1%}) are unknown and not judged.",
+            unknown.any(),
+            f"Unknown and not judged: {unknown.sum():,} of {unknown.size:,} test entries ({unknown.mean():.1%}).",
         ),
-        (copies, f"{counted(copies, 'test photo')} repeat the picture of another; intervals count them as one."),
+        (copies, f"Copies of others among the test photos: {copies:,}. Intervals count such a picture once."),
         (left_out, f"{counted(len(left_out), 'photo')} could not be used: {listed(left_out, NAMED)}."),
         (
             True,
@@ -381,9 +377,7 @@ def _doubts(contest: Contest) -> list[str]:
 def _doubts_about_training(c: Contestant) -> list[str]:
     doubts = []
     if 0 < len(c.trials) < FEW_TRIALS:
-        doubts.append(
-            f"The search for {c.name} made only {counted(len(c.trials), 'trial')}: more may find better settings."
-        )
+        doubts.append(f"The search for {c.name} made only {counted(len(c.trials), 'trial')}: more may find better.")
     kept = figures.kept_epoch(c)
     validation = math.nan if kept is None else c.history[kept][VALIDATION_SCORE]
     test = c.evaluation.scores["mean_average_precision"]

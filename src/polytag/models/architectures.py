@@ -47,7 +47,8 @@ def cnn(
     x = layers.Rescaling(1 / 255)(inputs)
     for filters in (filters1, filters2, filters3):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
-        x = layers.BatchNormalization()(x)
+        # Keras' 0.99 needs hundreds of steps to forget its start: more than small sets have before they stop.
+        x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.MaxPooling2D()(x)
     pool = {"flatten": layers.Flatten, "average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
     x = pool[pooling]()(x)

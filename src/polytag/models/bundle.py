@@ -111,8 +111,7 @@ class Bundle:
         """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
         if "model.onnx" in self.manifest["files"]:
             return OnnxModel(self._checked("model.onnx"))
-        model = self.keras_model()
-        return lambda batch: np.asarray(model.predict_on_batch(batch))
+        return self.keras_model().predict_on_batch
 
     def keras_model(self):
         """The network as a `keras.Model`."""

@@ -61,4 +61,4 @@ def _fast(backbone: keras.Model, name: str) -> Callable[[NDArray], NDArray[np.fl
     path.parent.mkdir(exist_ok=True)
     if path.exists() or export_onnx(backbone, path):
         return OnnxModel(path)
-    return lambda batch: np.asarray(backbone(batch, training=False))
+    return backbone.predict_on_batch
