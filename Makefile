@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 setup: $(VENV)/installed
 
@@ -19,6 +19,9 @@ demo: setup
 	rm -rf demo
 	$(BIN)/polytag sample demo/sample --images 800 --size 96
 	$(BIN)/polytag compare demo/sample --out demo/run --image-size 96 --epochs 12 --trials 6
+
+docs: setup
+	$(BIN)/python -m typer polytag.cli utils docs --name polytag --output docs/cli.md
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -94,7 +94,7 @@ def sample(
     from tqdm import tqdm
 
     with tqdm(total=images, desc="drawing scenes", unit="scene", delay=0.5) as bar:
-        pt.write_sample(folder, images, size, seed, lambda n: bar.update(n))
+        pt.write_sample(folder, images, size, seed, bar.update)
     print(f"{counted(images, 'scene')} in {folder}")
 
 

@@ -40,6 +40,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def test_pixels_are_written_in_portions(tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    portions: list[int] = []
+    monkeypatch.setattr(ArrayCache, "add", lambda self, keys, arrays: portions.append(len(arrays)))
+    pixels(photos(tmp_path, 300), 8)
+    assert portions == [128, 128, 44]
+
+
 def test_every_photo_is_decoded_once(tmp_path: Path, photos: Photos, decoded: list[str]) -> None:
     paths = photos(tmp_path, 300)  # more than two of the portions in which rows are written
     for order in (paths, paths[::-1], paths[:5]):
@@ -138,7 +145,9 @@ def test_many_keys_are_found() -> None:
 ADDER = """
 import sys, numpy as np
 from polytag.data.cache import ArrayCache
-me, start = int(sys.argv[1]), sys.stdin.readline()
+me = int(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
 for step in range(40):
     keys = [f"both{step}", f"own{me}-{step}"]
     values = [step, 1000 * me + step]
@@ -148,8 +157,14 @@ for step in range(40):
 
 def test_two_processes_may_add_at_once() -> None:
     adders = [
-        subprocess.Popen([sys.executable, "-c", ADDER, str(me)], stdin=subprocess.PIPE, text=True) for me in (1, 2)
+        subprocess.Popen(
+            [sys.executable, "-c", ADDER, str(me)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for me in (1, 2)
     ]
+    for adder in adders:
+        assert adder.stdout is not None
+        assert adder.stdout.readline() == "ready\n"
     for adder in adders:
         assert adder.stdin is not None
         adder.stdin.write("go\n")

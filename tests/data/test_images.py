@@ -84,6 +84,8 @@ def test_every_exif_orientation_comes_out_upright(orientation: int, form: str, m
 def test_damaged_exif_does_not_spoil_a_photo() -> None:
     data = encoded(quarters(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff" + b"\x01\x12\0\x03\xff" * 3)
     assert decode(data).shape == (32, 64, 3)
+    for form in ("PNG", "WEBP"):
+        assert decode(encoded(quarters(), form, exif=b"Exif\0\0MM\0*\0\0")).shape == (32, 64, 3)
     exif = Image.Exif()
     exif[0x0112] = 77
     assert np.array_equal(decode(encoded(quarters(), exif=exif)), quarters())
@@ -114,6 +116,10 @@ def test_floats_may_range_to_1_to_255_or_to_65535(top: float) -> None:
 
 def test_floats_that_are_no_number_are_black() -> None:
     assert decode(encoded(np.array([[np.nan, 1]], dtype=np.float32), "TIFF"))[0, :, 0].tolist() == [0, 255]
+
+
+def test_integers_are_never_taken_for_shares_of_one() -> None:
+    assert decode(encoded(np.array([[0, 1]], dtype=np.int32), "TIFF"))[0, :, 0].tolist() == [0, 1]
 
 
 def test_cmyk_is_shown_in_its_colours() -> None:
@@ -220,6 +226,24 @@ def test_what_is_no_photo_says_why(data: bytes, expected: str, as_path: bool, tm
         assert "text.jpg" not in message
 
 
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (struct.error("required argument is not an integer"), "damaged: required argument is not an integer"),
+        (NotImplementedError("unknown\npixel format"), "damaged: unknown pixel format"),
+        (KeyError(262), "damaged: undecodable"),
+    ],
+)
+def test_whatever_a_decoder_raises_is_an_image_error(
+    error: Exception, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(image: Image.Image) -> Image.Image:
+        raise error
+
+    monkeypatch.setattr(images, "_to_rgb", stumble)
+    assert reason(encoded(quarters())) == expected
+
+
 def test_a_folder_or_a_missing_file_says_why_without_its_name(tmp_path: Path) -> None:
     assert reason(tmp_path / "none.jpg") == "there is no such file"
     assert reason(tmp_path) == "Is a directory"
@@ -306,7 +330,7 @@ def test_decode_many_holds_only_a_few_at_a_time() -> None:
 
     def endless() -> Iterator[bytes]:
         nonlocal taken
-        while True:
+        while taken < 2000:
             taken += 1
             yield b""
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from polytag import read_csv
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_atomically, write_json
-from polytag.data.split import PARTS, RATIOS, check_learnable, leaks, read_split, split, write_split
+from polytag.data.split import PARTS, RATIOS, _refine, check_learnable, leaks, read_split, split, write_split
 from polytag.errors import DataError, PolytagError, SettingsError
 
 Photos = Callable[..., list[str]]
@@ -116,6 +116,13 @@ def test_rare_labels_are_in_all_parts() -> None:
         targets[random.choice(500, count, replace=False), label] = 1
     for seed in range(5):
         assert (present(split(dataset(targets), seed=seed)) > 0).all()
+
+
+def test_a_missing_label_is_mended_by_two_moves_where_no_single_one_helps() -> None:
+    carried = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0]])
+    counts = np.column_stack([carried, np.ones(5)]).astype(float)
+    assigned = _refine(counts, np.array([1, 2, 2, 1, 2]), np.asarray(RATIOS))
+    assert all(carried[assigned == part].any(axis=0).all() for part in range(3))
 
 
 def can_be_everywhere(targets: NDArray[np.int8], groups: NDArray[np.int64], wanted: list[int]) -> bool:

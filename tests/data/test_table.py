@@ -174,6 +174,20 @@ def test_other_columns_do_not_disturb(write: Write) -> None:
     assert "not used: n, checked, width, empty" in table.recognised
 
 
+def test_an_image_may_be_called_as_a_header_is(write: Write) -> None:
+    assert read_table(write("image,labels\nphoto,dog\n0002,cat\n")).images == ["photo", "0002"]
+
+
+def test_names_may_be_digits(write: Write) -> None:
+    assert read_table(write("image,labels\na.jpg,0\nb.jpg,1\nc.jpg,1\nd.jpg,7|1\n")).labels == ("0", "1", "7")
+
+
+def test_a_named_label_column_is_no_split(write: Write) -> None:
+    table = read_table(write("image,set\na.jpg,train\nb.jpg,test\n"), label_column="set")
+    assert table.labels == ("train", "test")
+    assert table.parts is None
+
+
 @pytest.mark.parametrize("header", ["split", "Set", "subset"])
 def test_a_split_column(header: str, write: Write) -> None:
     path = write(f"image,labels,{header}\na.jpg,dog,Train\nb.jpg,cat,val\nc.jpg,cat,TEST\nd.jpg,cat,valid\n")
@@ -286,6 +300,7 @@ def test_unknown_columns_are_refused(options: dict[str, str], expected: str, wri
         (["traffic light, light", "car"], [["traffic light", "light"], ["car"]], "','"),
         (["sea sunset", "sea", "sunset"], [["sea", "sunset"], ["sea"], ["sunset"]], "blanks"),
         (["sea sunset, bus", "sea", "sunset"], [["sea", "sunset", "bus"], ["sea"], ["sunset"]], "',' and blanks"),
+        (["sea sunset|bus", "sea", "sunset"], [["sea sunset", "bus"], ["sea"], ["sunset"]], "'|'"),
         (["Paris, France|night"], [["Paris, France", "night"]], "'|'"),
         ([" a | b|a||", ""], [["a", "b"], []], "'|'"),
     ],
@@ -295,6 +310,7 @@ def test_separators(cells: list[str], names: list[list[str]], said: str) -> None
 
 
 def test_known_names_settle_what_blanks_mean() -> None:
+    assert split_names(["red tree", "red"], {"red", "car"})[0] == [["red", "tree"], ["red"]]
     assert split_names(["red car bus"], {"red", "car", "bus"})[0] == [["red", "car", "bus"]]
     assert split_names(["red car", "bus red car"], {"red car", "bus"})[0][0] == ["red car"]
 

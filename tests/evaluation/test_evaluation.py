@@ -161,6 +161,8 @@ def test_the_answer_names_the_winner_and_whether_to_believe_it() -> None:
     assert "against" not in contest("transfer").answer()
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(48.4, "48 s"), (425, "7 min 05 s"), (4320, "1 h 12 min"), (59.7, "1 min 00 s")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(48.4, "48 s"), (425, "7 min 05 s"), (4320, "1 h 12 min"), (59.7, "1 min 00 s")]
+)
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -1,5 +1,7 @@
 """Training: each approach gives a complete bundle, the same one for the same seed, and never sees test data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_same_bytes_same_probabilities_everywhere(trained, squares) -> None:
     photos = np.stack([decode(path, 48) for path in test.paths])
     np.testing.assert_allclose(model.predict(photos, verbose=0), evaluation.probabilities, atol=1e-5)
     for path, row in zip(test.paths[:5], evaluation.probabilities, strict=False):
-        for photo in (path, open(path, "rb").read()):
+        for photo in (path, Path(path).read_bytes()):
             tags = trained.tag(photo)
             assert set(tags) == {
                 label
@@ -151,7 +153,7 @@ def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> N
     broken.write_text("not a photo")
     paths = np.array([str(broken), *train.paths[1:]])
     bundle = pt.fit(replace(train, paths=paths), validation, "baseline", image_size=32, epochs=1, show_progress=False)
-    assert list(bundle.manifest["data"]["left_out"].values())[0].startswith("not an image")
+    assert next(iter(bundle.manifest["data"]["left_out"].values())).startswith("not an image")
     assert bundle.manifest["data"]["train"] == len(train) - 1
 
 

@@ -94,7 +94,8 @@ def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> N
     except Exception as error:
         # On damaged files Pillow's decoders raise whatever their parsing stumbles over: struct.error, KeyError, …
         # An operating system's error carries the file's name; its bare reason does not.
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or "undecodable"
+        words = " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or (words if " " in words else "undecodable")
         raise ImageError(f"damaged: {reason}" if getattr(error, "errno", None) is None else reason) from None
 
 

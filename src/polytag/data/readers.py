@@ -179,6 +179,8 @@ def _find_images(table: Table, path: Path, images: str | os.PathLike[str] | None
     hits = [sum(_with_extension(folder, name) is not None for name in sample) for folder in folders]
     best = int(np.argmax(hits))
     if hits[best] == 0:
+        for name, line in zip(table.images, table.lines, strict=True):
+            _file_in(base, name, line)
         raise DataError(
             f"the images of {path.name} (first: {table.images[0]}) are neither in {base} nor in a folder below it: "
             "name their folder with --images"

@@ -326,7 +326,7 @@ def write_sample(
     n_images: int = 1000,
     size: int = 192,
     seed: int = 0,
-    on_progress: Callable[[int], None] = lambda n: None,
+    on_progress: Callable[[int], object] = lambda n: None,
 ) -> Path:
     """Write the sample data set: ``images/scene0001.jpg``... and ``labels.csv`` (columns ``image,labels``).
 

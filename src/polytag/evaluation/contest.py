@@ -95,10 +95,11 @@ class Contest:
         best, *others = self.ranked
         score = best.evaluation.scores
         low, high = best.evaluation.intervals[DECISIVE]
+        name = best.name[0].upper() + best.name[1:]
+        right = f"{score['subset_accuracy'] * 100:.0f} % of {len(best.evaluation.names):,} unseen test photos"
         first = (
-            f"{best.name.capitalize()} tags these photos {'best' if others else 'so'}: samples-F1 {score[DECISIVE]:.3f} "
-            f"(95 % interval {low:.3f} to {high:.3f}), with every label of a photo right "
-            f"in {score['subset_accuracy']:.0%} of {len(best.evaluation.names):,} unseen test photos."
+            f"{name} tags these photos {'best: ' if others else 'with '}samples-F1 {score[DECISIVE]:.3f} "
+            f"(95 % interval {low:.3f} to {high:.3f}), with every label of a photo right in {right}."
         )
         if not others:
             return first

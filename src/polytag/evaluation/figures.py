@@ -113,17 +113,17 @@ def _of_metric(pair: Pair, metric: str) -> Difference:
 
 
 def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure:
-    """F1 of some labels, a row each and a marker for each model, with the number of photos at the right."""
+    """F1 of some labels, a row each and a bar for each model, with the number of photos at the right."""
     # The same room for every part of the labels, so that parts side by side have the same scale.
     left = _inches([short(label) for label in evaluations[0].labels])
-    height = 0.2 + 0.03 * len(evaluations)
+    height = 0.16 + 0.06 * len(evaluations)
     figure, axes = _panel(4.4, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
     for i, evaluation in enumerate(evaluations):
         f1 = [evaluation.per_label[label]["f1"] for label in labels]
-        # A little apart, so that equal scores do not hide each other.
-        apart = (i - (len(evaluations) - 1) / 2) * 0.12
+        apart = (i - (len(evaluations) - 1) / 2) * 0.7 / len(evaluations)
         rows, marker = np.arange(len(labels)) + apart, MARKERS[i % len(MARKERS)]
-        axes.plot(f1, rows, marker, color=colour_of(i), markersize=5, clip_on=False)
+        axes.barh(rows, f1, 0.35 / len(evaluations), color=colour_of(i), alpha=0.55, linewidth=0)
+        axes.plot(f1, rows, marker, color=colour_of(i), markersize=4, clip_on=False)
     for y, label in enumerate(labels):
         axes.text(1.12, y, f"{evaluations[0].per_label[label]['support']:,}", ha="right", **_beside(axes))
         if not any(math.isfinite(e.per_label[label]["f1"]) for e in evaluations):

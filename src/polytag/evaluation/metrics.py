@@ -152,7 +152,8 @@ def average_precision_score(
 
 def argmax_accuracy(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
     """What Keras calls "accuracy" on multi-hot targets: the share of photos whose most probable label is
-    the *first* of those present, or the first label of all where none is. It says little about several labels at once and is kept for comparison.
+    the *first* of those present, or the first label of all where none is. It says little about several
+    labels at once and is kept for comparison.
     """
     return float(np.mean(probabilities.argmax(axis=1) == (targets == 1).argmax(axis=1)))
 

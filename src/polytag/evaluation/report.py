@@ -243,7 +243,7 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
         figures.trial_scores(trials, best, figures.colour_of(index)),
         title,
         f"{_and([f'{states.count(state)} {meaning.get(state, state)}' for state in dict.fromkeys(states)])}. "
-        "Trials see smaller photos, fewer of them, for few epochs; the ringed one's settings were trained in full.",
+        "Trials see fewer photos for few epochs; the ringed one's settings were trained in full.",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial if name not in ("score", "state")))
     return {"model": contestant.name, "chart": chart, "names": names, "trials": trials, "best": best}

@@ -22,6 +22,7 @@ def cnn(
     n_labels: int,
     image_size: int,
     *,
+    reduce: int = 1,
     filters1: int = 32,
     filters2: int = 64,
     filters3: int = 128,
@@ -36,6 +37,7 @@ def cnn(
     Args:
         n_labels: number of outputs.
         image_size: side of the input, in pixels.
+        reduce: photos are first reduced to one in this many pixels of their side, by averaging.
         filters1, filters2, filters3: 3×3 filters of each block.
         pooling: what turns the last block into a vector: "flatten", or global "average" or "max".
         dense: units of the hidden layer.
@@ -45,6 +47,8 @@ def cnn(
         raise SettingsError(f"pooling must be flatten, average or max, not '{pooling}'")
     inputs = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
     x = layers.Rescaling(1 / 255)(inputs)
+    if reduce > 1:
+        x = layers.AveragePooling2D(reduce)(x)
     for filters in (filters1, filters2, filters3):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
         # Keras' 0.99 needs hundreds of steps to forget its start: more than small sets have before they stop.

@@ -25,7 +25,6 @@ from polytag.models.progress import VALIDATION_SCORE, progress_bar
 from polytag.models.recipe import Recipe
 from polytag.models.tuning import search
 
-
 FINE_TUNE_PHOTOS = 6000
 """How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
 
@@ -189,7 +188,11 @@ def _fine_tune(
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     gentle = replace(
-        recipe, epochs=recipe.fine_tune or 0, batch_size=32, learning_rate=recipe.learning_rate / 10, augmentation="crop"
+        recipe,
+        epochs=recipe.fine_tune or 0,
+        batch_size=32,
+        learning_rate=recipe.learning_rate / 10,
+        augmentation="crop",
     )
     batches = photo_batches(train, gentle)
     with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:

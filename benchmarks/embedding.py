@@ -1,0 +1,60 @@
+"""How fast photos become embeddings: decoding, then the backbone on Keras and on ONNX Runtime, in one run.
+
+    python benchmarks/embedding.py [--photos 256] [--out embedding.json]
+
+Draws its own photos. Prints images/s of each step and the ratios, which travel between machines better.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import polytag as pt
+from polytag.data.images import decode_many
+from polytag.models.architectures import mobilenet_v2_backbone
+from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
+from polytag.models.pretrained import find_weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    size = 224
+    with tempfile.TemporaryDirectory() as folder:
+        pt.write_sample(Path(folder) / "sample", arguments.photos, 640)
+        files = sorted(str(path) for path in (Path(folder) / "sample" / "images").iterdir())
+        backbone = mobilenet_v2_backbone(size, find_weights())
+        export_onnx(backbone, Path(folder) / "backbone.onnx")
+        onnx = OnnxModel(Path(folder) / "backbone.onnx")
+
+        start = time.perf_counter()
+        photos = np.stack(list(decode_many(files, size)))
+        seconds = {"decode 640 px JPEG": time.perf_counter() - start}
+        runs = {
+            "Keras predict": lambda: backbone.predict(photos, batch_size=BATCH_SIZE, verbose=0),
+            "ONNX Runtime": lambda: np.concatenate(
+                [onnx(photos[i : i + BATCH_SIZE]) for i in range(0, len(photos), BATCH_SIZE)]
+            ),
+        }
+        results = {}
+        for name, run in runs.items():
+            run()  # the first run compiles
+            start = time.perf_counter()
+            results[name] = run()
+            seconds[name] = time.perf_counter() - start
+    speeds = {name: round(arguments.photos / value, 1) for name, value in seconds.items()}
+    speeds["ONNX Runtime / Keras predict"] = round(seconds["Keras predict"] / seconds["ONNX Runtime"], 2)
+    speeds["largest difference"] = float(np.abs(results["ONNX Runtime"] - results["Keras predict"]).max())
+    print(json.dumps(speeds, indent=2))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(speeds, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
