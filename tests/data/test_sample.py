@@ -44,7 +44,7 @@ def test_the_table_lists_the_written_pictures(tmp_path: Path) -> None:
     assert header == ["image", "labels"]
     assert [row[0] for row in rows] == [f"scene{number:04d}.jpg" for number in range(1, 31)]
     assert sorted(path.name for path in (folder / "images").iterdir()) == [row[0] for row in rows]
-    assert done == list(range(1, 31))
+    assert done == [1] * 30
     for number, (name, cell) in enumerate(rows, start=1):
         assert cell == "|".join(draw_labels(SeedSequence(2, spawn_key=(number,))))
         with Image.open(folder / "images" / name) as picture:
@@ -161,9 +161,9 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
 def test_nothing_is_left_behind_when_a_write_fails_midway(tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
-    def interrupt(number: int) -> None:
+    def interrupt(_: int) -> None:
         seen.append([path.name for path in tmp_path.rglob("*.jpg")])
-        if number == 2:
+        if len(seen) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

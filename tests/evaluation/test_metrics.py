@@ -11,6 +11,7 @@ from polytag.evaluation.metrics import (
     argmax_accuracy,
     average_precision_score,
     bootstrap_weights,
+    bootstrapped,
     interval,
     label_scores,
     scores,
@@ -144,12 +145,20 @@ def test_argmax_accuracy_is_what_keras_computes() -> None:
 
 def test_bootstrap_draws_groups_whole() -> None:
     groups = np.array([0, 0, 1, 2, 2, 2])
-    weights = bootstrap_weights(groups, 200, seed=1)
+    (weights,) = bootstrap_weights(groups, 200, seed=1)
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 3] == weights[:, 5]).all()
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
-    np.testing.assert_array_equal(weights, bootstrap_weights(groups, 200, seed=1))
-    assert (weights != bootstrap_weights(groups, 200, seed=2)).any()
+    np.testing.assert_array_equal(weights, next(bootstrap_weights(groups, 200, seed=1)))
+    assert (weights != next(bootstrap_weights(groups, 200, seed=2))).any()
+
+
+def test_many_photos_are_resampled_in_blocks() -> None:
+    blocks = list(bootstrap_weights(np.arange(50_000), 100))
+    assert sum(map(len, blocks)) == 100 and len(blocks) > 1
+    assert max(block.size for block in blocks) <= 2_000_000
+    assert all((block.sum(axis=1) == 50_000).all() for block in blocks)
+    assert (blocks[0][0] != blocks[1][0]).any()
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -159,11 +168,8 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         right = rng.random(150) < 0.7
         probabilities = np.where(right, 0.9, 0.1)[:, None].astype(np.float32)
         targets = np.ones((150, 1), np.int8)
-        low, high = interval(
-            scores(targets, probabilities, 0.5, bootstrap_weights(np.arange(150), 300, int(rng.integers(1e9))))[
-                "subset_accuracy"
-            ]
-        )
+        resampled = bootstrapped(targets, probabilities, 0.5, np.arange(150), 300, int(rng.integers(1e9)))
+        low, high = interval(resampled["subset_accuracy"])
         covered += low <= 0.7 <= high
     assert 180 <= covered <= 199
 

@@ -338,7 +338,7 @@ def write_sample(
         n_images: how many scenes, at least 1.
         size: each scene's side in pixels, at least 32.
         seed: a non-negative integer; the same arguments give the same bytes.
-        on_progress: called with the number of scenes done after each one.
+        on_progress: called with the number of scenes that became ready, as each one does.
 
     Returns:
         The folder, as an absolute path.
@@ -362,7 +362,7 @@ def write_sample(
                 labels, name = draw_labels(scene), f"scene{number:04d}.jpg"
                 draw_scene(labels, size, scene).save(unfinished / "images" / name, quality=88)
                 rows.append(f"{name},{'|'.join(labels)}")
-                on_progress(number)
+                on_progress(1)
             (unfinished / "labels.csv").write_bytes("".join(f"{row}\n" for row in rows).encode())
             if target.exists():
                 target.rmdir()  # empty; Windows does not rename onto it

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted, listed
-from polytag.evaluation.metrics import TITLES, bootstrap_weights, interval, label_scores, scores
+from polytag.evaluation.metrics import TITLES, bootstrapped, interval, label_scores, scores
 
 MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
 """The scores that are reported with an interval and compared between models."""
@@ -138,7 +138,7 @@ def judge(
 ) -> Evaluation:
     """Score probabilities (n, k) against targets (n, k); the rest of `evaluate` once photos are tagged."""
     point = scores(targets, probabilities, thresholds)
-    resampled = scores(targets, probabilities, thresholds, bootstrap_weights(dataset.groups, n_resamples))
+    resampled = bootstrapped(targets, probabilities, thresholds, dataset.groups, n_resamples)
     at_half = scores(targets, probabilities, 0.5)
     by_label = label_scores(targets, probabilities, thresholds)
     per_label = {
@@ -188,9 +188,8 @@ def differences(a: Evaluation, b: Evaluation, n_resamples: int = 1000) -> list[D
     """
     if a.names != b.names or a.labels != b.labels:
         raise DataError("two models can be compared only on the same images and labels")
-    weights = bootstrap_weights(a.groups, n_resamples)
-    resampled_a = scores(a.targets, a.probabilities, a.thresholds, weights)
-    resampled_b = scores(b.targets, b.probabilities, b.thresholds, weights)
+    resampled_a = bootstrapped(a.targets, a.probabilities, a.thresholds, a.groups, n_resamples)
+    resampled_b = bootstrapped(b.targets, b.probabilities, b.thresholds, b.groups, n_resamples)
     return [
         Difference(name, a.scores[name] - b.scores[name], *interval(resampled_a[name] - resampled_b[name]))
         for name in MAIN_SCORES

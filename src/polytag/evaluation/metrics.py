@@ -6,6 +6,8 @@ counts in each of b resamples, and the result is (b,). With weights of one the s
 scikit-learn where it has them.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -50,36 +52,76 @@ def scores(
     """
     if weights is None:
         weights = np.ones((1, len(targets)))
-    weights = np.asarray(weights, dtype=np.float64)
+    return _scorer(targets, probabilities, thresholds)(np.asarray(weights, dtype=np.float64))
+
+
+def bootstrapped(
+    targets: NDArray[np.int8],
+    probabilities: NDArray[np.float32],
+    thresholds: ArrayLike,
+    groups: NDArray[np.int64],
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """The scores of bootstrap resamples, each float64 (n_resamples,).
+
+    Groups (n,) are drawn rather than photos, since copies of a picture are no independent evidence. The
+    same seed and groups draw the same resamples, so that models can be compared pair by pair.
+    """
+    scorer = _scorer(targets, probabilities, thresholds)
+    blocks = [scorer(weights) for weights in bootstrap_weights(groups, n_resamples, seed)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in TITLES}
+
+
+def bootstrap_weights(groups: NDArray[np.int64], n_resamples: int = 1000, seed: int = 0) -> Iterator[NDArray]:
+    """How often each photo counts in each resample: blocks float64 (some, n) of n_resamples rows in all.
+
+    In blocks, so that memory does not grow with the number of resamples times that of photos.
+    """
+    _, member = np.unique(groups, return_inverse=True)
+    n_groups = int(member.max()) + 1
+    rng = np.random.default_rng(seed)
+    block = max(1, 2_000_000 // len(groups))
+    for start in range(0, n_resamples, block):
+        size = min(block, n_resamples - start)
+        yield rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size).astype(np.float64)[:, member]
+
+
+def _scorer(
+    targets: NDArray[np.int8], probabilities: NDArray[np.float32], thresholds: ArrayLike
+) -> Callable[[NDArray[np.float64]], Scores]:
+    """What a photo contributes to each score, computed once for any number of weights (b, n)."""
     known, present = targets >= 0, targets == 1
     given = (probabilities >= np.asarray(thresholds, dtype=np.float32)) & known
-    right = (given == present) & known
-    true_positive, wrong = given & present, known & ~right
-
-    def mean_of(values: NDArray) -> NDArray:
-        return weights @ values / weights.sum(axis=1)
-
+    true_positive, wrong = given & present, known & (given != present)
     both = 2.0 * true_positive.sum(axis=1)
     either = (given.sum(axis=1) + present.sum(axis=1)).astype(float)
-    per_label = label_scores(targets, probabilities, thresholds, weights)
-    hits, given_or_present = weights @ true_positive, weights @ given + weights @ present
-    with np.errstate(invalid="ignore", divide="ignore"):
-        micro = 2 * hits.sum(axis=1) / given_or_present.sum(axis=1)
-        hamming = (weights @ wrong.sum(axis=1)) / (weights @ known.sum(axis=1))
-    ranking = _ranking(targets, probabilities)
-    return {
-        "samples_f1": mean_of(np.where(either > 0, both / np.maximum(either, 1), 1.0)),
-        "subset_accuracy": mean_of(~wrong.any(axis=1)),
-        "label_accuracy": _nanmean(per_label["accuracy"]),
-        "mean_average_precision": _nanmean(per_label["average_precision"]),
-        "micro_f1": micro,
-        "macro_f1": _nanmean(per_label["f1"]),
-        "hamming_loss": hamming,
-        "label_ranking_average_precision": mean_of(ranking[0]),
-        "coverage_error": mean_of(ranking[1]),
-        "label_ranking_loss": mean_of(ranking[2]),
-        "calibration_error": _calibration_error(targets, probabilities, weights),
-    }
+    samples_f1 = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    n_wrong, n_known, some_wrong = wrong.sum(axis=1), known.sum(axis=1), wrong.any(axis=1)
+    ranking_precision, coverage, ranking_loss = _ranking(targets, probabilities)
+    excess = _excess(targets, probabilities)
+
+    def scorer(weights: NDArray[np.float64]) -> Scores:
+        def mean_of(values: NDArray) -> NDArray:
+            return weights @ values / weights.sum(axis=1)
+
+        per_label = label_scores(targets, probabilities, thresholds, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {
+                "samples_f1": mean_of(samples_f1),
+                "subset_accuracy": mean_of(~some_wrong),
+                "label_accuracy": _nanmean(per_label["accuracy"]),
+                "mean_average_precision": _nanmean(per_label["average_precision"]),
+                "micro_f1": weights @ both / (weights @ either),
+                "macro_f1": _nanmean(per_label["f1"]),
+                "hamming_loss": weights @ n_wrong / (weights @ n_known),
+                "label_ranking_average_precision": mean_of(ranking_precision),
+                "coverage_error": mean_of(coverage),
+                "label_ranking_loss": mean_of(ranking_loss),
+                "calibration_error": np.abs(weights @ excess).sum(axis=1) / (weights @ n_known),
+            }
+
+    return scorer
 
 
 def label_scores(
@@ -158,17 +200,6 @@ def argmax_accuracy(targets: NDArray[np.int8], probabilities: NDArray[np.float32
     return float(np.mean(probabilities.argmax(axis=1) == (targets == 1).argmax(axis=1)))
 
 
-def bootstrap_weights(groups: NDArray[np.int64], n_resamples: int = 1000, seed: int = 0) -> NDArray[np.float32]:
-    """How often each photo counts in each bootstrap resample, float32 (n_resamples, n).
-
-    Groups are drawn rather than photos, since copies of a picture are no independent evidence.
-    """
-    _, member = np.unique(groups, return_inverse=True)
-    n_groups = int(member.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_resamples)
-    return drawn.astype(np.float32)[:, member]
-
-
 def interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
     """The 95 % percentile interval of a resampled score; NaN where nothing was defined."""
     finite = resampled[np.isfinite(resampled)]
@@ -207,14 +238,15 @@ def _ranking(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.fl
     return result
 
 
-def _calibration_error(targets: NDArray[np.int8], probabilities: NDArray, weights: NDArray) -> NDArray[np.float64]:
-    """Expected calibration error over all known entries: the mean distance, in 15 equal bins of
-    probability weighted by their entries, between mean probability and share present (Naeini et al. 2015).
+def _excess(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
+    """Per photo and bin of probability: the sum of probability minus truth over known entries, (n, bins).
+
+    Expected calibration error (Naeini et al. 2015) is the mean distance, in 15 equal bins weighted by
+    their entries, between mean probability and share present.
     """
     known = targets >= 0
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     excess = np.zeros((len(targets), CALIBRATION_BINS))
     for b in range(CALIBRATION_BINS):
         excess[:, b] = ((probabilities - targets) * (known & (bins == b))).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.abs(weights @ excess).sum(axis=1) / (weights @ known.sum(axis=1))
+    return excess
