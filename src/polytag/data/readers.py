@@ -119,7 +119,6 @@ def _merge(
         if clash.any():
             disputed[file] = clash
 
-    repeated = sum(len(numbers) > 1 for numbers in lines.values())
     name = {file: table.images[row] for file, row in first_row.items()}
     if disputed and conflicts is None:
         # On a single line it is the names that contradict the 0/1 columns.
@@ -131,9 +130,9 @@ def _merge(
             f"{counted(len(disputed), 'image')} with labels that contradict each other: {listed(places, 200)}; "
             "decide with --conflicts unknown (only the disputed labels become unknown), union or drop"
         )
-    if repeated:
-        agreeing = sum(len(numbers) > 1 and file not in disputed for file, numbers in lines.items())
-        notes.append(f"{counted(repeated, 'image')} listed more than once, {agreeing:,} of them in agreement: merged")
+    agreeing = sum(len(numbers) > 1 and file not in disputed for file, numbers in lines.items())
+    if agreeing:
+        notes.append(f"{counted(agreeing, 'image')} listed more than once, in agreement: merged")
     if disputed:
         outcome = {
             "unknown": "the disputed labels became unknown",
