@@ -21,7 +21,8 @@ class Contestant:
         evaluation: its scores on the test photos.
         validation_accuracy: Keras' argmax "accuracy" on the validation photos, 0 to 1.
         trainable_parameters, parameters: how many numbers training may change, and how many there are.
-        fit_seconds: wall-clock time of training, decoding and search included.
+        fit_seconds: wall-clock time of training with its search and embedding; photos that were not in the cache
+            yet were decoded in that time as well.
         history: for each epoch loss, learning_rate, validation_loss, validation_mean_average_precision.
         trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
         recipe: the settings it was trained with.

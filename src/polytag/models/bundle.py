@@ -176,16 +176,27 @@ def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequen
     return bundle
 
 
-@contextlib.contextmanager
-def _new_folder(path: Path):
-    """A temporary folder beside the path that takes its name when the block ends without an error."""
+def free(path: str | os.PathLike[str]) -> Path:
+    """The path, if a folder can be made there.
+
+    Raises:
+        SettingsError: something is there already, or nothing can be written.
+    """
+    path = Path(path)
     if path.exists():
         raise SettingsError(f"{path} exists already: name a folder that does not")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}."):
+            return path
     except OSError as error:
         raise SettingsError(f"{path} cannot be written ({error.strerror}): name another place") from None
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path):
+    """A temporary folder beside the path that takes its name when the block ends without an error."""
+    folder = Path(tempfile.mkdtemp(dir=free(path).parent, prefix=f".{path.name}."))
     try:
         yield folder
         folder.chmod(0o755)

