@@ -1,5 +1,6 @@
 """The command line: each command parses, calls the library and prints; an error is one line and exit code 2."""
 
+import io
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -42,11 +43,17 @@ ConflictsOption = Annotated[
     typer.Option(help="What becomes of labels on which rows of one photo disagree; without it they are refused."),
 ]
 SplitFile = Annotated[Path | None, typer.Option("--split", help="Use the split of this file (columns image and part).")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the split and of all training.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the split and of all training.")]
 ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training photos, at most.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Trials of the search for the tuned model.")]
-FineTune = Annotated[int | None, typer.Option(min=0, help="Epochs in which transfer trains its backbone too.")]
+FineTune = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Epochs in which transfer trains its backbone too; by default as many as see 6,000 photos, at most 4.",
+    ),
+]
 Weights = Annotated[Path | None, typer.Option(help="File of pretrained MobileNetV2 weights for transfer.")]
 
 
@@ -59,6 +66,11 @@ def one_line_errors(command: Callable) -> Callable:
             return command(*args, **kwargs)
         except PolytagError as error:
             print(f"polytag: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            # A full disk, a folder that vanished: what polytag did not foresee but the system can name.
+            place = f" ({error.filename})" if error.filename else ""
+            print(f"polytag: {error.strerror or error}{place}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             print("polytag: stopped", file=sys.stderr)
@@ -261,4 +273,8 @@ def _settings(
 
 def main() -> None:
     """Entry point of the command `polytag`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign must not end a run after hours of training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -103,10 +103,8 @@ def test_names_are_relative_to_the_root() -> None:
     assert data.names == ["sub/a b.jpg", "ä.jpg"]
 
 
-def test_label_sets_and_known_and_words() -> None:
+def test_it_says_what_it_holds() -> None:
     data = replace(dataset(3), targets=np.array([[1, 0, 1], [0, -1, 0], [-1, 1, 0]], dtype=np.int8))
-    assert data.label_sets() == [("label0", "label2"), (), ("label1",)]
-    assert data.known.tolist() == [[True, True, True], [True, False, True], [False, True, True]]
     assert str(data) == "3 images, 3 labels, 2 unknown entries"
     assert str(data.take([0])) == "1 image, 3 labels"
     assert str(data.take([1])) == "1 image, 3 labels, 1 unknown entry"

@@ -230,7 +230,7 @@ def test_settings_that_cannot_be(folder: Folder) -> None:
 def test_columns_can_be_named(folder: Folder) -> None:
     root = folder("pic,old,new\na,dog,cat\nb,dog,bird\n", ["a.jpg", "b.jpg"])
     data = read_csv(root, image_column="pic", label_column="new")
-    assert data.label_sets() == [("cat",), ("bird",)]
+    assert data.labels == ("cat", "bird") and data.targets.tolist() == [[1, 0], [0, 1]]
 
 
 def test_a_given_split_is_kept(folder: Folder) -> None:

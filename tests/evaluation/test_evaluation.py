@@ -82,16 +82,16 @@ def noisy(data: Dataset, noise: float, seed: int = 0) -> Evaluation:
 def test_a_clearly_better_model_is_better_beyond_chance() -> None:
     data = dataset(300)
     good, bad = noisy(data, 0.1), noisy(data, 0.6)
-    for d in differences(good, bad, 300):
+    for d in differences(good, bad):
         assert d.low > 0 and d.beyond_chance and d.low <= d.difference <= d.high
-    for d, back in zip(differences(good, bad, 300), differences(bad, good, 300), strict=True):
+    for d, back in zip(differences(good, bad), differences(bad, good), strict=True):
         assert d.difference == pytest.approx(-back.difference) and d.low == pytest.approx(-back.high)
 
 
 def test_a_model_against_itself_is_chance() -> None:
     data = dataset(100)
     same = noisy(data, 0.3)
-    for d in differences(same, same, 100):
+    for d in differences(same, same):
         assert (d.difference, d.low, d.high) == (0, 0, 0) and not d.beyond_chance
 
 
@@ -100,7 +100,7 @@ def test_pairing_is_tighter_than_two_separate_intervals() -> None:
     a = noisy(data, 0.4, seed=1)
     b = replace(a, probabilities=np.clip(a.probabilities + 0.02, 0, 1))
     b = judge(data.labels, a.thresholds, data, data.targets, b.probabilities, 1.0, [], n_resamples=300)
-    (d,) = [d for d in differences(a, b, 300) if d.metric == "samples_f1"]
+    (d,) = [d for d in differences(a, b) if d.metric == "samples_f1"]
     low, high = a.intervals["samples_f1"]
     assert d.high - d.low < 0.5 * (high - low)
 

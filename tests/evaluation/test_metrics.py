@@ -96,6 +96,12 @@ def test_unknown_by_hand() -> None:
     assert got["hamming_loss"] == 0
 
 
+def test_a_photo_of_which_nothing_is_known_counts_for_nothing() -> None:
+    rest = one([[1, 0], [0, 1]], [[0.1, 0.9], [0.2, 0.8]])
+    with_it = one([[1, 0], [-1, -1], [0, 1]], [[0.1, 0.9], [0.7, 0.7], [0.2, 0.8]])
+    assert with_it == pytest.approx(rest)
+
+
 def test_a_whole_label_unknown_is_left_out() -> None:
     known = one([[1], [0]], [[0.9], [0.6]])
     both = one([[1, -1], [0, -1]], [[0.9, 0.3], [0.6, 0.9]])

@@ -57,9 +57,32 @@ def test_an_altered_file_is_refused_when_it_is_used(bundle, squares) -> None:
     assert not (bundle.parent / "copy").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"format": 1}', "[" * 100_000])
 def test_a_damaged_description_is_refused(bundle, content: str) -> None:
     (bundle / "bundle.json").write_text(content)
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
+        pt.Bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thresholds": [0.5]},
+        {"thresholds": [None, None, None]},
+        {"thresholds": ["x", "y", "z"]},
+        {"thresholds": [0.5, 0.5, 1.5]},
+        {"labels": None},
+        {"recipe": {"image_size": "32"}},
+        {"recipe": []},
+        {"files": None},
+        {"files": ["model.onnx"]},
+        {"files": {"../model.onnx": "0"}},
+    ],
+    ids=str,
+)
+def test_a_description_with_odd_values_is_refused(bundle, change: dict) -> None:
+    facts = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(facts | change))
     with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
         pt.Bundle(bundle)
 

@@ -47,10 +47,43 @@ def test_a_leaking_split_is_honoured_and_said(squares, tmp_path) -> None:
 
     data = squares[0]
     parts = np.array(["train", "validation", "test"])[np.arange(len(data)) % 3]
-    leaking = replace(data, groups=np.arange(len(data)) // 2, parts=parts)
+    leaking = replace(
+        data, groups=np.where(np.arange(len(data)) < 42, np.arange(len(data)) // 2, np.arange(len(data))), parts=parts
+    )
     done = pt.compare(leaking, tmp_path / "run", ["baseline"], image_size=32, epochs=1, show_progress=False)
-    assert any("in more than one part of the given split" in note for note in done.contest.notes)
-    assert "in more than one part of the given split" in done.report.read_text()
+    (note,) = [note for note in done.contest.notes if "in more than one part of the given split" in note]
+    assert "21 pictures" in note and "14 test images with a copy elsewhere left out" in note
+    assert note in done.report.read_text()
+
+
+def test_overwriting_removes_only_what_polytag_wrote(squares, tmp_path) -> None:
+    settings = {"image_size": 32, "epochs": 1, "show_progress": False}
+    run = tmp_path / "run"
+    pt.compare(squares[2], run, ["baseline"], **settings)
+    mine = run / "mine"
+    mine.mkdir()
+    (mine / "photo.jpg").write_text("precious")
+    (run / "tuned").mkdir()
+    (run / "tuned" / "photo.jpg").write_text("precious")
+    pt.compare(squares[2], run, ["baseline"], overwrite=True, **settings)
+    assert (mine / "photo.jpg").read_text() == (run / "tuned" / "photo.jpg").read_text() == "precious"
+
+    # What cannot work leaves the earlier run as it is.
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(DataError):
+        pt.compare(squares[2].take([0, 1]), run, ["baseline"], overwrite=True, **settings)
+    with pytest.raises(SettingsError, match="started with other seed"):
+        pt.compare(squares[2], run, ["baseline"], resume=True, seed=5, **settings)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", "{}", '{"models": []}', "\udcff"])
+def test_a_damaged_run_file_is_refused(data, tmp_path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    for settings in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(SettingsError, match="is not a run of polytag"):
+            pt.compare(data, tmp_path, ["baseline"], image_size=32, **settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_refusals(data, tmp_path) -> None:

@@ -60,19 +60,9 @@ class Dataset:
         )
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """bool (n, k): where it is known whether the label is present."""
-        return self.targets >= 0
-
-    @property
     def names(self) -> list[str]:
         """The photos' paths relative to `root`, with forward slashes."""
         return [Path(os.path.relpath(path, self.root)).as_posix() for path in self.paths]
-
-    def label_sets(self) -> list[tuple[str, ...]]:
-        """The labels present in each photo."""
-        names = np.array(self.labels)
-        return [tuple(names[row == 1]) for row in self.targets]
 
     def take(self, rows: ArrayLike) -> "Dataset":
         """The photos at these rows (int) or where this mask is true (bool), as a new dataset."""

@@ -65,7 +65,12 @@ def read_csv(
     if not kept:
         raise DataError(f"{path} has no usable row: every image was left out because its rows conflict")
     missing = {table.images[row]: "no such file" for row in kept if not os.path.isfile(files[row])}
-    present = [row for row in kept if table.images[row] not in missing]
+    locked = {
+        table.images[row]: "it may not be read"
+        for row in kept
+        if table.images[row] not in missing and not os.access(files[row], os.R_OK)
+    }
+    present = [row for row in kept if table.images[row] not in missing | locked]
     if not present:
         raise DataError(
             f"none of the {len(kept):,} images of {path.name} is in {folder} (first: {table.images[kept[0]]}): "
@@ -73,6 +78,8 @@ def read_csv(
         )
     if missing:
         notes.append(f"{counted(len(missing), 'image')} left out because missing: {listed(list(missing))}")
+    if locked:
+        notes.append(f"{counted(len(locked), 'image')} left out because they may not be read: {listed(list(locked))}")
     paths = [files[row] for row in present]
     groups = grouped(paths)
     copies = len(paths) - len(np.unique(groups))
@@ -86,7 +93,7 @@ def read_csv(
         root=folder,
         parts=None if parts is None else np.array([parts[files[row]] for row in present]),
         notes=(table.recognised, *notes),
-        left_out={**missing, **dict.fromkeys(dropped.values(), "its rows conflict")},
+        left_out={**missing, **locked, **dict.fromkeys(dropped.values(), "its rows conflict")},
     )
 
 

@@ -47,6 +47,8 @@ def split(
     """
     if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
         raise SettingsError(f"ratios must be three positive shares that sum to 1, not {tuple(ratios)}")
+    if not 0 <= seed < 2**32:
+        raise SettingsError(f"the seed must be from 0 to {2**32 - 1}, not {seed}")
     check_learnable(dataset)
     parts = dataset.parts if given is None else read_split(given, dataset)
     if parts is None:

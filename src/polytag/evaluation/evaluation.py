@@ -38,6 +38,7 @@ class Evaluation:
         thresholds: float32 (k,), that decisions were made with.
         scores: each of `polytag.evaluation.metrics.TITLES`, on all photos.
         intervals: the 95 % bootstrap interval of each score.
+        resampled: each of `MAIN_SCORES` on every bootstrap resample, float64 (n_resamples,).
         at_half: the scores with a threshold of 0.5 for every label.
         per_label: for each label its precision, recall, f1, average_precision, accuracy (NaN where
             undefined), support (photos that have it) and threshold.
@@ -50,6 +51,7 @@ class Evaluation:
     thresholds: NDArray[np.float32]
     scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    resampled: dict[str, NDArray[np.float64]] = field(repr=False)
     at_half: dict[str, float]
     per_label: dict[str, dict[str, float]]
     names: list[str] = field(repr=False)
@@ -113,6 +115,7 @@ def evaluate(bundle: Tagger, dataset: Dataset, n_resamples: int = 1000) -> Evalu
     if not len(dataset):
         raise DataError("the model has seen all of these images in training: evaluate it on others")
 
+    bundle.predict(dataset.paths[:1])  # loads the model, which is no part of tagging's speed
     start = time.perf_counter()
     probabilities, bad = bundle.predict(dataset.paths)
     seconds = time.perf_counter() - start
@@ -154,6 +157,7 @@ def judge(
         thresholds=thresholds,
         scores={name: float(value[0]) for name, value in point.items()},
         intervals={name: interval(value) for name, value in resampled.items()},
+        resampled={name: resampled[name] for name in MAIN_SCORES},
         at_half={name: float(value[0]) for name, value in at_half.items()},
         per_label=per_label,
         names=dataset.names,
@@ -180,7 +184,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def differences(a: Evaluation, b: Evaluation, n_resamples: int = 1000) -> list[Difference]:
+def differences(a: Evaluation, b: Evaluation) -> list[Difference]:
     """Compare two models on the same test photos: each resample draws the same photos for both.
 
     Raises:
@@ -188,10 +192,8 @@ def differences(a: Evaluation, b: Evaluation, n_resamples: int = 1000) -> list[D
     """
     if a.names != b.names or a.labels != b.labels:
         raise DataError("two models can be compared only on the same images and labels")
-    resampled_a = bootstrapped(a.targets, a.probabilities, a.thresholds, a.groups, n_resamples)
-    resampled_b = bootstrapped(b.targets, b.probabilities, b.thresholds, b.groups, n_resamples)
     return [
-        Difference(name, a.scores[name] - b.scores[name], *interval(resampled_a[name] - resampled_b[name]))
+        Difference(name, a.scores[name] - b.scores[name], *interval(a.resampled[name] - b.resampled[name]))
         for name in MAIN_SCORES
     ]
 

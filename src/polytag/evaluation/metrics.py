@@ -47,8 +47,8 @@ def scores(
 
     Returns:
         Each score, float64 (b,). Labels without a known positive are left out of mAP, those that are
-        neither present nor given out of macro-F1; where nothing is left the score is NaN. A photo
-        without labels that is given none has a samples-F1 of 1.
+        neither present nor given out of macro-F1, and photos of which nothing is known out of all; where
+        nothing is left the score is NaN. A photo without labels that is given none has a samples-F1 of 1.
     """
     if weights is None:
         weights = np.ones((1, len(targets)))
@@ -102,8 +102,10 @@ def _scorer(
     excess = _excess(targets, probabilities)
 
     def scorer(weights: NDArray[np.float64]) -> Scores:
+        judged = weights * (n_known > 0)
+
         def mean_of(values: NDArray) -> NDArray:
-            return weights @ values / weights.sum(axis=1)
+            return judged @ values / judged.sum(axis=1)
 
         per_label = label_scores(targets, probabilities, thresholds, weights)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -43,7 +43,10 @@ def choose_backend() -> str:
                 break
         else:
             raise SettingsError("training needs a backend for Keras: run 'pip install tensorflow' (or jax, or torch)")
-    return os.environ["KERAS_BACKEND"]
+    backend = os.environ["KERAS_BACKEND"]
+    if importlib.util.find_spec(backend) is None:
+        raise SettingsError(f"KERAS_BACKEND is '{backend}', which is not installed: choose tensorflow, jax or torch")
+    return backend
 
 
 # Read by TensorFlow when it is first imported: the same seed must give the same scores.

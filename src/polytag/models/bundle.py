@@ -52,15 +52,16 @@ class Bundle:
             manifest = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BundleError(f"{self.path} is not a bundle: it holds no bundle.json") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{self.path / 'bundle.json'} is damaged ({error}): restore or train it again") from None
-        if not isinstance(manifest, dict) or not {"format", "labels", "thresholds", "files"} <= manifest.keys():
-            raise BundleError(f"{self.path / 'bundle.json'} is damaged: it lacks what every bundle has; train it again")
-        if manifest["format"] != FORMAT or manifest["pixel_path"] != PIXEL_PATH:
+        versions = (manifest.get("format"), manifest.get("pixel_path")) if isinstance(manifest, dict) else (None, None)
+        if None not in versions and versions != (FORMAT, PIXEL_PATH):
             raise BundleError(
                 f"{self.path} was written by polytag {manifest.get('polytag')}, whose bundles this version cannot "
                 "read: use that version, or train it again"
             )
+        if not _is_whole(manifest):
+            raise BundleError(f"{self.path / 'bundle.json'} is damaged: it lacks what every bundle has; train it again")
         for name in manifest["files"]:
             if not (self.path / name).is_file():
                 raise BundleError(f"{self.path} is damaged: {name} is missing; restore or train it again")
@@ -98,7 +99,7 @@ class Bundle:
             else:
                 rows.append(row)
                 photos.append(photo)
-            if rows and (len(rows) == BATCH_SIZE or row == len(paths) - 1):
+            if len(rows) == BATCH_SIZE:
                 result[rows] = self.run(np.stack(photos))
                 rows.clear()
                 photos.clear()
@@ -146,6 +147,23 @@ class Bundle:
         return path
 
 
+def _is_whole(manifest: Any) -> bool:
+    """Whether a description has all that tagging and reports rely on."""
+    try:
+        thresholds = np.array(manifest["thresholds"], dtype=np.float64)
+        return (
+            {"history", "validation_accuracy", "fit_seconds", "parameters", "trainable_parameters"} <= manifest.keys()
+            and all(isinstance(label, str) for label in manifest["labels"])
+            and thresholds.shape == (len(manifest["labels"]),)
+            and bool(((thresholds > 0) & (thresholds < 1)).all())
+            and type(manifest["recipe"]["image_size"]) is int
+            and all(Path(name).name == name for name in manifest["files"])
+            and all(isinstance(digest, str) for digest in manifest["files"].values())
+        )
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return False
+
+
 def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequence[str]) -> Bundle:
     """Write a bundle to a temporary folder that lives as long as the object; `Bundle.save` keeps it.
 
@@ -166,6 +184,7 @@ def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequen
             "pixel_path": PIXEL_PATH,
             "polytag": importlib.metadata.version("polytag"),
             "thresholds": [0.5] * len(manifest["labels"]),
+            "validation_accuracy": None,
             **manifest,
             "versions": _versions(),
             "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},

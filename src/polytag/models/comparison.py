@@ -4,6 +4,7 @@ The run's folder fills as it goes (``split.csv``, a bundle for each model, then 
 run that was stopped goes on with what is missing.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,15 +14,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_json
 from polytag.data.split import PARTS, check_learnable, leaks, read_split, split, write_split
-from polytag.errors import SettingsError, counted
+from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
 from polytag.evaluation.report import write_report
-from polytag.models.bundle import Bundle
+from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import MODEL_NAMES, Recipe
 
@@ -80,41 +83,39 @@ def compare(
     if not models or len(set(models)) < len(models):
         raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
-    # Whatever can be refused is refused now: before Keras is loaded and before anything is written.
+    folder = Path(out)
+    started = _started(folder, resume, overwrite)
     check_learnable(data)
     weights = find_weights(settings.get("weights")) if "transfer" in models else None
-    given_rows = None if given_split is None else read_split(given_split, data)
-    data_name = data.root.parent.name if data.root.name == "images" else data.root.name
-    folder = Path(out)
-    request = {
-        "models": list(models),
-        "seed": seed,
-        "fingerprint": data.fingerprint,
-        "settings": {name: value for name, value in settings.items() if value is not None},
-        "split": None if given_rows is None else given_rows.tolist(),
-    }
-    _prepare(folder, request, resume, overwrite)
+    if given_split is not None:
+        read_split(given_split, data)
 
-    # Imported late, since it brings Keras.
+    # Imported late, since it brings Keras. What cannot work must come to light here, before an earlier run is
+    # overwritten and before hours of training.
     from polytag.models.architectures import mobilenet_v2_backbone
     from polytag.models.progress import progress_bar
-    from polytag.models.training import fit
+    from polytag.models.training import check_validation, fit
 
     image_size = next(iter(recipes.values())).image_size
-    if weights is not None and not (folder / "transfer").exists():
-        # Weights that do not fit, or cannot be downloaded, must not come to light after hours of other training.
+    if weights is not None and not (resume and (folder / "transfer").exists()):
         mobilenet_v2_backbone(image_size, weights)
     with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
-    parts = split(data, seed=seed, given=given_split)
-    straddling = leaks(parts)
-    notes = list(data.notes)
-    if straddling:
-        notes.append(
-            f"{counted(straddling, 'picture')} in more than one part of the given split: scores may be flattered"
-        )
+    train, validation, test, notes = _parts(data, seed, given_split)
+    check_learnable(train)
+    check_validation(validation)
+    parts = (train, validation, test)
+    request = {
+        "polytag": version("polytag"),
+        "models": list(models),
+        "seed": seed,
+        "data": data.fingerprint,
+        "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
+        "weights": None if weights is None else weights.name,
+        "settings": {name: value for name, value in settings.items() if value is not None},
+    }
+    _prepare(folder, request, started if resume else None)
     write_split(folder / "split.csv", *parts)
-    train, validation, test = parts
     say("split: " + ", ".join(f"{len(part):,} {name}" for name, part in zip(PARTS, parts, strict=True)))
 
     contestants = []
@@ -153,7 +154,7 @@ def compare(
         say(f"{model}: test samples-F1 {evaluation.scores['samples_f1']:.3f}")
 
     contest = Contest(
-        data_name=data_name,
+        data_name=data.root.parent.name if data.root.name == "images" else data.root.name,
         images=len(data),
         labels=data.labels,
         fingerprint=data.fingerprint,
@@ -176,29 +177,64 @@ def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if only.get(name, model) == model}
 
 
-def _prepare(folder: Path, request: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Make the run's folder, or take over the one that is there."""
+def _parts(
+    data: Dataset, seed: int, given_split: str | os.PathLike[str] | None
+) -> tuple[Dataset, Dataset, Dataset, list[str]]:
+    """Train, validation and test, and what there is to say about them."""
+    train, validation, test = split(data, seed=seed, given=given_split)
+    notes = list(data.notes)
+    if given_split is not None:
+        notes.append(f"split taken from {Path(given_split).name}")
+    straddling = leaks((train, validation, test))
+    if straddling:
+        seen = np.isin(test.groups, np.concatenate([train.groups, validation.groups]))
+        notes.append(
+            f"{counted(straddling, 'picture')} in more than one part of the given split: "
+            f"{counted(int(seen.sum()), 'test image')} with a copy elsewhere left out"
+        )
+        test = test.take(~seen)
+        if not len(test):
+            raise DataError("every test image of the given split has a copy in its other parts: split anew without it")
+    return train, validation, test, notes
+
+
+def _started(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+    """What the run that is already in the folder was asked for, ``None`` where there is none; nothing is changed."""
     if resume and overwrite:
         raise SettingsError("--resume and --overwrite exclude each other: choose one")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / RUN_FILE).is_file():
-            raise SettingsError(f"{folder} exists and is not a run of polytag: name another folder with --out")
-        if overwrite:
-            shutil.rmtree(folder)
-        elif not resume:
+    if not folder.exists():
+        free(folder)
+        return None
+    try:
+        if folder.is_dir() and not any(folder.iterdir()):
+            return None
+        started = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        started = None
+    if not isinstance(started, dict) or not {"polytag", "models", "data", "split"} <= started.keys():
+        raise SettingsError(f"{folder} exists and is not a run of polytag: name another folder with --out")
+    if not resume and not overwrite:
+        raise SettingsError(f"{folder} holds a run already: add --resume to go on with it or --overwrite to replace it")
+    return started
+
+
+def _prepare(folder: Path, request: dict[str, Any], started: dict[str, Any] | None) -> None:
+    """Go on with the run that was started, or make room for a new one: only what polytag wrote is removed."""
+    if started is not None:
+        changed = [name for name in request if started.get(name) != request[name]]
+        if changed:
             raise SettingsError(
-                f"{folder} holds a run already: add --resume to go on with it or --overwrite to replace it"
+                f"{folder} was started with other {', '.join(changed)}: repeat its settings, or add --overwrite"
             )
-        else:
-            before = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-            changed = [name for name in request if before.get(name) != request[name]]
-            if changed:
-                raise SettingsError(
-                    f"{folder} was started with other {', '.join(changed)}: repeat its settings, or add --overwrite"
-                )
-            return
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for model in MODEL_NAMES:
+            for leftover in (folder / model, *folder.glob(f".{model}.*")):
+                if (leftover / "bundle.json").exists() or leftover.name.startswith("."):
+                    shutil.rmtree(leftover)
+        for name in ("results.json", "report.html", "report.md", "search.log", "split.csv"):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(f"{folder} cannot be written ({error.strerror}): name another place with --out") from None
     write_json(folder / RUN_FILE, request)

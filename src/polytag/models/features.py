@@ -46,11 +46,12 @@ def embed(
             path, reason = next(iter(bad.items()))
             raise DataError(f"{path} cannot be read: {reason}")
         run = _fast(backbone, name)
+        new_keys = list(waiting)
         for start in range(0, len(waiting), BATCH_SIZE):
             batch = images[image_rows[start : start + BATCH_SIZE]]
             if flipped:
                 batch = np.ascontiguousarray(batch[:, :, ::-1])
-            cache.add(list(waiting)[start : start + BATCH_SIZE], run(batch))
+            cache.add(new_keys[start : start + BATCH_SIZE], run(batch))
             on_progress(len(batch))
     return cache.open(), cache.rows(keys)
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
+from polytag.errors import SettingsError
 from polytag.evaluation.metrics import scores
 from polytag.models.backend import keras
 from polytag.models.batches import Batches, predict
@@ -68,11 +69,16 @@ def run(
         shuffle=False,
         callbacks=[
             ValidationScore(validation_view, validation_targets, recipe.batch_size),
+            keras.callbacks.TerminateOnNaN(),
             TrainingBar(bar, title, len(batches), recipe.epochs),
             keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=PATIENCE, restore_best_weights=True),
             *(callbacks or []),
         ],
     )
+    if not np.isfinite(record.history["loss"]).all():
+        raise SettingsError(
+            f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
+        )
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
     return [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
 
@@ -93,6 +99,8 @@ class ValidationScore(keras.callbacks.Callback):
 
 
 def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
-    """mAP, or 0 where no validation photo has any label."""
+    """mAP, or 0 where no validation photo has any label or training diverged."""
+    if not np.isfinite(probabilities).all():
+        return 0.0
     value = float(scores(targets, probabilities)["mean_average_precision"][0])
     return value if np.isfinite(value) else 0.0

@@ -52,8 +52,12 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.export(temporary, format="onnx", verbose=False)
-    except (ImportError, NotImplementedError, ValueError) as error:
-        warnings.warn(f"no ONNX twin was written ({str(error).splitlines()[0]}): tagging runs on Keras", stacklevel=2)
+        os.replace(temporary, path)
+    except Exception as error:
+        # Exporters raise what they like; a training that took hours must not be lost for the want of a twin.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        warnings.warn(f"no ONNX twin was written ({reason}): tagging runs on Keras", stacklevel=2)
         return False
-    os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return True

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.split import check_learnable
-from polytag.errors import DataError
+from polytag.errors import DataError, counted
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models.architectures import MODELS, head, joined, mobilenet_v2_backbone
@@ -73,9 +73,8 @@ def fit(
         free(out)
     if train.labels != validation.labels:
         raise DataError("train and validation must have the same labels in the same order")
-    if not len(validation):
-        raise DataError("the validation data is empty: expected images to stop early and choose thresholds by")
     check_learnable(train)
+    check_validation(validation)
     start = time.perf_counter()
     with progress_bar(len(train) + len(validation), f"{model} · reading photos", "photo", show_progress) as bar:
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
@@ -84,7 +83,8 @@ def fit(
     if model == "transfer":
         trained = _fit_transfer(train, validation, recipe, show_progress)
     elif model == "tuned":
-        best, trials = search(train, validation, recipe, search_log, show_progress)
+        best, trials, earlier = search(train, validation, recipe, search_log, show_progress)
+        start -= earlier
         trained = fit_cnn(train, validation, best, show_progress)
         trained.facts["trials"] = trials
     else:
@@ -123,6 +123,19 @@ def fit(
     )
     # Saved last and at once, so that a bundle that exists is a bundle that is complete.
     return bundle if out is None else bundle.save(out)
+
+
+def check_validation(validation: Dataset) -> None:
+    """Refuse validation data by which no epoch could be told from another.
+
+    Raises:
+        DataError: there are no images, or none of them has a label.
+    """
+    if not (validation.targets == 1).any():
+        raise DataError(
+            f"{counted(len(validation), 'validation image')} without any label: expected images with labels, "
+            "to stop early and choose thresholds by"
+        )
 
 
 def count(weights: list) -> int:
@@ -167,18 +180,22 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
     with progress_bar(len(batches) * recipe.epochs, "transfer", "step", show_progress) as bar:
         history = run(top, batches, validation_view, validation.targets, recipe, bar, "transfer")
     network = joined(backbone, uncompiled(top))
+    facts = {"weights": weights.name, "fine_tuning": "none"}
     epochs = min(4, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
     if epochs:
         recipe = replace(recipe, fine_tune=epochs)
-        history += _fine_tune(network, train, validation, recipe, show_progress)
+        tuning_history, kept = _fine_tune(network, train, validation, recipe, show_progress)
+        history += tuning_history
+        backbone.trainable = backbone.trainable and kept
         network = joined(backbone, network.get_layer("head"))
-    return Trained(network, recipe, history, {"weights": weights.name})
+        facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
+    return Trained(network, recipe, history, facts)
 
 
 def _fine_tune(
     network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool
-) -> list[dict[str, float]]:
-    """Train the backbone too, gently; the frozen result is kept when that is better on validation."""
+) -> tuple[list[dict[str, float]], bool]:
+    """Train the backbone too, gently, unless validation prefers the frozen one: the history, and whether it is kept."""
     view = validation_photos(validation, recipe)
     before = network.get_weights()
     frozen_score = mean_average_precision(validation.targets, predict(network, [view], recipe.batch_size))
@@ -197,6 +214,7 @@ def _fine_tune(
     batches = photo_batches(train, gentle)
     with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
         history = run(network, batches, view, validation.targets, gentle, bar, "transfer · fine-tuning", decay=True)
-    if max(epoch[VALIDATION_SCORE] for epoch in history) < frozen_score:
+    kept = max(epoch[VALIDATION_SCORE] for epoch in history) >= frozen_score
+    if not kept:
         network.set_weights(before)
-    return history
+    return history, kept

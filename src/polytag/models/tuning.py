@@ -4,6 +4,7 @@ Trials are a cheap stand-in for the full training: fewer photos and few epochs. 
 hyperparameters are then trained in full. Trials are judged by validation mAP, and pruned by it.
 """
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import optuna
 from optuna.storages import journal
 
 from polytag.data.dataset import Dataset
+from polytag.errors import SettingsError
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.fitting import photo_batches, run, validation_photos
@@ -48,7 +50,7 @@ def reductions(image_size: int) -> tuple[int, ...]:
 
 def search(
     train: Dataset, validation: Dataset, recipe: Recipe, log: str | Path | None, show_progress: bool
-) -> tuple[Recipe, list[dict[str, Any]]]:
+) -> tuple[Recipe, list[dict[str, Any]], float]:
     """Search with TPE (Bergstra et al. 2011) and median pruning.
 
     Args:
@@ -58,8 +60,11 @@ def search(
         show_progress: draw a bar.
 
     Returns:
-        The recipe with the best trial's hyperparameters, for the full training; and all trials in words
-        and figures.
+        The recipe with the best trial's hyperparameters, for the full training; all trials in words and
+        figures; and the seconds that trials from before a stop had taken.
+
+    Raises:
+        SettingsError: the log is damaged, or all trials failed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = SPACE | {"reduce": reductions(recipe.image_size)}
@@ -68,39 +73,58 @@ def search(
     small = train.take(rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = None
-        if log is not None:
-            backend = journal.JournalFileBackend(str(log))
-            storage = optuna.storages.JournalStorage(backend)
-        study = optuna.create_study(
-            storage=storage,
-            study_name="tuned",
-            load_if_exists=True,
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=4),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
-        )
-    if not study.trials:
-        study.enqueue_trial({name: values[0] for name, values in space.items()})
-    finished = sum(trial.state.is_finished() for trial in study.trials)
+        _drop_torn_line(log)
+        try:
+            storage = None if log is None else optuna.storages.JournalStorage(journal.JournalFileBackend(str(log)))
+            study = optuna.create_study(
+                storage=storage,
+                study_name="tuned",
+                load_if_exists=True,
+                direction="maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
+            )
+        except (ValueError, KeyError) as error:
+            raise SettingsError(f"{log} is damaged ({error}): delete it, and the search starts anew") from None
+    before = _finished(study)
+    # After a stop the sampler must not draw again what it drew at first.
+    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(before), n_startup_trials=4)
+    first = {name: values[0] for name, values in space.items()}
+    if not any(trial.params == first for trial in before):
+        study.enqueue_trial(first)
     steps = -(-len(small) // recipe.batch_size) * epochs
 
     with progress_bar(recipe.trials * steps, "tuned", "step", show_progress) as bar:
-        bar.update(finished * steps)
+        bar.update(len(before) * steps)
 
         def objective(trial: optuna.Trial) -> float:
             chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
             candidate = replace(_with(recipe, chosen), epochs=epochs)
             return _score(small, validation, candidate, trial, bar, f"tuned · trial {trial.number + 1}/{recipe.trials}")
 
-        study.optimize(objective, n_trials=max(0, recipe.trials - finished))
+        study.optimize(objective, n_trials=max(0, recipe.trials - len(before)))
     trials = [
         {"score": t.value if t.value is not None else max(t.intermediate_values.values(), default=None)}
         | {"state": t.state.name.lower(), **t.params}
-        for t in study.trials
-        if t.state.is_finished()
+        for t in _finished(study)
     ]
-    return _with(recipe, study.best_params), trials
+    if all(trial["state"] != "complete" for trial in trials):
+        raise SettingsError("every trial of the search diverged: look at the photos, or add --trials")
+    earlier = sum(t.duration.total_seconds() for t in before if t.duration is not None)
+    return _with(recipe, study.best_params), trials, earlier
+
+
+def _drop_torn_line(log: str | Path | None) -> None:
+    """Cut off the last line of the log where a kill left half of one: Optuna would write its next line behind it."""
+    if log is not None and Path(log).exists():
+        content = Path(log).read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(log, content.rfind(b"\n") + 1)
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that ran to their end or were pruned; one that was interrupted does not count."""
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=states)
 
 
 def _with(recipe: Recipe, chosen: dict[str, Any]) -> Recipe:
@@ -120,16 +144,14 @@ def _score(train: Dataset, validation: Dataset, recipe: Recipe, trial: optuna.Tr
 
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    history = run(
-        network,
-        photo_batches(train, recipe),
-        validation_photos(validation, recipe),
-        validation.targets,
-        recipe,
-        bar,
-        title,
-        callbacks=[Prune()],
-    )
+    view = validation_photos(validation, recipe)
+    try:
+        history = run(
+            network, photo_batches(train, recipe), view, validation.targets, recipe, bar, title, callbacks=[Prune()]
+        )
+    except SettingsError:
+        # Its learning rate was too high: a bad trial, not the end of the search.
+        raise optuna.TrialPruned from None
     keras.backend.clear_session()
     if len(history) < recipe.epochs and trial.should_prune():
         raise optuna.TrialPruned
