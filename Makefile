@@ -24,8 +24,8 @@ docs: setup
 	$(BIN)/python -m typer polytag.cli utils docs --name polytag --output docs/cli.md
 
 lint: setup
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
 test: lint
