@@ -59,7 +59,7 @@ def test_everything_is_written(run) -> None:
         bundle = json.loads((folder / name / "bundle.json").read_text())
         assert bundle["test"]["samples_f1"] == model["samples_f1"]["value"]
         assert bundle["recipe"]["image_size"] == 48
-    assert "http" not in (folder / "report.html").read_text().replace("http://www.w3.org", "")
+    assert "://" not in (folder / "report.html").read_text()
 
 
 def test_the_same_seed_gives_the_same_scores_and_a_stopped_run_goes_on(run, sample) -> None:
