@@ -186,7 +186,6 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
         recipe = replace(recipe, fine_tune=epochs)
         tuning_history, kept = _fine_tune(network, train, validation, recipe, show_progress)
         history += tuning_history
-        backbone.trainable = backbone.trainable and kept
         network = joined(backbone, network.get_layer("head"))
         facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
     return Trained(network, recipe, history, facts)
@@ -217,4 +216,5 @@ def _fine_tune(
     kept = max(epoch[VALIDATION_SCORE] for epoch in history) >= frozen_score
     if not kept:
         network.set_weights(before)
+        network.get_layer("backbone").trainable = False
     return history, kept
