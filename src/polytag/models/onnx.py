@@ -1,4 +1,4 @@
-"""ONNX twins of Keras models: written once, then run without Keras, several times faster than `predict`."""
+"""ONNX twins of Keras models: written once, then run without Keras and faster than it."""
 
 import os
 import warnings
