@@ -57,7 +57,7 @@ def embed(
 
 
 def _fast(backbone: keras.Model, name: str) -> Callable[[NDArray], NDArray[np.float32]]:
-    """The backbone on ONNX Runtime, which is faster on CPUs (benchmarks/embedding.py); on Keras where it has no twin."""
+    """The backbone on ONNX Runtime, faster on CPUs (benchmarks/embedding.py); on Keras where it has no twin."""
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
     if path.exists() or export_onnx(backbone, path):
