@@ -33,3 +33,18 @@ def draw_squares(folder: Path, n: int, size: int = 48, seed: int = 0) -> Path:
 def squares(tmp_path_factory) -> tuple[Dataset, Dataset, Dataset]:
     """Train, validation and test: 84, 18 and 18 photos of 48 px."""
     return split(read_csv(draw_squares(tmp_path_factory.mktemp("squares") / "data", 120)))
+
+
+@pytest.fixture
+def offline(monkeypatch) -> None:
+    """Keras cannot download its weights."""
+    from polytag.models.backend import keras
+
+    original = keras.applications.MobileNetV2
+
+    def without_network(*args, weights=None, **kwargs):
+        if weights == "imagenet":
+            raise OSError("no network")
+        return original(*args, weights=weights, **kwargs)
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", without_network)

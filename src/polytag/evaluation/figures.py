@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polytag.data.images import decode
-from polytag.evaluation.contest import Contestant, Pair
+from polytag.evaluation.contest import VALIDATION_SCORE, Contestant, Pair
 from polytag.evaluation.evaluation import Difference, Evaluation
 from polytag.evaluation.metrics import CALIBRATION_BINS
 
@@ -173,7 +173,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
 
 def kept_epoch(contestant: Contestant) -> int | None:
     """The row of the history with the best validation mAP, whose weights were kept; ``None`` without one."""
-    scores = [epoch.get("validation_mean_average_precision", math.nan) for epoch in contestant.history]
+    scores = [epoch.get(VALIDATION_SCORE, math.nan) for epoch in contestant.history]
     defined = [i for i, score in enumerate(scores) if math.isfinite(score)]
     return max(defined, key=lambda i: scores[i]) if defined else None
 

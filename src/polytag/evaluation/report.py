@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from polytag.data.files import write_atomically
 from polytag.errors import ImageError, counted, listed
 from polytag.evaluation import figures
-from polytag.evaluation.contest import DECISIVE, Contest, Contestant, Pair, table
+from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Contestant, Pair, table
 from polytag.evaluation.evaluation import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES
 
@@ -33,8 +33,6 @@ FEW_TEST_PHOTOS, FEW_POSITIVES, FEW_TRIALS = 300, 20, 20
 
 NAMED = 20
 """Most labels or photos that one sentence names."""
-
-VALIDATION_SCORE = "validation_mean_average_precision"
 
 
 @dataclass(frozen=True)

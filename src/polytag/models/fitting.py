@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.errors import SettingsError
+from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import scores
 from polytag.models.backend import keras
 from polytag.models.batches import Batches, predict
 from polytag.models.losses import masked_binary_crossentropy
-from polytag.models.progress import VALIDATION_SCORE, TrainingBar
+from polytag.models.progress import TrainingBar
 from polytag.models.recipe import Recipe
 
 PATIENCE = 5

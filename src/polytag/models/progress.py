@@ -5,6 +5,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.backend import keras
 
 
@@ -43,6 +44,3 @@ class TrainingBar(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._bar.update(self._steps * self._epochs - self._done)
-
-
-VALIDATION_SCORE = "validation_mean_average_precision"

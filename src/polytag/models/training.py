@@ -12,6 +12,7 @@ from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, counted
+from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models.architectures import MODELS, head, joined, mobilenet_v2_backbone
@@ -21,7 +22,7 @@ from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.features import embed
 from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
 from polytag.models.pretrained import find_weights
-from polytag.models.progress import VALIDATION_SCORE, progress_bar
+from polytag.models.progress import progress_bar
 from polytag.models.recipe import Recipe
 from polytag.models.tuning import search
 
