@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import polytag as pt
-from polytag.data.images import decode_many
+from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, decode_many
 from polytag.models.architectures import mobilenet_v2_backbone
-from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
+from polytag.models.mobilenet_onnx import write_backbone
+from polytag.models.onnx import BATCH_SIZE, OnnxModel
 from polytag.models.pretrained import find_weights
 
 
@@ -29,8 +30,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pt.write_sample(Path(folder) / "sample", arguments.photos, 640)
         files = sorted(str(path) for path in (Path(folder) / "sample" / "images").iterdir())
-        backbone = mobilenet_v2_backbone(size, find_weights())
-        export_onnx(backbone, Path(folder) / "backbone.onnx")
+        weights = find_weights()
+        backbone = mobilenet_v2_backbone(size, weights)
+        write_backbone(weights, Path(folder) / "backbone.onnx", IMAGENET_MEAN, IMAGENET_DEVIATION)
         onnx = OnnxModel(Path(folder) / "backbone.onnx")
 
         start = time.perf_counter()

@@ -27,7 +27,15 @@ class ConflictError(DataError):
 
 
 class ImageError(DataError):
-    """One photo cannot be decoded; the message is the reason alone, without the file's name."""
+    """One photo cannot be decoded; the message is the reason alone, without the file's name.
+
+    Attributes:
+        problem: the kind of reason: "missing", "empty", "not an image", "truncated", "damaged" or "too large".
+    """
+
+    def __init__(self, reason: str, problem: str = "damaged"):
+        super().__init__(reason)
+        self.problem = problem
 
 
 class SettingsError(PolytagError):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytag.data.cache import pixels
-from polytag.data.dataset import Dataset, grouped
+from polytag.data.dataset import Dataset, connected, grouped
 from polytag.errors import DataError
 
 Photos = Callable[..., list[str]]
@@ -28,6 +28,8 @@ def dataset(n: int, k: int = 3, seed: int = 0, root: Path = Path("/photos")) -> 
         parts=random.choice(["train", "validation", "test"], n),
         notes=("read",),
         left_out={"gone.jpg": "no such file"},
+        repeats={"image0.jpg": (2, 5)},
+        disputed={"image0.jpg": ("label1",)},
     )
 
 
@@ -49,12 +51,14 @@ def test_take_takes_whole_rows(data: st.DataObject, n: int) -> None:
     assert rows_of(whole.take(rows)) == [before[row] for row in rows]
     assert rows_of(whole.take(mask)) == [row for row, chosen in zip(before, mask, strict=True) if chosen]
     taken = whole.take(rows)
-    assert (taken.labels, taken.root, taken.notes, taken.left_out) == (
-        whole.labels,
-        whole.root,
-        ("read",),
-        whole.left_out,
-    )
+    for kept in (taken, whole.take(mask)):
+        assert (kept.labels, kept.root, kept.notes, kept.left_out) == (
+            whole.labels,
+            whole.root,
+            ("read",),
+            whole.left_out,
+        )
+        assert (kept.repeats, kept.disputed) == ({"image0.jpg": (2, 5)}, {"image0.jpg": ("label1",)})
     assert len(taken) == len(rows)
     assert taken.targets.dtype == np.int8
     assert rows_of(whole) == before
@@ -79,6 +83,7 @@ def test_without_leaves_out_exactly_the_named(data: st.DataObject, n: int) -> No
         assert rest is whole
         return
     assert rest.notes[:-1] == whole.notes
+    assert (rest.repeats, rest.disputed) == (whole.repeats, whole.disputed)
     plural = "image" if len(gone) == 1 else "images"
     assert rest.notes[-1].startswith(f"{len(gone)} {plural} left out because unreadable: ")
     assert rest.notes[-1].count("(damaged)") == min(len(gone), 5)
@@ -162,3 +167,23 @@ def test_groups_are_numbered_by_content(tmp_path: Path) -> None:
     assert groups.tolist() == [0, 1, 0, 2, 1, 3]
     assert groups.dtype == np.int64
     assert grouped([]).shape == (0,)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 12), st.data())
+def test_what_is_linked_shares_a_number(n: int, data: st.DataObject) -> None:
+    thing = st.integers(0, n - 1)
+    links = data.draw(st.lists(st.tuples(thing, thing), max_size=15))
+    numbers = connected(n, links)
+    assert numbers.shape == (n,) and numbers.dtype == np.int64
+    reached = np.eye(n, dtype=int)
+    for a, b in links:
+        reached[a, b] = reached[b, a] = 1
+    together = np.linalg.matrix_power(reached, n) > 0
+    assert ((numbers[:, None] == numbers) == together).all()
+    # Numbered from 0 in order of first appearance.
+    assert list(dict.fromkeys(numbers.tolist())) == list(range(numbers.max() + 1))
+
+
+def test_nothing_can_be_linked_too() -> None:
+    assert connected(0, []).shape == (0,)

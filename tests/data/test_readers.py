@@ -5,11 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag import read_csv
+from polytag import read
 from polytag.data.dataset import Dataset
 from polytag.errors import ConflictError, DataError, PolytagError, SettingsError
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, photos: Photos) -> Folder:
 
 def refusal(path: Path, error: type[PolytagError] = DataError, **options: object) -> str:
     with pytest.raises(error) as caught:
-        read_csv(path, **options)  # type: ignore[arg-type]
+        read(path, **options)  # type: ignore[arg-type]
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
@@ -46,8 +47,9 @@ THREE = "image,labels\nc.jpg,dog|cat\na.jpg,cat\nb.jpg,\n"
 def test_a_folder_a_file_and_a_tsv_read_alike(folder: Folder) -> None:
     root = folder(THREE, ["a.jpg", "b.jpg", "c.jpg"])
     (root / "copy.tsv").write_text(THREE.replace(",", "\t"), encoding="utf-8")
-    for path in (root, root / "labels.csv", str(root / "copy.tsv")):
-        data = read_csv(path)
+    pd.read_csv(root / "labels.csv").to_parquet(root / "copy.parquet")
+    for path in (root, root / "labels.csv", str(root / "copy.tsv"), root / "copy.parquet"):
+        data = read(path)
         assert data.labels == ("dog", "cat")
         assert data.names == ["c.jpg", "a.jpg", "b.jpg"]
         assert data.targets.tolist() == [[1, 1], [0, 1], [0, 0]]
@@ -59,20 +61,33 @@ def test_a_folder_a_file_and_a_tsv_read_alike(folder: Folder) -> None:
         assert "images in column 'image', names in column 'labels' separated by '|'" in data.notes[0]
 
 
+@pytest.mark.parametrize("name", ["labels.tsv", "labels.parquet"])
+def test_a_folder_may_hold_its_labels_in_other_forms(name: str, folder: Folder) -> None:
+    root = folder(THREE, ["a.jpg", "b.jpg", "c.jpg"])
+    frame = pd.read_csv(root / "labels.csv")
+    (root / "labels.csv").unlink()
+    if name == "labels.tsv":
+        frame.to_csv(root / name, sep="\t", index=False)
+    else:
+        frame.to_parquet(root / name)
+    assert read(root).names == ["c.jpg", "a.jpg", "b.jpg"]
+    assert read(root).targets.tolist() == [[1, 1], [0, 1], [0, 0]]
+
+
 def test_home_and_relative_paths(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(THREE, ["a.jpg", "b.jpg", "c.jpg"])
     monkeypatch.setenv("HOME", str(root))
     monkeypatch.chdir(root)
-    expected = read_csv(root).paths.tolist()
-    assert read_csv("~/labels.csv", "~/images").paths.tolist() == expected
-    assert read_csv("labels.csv", "images").paths.tolist() == expected
+    expected = read(root).paths.tolist()
+    assert read("~/labels.csv", "~/images").paths.tolist() == expected
+    assert read("labels.csv", "images").paths.tolist() == expected
     assert all(Path(path).is_absolute() for path in expected)
 
 
 def test_input_is_left_as_it_was(folder: Folder) -> None:
     root = folder(THREE + "gone.jpg,dog\n", ["a.jpg", "b.jpg", "c.jpg"])
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    read_csv(root)
+    read(root)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
@@ -83,7 +98,7 @@ def test_photos_are_found_where_most_of_them_are(where: str, tmp_path: Path, pho
     photos(home / "thumbs", ["a.jpg"])
     (home / "labels.csv").write_text(THREE, encoding="utf-8")
     options = {"images": home / where} if where.startswith("..") else {}
-    assert read_csv(home, **options).root == (home / where).resolve()
+    assert read(home, **options).root == (home / where).resolve()
 
 
 def test_a_linked_table_finds_the_photos_beside_the_link(
@@ -93,16 +108,16 @@ def test_a_linked_table_finds_the_photos_beside_the_link(
     store = tmp_path_factory.mktemp("store") / "kept.csv"
     (root / "labels.csv").rename(store)
     (root / "labels.csv").symlink_to(store)
-    assert len(read_csv(root)) == 3
+    assert len(read(root)) == 3
 
 
 def test_names_without_endings_find_their_files(folder: Folder) -> None:
     root = folder("id,labels\nc,dog|cat\nsub/a,cat\nb.v2,\n", ["c.png", "sub/a.jpg", "b.v2.jpeg"])
-    assert read_csv(root).names == ["c.png", "sub/a.jpg", "b.v2.jpeg"]
+    assert read(root).names == ["c.png", "sub/a.jpg", "b.v2.jpeg"]
 
 
 def test_missing_photos_are_named_and_the_rest_goes_on(folder: Folder) -> None:
-    data = read_csv(folder(THREE + "gone.jpg,dog\nlost.jpg,bird\n", ["a.jpg", "c.jpg", "other.jpg"]))
+    data = read(folder(THREE + "gone.jpg,dog\nlost.jpg,bird\n", ["a.jpg", "c.jpg", "other.jpg"]))
     assert data.names == ["c.jpg", "a.jpg"]
     assert data.targets.tolist() == [[1, 1, 0], [0, 1, 0]]
     assert dict(data.left_out) == dict.fromkeys(["b.jpg", "gone.jpg", "lost.jpg"], "no such file")
@@ -121,6 +136,9 @@ def test_all_photos_missing_is_an_error(folder: Folder) -> None:
 
 def test_a_folder_without_a_table_or_no_path_at_all(tmp_path: Path) -> None:
     assert "holds no labels.csv" in refusal(tmp_path)
+    (tmp_path / "train.csv").write_text("image,labels\na.jpg,dog\n")
+    (tmp_path / "images").mkdir()
+    assert "found: train.csv, images/: name the table itself" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "none.csv")
 
 
@@ -134,13 +152,24 @@ def test_a_path_that_leaves_the_folder_is_refused(name: str, folder: Folder, pho
     assert f"line 5: the image '{name}' leaves the folder {root.resolve() / 'images'}" in message
 
 
+def test_folders_that_lead_nowhere_are_dropped_where_all_names_share_them(folder: Folder) -> None:
+    table = "image,labels\nold/place/sub/a.jpg,dog\nold/place/b.jpg,cat\n"
+    root = folder(table, ["sub/a.jpg", "b.jpg"])
+    for images in (None, root / "images"):
+        data = read(root, images)
+        assert data.names == ["sub/a.jpg", "b.jpg"]
+        assert data.root == (root / "images").resolve()
+    (root / "labels.csv").write_text(table + "new/b.jpg,dog\n", encoding="utf-8")
+    assert "are neither in" in refusal(root)
+
+
 def test_a_path_that_stays_inside_is_taken(folder: Folder) -> None:
     root = folder("", ["a.jpg", "b.jpg", "sub/c.jpg"])
     inside = (root / "images" / "b.jpg").resolve()
     (root / "labels.csv").write_text(
         f"image,labels\n./x/../a.jpg,dog\n{inside},cat\nsub//c.jpg,dog\n", encoding="utf-8"
     )
-    assert read_csv(root, root / "images").names == ["a.jpg", "b.jpg", "sub/c.jpg"]
+    assert read(root, root / "images").names == ["a.jpg", "b.jpg", "sub/c.jpg"]
 
 
 def test_a_sibling_with_the_same_beginning_is_outside(folder: Folder, photos: Photos) -> None:
@@ -152,23 +181,25 @@ def test_a_sibling_with_the_same_beginning_is_outside(folder: Folder, photos: Ph
 def test_a_folder_in_the_place_of_a_photo_is_missing(folder: Folder) -> None:
     root = folder(THREE, ["a.jpg", "c.jpg"])
     (root / "images" / "b.jpg").mkdir()
-    assert list(read_csv(root).left_out) == ["b.jpg"]
+    assert list(read(root).left_out) == ["b.jpg"]
 
 
 def test_identical_content_shares_a_group(folder: Folder) -> None:
     root = folder("image,labels\na.jpg,dog\nb.jpg,cat\nc.jpg,dog\nd.jpg,cat\n", ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
     (root / "images" / "c.jpg").write_bytes((root / "images" / "a.jpg").read_bytes())
-    data = read_csv(root)
+    data = read(root)
     assert data.groups.tolist() == [0, 1, 0, 2]
     assert said(data, "1 image with the content of another: kept together when splitting")
 
 
 def test_rows_that_agree_are_merged(folder: Folder) -> None:
     table = "image,dog,cat\nb.jpg,1,\na.jpg,0,1\n./b.jpg,1,0\nb.jpg,?,0\n"
-    data = read_csv(folder(table, ["a.jpg", "b.jpg"]))
+    data = read(folder(table, ["a.jpg", "b.jpg"]))
     assert data.names == ["b.jpg", "a.jpg"]
     assert data.targets.tolist() == [[1, 0], [0, 1]]
     assert said(data, "1 image listed more than once, in agreement: merged")
+    assert data.repeats == {"b.jpg": (2, 4, 5)}
+    assert data.disputed == {}
 
 
 CONFLICT = "image,labels\na.jpg,dog|cat\nb.jpg,dog\nc.jpg,cat\na.jpg,dog|bird\nc.jpg,cat\nb.jpg,cat\nd.jpg,bird\n"
@@ -200,7 +231,7 @@ def test_a_hundred_conflicts_are_all_named(folder: Folder) -> None:
 def test_conflicts_are_settled_as_asked(
     conflicts: str, first: list[list[int]], names: list[str], folder: Folder
 ) -> None:
-    data = read_csv(folder(CONFLICT, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), conflicts=conflicts)
+    data = read(folder(CONFLICT, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), conflicts=conflicts)
     assert data.labels == ("dog", "cat", "bird")
     assert data.names == names
     assert data.targets.tolist() == [*first, [0, 1, 0], [0, 0, 1]]
@@ -208,6 +239,8 @@ def test_conflicts_are_settled_as_asked(
     assert said(data, "2 images with contradicting labels: ")
     dropped = dict.fromkeys(["a.jpg", "b.jpg"], "its rows conflict") if conflicts == "drop" else {}
     assert dict(data.left_out) == dropped
+    assert data.repeats == {"a.jpg": (2, 5), "b.jpg": (3, 7), "c.jpg": (4, 6)}
+    assert data.disputed == {"a.jpg": ("cat", "bird"), "b.jpg": ("dog", "cat")}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +249,9 @@ def test_conflicts_are_settled_as_asked(
 def test_names_against_columns_is_a_conflict_too(conflicts: str, targets: list[list[int]], folder: Folder) -> None:
     root = folder("image,labels,dog,cat\na.jpg,dog,1,1\nb.jpg,cat,0,1\n", ["a.jpg", "b.jpg"])
     assert "1 image with labels that contradict each other: a.jpg (line 2);" in refusal(root, ConflictError)
-    assert read_csv(root, conflicts=conflicts).targets.tolist() == targets
+    data = read(root, conflicts=conflicts)
+    assert data.targets.tolist() == targets
+    assert data.disputed == {"a.jpg": ("cat",)} and data.repeats == {}
 
 
 def test_settings_that_cannot_be(folder: Folder) -> None:
@@ -229,7 +264,7 @@ def test_settings_that_cannot_be(folder: Folder) -> None:
 
 def test_columns_can_be_named(folder: Folder) -> None:
     root = folder("pic,old,new\na,dog,cat\nb,dog,bird\n", ["a.jpg", "b.jpg"])
-    data = read_csv(root, image_column="pic", label_column="new")
+    data = read(root, image_column="pic", label_column="new")
     assert data.labels == ("cat", "bird") and data.targets.tolist() == [[1, 0], [0, 1]]
 
 
@@ -238,17 +273,44 @@ def test_a_given_split_is_kept(folder: Folder) -> None:
         "image,labels,split\na.jpg,dog,train\nb.jpg,cat,val\nc.jpg,cat,test\na.jpg,dog,training\ngone.jpg,dog,test\n"
     )
     root = folder(table, ["a.jpg", "b.jpg", "c.jpg"])
-    data = read_csv(root)
+    data = read(root)
     assert data.parts is not None
     assert data.parts.tolist() == ["train", "validation", "test"]
     (root / "labels.csv").write_text(table + "b.jpg,cat,test\n", encoding="utf-8")
     assert "b.jpg is listed in two parts of the split (lines 3, 7): put it into one" in refusal(root)
 
 
+def test_groups_and_contents_are_joined(folder: Folder) -> None:
+    """a and c share a name, c and d their content, d and e a name in d's first row, not its last; b, f and g stand alone."""
+    rows = ["a.jpg,dog,scene 1", "b.jpg,cat,", "c.jpg,dog,scene  1", "d.jpg,dog,x", "e.jpg,cat,x", "f.jpg,cat,"]
+    root = folder(
+        "\n".join(["image,labels,group", *rows, "g.jpg,dog,z", "d.jpg,dog,y"]), [f"{x}.jpg" for x in "abcdefg"]
+    )
+    (root / "images" / "d.jpg").write_bytes((root / "images" / "c.jpg").read_bytes())
+    data = read(root)
+    assert data.groups.tolist() == [0, 1, 0, 0, 0, 2, 3]
+    assert said(data, ", groups in column 'group'")
+    assert said(data, "1 group of several images: each kept together when splitting")
+    assert said(data, "1 image with the content of another")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(["", "a", "b", "1", "two words"]), min_size=6, max_size=6))
+def test_photos_of_one_group_cell_are_one_group(stand_ins: Path, cells: list[str]) -> None:
+    rows = [f"image{i}.jpg,l{i % 2},{cell}" for i, cell in enumerate(cells)]
+    (stand_ins / "labels.csv").write_text("image,labels,Group ID\n" + "\n".join(rows), encoding="utf-8")
+    if set(cells) <= {"", "1"}:
+        cells = [""] * 6  # all zeros and ones: by its cells a label
+    groups = read(stand_ins).groups.tolist()
+    for i in range(6):
+        for j in range(i):
+            assert (groups[i] == groups[j]) == (cells[i] != "" and cells[i] == cells[j])
+
+
 def test_the_kaggle_files_conflicts(folder: Folder) -> None:
     head = 'Image_Name," Classes(motorcycle, truck, boat, , , tabla)",motorcycle,truck,boat,tabla\n'
     rows = "i1.jpg,  tabla ,0,0,0,1\ni2.jpg,  motorcycle truck,1,1,0,0\ni2.jpg,  motorcycle boat,1,0,1,0\n"
-    data = read_csv(folder(head + rows, ["i1.jpg", "i2.jpg"]), conflicts="unknown")
+    data = read(folder(head + rows, ["i1.jpg", "i2.jpg"]), conflicts="unknown")
     assert data.labels == ("motorcycle", "truck", "boat", "tabla")
     assert data.targets.tolist() == [[0, 0, 0, 1], [1, -1, -1, 0]]
     assert str(data) == "2 images, 4 labels, 2 unknown entries"
@@ -290,7 +352,7 @@ def test_any_rows_come_together_as_promised(
     if not kept:
         refusal(stand_ins, conflicts=conflicts)
         return
-    data = read_csv(stand_ins, conflicts=conflicts)
+    data = read(stand_ins, conflicts=conflicts)
     clash = -1 if conflicts == "unknown" else 1
     expected = [[clash if len(known) == 2 else max(known, default=-1) for known in given[number]] for number in kept]
     assert data.names == [f"image{number}.jpg" for number in kept]
@@ -302,7 +364,7 @@ def test_any_rows_come_together_as_promised(
 def test_the_order_of_many_rows_is_the_files(folder: Folder) -> None:
     order = np.random.default_rng(0).permutation(50)
     names = [f"i{i}.jpg" for i in order]
-    data = read_csv(folder("image,labels\n" + "\n".join(f"{name},l{i % 7}" for i, name in enumerate(names)), names))
+    data = read(folder("image,labels\n" + "\n".join(f"{name},l{i % 7}" for i, name in enumerate(names)), names))
     assert data.names == names
     assert data.labels == tuple(f"l{i}" for i in range(7))
     assert all(before < after for before, after in pairwise(data.groups.tolist()))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from polytag import read_csv
+from polytag import read
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_atomically, write_json
 from polytag.data.split import PARTS, RATIOS, _refine, check_learnable, leaks, read_split, split, write_split
@@ -261,7 +261,7 @@ def test_a_written_split_reads_back(tmp_path: Path, photos: Photos) -> None:
     (tmp_path / "images" / files[7]).write_bytes((tmp_path / "images" / files[8]).read_bytes())
     with (tmp_path / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["image", "labels"], *([name, "abc"[i % 3]] for i, name in enumerate(files))])
-    data = read_csv(tmp_path)
+    data = read(tmp_path)
     parts = split(data, seed=5)
     path = tmp_path / "split.csv"
     write_split(path, *parts)

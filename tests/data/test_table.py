@@ -202,6 +202,37 @@ def test_a_misspelt_part_is_refused_and_not_ignored(write: Write) -> None:
     assert "line 3: 'trian' in the split column 'split': expected train, validation or test" in refusal(path)
 
 
+@pytest.mark.parametrize("header", ["group", "Groups", "group_id"])
+def test_a_group_column(header: str, write: Write) -> None:
+    table = read_table(write(f"image,labels,{header}\na.jpg,dog,g 1\nb.jpg,cat,\nc.jpg,cat, g  1 \n"))
+    assert table.groups == ["g 1", "", "g 1"]
+    assert table.labels == ("dog", "cat")
+    assert table.recognised.endswith(f", groups in column '{header}'")
+    # Numbers group too, unless they are nothing but 0 and 1.
+    table = read_table(write(f"image,dog,{header}\na.jpg,1,0\nb.jpg,0,1\nc.jpg,0,7\n"))
+    assert (table.groups, table.labels) == (["0", "1", "7"], ("dog",))
+    table = read_table(write(f"image,dog,{header}\na.jpg,1,0\nb.jpg,0,1\nc.jpg,0,?\n"))
+    assert (table.groups, table.labels) == (None, ("dog", header))
+
+
+@pytest.mark.parametrize("header", ["reasons", "Note", "comment"])
+def test_remarks_are_never_labels(header: str, write: Write) -> None:
+    """Not even the only words in the table, nor where they end with a photo's name as the image column does."""
+    for dog, cell in (("1", "copy of b.jpg"), ("1", "fine"), ("0", "1")):
+        table = read_table(write(f"{header},image,dog\n{cell},a,{dog}\n{cell} b.jpg,b,0\n"))
+        assert table.images == ["a", "b"]
+        assert table.labels == ("dog",)
+        assert table.recognised.endswith(f"not used: {header}")
+    assert read_table(write(f"image,dog,{header}\na.jpg,1,0\nb.jpg,0,1\n")).labels == ("dog", header)
+    assert "no labels" in refusal(write(f"image,{header}\na.jpg,fine\n"))
+    assert read_table(write(f"image,{header}\na.jpg,fine\n"), label_column=header).labels == ("fine",)
+
+
+def test_a_first_photo_without_ending_is_no_header(write: Write) -> None:
+    table = read_table(write("image,labels\nnoext,dog\nb.jpg,cat\nc.jpg,cat\n"))
+    assert table.images == ["noext", "b.jpg", "c.jpg"]
+
+
 @pytest.mark.parametrize(
     "text, images, labels",
     [

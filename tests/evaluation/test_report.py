@@ -12,7 +12,7 @@ from PIL import Image
 from polytag.data.dataset import Dataset
 from polytag.evaluation.contest import Contest, Contestant, pairs, table
 from polytag.evaluation.evaluation import Evaluation, judge
-from polytag.evaluation.figures import outcomes, reliability_bins, short
+from polytag.evaluation.figures import outcomes, reliability_bins
 from polytag.evaluation.report import write_report
 
 LABELS = ("bus", "cat", "dog", "tree")
@@ -366,10 +366,3 @@ def test_reliability_bins_make_the_calibration_error():
     mean, share, count = reliability_bins(evaluation)
     assert count.sum() == 80 * 4 - 9
     assert np.sum(count * np.abs(mean - share)) / count.sum() == pytest.approx(evaluation.scores["calibration_error"])
-
-
-def test_long_names_are_cut():
-    assert short("stop sign") == "stop sign"
-    assert short("a very long name of a label") == "a very long name of…"
-    assert short("猫" * 20) == "猫" * 9 + "…"
-    assert short("two\nlines") == "two lines"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from polytag.data.dataset import Dataset
-from polytag.data.readers import read_csv
+from polytag.data.readers import read
 from polytag.data.split import split
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
@@ -32,7 +32,7 @@ def draw_squares(folder: Path, n: int, size: int = 48, seed: int = 0) -> Path:
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory) -> tuple[Dataset, Dataset, Dataset]:
     """Train, validation and test: 84, 18 and 18 photos of 48 px."""
-    return split(read_csv(draw_squares(tmp_path_factory.mktemp("squares") / "data", 120)))
+    return split(read(draw_squares(tmp_path_factory.mktemp("squares") / "data", 120)))
 
 
 @pytest.fixture

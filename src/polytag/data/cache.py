@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode_many
+from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, each
 from polytag.errors import ImageError, SettingsError
 
 
@@ -45,7 +45,7 @@ class ArrayCache:
     once its key is committed, so a process that is killed leaves nothing half-written that is read.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: str):
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike):
         self.folder = cache_folder() / name
         self.shape = shape
         self.dtype = np.dtype(dtype)
@@ -84,6 +84,8 @@ class ArrayCache:
 
     def add(self, keys: Sequence[str], arrays: NDArray) -> None:
         """Store arrays (n, *shape); a key that is there already keeps its row."""
+        new = self.rows(keys) < 0
+        keys, arrays = [key for key, is_new in zip(keys, new, strict=True) if is_new], arrays[new]
         with self._index() as index:
             index.execute("BEGIN IMMEDIATE")
             (next_row,) = index.execute("SELECT COALESCE(MAX(row) + 1, 0) FROM rows").fetchone()
@@ -103,6 +105,21 @@ class ArrayCache:
             return np.empty((0, *self.shape), self.dtype)
         return np.memmap(self.data, self.dtype, "r", shape=(count, *self.shape))
 
+    def read(self, rows: NDArray[np.int64]) -> NDArray:
+        """A copy of these rows, (n, *shape); unlike mapped pages it leaves the process's memory when it is let go."""
+        out = np.empty((len(rows), self.row_bytes), np.uint8)
+        if len(rows):
+            with self.data.open("rb", buffering=0) as file:
+                for row, target in zip(rows.tolist(), out, strict=True):
+                    file.seek(row * self.row_bytes)
+                    file.readinto(target.data)
+        return out.view(self.dtype).reshape(len(rows), *self.shape)
+
+
+def pixel_cache(size: int) -> ArrayCache:
+    """Where photos decoded at this size are kept, uint8 (size, size, 3)."""
+    return ArrayCache(f"pixels-{PIXEL_PATH}-{size}", (size, size, 3), "uint8")
+
 
 def pixels(
     paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None
@@ -118,38 +135,58 @@ def pixels(
         The cache's memory-mapped pixels uint8 (rows, size, size, 3); the row of each path int64 (n,),
         -1 where it cannot be read; and the reason for each such path.
     """
-    cache = ArrayCache(f"pixels-{PIXEL_PATH}-{size}", (size, size, 3), "uint8")
-    bad: dict[str, str] = {}
+    cache = pixel_cache(size)
+    rows, bad = fill([cache], paths, lambda path: (decode(path, size),), on_progress)
+    return cache.open(), rows, {path: str(error) for path, error in bad.items()}
+
+
+def fill(
+    caches: Sequence[ArrayCache],
+    paths: Paths,
+    make: Callable[[str], tuple[NDArray, ...]],
+    on_progress: Callable[[int], object] = lambda n: None,
+) -> tuple[NDArray[np.int64], dict[str, ImageError]]:
+    """Make what the last of the caches lacks, on several threads.
+
+    Args:
+        caches: each takes its own of the arrays that ``make`` returns.
+        paths: the photos' files.
+        make: turns one file into arrays; may raise `ImageError`.
+        on_progress: called with the number of photos that became ready.
+
+    Returns:
+        The last cache's row of each path, int64 (n,), -1 where ``make`` failed; and the error for each such path.
+    """
+    bad: dict[str, ImageError] = {}
     keys: list[str] = []
     for path in paths:
         try:
             keys.append(content_hash(path))
         except OSError as error:
-            bad[path] = error.strerror or str(error)
+            bad[path] = ImageError(error.strerror or str(error), "missing")
             keys.append("")
-    rows = cache.rows(keys)
+    rows = caches[-1].rows(keys)
     waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if key and row < 0}
     on_progress(len(paths) - len(waiting))
 
-    done_keys: list[str] = []
-    done_arrays: list[NDArray[np.uint8]] = []
+    made: list[tuple[str, tuple[NDArray, ...]]] = []
 
     def flush() -> None:
-        if done_keys:
-            cache.add(done_keys, np.stack(done_arrays))
-            done_keys.clear()
-            done_arrays.clear()
+        if made:
+            names = [key for key, _ in made]
+            for i, cache in enumerate(caches):
+                cache.add(names, np.stack([arrays[i] for _, arrays in made]))
+            made.clear()
 
-    reasons: dict[str, str] = {}
-    for key, array in zip(waiting, decode_many(waiting.values(), size), strict=True):
-        if isinstance(array, ImageError):
-            reasons[key] = str(array)
+    failed: dict[str, ImageError] = {}
+    for key, arrays in zip(waiting, each(make, waiting.values()), strict=True):
+        if isinstance(arrays, ImageError):
+            failed[key] = arrays
         else:
-            done_keys.append(key)
-            done_arrays.append(array)
-        if len(done_keys) == 128:
+            made.append((key, arrays))
+        if len(made) == 128:
             flush()
         on_progress(1)
     flush()
-    bad.update({path: reasons[key] for path, key in zip(paths, keys, strict=True) if key in reasons})
-    return cache.open(), cache.rows(keys), bad
+    bad.update({path: failed[key] for path, key in zip(paths, keys, strict=True) if key in failed})
+    return caches[-1].rows(keys), bad

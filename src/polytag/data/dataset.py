@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polytag.data.images import content_hash
+from polytag.data.images import Paths, content_hash
 from polytag.errors import DataError, counted, listed
 
 
@@ -27,6 +27,9 @@ class Dataset:
         parts: str (n,), "train", "validation" or "test" where the table came with a split, else ``None``.
         notes: what reading recognised, decided and left out, in words.
         left_out: the photos that are listed but cannot be used, each with the reason.
+        repeats: the photos that are listed more than once, each with its line numbers.
+        disputed: the photos whose rows, or whose names and 0/1 columns, contradict each other, each with
+            the labels on which they do.
     """
 
     paths: NDArray[np.str_]
@@ -37,6 +40,8 @@ class Dataset:
     parts: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    repeats: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    disputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.paths)
@@ -100,7 +105,27 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
-def grouped(paths: Sequence[str]) -> NDArray[np.int64]:
+def grouped(paths: Paths) -> NDArray[np.int64]:
     """Number photos so that files of identical content share a number, int64 (n,), from 0 upward."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(content_hash(path), len(numbers)) for path in paths], dtype=np.int64)
+
+
+def connected(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """Number n things so that any two that are linked, directly or through others, share a number.
+
+    Returns:
+        int64 (n,), numbered from 0 in order of first appearance.
+    """
+    leader = list(range(n))
+
+    def find(i: int) -> int:
+        while leader[i] != i:
+            leader[i] = i = leader[leader[i]]
+        return i
+
+    for a, b in links:
+        a, b = find(a), find(b)
+        leader[max(a, b)] = min(a, b)
+    # A leader is the first of its kind, so that the leaders in order are the order of appearance.
+    return np.unique([find(i) for i in range(n)], return_inverse=True)[1].astype(np.int64)

@@ -1,26 +1,27 @@
 """Writing files so that nobody ever finds half of one."""
 
+import io
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from polytag.errors import SettingsError
 
 
 @contextmanager
-def write_atomically(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """A text file (UTF-8) that takes its name only when the block ends without an error."""
+def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file that takes its name only when the block ends without an error."""
     path = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise SettingsError(f"{path} cannot be written ({error.strerror}): name another place") from None
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
+        with open(handle, "wb") as file:
             yield file
         # mkstemp makes files that only their owner can read; what polytag writes is for others too.
         os.chmod(temporary, 0o644)
@@ -31,6 +32,16 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A text file (UTF-8) that takes its name only when the block ends without an error."""
+    with write_bytes_atomically(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()  # or its end would close the file that is still to be renamed
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -8,11 +8,15 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +29,10 @@ Paths = Sequence[str] | NDArray[np.str_]
 
 PIXEL_PATH = 1
 """Raised whenever the same bytes would give other pixels, so that no cache survives the change."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Red, green and blue of ImageNet's photos on the scale from 0 to 1, by which its models' input is normalised."""
 
 MAX_PIXELS = 80_000_000
 """Largest photo that is decoded, in pixels; above it lie decompression bombs."""
@@ -46,8 +54,35 @@ TURNS = {
 }
 """What brings each EXIF orientation upright."""
 
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
 # Pillow warns of many pixels, where our own limit is lower, and of EXIF data, which may be damaged harmlessly.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a photo's file says of itself, before any of polytag's own conversions.
+
+    Attributes:
+        format: Pillow's name of the file's format, such as "JPEG".
+        mode: Pillow's name of its pixels' mode, such as "RGB", "P" (palette) or "CMYK".
+        width, height: in pixels, upright.
+        frames: pictures in the file; more than 1 in an animation or a document of several pages.
+        orientation: EXIF's, 1 (upright) to 8.
+        alpha: whether anything may be transparent.
+        deep: whether a channel has more than 8 bits.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    frames: int
+    orientation: int
+    alpha: bool
+    deep: bool
 
 
 def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> NDArray[np.uint8]:
@@ -67,40 +102,85 @@ def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> N
     Raises:
         ImageError: the photo cannot be read; the message is the reason in a few words.
     """
+    with _opened(source) as image:
+        return _pixels(image, size)
+
+
+def examine(source: bytes | str | os.PathLike[str], size: int) -> tuple[Header, NDArray[np.uint8]]:
+    """What a photo's header says, and what `decode` returns, in one reading.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    with _opened(source) as image:
+        kind, mode, alpha = str(image.format), image.mode, _has_alpha(image)
+        # Pillow narrows 16-bit colour while decoding; only the decoder's own arguments tell.
+        deep = mode[0] in "IF" or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        width, height = image.size
+        pixels = _pixels(image, size)
+        orientation = _orientation(image)
+        if orientation in SIDEWAYS:
+            width, height = height, width
+        return Header(kind, mode, width, height, _frames(image), orientation, alpha, deep), pixels
+
+
+@contextmanager
+def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """The photo's file, opened; whatever goes wrong with it, here or in the block, is an `ImageError`."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}")
-            if size is not None:
-                # JPEG can be decoded at 1/2, 1/4 or 1/8 scale: never smaller than asked for.
-                image.draft("RGB", (size, size))
-            rgb = _to_rgb(image)
-            if size is not None:
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-            turn = TURNS.get(_orientation(image))
-            return np.array(rgb if turn is None else rgb.transpose(turn))
+                raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}", "too large")
+            yield image
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError("there is no such file") from None
+        raise ImageError("there is no such file", "missing") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"more pixels than the limit of {MAX_PIXELS:,}") from None
+        raise ImageError(f"more pixels than the limit of {MAX_PIXELS:,}", "too large") from None
     except Image.UnidentifiedImageError:
-        empty = not (source if isinstance(source, bytes) else os.path.getsize(source))
-        raise ImageError(
-            "the file is empty" if empty else "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
-        ) from None
+        if not (source if isinstance(source, bytes) else os.path.getsize(source)):
+            raise ImageError("the file is empty", "empty") from None
+        reason = "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
+        raise ImageError(reason, "not an image") from None
     except Exception as error:
         # On damaged files Pillow's decoders raise whatever their parsing stumbles over: struct.error, KeyError, …
         # An operating system's error carries the file's name; its bare reason does not.
+        if getattr(error, "errno", None) is not None:
+            raise ImageError(getattr(error, "strerror", None) or str(error), "missing") from None
         words = " ".join(str(error).split())
-        reason = getattr(error, "strerror", None) or (words if " " in words else "undecodable")
-        raise ImageError(f"damaged: {reason}" if getattr(error, "errno", None) is None else reason) from None
+        problem = "truncated" if "truncated" in words.lower() else "damaged"
+        raise ImageError(f"damaged: {words if ' ' in words else 'undecodable'}", problem) from None
+
+
+def _pixels(image: Image.Image, size: int | None) -> NDArray[np.uint8]:
+    if size is not None:
+        # JPEG can be decoded at 1/2, 1/4 or 1/8 scale: never smaller than asked for.
+        image.draft("RGB", (size, size))
+    rgb = _to_rgb(image)
+    if size is not None:
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    turn = TURNS.get(_orientation(image))
+    return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _frames(image: Image.Image) -> int:
+    """Pictures in an animation or document; a JPEG's extra pictures are previews and depth maps, so it has one."""
+    if image.format in ("JPEG", "MPO"):
+        return 1
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:
+        return 1  # damage behind the first picture, which is all that is ever used
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or ("transparency" in image.info and image.mode != "I;16"):
+    if _has_alpha(image) and image.mode != "I;16":
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     if image.mode.startswith("I;16"):
@@ -123,6 +203,9 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+Decoded = TypeVar("Decoded")
+
+
 def decode_many(
     sources: Iterable[bytes | str | os.PathLike[str]], size: int, threads: int | None = None
 ) -> Iterator[NDArray[np.uint8] | ImageError]:
@@ -131,19 +214,26 @@ def decode_many(
     Yields:
         For each source the array that `decode` returns, or the `ImageError` that it raises.
     """
+    return each(lambda source: decode(source, size), sources, threads)
 
-    def one(source: bytes | str | os.PathLike[str]) -> NDArray[np.uint8] | ImageError:
+
+def each(
+    work: Callable[[Any], Decoded], sources: Iterable[Any], threads: int | None = None
+) -> Iterator[Decoded | ImageError]:
+    """What ``work`` returns for each source, or the `ImageError` that it raises; in order, a few at a time."""
+
+    def one(source: Any) -> Decoded | ImageError:
         try:
-            return decode(source, size)
+            return work(source)
         except ImageError as error:
             return error
 
     threads = threads or os.cpu_count() or 1
     remaining = iter(sources)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(one, source) for source in islice(remaining, 16 * threads)]
+        waiting = deque(pool.submit(one, source) for source in islice(remaining, 16 * threads))
         while waiting:
-            done = waiting.pop(0)
+            done = waiting.popleft()
             for source in islice(remaining, 1):
                 waiting.append(pool.submit(one, source))
             yield done.result()

@@ -1,28 +1,28 @@
-"""Tables of labels → Dataset.
+"""Photos and their labels, in whatever form people have them → Dataset.
 
-A table is a CSV or TSV file whose form is recognised from its content, and said: an image column plus a
-column of names, or a 0/1 column for each label, or both at once. `table.py` tells the columns apart;
-here their cells become targets, rows of the same photo are brought together, and files are found.
+`forms.py` recognises the form and makes a `Table` of it; here the photos are found, rows of the same photo
+are brought together, and what cannot be used is said. So all forms are treated alike.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset, grouped
+from polytag.data.finding import find_photos
+from polytag.data.forms import read_form
 from polytag.data.images import EXTENSIONS
-from polytag.data.table import Table, read_table
-from polytag.errors import ConflictError, DataError, SettingsError, counted, listed
+from polytag.data.kaggle import SCHEME, fetch
+from polytag.data.merge import CONFLICTS, join_groups, merge
+from polytag.data.table import NOT_ANNOTATED
+from polytag.errors import DataError, SettingsError, counted, listed
 
-CONFLICTS = ("unknown", "union", "drop")
-"""What may become of labels on which two rows of one photo disagree."""
 
-
-def read_csv(
-    path: str | os.PathLike[str],
+def read(
+    source: str | os.PathLike[str],
     images: str | os.PathLike[str] | None = None,
     *,
     image_column: str | None = None,
@@ -32,7 +32,9 @@ def read_csv(
     """Read photos and their labels.
 
     Args:
-        path: a CSV or TSV file (UTF-8), or a folder that holds ``labels.csv``.
+        source: a table (CSV, TSV or Parquet), a folder that holds ``labels.csv`` (or .tsv, .parquet), a
+            folder with a subfolder of photos for each label, a COCO or Create ML JSON file, a folder of
+            Pascal VOC XML files, or ``kaggle:OWNER/NAME[/FILE]``.
         images: the folder of the photos; found by itself when ``None``.
         image_column: the column that names the photos; found by itself when ``None``.
         label_column: the column of label names; found by itself when ``None``.
@@ -41,180 +43,87 @@ def read_csv(
             has, "drop" leaves the photo out, ``None`` refuses.
 
     Returns:
-        The photos in the file's order, each once. In a 0/1 column an empty cell, ``-1`` or ``?`` is unknown;
+        The photos in the source's order, each once. In a 0/1 column an empty cell, ``-1`` or ``?`` is unknown;
         an empty cell in a column of names means that none of the labels is present. Photos that are listed
         but missing are named in ``left_out``.
 
     Raises:
-        DataError: the table or the folder cannot be understood; the message says what to do.
+        DataError: the source or the folder of photos cannot be understood; the message says what to do.
         ConflictError: rows contradict each other and ``conflicts`` is ``None``.
     """
     if conflicts is not None and conflicts not in CONFLICTS:
         raise SettingsError(f"--conflicts must be one of {', '.join(CONFLICTS)}, not '{conflicts}'")
-    path = Path(path).expanduser()
-    if path.is_dir():
-        path = path / "labels.csv"
-        if not path.is_file():
-            raise DataError(f"the folder {path.parent} holds no labels.csv: name the table itself, or rename it")
-    table = read_table(path, image_column, label_column)
-    folder = _find_images(table, path, images)
-    files = [_file_in(folder, name, line) for name, line in zip(table.images, table.lines, strict=True)]
+    notes: list[str] = []
+    also: tuple[Path, ...] = ()
+    if os.fspath(source).startswith(SCHEME):
+        source, whole, note = fetch(os.fspath(source))
+        also, notes = (whole,), [note]
+    path = Path(source).expanduser()
+    table = read_form(path, image_column, label_column)
+    table = replace(table, homes=(*table.homes, *also))
+    folder, files = find_photos(table, images)
+    merged = merge(table, files, conflicts)
 
-    first_row, targets, parts, notes, dropped = _merge(table, files, conflicts)
-    kept = [row for row in first_row if files[row] not in dropped]
+    name = {file: Path(os.path.relpath(file, folder)).as_posix() for file in merged.rows}
+    dropped = merged.disputed if conflicts == "drop" else {}
+    kept = [file for file in merged.rows if file not in dropped]
     if not kept:
         raise DataError(f"{path} has no usable row: every image was left out because its rows conflict")
-    missing = {table.images[row]: "no such file" for row in kept if not os.path.isfile(files[row])}
-    locked = {
-        table.images[row]: "it may not be read"
-        for row in kept
-        if table.images[row] not in missing and not os.access(files[row], os.R_OK)
-    }
-    present = [row for row in kept if table.images[row] not in missing | locked]
+    missing = [file for file in kept if not os.path.isfile(file)]
+    found = [file for file in kept if os.path.isfile(file)]
+    locked = [file for file in found if not os.access(file, os.R_OK)]
+    present = [file for file in found if os.access(file, os.R_OK)]
     if not present:
         raise DataError(
-            f"none of the {len(kept):,} images of {path.name} is in {folder} (first: {table.images[kept[0]]}): "
-            "name their folder with --images"
+            f"none of the {len(kept):,} images of {table.source} is in {folder} "
+            f"(first: {table.images[merged.rows[kept[0]]]}): name their folder with --images"
         )
-    if missing:
-        notes.append(f"{counted(len(missing), 'image')} left out because missing: {listed(list(missing))}")
-    if locked:
-        notes.append(f"{counted(len(locked), 'image')} left out because they may not be read: {listed(list(locked))}")
-    paths = [files[row] for row in present]
-    groups = grouped(paths)
-    copies = len(paths) - len(np.unique(groups))
+    left_out = {
+        **table.left_out,
+        **{name[file]: "no such file" for file in missing},
+        **{name[file]: "it may not be read" for file in locked},
+        **{name[file]: "its rows conflict" for file in dropped},
+        **(_not_annotated(folder, files) if table.one_file_each else {}),
+    }
+    contents = grouped(present)
+    named = [merged.groups.get(file, frozenset()) for file in present]
+    groups = contents if table.groups is None else join_groups(contents, named)
+    notes += [*table.notes, *merged.notes]
+    for files_out, why in ((missing, "missing"), (locked, "they may not be read")):
+        if files_out:
+            examples = listed([name[file] for file in files_out])
+            notes.append(f"{counted(len(files_out), 'image')} left out because {why}: {examples}")
+    silent = [photo for photo, reason in left_out.items() if reason == NOT_ANNOTATED]
+    if silent:
+        notes.append(f"{counted(len(silent), 'image')} left out because {NOT_ANNOTATED}: {listed(silent)}")
+    copies = len(present) - len(np.unique(contents))
     if copies:
         notes.append(f"{counted(copies, 'image')} with the content of another: kept together when splitting")
+    if table.groups is not None:
+        several = int((np.bincount(groups) > 1).sum())
+        notes.append(f"{counted(several, 'group')} of several images: each kept together when splitting")
     return Dataset(
-        paths=np.array(paths),
-        targets=np.stack([targets[files[row]] for row in present]),
+        paths=np.array(present),
+        targets=np.stack([merged.targets[file] for file in present]),
         labels=table.labels,
         groups=groups,
         root=folder,
-        parts=None if parts is None else np.array([parts[files[row]] for row in present]),
+        parts=None if merged.parts is None else np.array([merged.parts[file] for file in present]),
         notes=(table.recognised, *notes),
-        left_out={**missing, **locked, **dict.fromkeys(dropped.values(), "its rows conflict")},
+        left_out=left_out,
+        repeats={name[file]: tuple(lines) for file, lines in merged.lines.items() if len(lines) > 1},
+        disputed={
+            name[file]: tuple(label for label, is_disputed in zip(table.labels, clash, strict=True) if is_disputed)
+            for file, clash in merged.disputed.items()
+        },
     )
 
 
-def _merge(
-    table: Table, files: Sequence[str], conflicts: str | None
-) -> tuple[list[int], dict[str, NDArray[np.int8]], dict[str, str] | None, list[str], dict[str, str]]:
-    """Bring the rows of each photo together.
-
-    Returns:
-        The first row of each photo; its targets; its part; notes; and the photos to drop (file → name).
-    """
-    notes: list[str] = []
-    first_row: dict[str, int] = {}
-    targets: dict[str, NDArray[np.int8]] = {}
-    lines: dict[str, list[int]] = {}
-    disputed: dict[str, NDArray[np.bool_]] = {}
-    for row, file in enumerate(files):
-        lines.setdefault(file, []).append(table.lines[row])
-        here = table.targets[row]
-        clash = table.disagreements[row].copy()
-        if file in targets:
-            before = targets[file]
-            clash |= (before >= 0) & (here >= 0) & (before != here)
-            clash |= disputed.get(file, np.zeros_like(clash))
-            # What one row knows settles what another leaves open; of two that differ the larger says "present".
-            here = np.maximum(before, here)
-        else:
-            first_row[file] = row
-        targets[file] = here
-        if clash.any():
-            disputed[file] = clash
-
-    name = {file: table.images[row] for file, row in first_row.items()}
-    if disputed and conflicts is None:
-        # On a single line it is the names that contradict the 0/1 columns.
-        places = [
-            f"{name[file]} ({'line' if len(lines[file]) == 1 else 'lines'} {', '.join(map(str, lines[file]))})"
-            for file in disputed
-        ]
-        raise ConflictError(
-            f"{counted(len(disputed), 'image')} with labels that contradict each other: {listed(places, 200)}; "
-            "decide with --conflicts unknown (only the disputed labels become unknown), union or drop"
-        )
-    agreeing = sum(len(numbers) > 1 and file not in disputed for file, numbers in lines.items())
-    if agreeing:
-        notes.append(f"{counted(agreeing, 'image')} listed more than once, in agreement: merged")
-    if disputed:
-        outcome = {
-            "unknown": "the disputed labels became unknown",
-            "union": "every label that any row has was taken",
-            "drop": "the images were left out",
-        }
-        notes.append(f"{counted(len(disputed), 'image')} with contradicting labels: {outcome[str(conflicts)]}")
-    if conflicts == "unknown":
-        for file, clash in disputed.items():
-            targets[file] = np.where(clash, np.int8(-1), targets[file])
-
-    parts: dict[str, str] | None = None
-    if table.parts is not None:
-        parts = {}
-        for row, file in enumerate(files):
-            if parts.setdefault(file, table.parts[row]) != table.parts[row]:
-                raise DataError(
-                    f"{name[file]} is listed in two parts of the split (lines {', '.join(map(str, lines[file]))}): "
-                    "put it into one"
-                )
-    return (
-        list(first_row.values()),
-        targets,
-        parts,
-        notes,
-        {f: name[f] for f in disputed} if conflicts == "drop" else {},
-    )
-
-
-def _find_images(table: Table, path: Path, images: str | os.PathLike[str] | None) -> Path:
-    """The folder where the table's photos are: the one given, or the nearest that holds most of them."""
-    if images is not None:
-        folder = Path(images).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"--images must name a folder, but {folder} is none")
-        return folder.resolve()
-    # A table that is a link is at home where the link is.
-    base = path.parent.resolve()
-    step = max(1, len(table.images) // 200)
-    sample = table.images[::step]
-    # Nearest first: `max` keeps the first of equals.
-    folders = [base, *_subfolders(base, depth=2)]
-    hits = [sum(_with_extension(folder, name) is not None for name in sample) for folder in folders]
-    best = int(np.argmax(hits))
-    if hits[best] == 0:
-        for name, line in zip(table.images, table.lines, strict=True):
-            _file_in(base, name, line)
-        raise DataError(
-            f"the images of {path.name} (first: {table.images[0]}) are neither in {base} nor in a folder below it: "
-            "name their folder with --images"
-        )
-    return folders[best]
-
-
-def _subfolders(base: Path, depth: int) -> list[Path]:
-    try:
-        children = sorted(child for child in base.iterdir() if child.is_dir() and not child.name.startswith("."))
-    except OSError:
-        return []
-    children = children[:50]
-    return children + ([below for child in children for below in _subfolders(child, depth - 1)] if depth > 1 else [])
-
-
-def _with_extension(folder: Path, name: str) -> str | None:
-    """The file of this name in the folder; names without an ending may find one."""
-    file = os.path.join(folder, name)
-    if os.path.isfile(file):
-        return file
-    if os.path.splitext(name)[1].lower() not in EXTENSIONS:
-        return next((file + ending for ending in sorted(EXTENSIONS) if os.path.isfile(file + ending)), None)
-    return None
-
-
-def _file_in(folder: Path, name: str, line: int) -> str:
-    file = os.path.normpath(os.path.join(folder, name))
-    if os.path.commonpath([folder, file]) != str(folder):
-        raise DataError(f"line {line}: the image '{name}' leaves the folder {folder}: list only files inside it")
-    return _with_extension(folder, os.path.relpath(file, folder)) or file
+def _not_annotated(folder: Path, files: list[str]) -> Mapping[str, str]:
+    """The photos of the folder, not of those below, that no row names."""
+    known = set(files)
+    return {
+        name: NOT_ANNOTATED
+        for name in sorted(os.listdir(folder))
+        if os.path.splitext(name)[1].lower() in EXTENSIONS and os.path.join(folder, name) not in known
+    }

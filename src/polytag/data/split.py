@@ -8,7 +8,8 @@ moves single groups until each label's count in each part is as near to its due 
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -17,29 +18,38 @@ from numpy.typing import NDArray
 from skmultilearn.model_selection import IterativeStratification
 
 from polytag.data.dataset import Dataset
+from polytag.data.duplicates import groups_of, recall_duplicates
 from polytag.data.files import write_atomically
+from polytag.data.measure import measure
 from polytag.data.table import PART_NAMES
 from polytag.errors import DataError, SettingsError, counted, listed
 
 PARTS = ("train", "validation", "test")
 RATIOS = (0.70, 0.15, 0.15)
+GIANT = 0.2
+"""Share of all photos from which on a group of look-alikes is not kept together."""
 
 
 def split(
-    dataset: Dataset, ratios: Sequence[float] = RATIOS, seed: int = 0, given: str | os.PathLike[str] | None = None
+    dataset: Dataset,
+    ratios: Sequence[float] = RATIOS,
+    seed: int = 0,
+    given: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Split into train, validation and test.
 
-    Photos of one group stay together. Every label with three groups or more is in all three parts, unless
-    other labels of the same few groups make that impossible. A split that comes with the data, as
-    ``dataset.parts`` or a file, is taken as it is; where it names no validation part, one is taken from
-    its training part.
+    Photos of one group stay together, and so do photos that show the same picture (`keep_together`). Every
+    label with three groups or more is in all three parts, unless other labels of the same few groups make that
+    impossible. A split that comes with the data, as ``dataset.parts`` or a file, is taken as it is; where it
+    names no validation part, one is taken from its training part.
 
     Args:
         dataset: the photos.
         ratios: the shares of the three parts, summing to 1.
         seed: the same seed gives the same split.
         given: a CSV file with the columns image and part, such as `write_split` writes.
+        on_progress: called with the number of photos that were looked at.
 
     Raises:
         DataError: there are too few images, a label is never or always present, or the given split does
@@ -50,6 +60,7 @@ def split(
     if not 0 <= seed < 2**32:
         raise SettingsError(f"the seed must be from 0 to {2**32 - 1}, not {seed}")
     check_learnable(dataset)
+    dataset = keep_together(dataset, on_progress)
     parts = dataset.parts if given is None else read_split(given, dataset)
     if parts is None:
         numbers = _deal(dataset, np.arange(len(dataset)), ratios, seed)
@@ -66,6 +77,28 @@ def split(
         )
     train, validation, test = (dataset.take(parts == part) for part in PARTS)
     return train, validation, test
+
+
+def keep_together(dataset: Dataset, on_progress: Callable[[int], object] = lambda n: None) -> Dataset:
+    """The dataset with the groups of photos that show the same picture joined; its notes say how many there are.
+
+    Where photos resemble each other so much that a fifth of them would hang together, as those of a fixed
+    camera do, only its own groups and identical files are kept: such a set cannot be split by pictures.
+    """
+    pairs = recall_duplicates(measure(dataset.paths, on_progress))
+    joined = groups_of(pairs, dataset.groups)
+    largest = int(np.bincount(joined).max())
+    if largest > np.bincount(groups_of([], dataset.groups)).max() and largest > max(GIANT * len(dataset), 20):
+        note = (
+            f"{counted(largest, 'image')} resemble each other too closely to be kept together: only identical files "
+            "are; give the table a column 'group' to say what belongs together"
+        )
+        return replace(dataset, notes=(*dataset.notes, note))
+    near = len(np.unique(dataset.groups)) - len(np.unique(joined))
+    if not near:
+        return dataset
+    note = f"{counted(near, 'image')} with the picture of another (re-encoded, cropped, mirrored): kept together"
+    return replace(dataset, groups=joined, notes=(*dataset.notes, note))
 
 
 def check_learnable(dataset: Dataset) -> None:
@@ -188,6 +221,30 @@ def _refine(counts: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> ND
         for group, target in moves:
             move(group, target)
     return assigned
+
+
+def shares(parts: Sequence[Dataset], combinations: int = 10) -> list[tuple[str, int, list[int]]]:
+    """How photos, labels and the commonest combinations of labels are shared out.
+
+    Args:
+        parts: train, validation and test.
+        combinations: how many of the combinations of two labels and more to count.
+
+    Returns:
+        (what, its number of photos in all parts, its number in each part): "images", then each label in the
+        dataset's order, then combinations such as "dog + cat" from the commonest on.
+    """
+    labels = parts[0].labels
+    present = [part.targets == 1 for part in parts]
+    rows = [("images", [len(part) for part in parts])]
+    rows += [(label, [int(p[:, j].sum()) for p in present]) for j, label in enumerate(labels)]
+    sets, which = np.unique(np.concatenate(present), axis=0, return_inverse=True)
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    counts = np.stack([np.bincount(which[part_of == i], minlength=len(sets)) for i in range(len(parts))], axis=1)
+    several = [i for i in np.argsort(-counts.sum(axis=1), kind="stable") if sets[i].sum() > 1]
+    for i in several[:combinations]:
+        rows.append((" + ".join(labels[j] for j in np.flatnonzero(sets[i])), counts[i].tolist()))
+    return [(what, sum(numbers), numbers) for what, numbers in rows]
 
 
 def write_split(path: str | os.PathLike[str], train: Dataset, validation: Dataset, test: Dataset) -> None:

@@ -1,78 +1,38 @@
-"""The pictures of a report: one function each, that takes numbers and returns a Matplotlib figure.
+"""The pictures of a report: one function each, that takes numbers and returns a Matplotlib figure."""
 
-Figures carry no title and no legend: the page writes those, where they wrap and can be read aloud.
-Nothing here uses pyplot, so figures may be drawn from any thread. `svg` turns one into a part of a page
-and hands its colours and its font over to the page, so that it is at home on light and on dark.
-"""
-
-import base64
-import io
 import math
-import re
-import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import seaborn as sns
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
-from PIL import Image
 
-from polytag.data.images import decode
+from polytag.data.pictures import (
+    COLOURS,
+    INK,
+    LINE,
+    MUTED,
+    PAPER,
+    heatmap,
+    name_rows,
+    panel,
+    room,
+    short,
+)
 from polytag.evaluation.contest import VALIDATION_SCORE, Contestant, Pair
 from polytag.evaluation.evaluation import Difference, Evaluation
 from polytag.evaluation.metrics import CALIBRATION_BINS
 
-COLOURS = ("#1769aa", "#d08700", "#b5478b", "#4fa3d9", "#7c2d3e")
-"""Of the models, in the order of the tables; told apart by colour-blind eyes too, and by `MARKERS`."""
-
 MARKERS = ("o", "s", "D", "^", "v")
+"""Of the models, in the order of the tables, as `COLOURS` are."""
+
 SYMBOLS = ("●", "■", "◆", "▲", "▼")
 """What draws the same markers in text."""
 
-INK, MUTED, LINE, PAPER = "#20242b", "#6a717c", "#dfe2e7", "#fefefe"
-
-FONT_SIZE = 9
-
 LABELS_IN_HEATMAP = 20
-THUMBNAIL = 240
-"""Longest side of a photo, in pixels."""
-
-LABEL_COLUMNS = 20
-"""Characters of a label that are drawn; longer ones end in "…"."""
-
-
-def svg(figure: Figure, name: str) -> str:
-    """A figure as an inline SVG element that follows the page.
-
-    Args:
-        figure: made by a function of this file.
-        name: unique on the page; keeps the ids of one picture from meeting those of another.
-
-    Returns:
-        ``<svg>…</svg>`` with CSS variables for colours (``--ink``, ``--muted``, ``--line``, ``--paper``,
-        ``--model-0`` …) and without anything that refers to the outside.
-    """
-    file = io.StringIO()
-    # Text stays text, so that it takes the page's font, which may have glyphs that Matplotlib's lacks.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    width, height = (figure.get_size_inches() * 72).round(1)
-    drawing = file.getvalue()
-    drawing = drawing[drawing.index("</defs>", drawing.index("<style")) + len("</defs>") :]
-    drawing = re.sub(r'(<\w+) id="[\w.]+_\d+"', r"\1", drawing)
-    drawing = re.sub(r"font-family: [^;\"]*", "font-family: inherit", drawing)
-    names = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"}
-    names |= {colour: f"model-{i}" for i, colour in enumerate(COLOURS)}
-    drawing = re.sub("(?<=: )(" + "|".join(names) + ")", lambda found: f"var(--{names[found[1]]})", drawing)
-    return f'<svg viewBox="0 0 {width} {height}" style="--natural: {width * 1.5:.0f}px">{drawing}'
 
 
 def colour_of(index: int) -> str:
@@ -86,8 +46,8 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
     A full marker in the colour of the model that is ahead means more than chance, a hollow grey one not.
     """
     names = [f"{short(p.a, 13)} − {short(p.b, 13)}" for p in pairs]
-    left = _inches(names)
-    figure, axes = _panel(4.4, 0.6 + 0.34 * len(pairs), left=left, right=0.6, bottom=0.32)
+    left = room(names)
+    figure, axes = panel(4.4, 0.6 + 0.34 * len(pairs), left=left, right=0.6, bottom=0.32)
     for y, pair in enumerate(pairs):
         difference = _of_metric(pair, metric)
         if not math.isfinite(difference.difference):
@@ -104,7 +64,7 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(max(1, int((3.8 - left) / 0.55))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if abs(value) > 1e-9 else "0"))
-    _rows(axes, names, left)
+    name_rows(axes, names, left)
     return figure
 
 
@@ -115,9 +75,9 @@ def _of_metric(pair: Pair, metric: str) -> Difference:
 def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure:
     """F1 of some labels, a row each and a bar for each model, with the number of photos at the right."""
     # The same room for every part of the labels, so that parts side by side have the same scale.
-    left = _inches([short(label) for label in evaluations[0].labels])
+    left = room([short(label) for label in evaluations[0].labels])
     height = 0.16 + 0.06 * len(evaluations)
-    figure, axes = _panel(4.4, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
+    figure, axes = panel(4.4, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
     for i, evaluation in enumerate(evaluations):
         f1 = [evaluation.per_label[label]["f1"] for label in labels]
         apart = (i - (len(evaluations) - 1) / 2) * 0.7 / len(evaluations)
@@ -130,7 +90,7 @@ def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure
             axes.text(0.01, y, "not in the test photos", va="center", color=MUTED)
     axes.text(1.12, -0.9, "photos", ha="right", **_beside(axes) | {"color": MUTED})
     axes.set_xlim(0, 1)
-    _rows(axes, [short(label) for label in labels], left)
+    name_rows(axes, [short(label) for label in labels], left)
     return figure
 
 
@@ -143,7 +103,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
 
     The epoch whose weights were kept, that with the best validation mAP, has a marker.
     """
-    figure, axes = _panel(4.4, 2.9, left=0.5, right=0.15, bottom=0.5)
+    figure, axes = panel(4.4, 2.9, left=0.5, right=0.15, bottom=0.5)
     heights: list[float] = []
     for i, contestant in enumerate(contestants):
         epochs = np.arange(1, len(contestant.history) + 1)
@@ -180,7 +140,7 @@ def kept_epoch(contestant: Contestant) -> int | None:
 
 def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:
     """The score of each trial of a search: full when completed, hollow when stopped early, × when failed."""
-    figure, axes = _panel(4.4, 2.4, left=0.5, right=0.15, bottom=0.5)
+    figure, axes = panel(4.4, 2.4, left=0.5, right=0.15, bottom=0.5)
     scored = [trial["score"] for trial in trials if trial.get("score") is not None]
     floor = min(scored, default=0.0)
     for number, trial in enumerate(trials, start=1):
@@ -211,45 +171,12 @@ def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figur
     )
     counts = counts[np.ix_(missed, given)]
     rows, columns = [short(labels[i]) for i in missed], [short(labels[i]) for i in given]
-    cell, left, slanted = 0.3, _inches(rows), 0.75 * _inches(columns)
-    width, height = left + cell * len(columns) + slanted, cell * len(rows) + slanted
-    figure, axes = _panel(width, height, left=left, right=slanted, bottom=0.05, top=slanted)
-    # From nothing to the full colour, so that an empty cell is the page itself, be it light or dark.
-    shades = LinearSegmentedColormap.from_list("shades", [(*_rgb(COLOURS[0]), 0.08), (*_rgb(COLOURS[0]), 1.0)])
-    sns.heatmap(
-        counts,
-        mask=counts == 0,
-        cmap=shades,
-        vmin=0,
-        vmax=max(1, int(counts.max())),
-        cbar=False,
-        annot=True,
-        fmt="d",
-        annot_kws={"fontsize": FONT_SIZE - 1},
-        xticklabels=False,
-        yticklabels=False,
-        linewidths=0,
-        ax=axes,
-    )
-    for text in axes.texts:
-        text.set_color(PAPER if int(text.get_text()) > 0.55 * counts.max() else INK)
-    for y in range(len(rows) + 1):
-        axes.axhline(y, color=LINE, linewidth=0.6)
-    for x in range(len(columns) + 1):
-        axes.axvline(x, color=LINE, linewidth=0.6)
-    axes.xaxis.tick_top()
-    middles = np.arange(len(columns)) + 0.5
-    axes.set_xticks(middles, columns, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
-    axes.tick_params(length=0, colors=INK, labelsize=FONT_SIZE, pad=4)
-    for height, heading in ((-1.3, "given →"), (-0.5, "missed ↓")):
-        axes.text(-0.15, height, heading, fontsize=FONT_SIZE, color=MUTED, ha="right", va="center")
-    return figure
+    return heatmap(np.where(counts, counts, np.nan), rows, columns, "given", "missed")
 
 
 def reliability(evaluation: Evaluation, index: int) -> Figure:
     """How often a label was really there, by the probability it was given; on the diagonal is honest."""
-    figure, axes = _panel(2.9, 2.7, left=0.45, right=0.12, bottom=0.5)
+    figure, axes = panel(2.9, 2.7, left=0.45, right=0.12, bottom=0.5)
     mean, share, count = reliability_bins(evaluation)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
     axes.plot(mean, share, color=colour_of(index), linewidth=1.4)
@@ -297,66 +224,3 @@ def outcomes(evaluation: Evaluation) -> dict[str, NDArray[np.bool_]]:
         "unknown": given & (evaluation.targets < 0),
         "absent": ~given & absent,
     }
-
-
-def thumbnail(path: str) -> str:
-    """A photo, made small, as a data URI.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
-    image = Image.fromarray(decode(path))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-
-
-def short(name: str, columns: int = LABEL_COLUMNS) -> str:
-    """A name as it is drawn: in one line, and cut with "…" where it is too long."""
-    line = "".join(c if c.isprintable() else " " for c in name)
-    if _columns(line) <= columns:
-        return line
-    while _columns(line) > columns - 1:
-        line = line[:-1]
-    return f"{line.rstrip()}…"
-
-
-def _columns(text: str) -> int:
-    """How wide a text is: Chinese, Japanese and Korean characters and emoji take two columns."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
-def _inches(names: Sequence[str]) -> float:
-    """Room for the longest name. It is estimated, since the font that it is shown in is the reader's."""
-    return 0.16 + 0.066 * max(map(_columns, names), default=0)
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = bytes.fromhex(colour[1:])
-    return red / 255, green / 255, blue / 255
-
-
-def _panel(
-    width: float, height: float, *, left: float, right: float, bottom: float, top: float = 0.1
-) -> tuple[Figure, Axes]:
-    """A figure of one quiet pair of axes; all lengths in inches."""
-    figure = Figure(figsize=(width, height))
-    box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    axes = figure.add_axes(box)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, colors=MUTED, labelsize=FONT_SIZE, pad=5)
-    axes.xaxis.label.set_fontsize(FONT_SIZE)
-    axes.yaxis.label.set_fontsize(FONT_SIZE)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _rows(axes: Axes, names: Sequence[str], left: float) -> None:
-    """Name the rows 0, 1, … from the top, flush with the edge of the page, which is `left` inches away."""
-    axes.set_yticks(range(len(names)), names, ha="left", parse_math=False)
-    axes.tick_params(axis="y", labelcolor=INK, pad=left * 72)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(color=LINE, linewidth=0.8)
-    for text in axes.texts:
-        text.set_fontsize(FONT_SIZE)

@@ -1,24 +1,22 @@
 """The report: what a contest found, as one page to look at (report.html) and as text (report.md).
 
 Findings are put into words here, from the numbers alone; the words that never change are in the two
-templates. Names of labels and files may be anything: they only ever reach a page through an expression
-of a template, and every expression is escaped.
+templates.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from polytag.data.files import write_atomically
+from polytag.data.pictures import Chart, environment, joined, svg, thumbnail
 from polytag.errors import ImageError, counted, listed
 from polytag.evaluation import figures
 from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Contestant, Pair, table
@@ -33,20 +31,6 @@ FEW_TEST_PHOTOS, FEW_POSITIVES, FEW_TRIALS = 300, 20, 20
 
 NAMED = 20
 """Most labels or photos that one sentence names."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A picture with the finding that it shows and how to read it, which are its text alternative too."""
-
-    title: str
-    picture: Markup
-    reading: str
-
-    @classmethod
-    def of(cls, name: str, figure: Figure, title: str, reading: str) -> "Chart":
-        """Draw it; the figure has escaped the names that it shows."""
-        return cls(title, Markup(figures.svg(figure, name)), reading)
 
 
 def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> Path:
@@ -72,13 +56,12 @@ def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> P
 
 
 def _environment(**escaping: Any) -> Environment:
-    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), **layout, **escaping)
-    environment.filters |= {
+    templates = environment(Path(__file__).parent, **escaping)
+    templates.filters |= {
         "score": lambda value: f"{value:.3f}" if math.isfinite(value) else "–",
         "signed": lambda value: f"{value:+.3f}" if math.isfinite(value) else "–",
     }
-    return environment
+    return templates
 
 
 def _markdown(value: Any) -> str:
@@ -141,9 +124,9 @@ def _compared(pair: Pair) -> str:
         if math.isfinite(d.difference):
             verdict = ("better" if d.difference > 0 else "worse") if d.beyond_chance else "unclear"
             found[verdict].append(f"{_in_text(d.metric)} ({d.difference:+.3f})")
-    told = [f"{way} beyond chance in {_and(found[way])}" for way in ("better", "worse") if found[way]]
+    told = [f"{way} beyond chance in {joined(found[way])}" for way in ("better", "worse") if found[way]]
     if found["unclear"]:
-        told.append(f"the difference in {_and(found['unclear'])} may be chance")
+        told.append(f"the difference in {joined(found['unclear'])} may be chance")
     return f"{'; '.join(told) or 'no score is defined for both'}."
 
 
@@ -158,7 +141,7 @@ def _charts(contest: Contest) -> dict[str, Any]:
         "symbols": [(c.name, figures.SYMBOLS[i % 5], i % 5) for i, c in enumerate(contestants)],
         "differences": [_difference_chart(contest, metric) for metric in MAIN_SCORES if contest.pairs],
         "label_finding": _label_finding(contest),
-        "label_pictures": [Markup(figures.svg(figure, f"labels{i}")) for i, figure in enumerate(drawn)],
+        "label_pictures": [Markup(svg(figure, f"labels{i}")) for i, figure in enumerate(drawn)],
         "learning": _learning_charts(contestants) if any(c.history for c in contestants) else [],
         "searches": [_search(c, i) for i, c in enumerate(contestants) if c.trials],
         "confusion": _confusion_rows(best),
@@ -174,7 +157,7 @@ def _difference_chart(contest: Contest, metric: str) -> Chart:
         for other in contest.contestants
         if other is not leader and not contest.between(leader.name, other.name)[metric].beyond_chance
     ]
-    finding = f"its lead over {_and(doubtful)} may be chance" if doubtful else "beyond chance"
+    finding = f"its lead over {joined(doubtful)} may be chance" if doubtful else "beyond chance"
     numbers = [(p, d) for p in contest.pairs for d in p.differences if d.metric == metric]
     return Chart.of(
         f"difference-{metric}",
@@ -206,13 +189,13 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
             reached.append((c.history[kept][VALIDATION_SCORE], c.name, f"epoch {kept + 1} of {len(c.history)}"))
     reached.sort(reverse=True)
     first = f"{reached[0][1]} reached {reached[0][0]:.3f}" if reached else "not defined"
-    kept_epochs = _and([f"{name} {score:.3f} ({epoch})" for score, name, epoch in reached])
-    rose = f" Validation loss rose for {_and([when for _, when in overfitted])}." if overfitted else ""
+    kept_epochs = joined([f"{name} {score:.3f} ({epoch})" for score, name, epoch in reached])
+    rose = f" Validation loss rose for {joined([when for _, when in overfitted])}." if overfitted else ""
     return [
         Chart.of(
             "loss",
             figures.learning_curve(contestants, "validation_loss", "loss"),
-            f"Loss: {_and([name for name, _ in overfitted]) or 'no model'} overfitted in the end",
+            f"Loss: {joined([name for name, _ in overfitted]) or 'no model'} overfitted in the end",
             f"Solid: validation photos. Dotted: training photos. Marker: the epoch whose weights were kept.{rose}",
         ),
         Chart.of(
@@ -240,7 +223,7 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
         f"trials{index}",
         figures.trial_scores(trials, best, figures.colour_of(index)),
         title,
-        f"{_and([f'{states.count(state)} {meaning.get(state, state)}' for state in dict.fromkeys(states)])}. "
+        f"{joined([f'{states.count(state)} {meaning.get(state, state)}' for state in dict.fromkeys(states)])}. "
         "Trials see fewer photos for few epochs; the ringed one's settings were trained in full.",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial if name not in ("score", "state")))
@@ -321,7 +304,7 @@ def _photo(e: Evaluation, i: int, files: Mapping[str, str]) -> dict[str, Any]:
         for j in sorted(np.flatnonzero(outcome[kind][i]), key=lambda j: -e.probabilities[i, j])
     ]
     try:
-        picture, reason = figures.thumbnail(files.get(e.names[i], "")), ""
+        picture, reason = thumbnail(files.get(e.names[i], "")), ""
     except ImageError as error:
         picture, reason = "", str(error)
     return {"name": e.names[i], "tags": tags, "picture": picture, "reason": reason}
@@ -344,7 +327,7 @@ def _doubts(contest: Contest) -> list[str]:
         (n < FEW_TEST_PHOTOS, f"The test set is small: {counted(n, 'photo')}. Rare errors go unseen."),
         (never, f"No test photo shows {listed(never, NAMED)}: how well that is tagged is not known."),
         (few, f"Fewer than {FEW_POSITIVES} test photos show {listed(few, NAMED)}: these scores are rough."),
-        (unproven, f"The lead of {best.name} over {_and(unproven)} in samples-F1 may be chance."),
+        (unproven, f"The lead of {best.name} over {joined(unproven)} in samples-F1 may be chance."),
         (others, "The winner was picked by these same test photos, which flatters its score a little."),
         (
             True,
@@ -389,8 +372,3 @@ def _doubts_about_training(c: Contestant) -> list[str]:
 def _in_text(metric: str) -> str:
     """What a score is called within a sentence."""
     return TITLES[metric][0].lower() + TITLES[metric][1:]
-
-
-def _and(items: Sequence[str]) -> str:
-    """ "a", "a and b" or "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))

@@ -8,14 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN
 from polytag.errors import SettingsError, WeightsError
 from polytag.models.backend import keras
 from polytag.models.pretrained import Weights, how_to_get_weights, read_torch_weights
 
 layers = keras.layers
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def cnn(
@@ -116,33 +114,42 @@ def mobilenet_v2_backbone(image_size: int, weights: Weights | None = None) -> ke
     Raises:
         WeightsError: the weights cannot be downloaded, or do not fit MobileNetV2.
     """
-    base = keras.applications.MobileNetV2(input_shape=(image_size, image_size, 3), include_top=False, weights=None)
+    inputs = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
     if weights is not None and weights.kind == "torchvision":
-        base = _with_torch_padding(base)
+        base = _as_in_torch(image_size)
         _load_torch_weights(base, weights)
-    elif weights is not None:
-        _load_keras_weights(base, weights)
-    if weights is not None and weights.kind == "torchvision":
-        scaling = layers.Rescaling(
+        scaled = layers.Rescaling(
             scale=[1 / (255 * deviation) for deviation in IMAGENET_DEVIATION],
             offset=[-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)],
-        )
+        )(inputs)
+        scaled = layers.ZeroPadding2D(1)(scaled)
     else:
-        scaling = layers.Rescaling(1 / 127.5, offset=-1)
-    inputs = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
-    features = layers.GlobalAveragePooling2D()(base(scaling(inputs), training=False))
+        base = keras.applications.MobileNetV2(input_shape=(image_size, image_size, 3), include_top=False, weights=None)
+        if weights is not None:
+            _load_keras_weights(base, weights)
+        scaled = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    features = layers.GlobalAveragePooling2D()(base(scaled, training=False))
     backbone = keras.Model(inputs, features, name="backbone")
     backbone.trainable = False
     return backbone
 
 
-def _with_torch_padding(base: keras.Model) -> keras.Model:
-    """The same network as torchvision builds it: symmetric padding and its batch-normalisation epsilon."""
+def _as_in_torch(image_size: int) -> keras.Model:
+    """The same network as torchvision builds it: symmetric padding and its batch-normalisation epsilon.
+
+    Where a convolution halves a photo Keras pads right and below, torch on all sides: that shifts every feature
+    by a pixel. The first convolution has no layer for its padding, so this model expects photos that are
+    padded by one pixel on each side.
+    """
+    size = image_size + 2
+    base = keras.applications.MobileNetV2(input_shape=(size, size, 3), include_top=False, weights=None)
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
         if isinstance(layer, layers.ZeroPadding2D):
             config["padding"] = ((1, 1), (1, 1))
+        if layer.name == "Conv1":
+            config["padding"] = "valid"
         if isinstance(layer, layers.BatchNormalization):
             config["epsilon"] = 1e-5
         return layer.__class__.from_config(config)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_json
+from polytag.data.progress import progress_bar
 from polytag.data.split import PARTS, check_learnable, leaks, read_split, split, write_split
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
@@ -93,7 +94,6 @@ def compare(
     # Imported late, since it brings Keras. What cannot work must come to light here, before an earlier run is
     # overwritten and before hours of training.
     from polytag.models.architectures import mobilenet_v2_backbone
-    from polytag.models.progress import progress_bar
     from polytag.models.training import check_validation, fit
 
     image_size = next(iter(recipes.values())).image_size
@@ -101,7 +101,8 @@ def compare(
         mobilenet_v2_backbone(image_size, weights)
     with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
-    train, validation, test, notes = _parts(data, seed, given_split)
+    with progress_bar(len(data), "looking for copies", "photo", show_progress) as bar:
+        train, validation, test, notes = _parts(data, seed, given_split, bar.update)
     check_learnable(train)
     check_validation(validation)
     parts = (train, validation, test)
@@ -178,11 +179,11 @@ def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parts(
-    data: Dataset, seed: int, given_split: str | os.PathLike[str] | None
+    data: Dataset, seed: int, given_split: str | os.PathLike[str] | None, on_progress: Callable[[int], object]
 ) -> tuple[Dataset, Dataset, Dataset, list[str]]:
     """Train, validation and test, and what there is to say about them."""
-    train, validation, test = split(data, seed=seed, given=given_split)
-    notes = list(data.notes)
+    train, validation, test = split(data, seed=seed, given=given_split, on_progress=on_progress)
+    notes = list(train.notes)
     if given_split is not None:
         notes.append(f"split taken from {Path(given_split).name}")
     straddling = leaks((train, validation, test))

@@ -5,18 +5,23 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.cache import ArrayCache, cache_folder, pixels
-from polytag.data.images import PIXEL_PATH, Paths, content_hash
+from polytag.data.cache import ArrayCache, cache_folder, pixel_cache, pixels
+from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, PIXEL_PATH, Paths, content_hash
 from polytag.errors import DataError
-from polytag.models.backend import keras
+from polytag.models.mobilenet_onnx import write_backbone
 from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
-from polytag.models.pretrained import Weights
+from polytag.models.pretrained import Weights, find_weights
+
+FEATURES = 1280
+"""Length of MobileNetV2's pooled features."""
+
+VERSION = 2
+"""Raised whenever the same pixels would give other features."""
 
 
 def embed(
     paths: Paths,
     image_size: int,
-    backbone: keras.Model,
     weights: Weights,
     flipped: bool = False,
     on_progress: Callable[[int], object] = lambda n: None,
@@ -26,29 +31,29 @@ def embed(
     Args:
         paths: the photos; all must be readable.
         image_size: side at which the backbone sees them, in pixels.
-        backbone: photos uint8 (batch, size, size, 3) → float32 (batch, d).
-        weights: what the backbone was made with; names the cache.
+        weights: the backbone's, from `polytag.models.pretrained.find_weights`.
         flipped: mirror each photo left to right first.
         on_progress: called with the number of photos that became ready.
 
     Returns:
-        The cache's memory-mapped embeddings float32 (rows, d), and the row of each photo int64 (n,).
+        The cache's memory-mapped embeddings float32 (rows, 1280), and the row of each photo int64 (n,).
     """
-    name = f"{weights.name}-{image_size}-{PIXEL_PATH}"
-    cache = ArrayCache(f"features-{name}{'-flipped' if flipped else ''}", (backbone.output_shape[-1],), "float32")
+    name = f"{weights.name}-{image_size}-{PIXEL_PATH}.{VERSION}"
+    cache = ArrayCache(f"features-{name}{'-flipped' if flipped else ''}", (FEATURES,), "float32")
     keys = [content_hash(path) for path in paths]
     rows = cache.rows(keys)
     waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if row < 0}
     on_progress(len(paths) - len(waiting))
     if waiting:
-        images, image_rows, bad = pixels(list(waiting.values()), image_size)
+        _, image_rows, bad = pixels(list(waiting.values()), image_size)
         if bad:
             path, reason = next(iter(bad.items()))
             raise DataError(f"{path} cannot be read: {reason}")
-        run = _fast(backbone, name)
+        images = pixel_cache(image_size)
+        run = _backbone(weights, image_size, name)
         new_keys = list(waiting)
         for start in range(0, len(waiting), BATCH_SIZE):
-            batch = images[image_rows[start : start + BATCH_SIZE]]
+            batch = images.read(image_rows[start : start + BATCH_SIZE])
             if flipped:
                 batch = np.ascontiguousarray(batch[:, :, ::-1])
             cache.add(new_keys[start : start + BATCH_SIZE], run(batch))
@@ -56,10 +61,37 @@ def embed(
     return cache.open(), cache.rows(keys)
 
 
-def _fast(backbone: keras.Model, name: str) -> Callable[[NDArray], NDArray[np.float32]]:
-    """The backbone on ONNX Runtime, faster on CPUs (benchmarks/embedding.py); on Keras where it has no twin."""
+def embeddings_of(
+    paths: Paths, image_size: int = 224, on_progress: Callable[[int], object] = lambda n: None
+) -> NDArray[np.float32] | None:
+    """Embeddings for looking at data: float32 (n, 1280), NaN where a photo cannot be read.
+
+    Nothing is downloaded for it: without weights on this machine there are none, and the result is ``None``.
+    """
+    weights = find_weights()
+    if weights.path is None:
+        return None
+    readable = pixels(paths, image_size)[1] >= 0
+    on_progress(int((~readable).sum()))
+    features = np.full((len(paths), FEATURES), np.nan, np.float32)
+    rows = np.flatnonzero(readable).tolist()
+    if rows:
+        found, places = embed([paths[row] for row in rows], image_size, weights, on_progress=on_progress)
+        features[rows] = found[places]
+    return features
+
+
+def _backbone(weights: Weights, image_size: int, name: str) -> Callable[[NDArray], NDArray[np.float32]]:
+    """MobileNetV2 up to its pooled features, on ONNX Runtime where that is possible, else on Keras."""
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
-    if path.exists() or export_onnx(backbone, path):
-        return OnnxModel(path)
-    return backbone.predict_on_batch
+    if not path.exists() and weights.kind == "torchvision":
+        write_backbone(weights, path, IMAGENET_MEAN, IMAGENET_DEVIATION)
+    if not path.exists():
+        # Imported late: Keras' own weights need Keras, torchvision's need no framework at all.
+        from polytag.models.architectures import mobilenet_v2_backbone
+
+        backbone = mobilenet_v2_backbone(image_size, weights)
+        if not export_onnx(backbone, path):
+            return backbone.predict_on_batch
+    return OnnxModel(path)

@@ -1,26 +1,11 @@
-"""Progress bars: which model, which trial, which epoch, how good so far, how much time is left."""
+"""Progress of a training: which epoch of which trial, how good so far, how much time is left."""
 
-import sys
 from typing import Any
 
 from tqdm import tqdm
 
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.backend import keras
-
-
-def progress_bar(total: int, description: str, unit: str, show: bool = True) -> tqdm:
-    """A bar on stderr. In a log file, where it cannot redraw itself, it writes a line now and then."""
-    return tqdm(
-        total=total,
-        desc=description,
-        unit=unit,
-        disable=not show,
-        file=sys.stderr,
-        mininterval=0.2 if sys.stderr.isatty() else 20,
-        dynamic_ncols=True,
-        leave=True,
-    )
 
 
 class TrainingBar(keras.callbacks.Callback):

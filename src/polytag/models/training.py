@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
+from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, counted
 from polytag.evaluation.contest import VALIDATION_SCORE
@@ -22,7 +23,6 @@ from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.features import embed
 from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
 from polytag.models.pretrained import find_weights
-from polytag.models.progress import progress_bar
 from polytag.models.recipe import Recipe
 from polytag.models.tuning import search
 
@@ -171,7 +171,7 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
     with progress_bar(total, "transfer · embedding photos", "photo", show_progress) as bar:
 
         def embedded(data: Dataset, flipped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return embed(data.paths, recipe.image_size, backbone, weights, flipped, bar.update)
+            return embed(data.paths, recipe.image_size, weights, flipped, bar.update)
 
         views = [embedded(train, flipped) for flipped in views_wanted]
         validation_view = embedded(validation, False)

@@ -15,12 +15,12 @@ import optuna
 from optuna.storages import journal
 
 from polytag.data.dataset import Dataset
+from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.fitting import photo_batches, run, validation_photos
-from polytag.models.progress import progress_bar
 from polytag.models.recipe import Recipe
 
 SEARCH_PHOTOS = 2000

@@ -1,0 +1,18 @@
+"""The command line: each command parses, calls the library and prints."""
+
+import io
+import sys
+
+from polytag.cli import data, models
+from polytag.cli.app import app
+
+__all__ = ["app", "data", "main", "models"]
+
+
+def main() -> None:
+    """Entry point of the command `polytag`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign must not end a run after hours of training.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app()

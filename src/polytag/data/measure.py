@@ -1,0 +1,179 @@
+"""What can be measured on each photo, in one reading: header, brightness, sharpness, histograms, a thumbnail.
+
+The audit judges photos by it and `explore` draws it. A photo is decoded for it once, at the side that
+models see, and its pixels go into the cache that training reads, so neither decodes it again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import uniform_filter1d
+
+from polytag.data.cache import ArrayCache, fill, pixel_cache
+from polytag.data.images import PIXEL_PATH, Header, Paths, examine
+from polytag.errors import ImageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDE = 224
+"""Side at which photos are measured, in pixels: the one at which models see them by default."""
+
+THUMBNAIL = 64
+"""Side of the grey thumbnails by which near-duplicates are found, in pixels."""
+
+BINS = 64
+PERCENTILES = (1, 5, 50, 95, 99)
+
+GREY_TOLERANCE = 12
+"""Largest difference of channels at which a photo counts as grey; JPEG's colour rounding reaches that far."""
+
+VERSION = 1
+"""Raised whenever the same pixels would give other measurements."""
+
+RECORD = np.dtype(
+    [
+        ("format", "U8"),
+        ("mode", "U8"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("frames", "<i4"),
+        ("orientation", "<i2"),
+        ("alpha", "?"),
+        ("deep", "?"),
+        ("grey", "?"),
+        ("brightness", "<f4"),
+        ("contrast", "<f4"),
+        ("sharpness", "<f4"),
+        *((f"p{percentile:02}", "<f4") for percentile in PERCENTILES),
+        *((colour, "<f4") for colour in ("red", "green", "blue")),
+        *((f"{colour}_square", "<f4") for colour in ("red", "green", "blue")),
+        ("histogram", "<u2", (3, BINS)),
+        ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)),
+    ]
+)
+"""One photo's measurements, as the cache keeps them."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured on photos, in their order.
+
+    Attributes:
+        paths: the n files.
+        readable: bool (n,).
+        errors: the error of each path that cannot be read.
+        records: of dtype `RECORD` (n,); zeros where a photo cannot be read.
+    """
+
+    paths: Paths
+    readable: NDArray[np.bool_]
+    errors: Mapping[str, ImageError]
+    records: NDArray[Any]
+
+    @property
+    def histograms(self) -> NDArray[np.uint16]:
+        """Pixels per channel and bin of four values, of the photo squashed to 224×224: uint16 (n, 3, 64)."""
+        return self.records["histogram"]
+
+    @property
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """Grey thumbnails, each squashed to a square: uint8 (n, 64, 64)."""
+        return self.records["thumbnail"]
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """One row per photo; brightness, percentiles, contrast, channels and sharpness from 0 to 1, sizes in pixels.
+
+        Columns: path, problem ("" where the photo can be read) and reason; format, mode, width, height (upright),
+        frames, orientation (EXIF, 1 to 8), alpha, deep (more than 8 bits a channel), grey (no colour anywhere);
+        brightness (mean luma), p01 … p99 (its percentiles), contrast (its standard deviation), sharpness;
+        red, green, blue (means) and red_square … (means of squares).
+        """
+        import pandas as pd
+
+        errors = [self.errors.get(path) for path in self.paths]
+        columns = {name: self.records[name] for name in RECORD.names or () if name not in ("histogram", "thumbnail")}
+        return pd.DataFrame(
+            {
+                "path": list(self.paths),
+                "problem": ["" if error is None else error.problem for error in errors],
+                "reason": ["" if error is None else str(error) for error in errors],
+                **columns,
+            }
+        )
+
+
+def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None) -> Measurements:
+    """Measure photos, or recall what was measured before on the same content.
+
+    Args:
+        paths: the photos' files; they may be missing or broken.
+        on_progress: called with the number of photos that became ready.
+    """
+    cache = ArrayCache(f"measurements-{VERSION}-{PIXEL_PATH}", (), RECORD)
+
+    def one(path: str) -> tuple[NDArray, NDArray]:
+        header, pixels = examine(path, SIDE)
+        return pixels, measurements_of(header, pixels)
+
+    rows, errors = fill([pixel_cache(SIDE), cache], paths, one, on_progress)
+    records = np.zeros(len(paths), RECORD)
+    records[rows >= 0] = cache.read(rows[rows >= 0])
+    return Measurements(paths, rows >= 0, errors, records)
+
+
+def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+    """One record, of dtype `RECORD` (), of a photo's header and its pixels, uint8 (224, 224, 3)."""
+    photo = Image.fromarray(pixels)
+    grey = np.asarray(photo.convert("L"))
+    # A photo smaller than that was enlarged: its own size tells whether it is sharp.
+    side = min(SIDE, header.width, header.height)
+    own = grey if side == SIDE else np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BOX))
+    levels = np.arange(256) / 255
+    counts = np.array(photo.histogram()).reshape(3, 256)
+    luma = np.bincount(grey.ravel(), minlength=256)
+    share = luma / grey.size
+    mean = float(share @ levels)
+    percentiles = np.searchsorted(np.cumsum(share), np.array(PERCENTILES) / 100 - 1e-9) / 255
+
+    record = np.zeros((), RECORD)
+    for name in ("format", "mode", "width", "height", "frames", "orientation", "alpha", "deep"):
+        record[name] = getattr(header, name)
+    colours = pixels.astype(np.int16)
+    record["grey"] = max(np.abs(colours[..., i] - colours[..., 1]).max() for i in (0, 2)) <= GREY_TOLERANCE
+    record["brightness"] = mean
+    record["contrast"] = np.sqrt(max(0.0, float(share @ levels**2) - mean**2))
+    record["sharpness"] = sharpness(own)
+    for percentile, value in zip(PERCENTILES, percentiles, strict=True):
+        record[f"p{percentile:02}"] = value
+    for colour, histogram in zip(("red", "green", "blue"), counts / grey.size, strict=True):
+        record[colour] = histogram @ levels
+        record[f"{colour}_square"] = histogram @ levels**2
+    record["histogram"] = counts.reshape(3, BINS, -1).sum(axis=2)
+    record["thumbnail"] = Image.fromarray(grey).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return record
+
+
+def sharpness(grey: NDArray[np.uint8]) -> float:
+    """How sharp a photo is, from 0 (blurred) to 1: how much it loses when it is blurred once more.
+
+    The measure of Crete, Dolmiere, Ladret & Nicolas 2007, "The blur effect", subtracted from 1. It
+    compares a photo with itself, so that a calm motif is not taken for a blurred one.
+
+    Args:
+        grey: uint8 (height, width).
+    """
+    photo = grey.astype(np.float32)
+    losses = []
+    for axis in (0, 1):
+        before = np.abs(np.diff(photo, axis=axis))
+        after = np.abs(np.diff(uniform_filter1d(photo, 9, axis=axis), axis=axis))
+        total = float(before.sum())
+        losses.append(float(np.maximum(before - after, 0).sum()) / total if total else 1.0)
+    return min(losses)

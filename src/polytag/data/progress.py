@@ -1,0 +1,21 @@
+"""Progress bars."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int, description: str, unit: str, show: bool = True) -> tqdm:
+    """A bar on stderr. In a log file, where it cannot redraw itself, it writes a line now and then."""
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        disable=not show,
+        file=sys.stderr,
+        mininterval=0.2 if sys.stderr.isatty() else 20,
+        dynamic_ncols=True,
+        leave=True,
+        # What is done at once, or refused, needs no bar.
+        delay=0.5,
+    )

@@ -1,0 +1,168 @@
+"""What every page and API that polytag serves shares: who may ask, how errors look, and how serving starts and ends.
+
+A server on one's own machine can be reached by every web page that is open in the same browser. So requests
+are answered only under names that no stranger's page can take (DNS rebinding), changes only when they come from
+the server's own pages (CSRF), and no other site may embed the answers. Errors are problem details (RFC 9457).
+"""
+
+import ipaddress
+import json
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from polytag.errors import SettingsError
+
+try:
+    import uvicorn
+
+    # Other files take FastAPI's names from here, so that one place says what to install.
+    from fastapi import Depends, FastAPI, HTTPException, Request, Response  # noqa: F401
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+    from starlette.datastructures import Headers, MutableHeaders
+    from starlette.exceptions import HTTPException as StarletteHTTPException
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+except ImportError:
+    raise SettingsError("serving pages needs FastAPI and Uvicorn: pip install 'polytag[serve]'") from None
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+LARGEST_JSON = 64 * 1024
+"""Bytes of a JSON body; what is sent here names a thing and an action."""
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error as problem details: what went wrong is in ``detail``, in one sentence."""
+    return JSONResponse(
+        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail},
+        status,
+        headers,
+        media_type="application/problem+json",
+    )
+
+
+def secure(app: FastAPI, host: str) -> None:
+    """Give an app the security headers, the checks of who asks, and errors as problem details.
+
+    Args:
+        app: before it serves.
+        host: the name or address that it will be served on.
+    """
+    app.add_middleware(Guard, host=host)
+
+    @app.exception_handler(StarletteHTTPException)
+    def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, error: Exception) -> JSONResponse:
+        # This answer is made outside of all middleware.
+        return problem(500, "something went wrong here; the terminal says what", HEADERS)
+
+
+class Guard:
+    """ASGI middleware: refuses foreign hosts and origins, and adds the security headers to every answer."""
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app = app
+        self.host = host.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        await (refusal or self.app)(scope, receive, send_with_headers)
+
+    def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
+        host = headers.get("host", "").lower()
+        if not self._own(host):
+            return problem(421, f"this server does not answer to the name '{host}': use the address that it printed")
+        origin = headers.get("origin")
+        own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
+        if method not in ("GET", "HEAD") and not own:
+            return problem(403, f"changes are accepted from this server's own pages, not from {origin}")
+        return None
+
+    def _own(self, host: str) -> bool:
+        """Rebinding needs a name that a stranger controls, so addresses are safe, and so is localhost."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in ("localhost", self.host):
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The JSON object in a request's body (a FastAPI dependency).
+
+    The content type must say JSON, which no form of a foreign page can without the browser asking first.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise HTTPException(415, f"expected a body of type application/json, got {content_type or 'none'}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_JSON:
+            raise HTTPException(413, f"the body is larger than {LARGEST_JSON:,} bytes")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is not valid JSON") from None
+    if not isinstance(content, dict):
+        raise HTTPException(422, f"expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object]) -> None:
+    """Serve until Ctrl-C; requests under way are finished first.
+
+    Args:
+        app: what to serve.
+        host: name or address of this machine to listen on.
+        port: 0 takes a free one.
+        on_ready: called with the address as soon as it can be opened.
+
+    Raises:
+        SettingsError: the host or the port cannot be used.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"cannot listen on {host}, port {port} ({reason}): choose another --port or --host"
+        ) from None
+    with listening:
+        # It listens already: whoever connects before the server runs is kept waiting for a moment, not refused.
+        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/")
+        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
