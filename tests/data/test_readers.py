@@ -281,7 +281,7 @@ def test_a_given_split_is_kept(folder: Folder) -> None:
 
 
 def test_groups_and_contents_are_joined(folder: Folder) -> None:
-    """a and c share a name, c and d their content, d and e a name in d's first row, not its last; b, f and g stand alone."""
+    """a and c share a name, c and d their content, d's first row and e a name; b, f, g stand alone."""
     rows = ["a.jpg,dog,scene 1", "b.jpg,cat,", "c.jpg,dog,scene  1", "d.jpg,dog,x", "e.jpg,cat,x", "f.jpg,cat,"]
     root = folder(
         "\n".join(["image,labels,group", *rows, "g.jpg,dog,z", "d.jpg,dog,y"]), [f"{x}.jpg" for x in "abcdefg"]

@@ -36,7 +36,7 @@ ZOOMS = (1.0, 0.9, 0.8)
 CANDIDATE = 0.62
 """Least correlation of two coarse thumbnails that makes a pair worth a closer look."""
 
-NEIGHBOUR = 0.9
+NEIGHBOUR = 0.85
 """Least cosine of two embeddings that makes a pair worth a closer look."""
 
 STAGES = ((16, 5, 1.5, 0.5), (32, 5, 2.0, 0.5), (THUMBNAIL, 3, 3.0, 0.7))
