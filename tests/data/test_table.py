@@ -76,7 +76,7 @@ def test_a_column_of_names(mark: str, write: Write) -> None:
     assert table.lines == [2, 3, 4, 5, 6, 7]
     said = "blanks" if mark == " " else f"'{mark.strip()}'"
     assert (
-        table.recognised == f"table.csv: images in column 'file', names in column 'what' separated by {said} (3 labels)"
+        table.recognised == f"table.csv: 6 rows, images in column 'file', names in column 'what' separated by {said} (3 labels)"
     )
 
 
@@ -87,7 +87,7 @@ def test_a_column_for_each_label(write: Write) -> None:
     assert table.targets.tolist() == [[1, 0, -1], [0, 1, -1], [1, 0, -1], [1, 0, 1]]
     assert table.targets.dtype == np.int8
     assert not table.disagreements.any()
-    assert table.recognised == "table.csv: images in column 'image', a 0/1 column for each of 3 labels"
+    assert table.recognised == "table.csv: 4 rows, images in column 'image', a 0/1 column for each of 3 labels"
 
 
 def test_both_at_once_as_in_the_kaggle_file(write: Write) -> None:

@@ -6,7 +6,7 @@ same picture share a group, which a split keeps together, and `clean.py` propose
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from polytag.data.files import write_json
 from polytag.data.issues import ISSUES, SCALED, UNREADABLE
 from polytag.data.label_checks import imbalance, label_findings
 from polytag.data.measure import Measurements, measure
+from polytag.data.table import NOT_ANNOTATED
 
 COLUMNS = ("image", "label", "issue", "score", "flag", "detail", "other", "probability")
 
@@ -123,7 +124,7 @@ def audit(
     joined = replace(dataset, groups=groups_of(pairs, dataset.groups))
 
     table = _Table([*names, *dataset.left_out])
-    _unreadable(table, measured, dataset.left_out)
+    _unreadable(table, measured, dataset)
     _measured(table, measured)
     _copies(table, joined, pairs)
     _listing(table, joined)
@@ -199,13 +200,16 @@ class _Table:
         return pd.concat(parts, ignore_index=True)
 
 
-def _unreadable(table: _Table, measured: Measurements, left_out: Mapping[str, str]) -> None:
+def _unreadable(table: _Table, measured: Measurements, dataset: Dataset) -> None:
     for i, path in enumerate(measured.paths):
         if path in measured.errors:
             error = measured.errors[path]
             table.flag(UNREADABLE[error.problem], i, str(error))
-    for name, reason in left_out.items():
-        table.flag("missing", table.place[name], reason)
+    for name, reason in dataset.left_out.items():
+        if reason == NOT_ANNOTATED:
+            table.flag("all_unknown", table.place[name], reason)
+        elif not os.access(dataset.root / name, os.R_OK):
+            table.flag("missing", table.place[name], reason)
 
 
 def _measured(table: _Table, measured: Measurements) -> None:
@@ -216,7 +220,7 @@ def _measured(table: _Table, measured: Measurements) -> None:
         "extreme_aspect": shorter / np.maximum(longer, 1),
         "blank": m["contrast"],
         "dark": m["p99"],
-        "bright": 1 - m["p05"],
+        "bright": 1 - m["p01"],
         "blurry": m["sharpness"],
     }
     blank = readable & (m["contrast"] < SCALED["blank"][1])

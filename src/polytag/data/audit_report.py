@@ -75,9 +75,12 @@ def answer(found: Audit) -> str:
     if not found.counts:
         return f"Nothing odd was found about {counted(int(total), 'photo')} and their labels."
     if not errors:
+        most = _named(found, max(found.counts, key=lambda issue: found.counts[issue]))
+        if len(found.counts) == 1:
+            return f"Nothing was found that spoils results. One thing is worth knowing: {most}."
         return (
             f"Nothing was found that spoils results. {len(found.counts)} kinds of finding are worth knowing, "
-            f"the most frequent being {_named(found, max(found.counts, key=lambda issue: found.counts[issue]))}."
+            f"the most frequent being {most}."
         )
     worst = sorted(errors, key=lambda issue: -found.counts[issue])
     return f"Mend this first: {listed([_named(found, issue) for issue in worst])}."

@@ -13,7 +13,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from polytag.data.issues import ISSUES, UNREADABLE
 from polytag.data.writers import write_table
-from polytag.errors import ConflictError, SettingsError, counted, listed
+from polytag.errors import ConflictError, PolytagError, SettingsError, counted, listed
 
 
 def clean(
@@ -24,7 +24,7 @@ def clean(
     Args:
         found: the audit.
         out: the table to write, .csv, .tsv or .parquet.
-        decisions: the decisions file. Where there is none, it is written first, with what `propose` proposes.
+        decisions: the decisions file. Where there is none, it is written, with what `propose` proposes.
         overwrite: replace ``out`` if it exists. The decisions file is never replaced.
 
     Returns:
@@ -38,12 +38,18 @@ def clean(
     out, decisions = Path(out), Path(decisions)
     if out.exists() and not overwrite:
         raise SettingsError(f"{out} exists already: name another file with --clean, or add --overwrite")
-    if not decisions.exists():
-        write_decisions(decisions, propose(found))
-    taken = read_decisions(decisions)
+    decided = decisions.exists()
+    taken = read_decisions(decisions) if decided else propose(found)
     _check_settled(found, taken, decisions)
     cleaned, reasons = apply_decisions(found.dataset, taken)
-    return cleaned, write_table(out, cleaned, reasons)
+    if not decided:
+        write_decisions(decisions, taken)
+    try:
+        return cleaned, write_table(out, cleaned, reasons)
+    except PolytagError:
+        if not decided:  # What failed leaves nothing behind.
+            decisions.unlink()
+        raise
 
 
 def _check_settled(found: Audit, taken: list[Decision], decisions: Path) -> None:

@@ -39,10 +39,10 @@ UNREADABLE = {
 SCALED = {
     "tiny": ("shorter side", 64),
     "extreme_aspect": ("shorter : longer side", 1 / 3),
-    "blank": ("contrast", 0.02),
+    "blank": ("contrast", 0.01),
     "dark": ("brightest hundredth", 0.32),
-    "bright": ("1 − darkest twentieth", 0.05),
-    "blurry": ("sharpness", 0.4),
+    "bright": ("1 − darkest hundredth", 0.2),
+    "blurry": ("sharpness", 0.5),
 }
 """Issues that are a matter of degree: what is measured, and below which value it is flagged."""
 

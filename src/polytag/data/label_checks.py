@@ -1,6 +1,7 @@
 """What the table of labels gives away without its photos: variants, rare labels, inseparable pairs, imbalance."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -13,6 +14,9 @@ from polytag.errors import counted
 
 ENOUGH = 20
 """Photos with a label below which it is rare."""
+
+ALIKE = 0.88
+"""Least share of letters that two labels have in common, in order, to be spelt alike."""
 
 Finding = tuple[str, str, float, str, str]
 """Issue, label, score, detail, and the other label where there is one."""
@@ -31,32 +35,43 @@ def label_findings(dataset: Dataset) -> Iterator[Finding]:
             yield "rare", label, counts[j] / ENOUGH, f"on {counted(int(counts[j]), 'photo')}", ""
     met = present.T.astype(np.int64) @ present
     apart = present.T.astype(np.int64) @ (dataset.targets == 0)
-    for i, j in combinations(range(len(dataset.labels)), 2):
-        a, b = sorted((dataset.labels[i], dataset.labels[j]), key=lambda label: -counts[dataset.labels.index(label)])
-        times = (
-            f"on {int(counts[dataset.labels.index(a)]):,} and {counted(int(counts[dataset.labels.index(b)]), 'photo')}"
-        )
-        if plain(a) == plain(b):
-            yield "label_variant", b, 0.0, f"'{a}' and '{b}' ({times})", a
-        elif not met[i, j] and (likeness := alike(a, b)):
+    # The more frequent of two is what the other may be meant to be.
+    by_frequency = np.argsort(-counts, kind="stable").tolist()
+    plainly = [plain(label) for label in dataset.labels]
+    variants: set[int] = set()
+    for i, j in combinations(by_frequency, 2):
+        a, b = dataset.labels[i], dataset.labels[j]
+        times = f"on {int(counts[i]):,} and {counted(int(counts[j]), 'photo')}"
+        if plainly[i] == plainly[j]:
+            if j not in variants:
+                variants.add(j)
+                yield "label_variant", b, 0.0, f"'{a}' and '{b}' ({times})", a
+        elif not met[i, j] and (likeness := alike(plainly[i], plainly[j])):
             yield "similar_labels", b, 1 - likeness, f"'{a}' and '{b}' ({times}) never meet", a
         if met[i, j] >= 3 and not apart[i, j] and not apart[j, i]:
             yield "always_together", b, 0.0, f"'{a}' and '{b}' are on the same {counted(int(met[i, j]), 'photo')}", a
 
 
 def plain(label: str) -> str:
-    """A label without what its writers vary: case, blanks, punctuation."""
-    return re.sub(r"[\W_]+", "", label.casefold()) or label
+    """A label without what its writers vary: case, blanks, hyphens, dots, apostrophes, and how accents are encoded.
+
+    What tells numbers and signs apart stays: "1.5 l" is not "15 l", and "C++" is not "C".
+    """
+    label = unicodedata.normalize("NFKC", label.casefold())
+    return re.sub(r"(?<!\d)[\s_.'’‐-]+|[\s_.'’‐-]+(?!\d)", "", label) or label
 
 
 def alike(a: str, b: str) -> float:
-    """How alike two labels are spelt, 0 (not worth a word) to 1: one letter or an ending apart, no digits involved."""
-    a, b = plain(a), plain(b)
+    """How alike two plain labels are spelt, 0 (not worth a word) to 1: a letter or an ending apart, no digits."""
     if min(len(a), len(b)) < 4 or re.sub(r"\D", "", a) != re.sub(r"\D", "", b):
         return 0.0
-    ratio = SequenceMatcher(None, a, b, autojunk=False).ratio()
-    ending = a != b and a.removesuffix("s").removesuffix("e") == b.removesuffix("s").removesuffix("e")
-    return ratio if ending or ratio >= 0.88 else 0.0
+    ending = a.removesuffix("s").removesuffix("e") == b.removesuffix("s").removesuffix("e")
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    # The cheap bounds come first: there are many pairs of labels.
+    if not ending and min(matcher.real_quick_ratio(), matcher.quick_ratio()) < ALIKE:
+        return 0.0
+    ratio = matcher.ratio()
+    return ratio if ending or ratio >= ALIKE else 0.0
 
 
 def imbalance(targets: NDArray[np.int8]) -> dict[str, float | int]:

@@ -121,7 +121,7 @@ def read_table(path: Path, image_column: str | None = None, label_column: str | 
     ignored = [
         header[i] or f"column {i + 1}" for i in range(len(header)) if i not in used and (header[i] or i in others)
     ]
-    recognised = f"{path.name}: images in column '{header[image_index]}', {form}"
+    recognised = f"{path.name}: {counted(len(rows), 'row')}, images in column '{header[image_index]}', {form}"
     if split_index is not None:
         recognised += f", split in column '{header[split_index]}'"
     if group_index is not None:

@@ -1,0 +1,213 @@
+"""What is measured on a photo is exact, is remembered by content, and leaves the pixels for training."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from polytag.data import measure as module
+from polytag.data.cache import pixels
+from polytag.data.images import decode
+from polytag.data.measure import BINS, SIDE, THUMBNAIL, Measurements, measure, sharpness
+from polytag.data.sample import draw_scene
+
+
+def measured(path: Path, image: Image.Image | bytes, **options: object) -> NDArray:
+    """The record of a photo that is saved there first."""
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+    else:
+        image.save(path, **options)
+    result = measure([str(path)])
+    assert result.readable.all(), result.errors
+    return result.records[0]
+
+
+def two_halves(dark: int, light: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    image = Image.new("RGB", size, (dark, dark, dark))
+    image.paste((light, light, light), (size[0] // 2, 0, *size))
+    return image
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_a_flat_colour(tmp_path_factory: pytest.TempPathFactory, colour: tuple[int, int, int]) -> None:
+    record = measured(tmp_path_factory.mktemp("flat") / "flat.png", Image.new("RGB", (40, 30), colour))
+    luma = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
+    assert record["brightness"] == pytest.approx(luma / 255, abs=1e-6)
+    assert record["contrast"] == pytest.approx(0, abs=1e-3)
+    for name in ("p01", "p05", "p50", "p95", "p99"):
+        assert record[name] == pytest.approx(luma / 255)
+    for name, value in zip(("red", "green", "blue"), colour, strict=True):
+        assert record[name] == pytest.approx(value / 255, abs=1e-6)
+        assert record[f"{name}_square"] == pytest.approx((value / 255) ** 2, abs=1e-6)
+    assert [int(np.flatnonzero(h)[0]) for h in record["histogram"]] == [value // 4 for value in colour]
+    assert (record["thumbnail"] == luma).all()
+    assert record["grey"] == (max(abs(colour[0] - colour[1]), abs(colour[2] - colour[1])) <= module.GREY_TOLERANCE)
+
+
+def test_two_halves_have_known_percentiles(tmp_path: Path) -> None:
+    record = measured(tmp_path / "halves.png", two_halves(51, 204, (SIDE, SIDE)))
+    assert record["brightness"] == pytest.approx(0.5)
+    assert record["contrast"] == pytest.approx(0.3)
+    assert [record[name] for name in ("p01", "p05", "p50", "p95", "p99")] == pytest.approx([0.2, 0.2, 0.2, 0.8, 0.8])
+    assert record["red_square"] == pytest.approx((0.2**2 + 0.8**2) / 2)
+    assert record["histogram"][:, [51 // 4, 204 // 4]].tolist() == [[SIDE * SIDE // 2] * 2] * 3
+
+
+def test_every_pixel_is_in_the_histograms(tmp_path: Path) -> None:
+    path = tmp_path / "scene.jpg"
+    record = measured(path, draw_scene(["bus"], 96))
+    assert record["histogram"].shape == (3, BINS)
+    assert record["histogram"].sum(axis=1).tolist() == [SIDE * SIDE] * 3
+    colours = decode(path, SIDE).reshape(-1, 3) / 255
+    for i, name in enumerate(("red", "green", "blue")):
+        assert record[name] == pytest.approx(colours[:, i].mean(), abs=1e-5)
+        assert record[f"{name}_square"] == pytest.approx((colours[:, i] ** 2).mean(), abs=1e-5)
+    assert record["thumbnail"].shape == (THUMBNAIL, THUMBNAIL)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (80, 40)), (3, (80, 40)), (6, (40, 80)), (8, (40, 80))])
+def test_width_and_height_are_upright(tmp_path: Path, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    record = measured(tmp_path / "turned.jpg", Image.new("RGB", (80, 40), (90, 20, 40)), exif=exif)
+    assert (record["width"], record["height"], record["orientation"]) == (*size, orientation)
+
+
+def wide_png() -> bytes:
+    """16-bit colour, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + np.full((20, 3), 40_000, ">u2").tobytes() for _ in range(10))
+    header = struct.pack(">IIBBBBB", 20, 10, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def animation(frames: int) -> bytes:
+    file = io.BytesIO()
+    first, *others = [Image.new("RGB", (20, 20), (60 * i, 0, 0)) for i in range(frames)]
+    first.save(file, "GIF", save_all=True, append_images=others)
+    return file.getvalue()
+
+
+RED = Image.new("RGB", (20, 20), (200, 0, 0))
+HEADERS = {
+    "plain.jpg": (RED, "JPEG", "RGB", 1, False, False),
+    "plain.webp": (RED, "WEBP", "RGB", 1, False, False),
+    "grey.png": (RED.convert("L"), "PNG", "L", 1, False, False),
+    "cmyk.jpg": (RED.convert("CMYK"), "JPEG", "CMYK", 1, False, False),
+    "palette.png": (RED.quantize(4), "PNG", "P", 1, False, False),
+    "alpha.png": (RED.convert("RGBA"), "PNG", "RGBA", 1, True, False),
+    "deepgrey.png": (Image.fromarray(np.full((20, 20), 30_000, np.uint16)), "PNG", "I;16", 1, False, True),
+    "deep.png": (wide_png(), "PNG", "RGB", 1, False, True),
+    "animated.gif": (animation(3), "GIF", "P", 3, False, False),
+    "still.gif": (animation(1), "GIF", "P", 1, False, False),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_what_the_header_says(tmp_path: Path, name: str) -> None:
+    image, form, mode, frames, alpha, deep = HEADERS[name]
+    record = measured(tmp_path / name, image)
+    assert (record["format"], record["mode"], record["frames"]) == (form, mode, frames)
+    assert (record["alpha"], record["deep"]) == (alpha, deep)
+
+
+def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
+    for seed in range(8):
+        scene = draw_scene(["boat"] if seed % 2 else ["tabla", "sitar"], 160, seed)
+        values = []
+        for radius in (0, 0.7, 1.5, 3, 5, 8, 12):
+            blurred = scene.filter(ImageFilter.GaussianBlur(radius))
+            # As it comes from a JPEG, whose noise is all that is sharp in a blurred photo.
+            values.append(measured(tmp_path / f"{seed}-{radius}.jpg", blurred, quality=85)["sharpness"])
+        assert values == sorted(values, reverse=True)
+        assert values[0] > 0.85 and values[1] > 0.75
+        assert values[3] < 0.65 and max(values[4:]) < 0.4
+
+
+def test_sharpness_does_not_depend_on_exposure() -> None:
+    scene = draw_scene(["cycle"], 160, 3).convert("L")
+    for factor in (0.3, 0.6):
+        dark = scene.point([round(value * factor) for value in range(256)])
+        assert sharpness(np.asarray(dark)) == pytest.approx(sharpness(np.asarray(scene)), abs=0.1)
+
+
+def test_one_sharp_silhouette_outweighs_a_soft_sky() -> None:
+    sky = np.linspace(60, 200, 160)[:, None].repeat(160, axis=1)
+    sky[60:90, 40:120] = 0
+    assert sharpness(sky.astype(np.uint8)) > 0.8
+    soft = Image.fromarray(sky.astype(np.uint8)).filter(ImageFilter.GaussianBlur(6))
+    assert sharpness(np.asarray(soft)) < 0.4
+
+
+def test_an_enlarged_photo_is_judged_by_its_own_size(tmp_path: Path) -> None:
+    small = draw_scene(["truck"], 160, 1).resize((60, 60))
+    assert measured(tmp_path / "small.png", small)["sharpness"] > 0.85
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    paths = [str(tmp_path / f"{i}.jpg") for i in range(4)]
+    for i, path in enumerate(paths):
+        draw_scene(["bus"], 64, 100 + i).save(path)
+    Path(paths[2]).write_text("no photo")
+    return [*paths, str(tmp_path / "gone.jpg")]
+
+
+def test_what_cannot_be_read_is_zero_and_says_why(photos: list[str]) -> None:
+    progress: list[int] = []
+    result = measure(photos, progress.append)
+    assert sum(progress) <= len(photos)
+    assert result.readable.tolist() == [True, True, False, True, False]
+    assert not result.records[[2, 4]].tobytes().strip(b"\0")
+    table = result.table
+    assert table["path"].tolist() == photos
+    assert table["problem"].tolist() == ["", "", "not an image", "", "missing"]
+    assert [bool(reason) for reason in table["reason"]] == [False, False, True, False, True]
+    assert len(table) == len(result.histograms) == len(result.thumbnails) == 5
+    assert table["brightness"].between(0, 1).all()
+
+
+def test_nothing_is_decoded_twice(photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = measure(photos)
+    # A copy under another name has the same content.
+    copy = Path(photos[0]).with_name("copy.jpg")
+    copy.write_bytes(Path(photos[0]).read_bytes())
+    decoded: list[str] = []
+    examine = module.examine
+    monkeypatch.setattr(module, "examine", lambda path, side: (decoded.append(str(path)), examine(path, side))[1])
+    after = measure([*photos[::-1], str(copy)])
+    assert decoded == [photos[2]]  # what could not be read may have been mended
+    assert after.records[:5][::-1].tobytes() == before.records.tobytes()
+    assert after.records[5] == before.records[0]
+
+    draw_scene(["boat"], 64, 9).save(photos[1])
+    assert measure(photos).records[1] != before.records[1]
+    assert decoded.count(photos[1]) == 1
+
+
+def test_training_finds_the_pixels_in_its_cache(photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, path in enumerate(photos[:2]):
+        draw_scene(["bus"], 64, 200 + i).save(path)
+    measure(photos[:2])
+    monkeypatch.setattr("polytag.data.cache.decode", lambda *_: pytest.fail("decoded again"))
+    data, rows, bad = pixels(photos[:2], SIDE)
+    assert not bad
+    for path, row in zip(photos, rows, strict=False):
+        np.testing.assert_array_equal(data[row], decode(path, SIDE))
+
+
+def test_no_photos() -> None:
+    result = measure([])
+    assert isinstance(result, Measurements) and len(result.table) == 0
