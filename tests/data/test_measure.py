@@ -124,14 +124,15 @@ def test_what_the_header_says(tmp_path: Path, name: str) -> None:
 
 
 def test_sharpness_falls_with_blur(tmp_path: Path) -> None:
-    for seed in range(8):
+    for seed in range(5):
         scene = draw_scene(["boat"] if seed % 2 else ["tabla", "sitar"], 160, seed)
         values = []
         for radius in (0, 0.7, 1.5, 3, 5, 8, 12):
             blurred = scene.filter(ImageFilter.GaussianBlur(radius))
-            # As it comes from a JPEG, whose noise is all that is sharp in a blurred photo.
-            values.append(measured(tmp_path / f"{seed}-{radius}.jpg", blurred, quality=85)["sharpness"])
+            values.append(measured(tmp_path / f"{seed}-{radius}.png", blurred)["sharpness"])
         assert values == sorted(values, reverse=True)
+        # A JPEG's noise is all that is sharp in a blurred photo, and must not count.
+        assert measured(tmp_path / f"{seed}.jpg", blurred, quality=80)["sharpness"] < 0.4
         assert values[0] > 0.85 and values[1] > 0.75
         assert values[3] < 0.65 and max(values[4:]) < 0.4
 
@@ -168,7 +169,7 @@ def photos(tmp_path: Path) -> list[str]:
 def test_what_cannot_be_read_is_zero_and_says_why(photos: list[str]) -> None:
     progress: list[int] = []
     result = measure(photos, progress.append)
-    assert sum(progress) <= len(photos)
+    assert sum(progress) == len(photos)
     assert result.readable.tolist() == [True, True, False, True, False]
     assert not result.records[[2, 4]].tobytes().strip(b"\0")
     table = result.table

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from polytag import read
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_atomically, write_json
-from polytag.data.split import PARTS, RATIOS, _refine, check_learnable, leaks, read_split, split, write_split
+from polytag.data.sample import draw_scene
+from polytag.data.split import PARTS, RATIOS, _refine, check_learnable, leaks, read_split, shares, split, write_split
 from polytag.errors import DataError, PolytagError, SettingsError
 
 Photos = Callable[..., list[str]]
@@ -354,3 +356,49 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         message = refusal(lambda path=path: write_split(path, *parts), SettingsError)
         assert f"{path} cannot be written ({reason}" in message
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def drawn(folder: Path, scenes: int, copies: int) -> Dataset:
+    """Scenes of two labels in turn, and darker copies of the first."""
+    paths = []
+    for i in range(scenes + copies):
+        scene = draw_scene(["bus" if i % 2 and i < scenes else "tabla"], 96, i if i < scenes else 0)
+        if i >= scenes:
+            scene = Image.fromarray((np.asarray(scene) * (0.9 - 0.01 * (i - scenes))).astype(np.uint8))
+        paths.append(folder / f"{i:03d}.png")
+        Image.fromarray(np.asarray(scene)).save(paths[-1])
+    n = len(paths)
+    data = dataset(np.column_stack([np.arange(n) % 2, 1 - np.arange(n) % 2]))
+    return replace(data, paths=np.array([str(path) for path in paths]), root=folder)
+
+
+def test_photos_of_one_picture_are_kept_together_without_being_told(tmp_path: Path) -> None:
+    data = drawn(tmp_path, 30, 3)
+    looked_at: list[int] = []
+    for seed in range(4):
+        parts = split(data, seed=seed, on_progress=looked_at.append)
+        homes = [i for i, part in enumerate(parts) for name in part.names if name in ("000.png", "030.png", "032.png")]
+        assert len(set(homes)) == 1 and len(homes) == 3
+        assert "3 images with the picture of another" in parts[0].notes[-1]
+    assert sum(looked_at) == 4 * len(data)
+    assert len(np.unique(data.groups)) == len(data)  # the input stays as it was
+
+
+def test_look_alikes_that_would_swallow_the_set_are_not_kept_together(tmp_path: Path) -> None:
+    data = drawn(tmp_path, 20, 25)
+    parts = split(data)
+    assert "26 images resemble each other too closely" in parts[0].notes[-1]
+    assert [len(part) for part in parts] == [31, 7, 7] or abs(len(parts[0]) - 31) <= 1
+
+
+def test_shares_count_photos_labels_and_combinations() -> None:
+    rows = np.array([[1, 0, 0]] * 10 + [[1, 1, 0]] * 20 + [[0, 1, 1]] * 10 + [[0, 0, 1]] * 10)
+    parts = split(dataset(rows))
+    table = shares(parts)
+    assert [what for what, *_ in table] == [
+        "images", "label0", "label1", "label2", "label0 + label1", "label1 + label2"
+    ]  # fmt: skip
+    assert [total for _, total, _ in table] == [50, 30, 30, 20, 20, 10]
+    assert all(sum(counts) == total and len(counts) == 3 for _, total, counts in table)
+    assert table[0][2] == [len(part) for part in parts]
+    assert [what for what, *_ in shares(parts, combinations=1)][-1] == "label0 + label1"

@@ -122,6 +122,7 @@ def audit(
     measured = measure(dataset.paths, on_progress)
     pairs = recall_duplicates(measured, embeddings)
     joined = replace(dataset, groups=groups_of(pairs, dataset.groups))
+    readable = joined.without({path: str(error) for path, error in measured.errors.items()})
 
     table = _Table([*names, *dataset.left_out])
     _unreadable(table, measured, dataset)
@@ -133,7 +134,7 @@ def audit(
         pd.DataFrame(
             [
                 ("", label, issue, score, True, detail, other)
-                for issue, label, score, detail, other in label_findings(dataset)
+                for issue, label, score, detail, other in label_findings(readable)
             ],
             columns=list(COLUMNS[:-1]),
         )
@@ -146,8 +147,7 @@ def audit(
     findings["issue"] = pd.Categorical(findings["issue"], list(ISSUES), ordered=True)
     findings["image"] = findings["image"].astype("category")
     findings = findings.astype({"score": np.float32, "flag": bool, "probability": np.float32})
-    reasons = {path: str(error) for path, error in measured.errors.items()}
-    return Audit(joined.without(reasons), findings, tuple(pairs), measured, tuple(names))
+    return Audit(readable, findings, tuple(pairs), measured, tuple(names))
 
 
 class _Table:

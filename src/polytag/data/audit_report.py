@@ -57,7 +57,7 @@ def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwr
         "notes": found.dataset.notes,
         "weights": WEIGHTS,
         "rows": [{"name": issue, "count": count, "issue": ISSUES[issue]} for issue, count in found.counts.items()],
-        "clean": [issue.title.lower() for name, issue in ISSUES.items() if name not in found.counts],
+        "clean": _not_found(found),
         "photos": len(found.names),
         "sections": _sections(found),
         "labels": _label_rows(found),
@@ -90,6 +90,14 @@ def _named(found: Audit, issue: str) -> str:
     noun = {"photo": "photo", "label": "label", "entry": "entry"}[ISSUES[issue].about]
     number = counted(found.counts[issue], noun).replace("entrys", "entries")
     return f"{ISSUES[issue].title.lower()} ({number})"
+
+
+def _not_found(found: Audit) -> list[str]:
+    """What was looked for in vain; doubtful labels are only looked for on request, and leaks in a given split."""
+    not_asked = {name for name, issue in ISSUES.items() if issue.about == "entry"} - set(found.findings["issue"])
+    if found.dataset.parts is None:
+        not_asked.add("leak")
+    return [issue.title.lower() for name, issue in ISSUES.items() if name not in not_asked | found.counts.keys()]
 
 
 def _facts(found: Audit) -> dict[str, str]:

@@ -25,7 +25,7 @@ from polytag.data.files import write_json
 from polytag.data.images import content_hash
 from polytag.data.measure import THUMBNAIL, Measurements
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the same photos would give other pairs."""
 
 KINDS = ("exact", "near", "cropped", "mirrored")
@@ -43,6 +43,10 @@ STAGES = ((16, 5, 1.5, 0.5), (32, 5, 2.0, 0.5), (THUMBNAIL, 3, 3.0, 0.7))
 """The fit, coarse to fine: side in pixels, Gauss-Newton steps, reach of the high-pass in pixels, and the least
 correlation of details that lets a pair pass. Past the last one two photos show the same picture: true copies lie
 above 0.75 there, different photos below 0.65."""
+
+FRAME, INSIDE = 14, 0.5
+"""Pixels at each edge of a thumbnail where a frame may be, and the least correlation inside of them: different
+pictures in the same frame agree at the edges only."""
 
 CROPPED = 0.93
 """Share of either photo that the other shows, below which one is a crop of the other."""
@@ -220,7 +224,8 @@ def _verified(
         if not len(a):
             return []
     stretch = (1 + fit[:, 0]) / (1 + fit[:, 2]) * aspects[b] / aspects[a]
-    same = np.abs(np.log(stretch)) <= np.log(STRETCH)
+    inside = _correlation(left, right, fit, sigma, margin=FRAME)[0]
+    same = (np.abs(np.log(stretch)) <= np.log(STRETCH)) & (inside >= INSIDE)
     cropped = np.minimum(shown_a, shown_b) < CROPPED
     return [
         Pair(
@@ -304,13 +309,17 @@ def _sampling(
 
 
 def _correlation(
-    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float
+    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float, margin: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Correlation of the details where the two photos overlap, and the share of each that the other shows."""
+    """Correlation of the details where the two photos overlap, and the share of each that the other shows.
+
+    With a margin that many pixels at the left photo's edges do not count.
+    """
     side = left.shape[1]
     across, inside_x = _sampling(_points(side), fit[:, 0], fit[:, 1])
     down, inside_y = _sampling(_points(side), fit[:, 2], fit[:, 3])
     mask = inside_y[:, :, None] & inside_x[:, None, :]
+    mask[:, :margin] = mask[:, side - margin :] = mask[:, :, :margin] = mask[:, :, side - margin :] = False
     laid = (down @ right @ across.transpose(0, 2, 1)).astype(np.float32)
     a, b = _details(left, sigma) * mask, _details(laid, sigma) * mask
     norms = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))

@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.cache import ArrayCache, cache_folder, pixel_cache, pixels
-from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, PIXEL_PATH, Paths, content_hash
-from polytag.errors import DataError
+from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, PIXEL_PATH, Paths, content_hash, each
+from polytag.errors import DataError, ImageError
 from polytag.models.mobilenet_onnx import write_backbone
-from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
+from polytag.models.onnx import OnnxModel, export_onnx
 from polytag.models.pretrained import Weights, find_weights
 
 FEATURES = 1280
 """Length of MobileNetV2's pooled features."""
+
+BATCH_SIZE, STORED_AT_ONCE = 8, 64
+"""Photos that are embedded, and that are stored, at once. Larger batches are no faster, but take more memory."""
 
 VERSION = 2
 """Raised whenever the same pixels would give other features."""
@@ -50,14 +53,20 @@ def embed(
             path, reason = next(iter(bad.items()))
             raise DataError(f"{path} cannot be read: {reason}")
         images = pixel_cache(image_size)
-        run = _backbone(weights, image_size, name)
+        run, threads = _backbone(weights, image_size, name)
         new_keys = list(waiting)
-        for start in range(0, len(waiting), BATCH_SIZE):
-            batch = images.read(image_rows[start : start + BATCH_SIZE])
+
+        def features_from(start: int) -> NDArray[np.float32]:
+            batch = images.read(image_rows[start : start + STORED_AT_ONCE])
             if flipped:
                 batch = np.ascontiguousarray(batch[:, :, ::-1])
-            cache.add(new_keys[start : start + BATCH_SIZE], run(batch))
-            on_progress(len(batch))
+            return np.concatenate([run(batch[i : i + BATCH_SIZE]) for i in range(0, len(batch), BATCH_SIZE)])
+
+        starts = range(0, len(waiting), STORED_AT_ONCE)
+        for start, features in zip(starts, each(features_from, starts, threads), strict=True):
+            assert not isinstance(features, ImageError)  # all of these photos have been decoded
+            cache.add(new_keys[start : start + STORED_AT_ONCE], features)
+            on_progress(len(features))
     return cache.open(), cache.rows(keys)
 
 
@@ -81,8 +90,13 @@ def embeddings_of(
     return features
 
 
-def _backbone(weights: Weights, image_size: int, name: str) -> Callable[[NDArray], NDArray[np.float32]]:
-    """MobileNetV2 up to its pooled features, on ONNX Runtime where that is possible, else on Keras."""
+def _backbone(
+    weights: Weights, image_size: int, name: str
+) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None]:
+    """MobileNetV2 up to its pooled features, and the threads from which to call it (``None``: one for each core).
+
+    It runs on ONNX Runtime where that is possible, else on Keras.
+    """
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
     if not path.exists() and weights.kind == "torchvision":
@@ -93,5 +107,5 @@ def _backbone(weights: Weights, image_size: int, name: str) -> Callable[[NDArray
 
         backbone = mobilenet_v2_backbone(image_size, weights)
         if not export_onnx(backbone, path):
-            return backbone.predict_on_batch
-    return OnnxModel(path)
+            return backbone.predict_on_batch, 1
+    return OnnxModel(path, threads=1), None

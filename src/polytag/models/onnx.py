@@ -17,13 +17,20 @@ BATCH_SIZE = 32
 
 
 class OnnxModel:
-    """A model on ONNX Runtime: a batch of arrays in, float32 (batch, outputs) out."""
+    """A model on ONNX Runtime: a batch of arrays in, float32 (batch, outputs) out; may be called from any thread.
 
-    def __init__(self, path: str | os.PathLike[str]):
+    Args:
+        path: the model's file.
+        threads: threads for one call; ``None`` takes all cores. Several calls at once, each on one thread, get
+            through more batches than one call after the other on all of them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:

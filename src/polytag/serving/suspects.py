@@ -50,7 +50,8 @@ def suspects_of(found: Audit) -> list[Suspect]:
             ask(Suspect(row.image, row.label, ISSUES[issue].title.lower(), suggestion, row.detail, row.probability))
     for issue in ("label_variant", "similar_labels"):
         for row in flagged.get(issue, []):
-            suggestion = Decision("", row.label, "merge", f"one label: {row.detail}", into=row.other)
+            merge = Decision("", row.label, "merge", f"one label: {row.detail}", into=row.other)
+            suggestion = proposed.get(merge.key) or merge
             ask(Suspect("", row.label, ISSUES[issue].title.lower(), suggestion, row.detail))
     for issue in PHOTOS:
         for row in flagged.get(issue, []):
