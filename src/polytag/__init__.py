@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from polytag.data.dataset import Dataset
 from polytag.data.readers import read
 from polytag.data.sample import write_sample
-from polytag.data.split import leaks, shares, split, write_split
+from polytag.data.split import keep_together, leaks, shares, split, write_split
 from polytag.data.writers import write_table
 from polytag.errors import (
     BundleError,
@@ -61,6 +61,7 @@ __all__ = [
     "evaluate",
     "explore",
     "fit",
+    "keep_together",
     "leaks",
     "read",
     "shares",

@@ -7,8 +7,10 @@ import csv
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +209,18 @@ TOGETHER = ("pedal", "saddle")
 USELESS = {"never_present": ("ghost", "unicorn"), "always_present": ("photo",)}
 
 
+def scenes(n: int) -> Iterator[tuple[Image.Image, list[str]]]:
+    """Scenes of which no two are alike, each with its labels, one at least; two processes draw them."""
+    seeds = [SeedSequence(7, spawn_key=(i,)) for i in range(n + n // 5)]
+    drawn = [(draw_labels(seed), seed) for seed in seeds]
+    chosen = [(labels, seed) for labels, seed in drawn if labels][:n]
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        pictures = pool.map(
+            draw_scene, *zip(*[(labels, SIDE, seed) for labels, seed in chosen], strict=True), chunksize=16
+        )
+        yield from zip(pictures, [list(labels) for labels, _ in chosen], strict=True)
+
+
 class _Planter:
     def __init__(self, folder: Path):
         self.folder, self.images = folder, folder / "images"
@@ -215,16 +229,9 @@ class _Planter:
         self.rows: list[tuple[str, list[str], dict[str, int]]] = []
         self.parts: dict[str, str] = {}
         self.photos: dict[str, set[str]] = {}
-        self.drawn = 0
-
-    def scene(self, size: int = SIDE) -> tuple[Image.Image, list[str]]:
-        """A scene that resembles no other, and its labels, of which there is one at least."""
-        labels: tuple[str, ...] = ()
-        while not labels:
-            self.drawn += 1
-            seed = SeedSequence(7, spawn_key=(self.drawn,))
-            labels = draw_labels(seed)
-        return draw_scene(labels, size, seed), list(labels)
+        self.scene = scenes(
+            CLEAN + sum(number for _, number, *_ in ALTERED) + MILD_EACH * len(MILD) + sum(LISTED.values())
+        )
 
     def list(self, name: str, labels: list[str], issues: Iterable[str] = (), part: str = "train") -> None:
         """Give a photo a row, which names its labels and has them as 0/1 columns."""
@@ -255,24 +262,26 @@ def plant(folder: Path) -> Planted:
     planter = _Planter(folder)
     clean = []
     for i in range(CLEAN):
-        scene, labels = planter.scene()
+        scene, labels = next(planter.scene)
         clean.append((f"scene{i:03}.jpg", labels))
         scene.save(planter.images / clean[-1][0], quality=90)
     n_copies = sum(number for _, number, *_ in COPIES)
     originals = clean[-n_copies:]
     _label_oddly(clean[:-n_copies])
     for i, (name, labels) in enumerate(clean):
-        planter.list(name, labels, part="train" if i % 4 or i >= CLEAN - n_copies else ("validation", "test")[i % 8 // 4])
+        planter.list(
+            name, labels, part="train" if i % 4 or i >= CLEAN - n_copies else ("validation", "test")[i % 8 // 4]
+        )
 
     for kind, number, ending, save, issues in ALTERED:
         for i in range(number):
-            scene, labels = planter.scene()
+            scene, labels = next(planter.scene)
             save(scene, planter.images / f"{kind}{i:02}{ending}", i)
             planter.list(f"{kind}{i:02}{ending}", labels, issues)
     mild = []
     for kind, save in MILD:
         for i in range(MILD_EACH):
-            scene, labels = planter.scene()
+            scene, labels = next(planter.scene)
             mild.append(f"mild-{kind}{i}.jpg")
             save(scene, planter.images / mild[-1], i)
             planter.list(mild[-1], labels)
@@ -289,16 +298,19 @@ def plant(folder: Path) -> Planted:
     _list_oddly(planter)
     planter.write()
     _useless(folder / "useless.csv", clean)
-    labels = {
+    odd: dict[str, Iterable[tuple[str, str]]] = {
         "label_variant": VARIANTS.items(),
         "similar_labels": SIMILAR.items(),
         "rare": [(label, "") for label in RARE],
         "always_together": [TOGETHER[::-1]],
     }
-    useless = {issue: frozenset((label, "") for label in names) for issue, names in USELESS.items()}
-    photos = {issue: frozenset(names) for issue, names in planter.photos.items()}
-    found_labels = {issue: frozenset(pairs) for issue, pairs in labels.items()}
-    return Planted(folder, photos, found_labels, useless, frozenset(mild))
+    return Planted(
+        folder,
+        photos={issue: frozenset(names) for issue, names in planter.photos.items()},
+        labels={issue: frozenset(pairs) for issue, pairs in odd.items()},
+        useless={issue: frozenset((label, "") for label in names) for issue, names in USELESS.items()},
+        mild=frozenset(mild),
+    )
 
 
 def _label_oddly(clean: list[tuple[str, list[str]]]) -> None:
@@ -316,7 +328,7 @@ def _label_oddly(clean: list[tuple[str, list[str]]]) -> None:
 def _list_oddly(planter: _Planter) -> None:
     for issue, number in LISTED.items():
         for i in range(number):
-            scene, labels = planter.scene()
+            scene, labels = next(planter.scene)
             name = f"{issue}{i:02}.jpg"
             scene.save(planter.images / name, quality=90)
             planter.list(name, [] if issue in ("no_label", "all_unknown") else labels, [issue])
@@ -340,24 +352,29 @@ def _useless(path: Path, clean: list[tuple[str, list[str]]]) -> None:
 
 
 def main() -> None:
+    """Print for each kind of finding how many were planted, found, right and false."""
     import tempfile
+    from dataclasses import replace
 
     from polytag.data.audit import audit
     from polytag.data.issues import ISSUES
     from polytag.data.readers import read
+    from polytag.data.split import read_split
 
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(Path(folder) / "planted")
-        found = [audit(read(planted.folder / name, conflicts="unknown")) for name in ("labels.csv", "useless.csv")]
-        print(f"{'kind':30} {'planted':>8} {'found':>6} {'right':>6} {'false':>6}")
-        for issue, about in ISSUES.items():
-            source = found[issue in planted.useless].flagged
-            rows = source[source["issue"] == issue]
-            keys = rows["image"].tolist() if about.about == "photo" else list(zip(rows["label"], rows["other"], strict=True))
-            there = {**planted.photos, **planted.labels, **planted.useless}.get(issue, frozenset())
-            if there or keys:
-                right = len(there & set(keys))
-                print(f"{about.title:30} {len(there):8} {len(keys):6} {right:6} {len(keys) - right:6}")
+        data = read(planted.folder, conflicts="unknown")
+        found = audit(replace(data, parts=read_split(planted.folder / "split.csv", data))).flagged
+        useless = audit(read(planted.folder / "useless.csv")).flagged
+    there = {**planted.photos, **planted.labels, **planted.useless}
+    print(f"{'kind':30} {'planted':>8} {'found':>6} {'right':>6} {'false':>6}")
+    for issue, about in ISSUES.items():
+        source = useless if issue in planted.useless else found
+        rows = source[source["issue"] == issue]
+        keys = rows["image"] if about.about == "photo" else zip(rows["label"], rows["other"], strict=True)
+        named, right = set(keys), there.get(issue, frozenset())
+        if named or right:
+            print(f"{about.title:30} {len(right):8} {len(named):6} {len(right & named):6} {len(named - right):6}")
 
 
 if __name__ == "__main__":

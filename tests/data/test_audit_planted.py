@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from polytag.cli import app
 from polytag.data.audit import Audit, audit
 from polytag.data.audit_report import PAGE
-from polytag.data.decisions import read_decisions, write_decisions
+from polytag.data.decisions import Decision, read_decisions, write_decisions
 from polytag.data.issues import ISSUES, SCALED
 from polytag.data.readers import read
 from polytag.data.split import leaks, read_split, split
@@ -154,7 +154,9 @@ def test_the_cleaned_table_splits_without_leaks(planted: Planted, cleaned: Path,
     assert leaks(parts) == 0
     part_of = {name: i for i, part in enumerate(parts) for name in part.names}
     gone = planted.photos["exact_duplicate"] | {
-        name for issue in ("empty", "not_an_image", "truncated", "damaged", "too_large", "missing") for name in planted.photos[issue]
+        name
+        for issue in ("empty", "not_an_image", "truncated", "damaged", "too_large", "missing")
+        for name in planted.photos[issue]
     }
     listed = {row["image"] for row in csv.DictReader((planted.folder / "labels.csv").open())}
     assert part_of.keys() == listed - gone
@@ -168,8 +170,14 @@ def test_cleaning_does_what_the_findings_say(planted: Planted, found: Audit, cle
     assert after.labels == tuple(label for label in before.labels if label not in VARIANTS)
     assert not after.disputed and not after.repeats
     for variant, label in VARIANTS.items():
-        present = {name for name, row in zip(after.names, after.targets, strict=True) if row[after.labels.index(label)] == 1}
-        renamed = {name for name, row in zip(before.names, before.targets, strict=True) if row[before.labels.index(variant)] == 1}
+        present = {
+            name for name, row in zip(after.names, after.targets, strict=True) if row[after.labels.index(label)] == 1
+        }
+        renamed = {
+            name
+            for name, row in zip(before.names, before.targets, strict=True)
+            if row[before.labels.index(variant)] == 1
+        }
         assert len(renamed) == RENAMED and renamed < present
     rows = {row["image"]: row for row in csv.DictReader(cleaned.open())}
     for name in planted.photos["conflicting_rows"]:
@@ -186,7 +194,7 @@ def test_a_second_cleaning_is_refused(planted: Planted, cleaned: Path) -> None:
 
 
 def decide_without(
-    planted: Planted, cleaned: Path, out: Path, is_out: Callable[[object], bool]
+    planted: Planted, cleaned: Path, out: Path, is_out: Callable[[Decision], bool]
 ) -> tuple[int, list[str], Result]:
     """Delete some decisions and clean once more: how many were deleted, the table's lines, and the outcome."""
     decisions = read_decisions(cleaned.with_suffix(".decisions.csv"))

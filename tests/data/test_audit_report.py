@@ -144,7 +144,9 @@ def test_the_answer_counts_in_words(data: Dataset) -> None:
     targets[0] = 0
     one = audit(replace(data, targets=targets))
     assert one.counts == {"no_label": 1}
-    assert answer(one) == "Nothing was found that spoils results. One thing is worth knowing: without any label (1 photo)."
+    assert (
+        answer(one) == "Nothing was found that spoils results. One thing is worth knowing: without any label (1 photo)."
+    )
     two = audit(replace(data, targets=targets, repeats={"3.jpg": (1, 2), "5.jpg": (4, 6)}))
     assert answer(two) == (
         "Nothing was found that spoils results. 2 kinds of finding are worth knowing, the most frequent being "

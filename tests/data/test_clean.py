@@ -52,7 +52,9 @@ def found(data: Dataset) -> Audit:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file.parent.name != "photos"}
+    return {
+        str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file.parent.name != "photos"
+    }
 
 
 def test_only_what_is_certain_is_proposed(found: Audit) -> None:

@@ -64,7 +64,16 @@ def test_variants(a: str, b: str) -> None:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("C", "C++"), ("1.5 l", "15 l"), ("<18", "18"), ("+", "-"), ("3 4", "34"), ("dog", "dogs"), ("e", "é"), ("犬", "猫")],
+    [
+        ("C", "C++"),
+        ("1.5 l", "15 l"),
+        ("<18", "18"),
+        ("+", "-"),
+        ("3 4", "34"),
+        ("dog", "dogs"),
+        ("e", "é"),
+        ("犬", "猫"),
+    ],
 )
 def test_what_differs_in_meaning_is_no_variant(a: str, b: str) -> None:
     assert plain(a) != plain(b)
@@ -77,14 +86,27 @@ def test_each_variant_is_folded_into_the_commonest_once() -> None:
 
 
 def test_labels_spelt_alike_that_never_meet() -> None:
-    columns = {"motorcycle": column(9, 0, 1, 2), "motorcyle": column(9, 3), "trucks": column(9, 4), "truck": column(9, 5, 6)}
+    columns = {
+        "motorcycle": column(9, 0, 1, 2),
+        "motorcyle": column(9, 3),
+        "trucks": column(9, 4),
+        "truck": column(9, 5, 6),
+    }
     assert found(columns, "similar_labels") == [("motorcyle", "motorcycle"), ("trucks", "truck")]
     columns["motorcyle"][0] = 1  # they meet: somebody tells them apart
     assert found(columns, "similar_labels") == [("trucks", "truck")]
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [("horse", "house"), ("cat", "cats"), ("cat", "bat"), ("room 12", "room 13"), ("motorcycle", "cycle"), ("sea", "see")]
+    ("a", "b"),
+    [
+        ("horse", "house"),
+        ("cat", "cats"),
+        ("cat", "bat"),
+        ("room 12", "room 13"),
+        ("motorcycle", "cycle"),
+        ("sea", "see"),
+    ],
 )
 def test_other_words_are_not_alike(a: str, b: str) -> None:
     assert alike(plain(a), plain(b)) == 0
@@ -98,7 +120,13 @@ def test_likeness_is_a_share_and_plain_is_final(a: str, b: str) -> None:
 
 
 def test_labels_that_are_always_together() -> None:
-    columns = {"a": column(9, 0, 1, 2), "b": column(9, 0, 1, 2), "c": column(9, 0, 1), "d": column(9, 0, 1), "e": column(9, 0, 1, 2, 3)}
+    columns = {
+        "a": column(9, 0, 1, 2),
+        "b": column(9, 0, 1, 2),
+        "c": column(9, 0, 1),
+        "d": column(9, 0, 1),
+        "e": column(9, 0, 1, 2, 3),
+    }
     assert found(columns, "always_together") == [("b", "a")]  # twice may be chance
     columns["b"] = column(9, 0, 1, 2, unknown=(5,))
     assert found(columns, "always_together") == [("b", "a")]

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from polytag.data.measure import BINS, SIDE, THUMBNAIL, Measurements, measure, s
 from polytag.data.sample import draw_scene
 
 
-def measured(path: Path, image: Image.Image | bytes, **options: object) -> NDArray:
+def measured(path: Path, image: Image.Image | bytes, **options: Any) -> NDArray:
     """The record of a photo that is saved there first."""
     if isinstance(image, bytes):
         path.write_bytes(image)
@@ -40,7 +41,7 @@ def two_halves(dark: int, light: int, size: tuple[int, int] = (64, 64)) -> Image
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_a_flat_colour(tmp_path_factory: pytest.TempPathFactory, colour: tuple[int, int, int]) -> None:
     record = measured(tmp_path_factory.mktemp("flat") / "flat.png", Image.new("RGB", (40, 30), colour))
-    luma = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
+    luma = int(np.asarray(Image.new("RGB", (1, 1), colour).convert("L"))[0, 0])
     assert record["brightness"] == pytest.approx(luma / 255, abs=1e-6)
     assert record["contrast"] == pytest.approx(0, abs=1e-3)
     for name in ("p01", "p05", "p50", "p95", "p99"):
@@ -50,7 +51,7 @@ def test_a_flat_colour(tmp_path_factory: pytest.TempPathFactory, colour: tuple[i
         assert record[f"{name}_square"] == pytest.approx((value / 255) ** 2, abs=1e-6)
     assert [int(np.flatnonzero(h)[0]) for h in record["histogram"]] == [value // 4 for value in colour]
     assert (record["thumbnail"] == luma).all()
-    assert record["grey"] == (max(abs(colour[0] - colour[1]), abs(colour[2] - colour[1])) <= module.GREY_TOLERANCE)
+    assert record["grey"] == (len(set(colour)) == 1)
 
 
 def test_two_halves_have_known_percentiles(tmp_path: Path) -> None:
@@ -60,6 +61,18 @@ def test_two_halves_have_known_percentiles(tmp_path: Path) -> None:
     assert [record[name] for name in ("p01", "p05", "p50", "p95", "p99")] == pytest.approx([0.2, 0.2, 0.2, 0.8, 0.8])
     assert record["red_square"] == pytest.approx((0.2**2 + 0.8**2) / 2)
     assert record["histogram"][:, [51 // 4, 204 // 4]].tolist() == [[SIDE * SIDE // 2] * 2] * 3
+
+
+def test_a_faint_tint_is_grey_unless_all_is_faint(tmp_path: Path) -> None:
+    scene = draw_scene(["truck"], 96, 4)
+    grey = np.asarray(scene.convert("L"))[..., None] + np.array([10, 0, -4])
+    tinted = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    assert measured(tmp_path / "grey.jpg", scene.convert("L"), quality=30)["grey"]
+    assert measured(tmp_path / "tinted.png", tinted)["grey"]
+    assert not measured(tmp_path / "colour.jpg", scene)["grey"]
+    faint = scene.point([220 + value // 8 for value in range(256)] * 3)
+    assert not measured(tmp_path / "faint.png", faint)["grey"]
+    assert measured(tmp_path / "faintgrey.png", faint.convert("L"))["grey"]
 
 
 def test_every_pixel_is_in_the_histograms(tmp_path: Path) -> None:
@@ -101,7 +114,7 @@ def animation(frames: int) -> bytes:
 
 
 RED = Image.new("RGB", (20, 20), (200, 0, 0))
-HEADERS = {
+HEADERS: dict[str, tuple[Any, str, str, int, bool, bool]] = {
     "plain.jpg": (RED, "JPEG", "RGB", 1, False, False),
     "plain.webp": (RED, "WEBP", "RGB", 1, False, False),
     "grey.png": (RED.convert("L"), "PNG", "L", 1, False, False),
@@ -187,7 +200,12 @@ def test_nothing_is_decoded_twice(photos: list[str], monkeypatch: pytest.MonkeyP
     copy.write_bytes(Path(photos[0]).read_bytes())
     decoded: list[str] = []
     examine = module.examine
-    monkeypatch.setattr(module, "examine", lambda path, side: (decoded.append(str(path)), examine(path, side))[1])
+
+    def spy(path: str, side: int) -> Any:
+        decoded.append(path)
+        return examine(path, side)
+
+    monkeypatch.setattr(module, "examine", spy)
     after = measure([*photos[::-1], str(copy)])
     assert decoded == [photos[2]]  # what could not be read may have been mended
     assert after.records[:5][::-1].tobytes() == before.records.tobytes()

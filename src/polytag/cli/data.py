@@ -27,6 +27,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.measure import measure
 from polytag.data.progress import progress_bar
 from polytag.data.split import PARTS, read_split
+from polytag.data.writers import TABLE_ENDINGS
 from polytag.errors import SettingsError, WeightsError, counted
 from polytag.models.pretrained import how_to_get_weights
 
@@ -96,9 +97,11 @@ def audit(
     from polytag.data.clean import clean as write_clean
     from polytag.data.issues import ISSUES
 
-    for path in (json, clean):
+    for path in (json, clean, report and report / audit_report.PAGE):
         if path is not None:
             _refuse_existing(path, overwrite)
+    if clean is not None and clean.suffix not in TABLE_ENDINGS:
+        raise SettingsError(f"--clean writes {', '.join(TABLE_ENDINGS)}, not '{clean.suffix}'")
     if decisions is not None and clean is None:
         raise SettingsError("--decisions goes with --clean: name the table to write")
     dataset = read(data, images, image_column, label_column, Conflicts.unknown)
@@ -230,10 +233,17 @@ def _audit(dataset: Dataset, label_errors: bool) -> "Audit":
     if label_errors:
         if embeddings is None:
             raise WeightsError(f"--label-errors needs pretrained weights: {how_to_get_weights()}")
+        from polytag.models.features import embeddings_of
         from polytag.models.probe import out_of_sample
 
-        with progress_bar(len(dataset.labels), "judging labels", "label") as bar:
-            probabilities = out_of_sample(embeddings, dataset.targets, dataset.groups, on_progress=bar.update)
+        # The mean over both ways a photo can face is steadier; training embeds the mirror images as well.
+        with progress_bar(len(dataset), "embedding mirror images", "photo") as bar:
+            mirrored = embeddings_of(dataset.paths, flipped=True, on_progress=bar.update)
+        assert mirrored is not None  # there were weights a moment ago
+        views = (embeddings + mirrored) / 2
+        groups = pt.keep_together(dataset).groups
+        with progress_bar(len(dataset), "judging labels", "photo") as bar:
+            probabilities = out_of_sample(views, dataset.targets, groups, on_progress=bar.update)
     return look(dataset, embeddings, probabilities)
 
 

@@ -20,6 +20,7 @@ from polytag.data.duplicates import Pair, groups_of, recall_duplicates
 from polytag.data.files import write_json
 from polytag.data.issues import ISSUES, SCALED, UNREADABLE
 from polytag.data.label_checks import imbalance, label_findings
+from polytag.data.label_errors import label_errors
 from polytag.data.measure import Measurements, measure
 from polytag.data.table import NOT_ANNOTATED
 
@@ -140,8 +141,6 @@ def audit(
         )
     )
     if probabilities is not None:
-        from polytag.data.label_errors import label_errors
-
         frames.append(_entries(label_errors(joined, probabilities)))
     findings = pd.concat([frame for frame in frames if len(frame)], ignore_index=True).reindex(columns=list(COLUMNS))
     findings["issue"] = pd.Categorical(findings["issue"], list(ISSUES), ordered=True)

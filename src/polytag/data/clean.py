@@ -5,6 +5,7 @@ that decision the next time.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from polytag.data.audit import Audit, disputed
 from polytag.data.dataset import Dataset
 from polytag.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
 from polytag.data.issues import ISSUES, UNREADABLE
+from polytag.data.split import PARTS, leaks
 from polytag.data.writers import write_table
 from polytag.errors import ConflictError, PolytagError, SettingsError, counted, listed
 
@@ -28,7 +30,8 @@ def clean(
         overwrite: replace ``out`` if it exists. The decisions file is never replaced.
 
     Returns:
-        What the table holds, and the folder to name with ``images`` where the photos are not found from it.
+        What the table holds, less a given split that leaks; and the folder to name with ``images`` where the photos
+        are not found from it.
 
     Raises:
         SettingsError: ``out`` exists already or cannot be written.
@@ -42,6 +45,9 @@ def clean(
     taken = read_decisions(decisions) if decided else propose(found)
     _check_settled(found, taken, decisions)
     cleaned, reasons = apply_decisions(found.dataset, taken)
+    if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
+        # A split that leaks is better made anew than passed on.
+        cleaned = replace(cleaned, parts=None)
     if not decided:
         write_decisions(decisions, taken)
     try:

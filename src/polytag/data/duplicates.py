@@ -118,9 +118,11 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
     if not measured.readable.any():
         return []
     contents = [content_hash(path) if path not in measured.errors else f"? {path}" for path in measured.paths]
-    seal = hashlib.sha256("\n".join([VERSION, str(embeddings is not None), *contents]).encode()).hexdigest()
+    seal = hashlib.sha256("\n".join([VERSION, *contents]).encode())
+    if embeddings is not None:
+        seal.update(np.ascontiguousarray(embeddings).tobytes())
     folder = cache_folder() / "duplicates"
-    file = folder / f"{seal[:32]}.json"
+    file = folder / f"{seal.hexdigest()[:32]}.json"
     try:
         return [Pair(*pair) for pair in json.loads(file.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):

@@ -31,9 +31,10 @@ BINS = 64
 PERCENTILES = (1, 5, 50, 95, 99)
 
 GREY_TOLERANCE = 12
-"""Largest difference of channels at which a photo counts as grey; JPEG's colour rounding reaches that far."""
+"""Largest difference of channels at which a photo counts as grey, as JPEG's rounding and a faint tint reach that far;
+less where it spans few grey levels, and its colours would be as faint."""
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same pixels would give other measurements."""
 
 RECORD = np.dtype(
@@ -146,7 +147,8 @@ def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
     for name in ("format", "mode", "width", "height", "frames", "orientation", "alpha", "deep"):
         record[name] = getattr(header, name)
     colours = pixels.astype(np.int16)
-    record["grey"] = max(np.abs(colours[..., i] - colours[..., 1]).max() for i in (0, 2)) <= GREY_TOLERANCE
+    tolerance = GREY_TOLERANCE * min(1, 2 * (percentiles[-1] - percentiles[0]))
+    record["grey"] = max(np.abs(colours[..., i] - colours[..., 1]).max() for i in (0, 2)) <= tolerance
     record["brightness"] = mean
     record["contrast"] = np.sqrt(max(0.0, float(share @ levels**2) - mean**2))
     record["sharpness"] = sharpness(own)

@@ -69,6 +69,10 @@ def read(
     kept = [file for file in merged.rows if file not in dropped]
     if not kept:
         raise DataError(f"{path} has no usable row: every image was left out because its rows conflict")
+    unwritable = [file for file in kept if not file.isprintable() and file != file.encode(errors="ignore").decode()]
+    if unwritable:
+        shown = listed([ascii(name[file]) for file in unwritable])
+        raise DataError(f"{counted(len(unwritable), 'file name')} that UTF-8 cannot hold ({shown}): rename them")
     missing = [file for file in kept if not os.path.isfile(file)]
     found = [file for file in kept if os.path.isfile(file)]
     locked = [file for file in found if not os.access(file, os.R_OK)]

@@ -14,6 +14,8 @@ from polytag.data.finding import search, without_folders
 from polytag.errors import DataError, SettingsError, counted, listed
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLE_ENDINGS = (*DELIMITERS, *PARQUET_ENDINGS)
+"""Of the tables that can be written."""
 
 
 def write_table(
@@ -40,7 +42,7 @@ def write_table(
     """
     path = Path(path).expanduser()
     ending = path.suffix.lower()
-    if ending not in (*DELIMITERS, *PARQUET_ENDINGS):
+    if ending not in TABLE_ENDINGS:
         raise SettingsError(f"{path} ends in '{path.suffix}': expected .csv, .tsv or .parquet")
     names, folder = _names_from(path, dataset)
     _check(names, dataset.labels)

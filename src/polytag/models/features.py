@@ -71,11 +71,15 @@ def embed(
 
 
 def embeddings_of(
-    paths: Paths, image_size: int = 224, on_progress: Callable[[int], object] = lambda n: None
+    paths: Paths,
+    image_size: int = 224,
+    flipped: bool = False,
+    on_progress: Callable[[int], object] = lambda n: None,
 ) -> NDArray[np.float32] | None:
     """Embeddings for looking at data: float32 (n, 1280), NaN where a photo cannot be read.
 
     Nothing is downloaded for it: without weights on this machine there are none, and the result is ``None``.
+    The arguments are those of `embed`.
     """
     weights = find_weights()
     if weights.path is None:
@@ -85,7 +89,7 @@ def embeddings_of(
     features = np.full((len(paths), FEATURES), np.nan, np.float32)
     rows = np.flatnonzero(readable).tolist()
     if rows:
-        found, places = embed([paths[row] for row in rows], image_size, weights, on_progress=on_progress)
+        found, places = embed([paths[row] for row in rows], image_size, weights, flipped, on_progress)
         features[rows] = found[places]
     return features
 

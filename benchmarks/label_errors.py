@@ -1,0 +1,98 @@
+"""How well wrong and missing labels are found: flips planted at random, several methods, the same photos in one run.
+
+    python benchmarks/label_errors.py DATA [--images N] [--seeds 3] [--noise 0.05] [--json F]
+
+Entries of the table are flipped at random, and each method ranks all entries by how doubtful they are; the score is
+the average precision of that ranking. "logistic regression" ranks by |label − probability| of plain logistic
+regression in 5 folds on frozen embeddings; "cleanlab" gives those probabilities to cleanlab's scores of each class
+(self-confidence); "polytag" is what `polytag audit --label-errors` does.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from cleanlab.internal.multilabel_utils import stack_complement
+from cleanlab.rank import get_label_quality_scores
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import polytag as pt
+from polytag.data.label_errors import error_probabilities
+from polytag.models.features import embeddings_of
+from polytag.models.probe import out_of_sample
+
+
+def by_regression(
+    features: NDArray[np.float32], targets: NDArray[np.int8], groups: NDArray[np.int64], scaled: bool
+) -> NDArray[np.float64]:
+    """Out-of-sample probabilities (n, k) of plain logistic regression, groups kept together."""
+    model = LogisticRegression(max_iter=2000)
+    if scaled:
+        model = make_pipeline(StandardScaler(), model)
+    folds = list(GroupKFold(5, shuffle=True, random_state=0).split(features, groups=groups))
+    columns = [cross_val_predict(model, features, y, cv=folds, method="predict_proba")[:, 1] for y in targets.T]
+    return np.stack(columns, axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--noise", type=float, default=0.05)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    data = pt.read(arguments.data, conflicts="unknown")
+    if arguments.images:
+        data = data.take(np.sort(np.random.default_rng(0).permutation(len(data))[: arguments.images]))
+    groups = pt.keep_together(data).groups
+    plain, mirrored = (embeddings_of(data.paths, flipped=flipped) for flipped in (False, True))
+    if plain is None or mirrored is None:
+        raise SystemExit("this benchmark needs pretrained weights")
+    both = (plain + mirrored) / 2
+
+    scores: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
+    for seed in range(arguments.seeds):
+        flipped = np.random.default_rng(seed).random(data.targets.shape) < arguments.noise
+        targets = np.where(flipped, 1 - data.targets, data.targets).astype(np.int8)
+
+        def judge(name: str, doubts: NDArray, start: float, flipped: NDArray[np.bool_] = flipped) -> None:
+            seconds.setdefault(name, []).append(time.perf_counter() - start)
+            scores.setdefault(name, []).append(float(average_precision_score(flipped.ravel(), doubts.ravel())))
+
+        for scaled in (False, True):
+            start = time.perf_counter()
+            probabilities = by_regression(plain, targets, groups, scaled)
+            name = "logistic regression" + (", standardised" if scaled else "")
+            judge(name, np.abs(targets - probabilities), start)
+            quality = [
+                get_label_quality_scores(targets[:, j], stack_complement(probabilities[:, j]))
+                for j in range(targets.shape[1])
+            ]
+            judge(f"cleanlab on {name}", -np.stack(quality, axis=1), start)
+        for views, features in (("one view", plain), ("polytag", both)):
+            start = time.perf_counter()
+            judge(views, error_probabilities(out_of_sample(features, targets, groups, seed), targets), start)
+    rows = {
+        name: {
+            "average precision": round(float(np.mean(values)), 4),
+            "each": [round(value, 4) for value in values],
+            "seconds": round(float(np.mean(seconds[name])), 1),
+        }
+        for name, values in scores.items()
+    }
+    print(json.dumps(rows, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
