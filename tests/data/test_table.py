@@ -76,7 +76,8 @@ def test_a_column_of_names(mark: str, write: Write) -> None:
     assert table.lines == [2, 3, 4, 5, 6, 7]
     said = "blanks" if mark == " " else f"'{mark.strip()}'"
     assert (
-        table.recognised == f"table.csv: 6 rows, images in column 'file', names in column 'what' separated by {said} (3 labels)"
+        table.recognised
+        == f"table.csv: 6 rows, images in column 'file', names in column 'what' separated by {said} (3 labels)"
     )
 
 

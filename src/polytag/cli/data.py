@@ -240,7 +240,7 @@ def _audit(dataset: Dataset, label_errors: bool) -> "Audit":
         with progress_bar(len(dataset), "embedding mirror images", "photo") as bar:
             mirrored = embeddings_of(dataset.paths, flipped=True, on_progress=bar.update)
         assert mirrored is not None  # there were weights a moment ago
-        views = (embeddings + mirrored) / 2
+        views = np.float32(0.5) * (embeddings + mirrored)
         groups = pt.keep_together(dataset).groups
         with progress_bar(len(dataset), "judging labels", "photo") as bar:
             probabilities = out_of_sample(views, dataset.targets, groups, on_progress=bar.update)

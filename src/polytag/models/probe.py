@@ -177,6 +177,8 @@ def _calibration(
         score, target = scores[known[:, j], j], wanted[known[:, j], j]
         share = (target.sum() + 1) / (len(target) + 2)
         curves[:, j] = 0, np.log(share / (1 - share))
+        if not len(score):
+            continue
         middle, spread = score.mean(), score.std()
         if spread < 1e-9:
             continue
