@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from polytag.data.dataset import Dataset
-from polytag.data.label_errors import FEWEST, NOISE, error_probabilities, label_errors
-from polytag.errors import DataError
+from polytag.data.label_errors import CELL, FEWEST, NOISE, contact_sheet, error_probabilities, label_errors
+from polytag.errors import DataError, SettingsError
 
 
 def dataset(targets: np.ndarray) -> Dataset:
@@ -83,3 +85,55 @@ def test_a_set_without_doubt_has_an_empty_table() -> None:
     targets = np.array([[1, 0], [0, 1]] * 10, np.int8)
     found = label_errors(dataset(targets), np.where(targets == 1, 0.999, 0.001))
     assert not len(found) and "flag" in found
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path, photos) -> tuple[Dataset, pd.DataFrame]:
+    """14 photos with three missing and nine wrong labels, with names that do not fit, in several scripts."""
+    targets = np.array([[1, 0], [0, 1]] * 7, np.int8)
+    labels = ("закат", "海 " + "very long " * 20 + "\n<b>")
+    data = Dataset(np.array(photos(tmp_path, 14)), targets, labels, np.arange(14), tmp_path)
+    kinds = ["wrong"] * 9 + ["missing"] * 3
+    rows = {"image": data.names[:12], "label": [labels[i % 2] for i in range(12)], "kind": kinds}
+    return data, pd.DataFrame(rows | {"score": np.linspace(0, 0.4, 12), "probability": 0.5, "flag": True})
+
+
+def cells(path: Path) -> int:
+    """How many cells of a sheet hold anything."""
+    with Image.open(path) as sheet:
+        grey = np.asarray(sheet.convert("L"))
+    width, height = CELL
+    assert grey.shape[1] % width == 0 and grey.shape[0] % height == 0
+    return sum(
+        grey[y : y + height, x : x + width].min() < 200
+        for y in range(0, grey.shape[0], height)
+        for x in range(0, grey.shape[1], width)
+    )
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_contact_sheet_has_a_cell_for_each_entry(tmp_path: Path, doubtful, ending: str) -> None:
+    data, errors = doubtful
+    for settings, expected in [({}, 12), ({"at_most": 5}, 5), ({"kind": "missing"}, 3), ({"kind": "wrong"}, 9)]:
+        path = tmp_path / f"sheet.{ending}"
+        assert contact_sheet(data, errors, path, **settings) == expected
+        assert cells(path) == expected
+
+
+def test_a_photo_that_is_gone_keeps_its_cell(tmp_path: Path, doubtful) -> None:
+    data, errors = doubtful
+    Path(data.paths[0]).unlink()
+    assert contact_sheet(data, errors, tmp_path / "sheet.png") == cells(tmp_path / "sheet.png") == 12
+
+
+def test_a_contact_sheet_that_cannot_be_drawn_is_refused(tmp_path: Path, doubtful) -> None:
+    data, errors = doubtful
+    with pytest.raises(SettingsError, match=r"must end in \.png or \.jpg"):
+        contact_sheet(data, errors, tmp_path / "sheet.gif")
+    with pytest.raises(SettingsError, match="kind must be one of missing, wrong"):
+        contact_sheet(data, errors, tmp_path / "sheet.png", kind="absent")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        contact_sheet(data, errors, tmp_path / "nowhere" / "sheet.png")
+    with pytest.raises(DataError, match="no suspected label error"):
+        contact_sheet(data, errors[:0], tmp_path / "sheet.png")
+    assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob("*.gif"))

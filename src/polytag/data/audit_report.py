@@ -11,6 +11,7 @@ import pandas as pd
 from polytag.data.audit import Audit
 from polytag.data.files import write_atomically
 from polytag.data.issues import ISSUES
+from polytag.data.label_errors import KINDS, contact_sheet
 from polytag.data.pictures import environment, thumbnails
 from polytag.errors import ImageError, SettingsError, counted, listed
 
@@ -29,7 +30,7 @@ WEIGHTS = {"error": "spoils results", "warning": "worth a look", "note": "good t
 
 
 def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:
-    """Write the page.
+    """Write the page, and contact sheets of the most doubtful labels, missing and wrong ones apart.
 
     Args:
         found: the audit.
@@ -65,6 +66,10 @@ def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwr
     text = environment(Path(__file__).parent, autoescape=True).get_template("audit.html").render(words)
     with write_atomically(page) as file:
         file.write(text)
+    for kind in KINDS:
+        doubtful = found.flagged[found.flagged["issue"] == f"{kind}_label"].assign(kind=kind)
+        if len(doubtful):
+            contact_sheet(found.dataset, doubtful, page.parent / f"{kind}-labels.png", ENTRIES)
     return page
 
 
