@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.preprocessing import normalize
 
 import polytag as pt
 from polytag.data.label_errors import error_probabilities
@@ -31,7 +32,9 @@ def by_regression(
     features: NDArray[np.float32], targets: NDArray[np.int8], groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Out-of-sample probabilities (n, k) of plain logistic regression, groups kept together."""
-    model = LogisticRegression(max_iter=1000)
+    # The best of C = 1, 3, 10 and 30 on unit vectors; raw or standardised embeddings are worse and many times slower.
+    model = LogisticRegression(C=3, max_iter=1000)
+    features = normalize(features)
     folds = list(GroupKFold(5, shuffle=True, random_state=0).split(features, groups=groups))
     columns = [cross_val_predict(model, features, y, cv=folds, method="predict_proba")[:, 1] for y in targets.T]
     return np.stack(columns, axis=1)
