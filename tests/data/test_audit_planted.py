@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from polytag.cli import app
 from polytag.data.audit import Audit, audit
-from polytag.data.audit_report import PAGE
 from polytag.data.decisions import Decision, read_decisions, write_decisions
 from polytag.data.issues import ISSUES, SCALED
+from polytag.data.pictures import PAGE
 from polytag.data.readers import read
 from polytag.data.split import leaks, read_split, split
 from polytag.models import features

@@ -96,8 +96,9 @@ def audit(
     from polytag.data import audit_report
     from polytag.data.clean import clean as write_clean
     from polytag.data.issues import ISSUES
+    from polytag.data.pictures import PAGE
 
-    for path in (json, clean, report and report / audit_report.PAGE):
+    for path in (json, clean, report and report / PAGE):
         if path is not None:
             _refuse_existing(path, overwrite)
     if clean is not None and clean.suffix not in TABLE_ENDINGS:
@@ -144,8 +145,8 @@ def explore(
     overwrite: Overwrite = False,
 ) -> None:
     """Show the data on one page: samples, labels, combinations, sizes, colours and a map."""
-    from polytag.data.explore import PAGE
     from polytag.data.explore import explore as write_page
+    from polytag.data.pictures import PAGE
 
     _refuse_existing(out / PAGE, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)

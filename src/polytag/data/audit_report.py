@@ -12,10 +12,8 @@ from polytag.data.audit import Audit
 from polytag.data.files import write_atomically
 from polytag.data.issues import ISSUES
 from polytag.data.label_errors import KINDS, contact_sheet
-from polytag.data.pictures import environment, thumbnails
-from polytag.errors import ImageError, SettingsError, counted, listed
-
-PAGE = "index.html"
+from polytag.data.pictures import environment, new_page, thumbnails
+from polytag.errors import ImageError, counted, listed
 
 CASES = 12
 """Photos shown for one issue, at most."""
@@ -44,13 +42,7 @@ def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwr
     Raises:
         SettingsError: there is a page already, or the folder cannot be written.
     """
-    page = Path(folder) / PAGE
-    if page.exists() and not overwrite:
-        raise SettingsError(f"{page} exists already: name another folder with --report, or add --overwrite")
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{folder} cannot be written ({error.strerror}): name another place") from None
+    page = new_page(folder, "--report", overwrite)
     words = {
         "question": f"Can {name} be trusted?",
         "answer": answer(found),

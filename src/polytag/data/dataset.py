@@ -69,6 +69,11 @@ class Dataset:
         """The photos' paths relative to `root`, with forward slashes."""
         return [Path(os.path.relpath(path, self.root)).as_posix() for path in self.paths]
 
+    @property
+    def title(self) -> str:
+        """What the data are called: the folder's name, or that of the folder above one that is just called images."""
+        return (self.root.parent if self.root.name == "images" else self.root).name
+
     def take(self, rows: ArrayLike) -> "Dataset":
         """The photos at these rows (int) or where this mask is true (bool), as a new dataset."""
         rows = np.asarray(rows)

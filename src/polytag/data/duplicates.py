@@ -14,13 +14,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from polytag.data.cache import cache_folder
+from polytag.data.dataset import connected
 from polytag.data.files import write_json
 from polytag.data.images import content_hash
 from polytag.data.measure import THUMBNAIL, Measurements
@@ -137,13 +137,9 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
 
 def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Join groups that a pair connects; int64 (n,), numbered from 0 in the photos' order."""
-    n = len(groups)
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
-    a = np.concatenate([np.arange(n), [pair.a for pair in pairs]]).astype(np.int64)
-    b = np.concatenate([first[members], [pair.b for pair in pairs]]).astype(np.int64)
-    _, joined = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)
-    _, first, members = np.unique(joined, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[members].astype(np.int64)
+    same = enumerate(first[members].tolist())
+    return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
 
 
 BATCH = 256

@@ -15,10 +15,8 @@ from polytag.data.explore_charts import do, times
 from polytag.data.explore_figures import percent
 from polytag.data.files import write_atomically
 from polytag.data.measure import Measurements, measure
-from polytag.data.pictures import environment, joined, thumbnails
-from polytag.errors import DataError, ImageError, SettingsError, counted, listed
-
-PAGE = "index.html"
+from polytag.data.pictures import environment, joined, new_page, thumbnails
+from polytag.errors import DataError, ImageError, counted, listed
 
 SEED = 0
 """Of the choice of samples and of the maps: the same data give the same page."""
@@ -68,13 +66,7 @@ def explore(
         raise DataError(f"nothing to explore: expected photos with labels, but got {dataset}")
     if embeddings is not None and len(embeddings) != len(dataset):
         raise DataError(f"expected an embedding for each of {counted(len(dataset), 'photo')}, got {len(embeddings):,}")
-    page = Path(out) / PAGE
-    if page.exists() and not overwrite:
-        raise SettingsError(f"{page} exists already: name another folder with --out, or add --overwrite")
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{out} cannot be written ({error.strerror}): name another place with --out") from None
+    page = new_page(out, "--out", overwrite)
     measured = measure(dataset.paths, on_progress)
     words = _page(dataset, measured, embeddings)
     text = environment(Path(__file__).parent, autoescape=True).get_template("explore.html").render(words)
@@ -88,10 +80,8 @@ def _page(dataset: Dataset, measured: Measurements, embeddings: NDArray[np.float
     c = Counts(dataset)
     readable = measured.readable
     told, maps = ("", []) if embeddings is None else charts.embedding_maps(c, embeddings, SEED)
-    # A folder of photos is often just called that.
-    root = dataset.root.parent if dataset.root.name == "images" else dataset.root
     return {
-        "question": f"What is in {root.name}?",
+        "question": f"What is in {dataset.title}?",
         "answer": _answer(c),
         "facts": _facts(c),
         "remarkable": _remarkable(dataset, c, measured),

@@ -11,6 +11,7 @@ every expression is escaped.
 
 import base64
 import io
+import os
 import re
 import unicodedata
 import warnings
@@ -31,7 +32,9 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from polytag.data.images import Paths, decode, decode_many
-from polytag.errors import ImageError
+from polytag.errors import ImageError, SettingsError
+
+PAGE = "index.html"
 
 COLOURS = ("#1769aa", "#d08700", "#b5478b", "#4fa3d9", "#7c2d3e")
 """Of what is compared, in its order; told apart by colour-blind eyes too. The first is that of a lone series."""
@@ -62,6 +65,24 @@ class Chart:
     def of(cls, name: str, figure: Figure, title: str, reading: str) -> "Chart":
         """Draw it; the figure has escaped the names that it shows."""
         return cls(title, Markup(svg(figure, name)), reading)
+
+
+def new_page(folder: str | os.PathLike[str], option: str, overwrite: bool) -> Path:
+    """The file of a page that is to be written, ``folder/index.html``; its folder is made where it is missing.
+
+    Raises:
+        SettingsError: there is a page already, or the folder cannot be written; ``option`` names another one.
+    """
+    page = Path(folder) / PAGE
+    if page.exists() and not overwrite:
+        raise SettingsError(f"{page} exists already: name another folder with {option}, or add --overwrite")
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be written ({error.strerror}): name another place with {option}"
+        ) from None
+    return page
 
 
 def environment(folder: Path, **escaping: Any) -> Environment:

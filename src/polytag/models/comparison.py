@@ -155,7 +155,7 @@ def compare(
         say(f"{model}: test samples-F1 {evaluation.scores['samples_f1']:.3f}")
 
     contest = Contest(
-        data_name=data.root.parent.name if data.root.name == "images" else data.root.name,
+        data_name=data.title,
         images=len(data),
         labels=data.labels,
         fingerprint=data.fingerprint,
