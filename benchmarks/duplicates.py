@@ -88,7 +88,7 @@ def main() -> None:
         n = len(originals)
         contents = np.arange(len(paths))
         measured = measure(paths)
-        embeddings = embeddings_of(paths)
+        embeddings = embeddings_of(paths, view="half")
         results: dict[str, tuple[dict[tuple[int, int], str], float]] = {}
         own: list[Pair] = []
         for name, vectors in (("polytag, with embeddings", embeddings), ("polytag", None)):

@@ -52,7 +52,7 @@ def main() -> None:
     if arguments.images:
         data = data.take(np.sort(np.random.default_rng(0).permutation(len(data))[: arguments.images]))
     groups = pt.keep_together(data).groups
-    plain, mirrored = (embeddings_of(data.paths, flipped=flipped) for flipped in (False, True))
+    plain, mirrored = (embeddings_of(data.paths, view=view) for view in ("plain", "flipped"))
     if plain is None or mirrored is None:
         raise SystemExit("this benchmark needs pretrained weights")
     both = (plain + mirrored) / 2

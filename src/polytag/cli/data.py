@@ -150,7 +150,7 @@ def explore(
 
     _refuse_existing(out / PAGE, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)
-    print(write_page(dataset, out, _embeddings(dataset), overwrite=overwrite))
+    print(write_page(dataset, out, _embeddings(dataset, "plain", "embedding photos"), overwrite=overwrite))
 
 
 @app.command()
@@ -229,33 +229,32 @@ def split(
 def _audit(dataset: Dataset, label_errors: bool) -> "Audit":
     from polytag.data.audit import audit as look
 
-    embeddings = _embeddings(dataset)
+    small = _embeddings(dataset, "half", "embedding photos")
     probabilities = None
     if label_errors:
-        if embeddings is None:
+        if small is None:
             raise WeightsError(f"--label-errors needs pretrained weights: {how_to_get_weights()}")
-        from polytag.models.features import embeddings_of
         from polytag.models.probe import out_of_sample
 
         # The mean over both ways a photo can face is steadier; training embeds the mirror images as well.
-        with progress_bar(len(dataset), "embedding mirror images", "photo") as bar:
-            mirrored = embeddings_of(dataset.paths, flipped=True, on_progress=bar.update)
-        assert mirrored is not None  # there were weights a moment ago
-        views = np.float32(0.5) * (embeddings + mirrored)
-        groups = pt.keep_together(dataset).groups
+        views = _embeddings(dataset, "plain", "embedding larger photos")
+        mirrored = _embeddings(dataset, "flipped", "embedding mirror images")
+        assert views is not None and mirrored is not None  # there were weights a moment ago
+        views = (views + mirrored) * np.float32(0.5)
+        groups = pt.keep_together(dataset, small).groups
         with progress_bar(len(dataset), "judging labels", "photo") as bar:
             probabilities = out_of_sample(views, dataset.targets, groups, on_progress=bar.update)
-    return look(dataset, embeddings, probabilities)
+    return look(dataset, small, probabilities)
 
 
-def _embeddings(dataset: Dataset) -> NDArray[np.float32] | None:
+def _embeddings(dataset: Dataset, view: str, doing: str) -> NDArray[np.float32] | None:
     """Measure and embed the photos; without pretrained weights say what is missed and go on."""
     from polytag.models.features import embeddings_of
 
     with progress_bar(len(dataset), "measuring photos", "photo") as bar:
         measure(dataset.paths, bar.update)
-    with progress_bar(len(dataset), "embedding photos", "photo") as bar:
-        embeddings = embeddings_of(dataset.paths, on_progress=bar.update)
+    with progress_bar(len(dataset), doing, "photo") as bar:
+        embeddings = embeddings_of(dataset.paths, view=view, on_progress=bar.update)
     if embeddings is None:
         print(f"  without pretrained weights photos are not compared by what they show: {how_to_get_weights()}")
     return embeddings

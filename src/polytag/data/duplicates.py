@@ -103,8 +103,9 @@ def find_duplicates(
     thumbnails = measured.thumbnails
     aspects = measured.records["width"] / np.maximum(measured.records["height"], 1)
     best: dict[tuple[int, int], Pair] = {}
+    alike = _alike(embeddings, rows)
     for mirrored in (False, True):
-        candidates = _candidates(thumbnails, rows, mirrored, embeddings)
+        candidates = _candidates(thumbnails, rows, mirrored, alike)
         for start in range(0, len(candidates), BATCH):
             for pair in _verified(thumbnails, aspects, candidates[start : start + BATCH], mirrored):
                 key = (pair.a, pair.b)
@@ -147,26 +148,39 @@ BATCH = 256
 
 
 def _candidates(
-    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, embeddings: NDArray[np.float32] | None
+    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, alike: list[tuple[int, int]]
 ) -> list[tuple[int, int, float]]:
-    """Pairs of photos worth a closer look, each with the zoom at which the second resembles the first."""
+    """Pairs of photos worth a closer look, each with the zoom at which the second resembles the first.
+
+    Args:
+        thumbnails: all photos', as `Measurements` has them.
+        rows: int64 (n,): the photos to pair.
+        mirrored: whether the second photo of each pair is turned round first.
+        alike: pairs of positions in ``rows`` that are candidates anyway.
+    """
     plain, textured = _coarse(thumbnails, rows, False, 1.0)
     best: dict[tuple[int, int], tuple[float, float]] = {}
 
-    def add(a: NDArray[np.float32], b: NDArray[np.float32], least: float, zoom: float) -> None:
-        for i, j, product in _neighbours(a, b, least):
+    for zoom in ZOOMS:
+        for i, j, product in _neighbours(plain, _coarse(thumbnails, rows, mirrored, zoom)[0], CANDIDATE):
             # Unzoomed, a pair is found from either side.
             key = (j, i) if zoom == 1 and j < i else (i, j)
-            if textured[i] and textured[j] and (key not in best or product > best[key][0]):
+            if key not in best or product > best[key][0]:
                 best[key] = (product, zoom)
+    for key in alike:
+        best.setdefault(key, (0.0, 1.0))
+    return [
+        (int(rows[i]), int(rows[j]), zoom) for (i, j), (_, zoom) in sorted(best.items()) if textured[i] and textured[j]
+    ]
 
-    for zoom in ZOOMS:
-        add(plain, _coarse(thumbnails, rows, mirrored, zoom)[0], CANDIDATE, zoom)
-    if embeddings is not None:
-        vectors = np.nan_to_num(embeddings[rows])
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        add(vectors, vectors, NEIGHBOUR, 1.0)
-    return [(int(rows[i]), int(rows[j]), zoom) for (i, j), (_, zoom) in sorted(best.items())]
+
+def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs of positions in ``rows`` whose embeddings are neighbours."""
+    if embeddings is None:
+        return []
+    vectors = np.nan_to_num(embeddings[rows])
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return sorted({(min(i, j), max(i, j)) for i, j, _ in _neighbours(vectors, vectors, NEIGHBOUR)})
 
 
 def _coarse(
@@ -194,10 +208,10 @@ def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) ->
     for start in range(0, len(a), BATCH):
         products = a[start : start + BATCH] @ b.T
         products[np.arange(len(products)), np.arange(start, start + len(products))] = -1
-        if len(b) > PER_PHOTO:
-            least_of_row = np.partition(products, -PER_PHOTO, axis=1)[:, -PER_PHOTO, None]
-            products[products < least_of_row] = -1
-        i, j = np.nonzero(products >= least)
+        near = products >= least
+        for row in np.flatnonzero(near.sum(axis=1) > PER_PHOTO):
+            near[row] &= products[row] >= np.partition(products[row], -PER_PHOTO)[-PER_PHOTO]
+        i, j = np.divmod(np.flatnonzero(near), len(b))
         yield from zip((start + i).tolist(), j.tolist(), products[i, j].tolist(), strict=True)
 
 
@@ -237,8 +251,13 @@ def _verified(
 
 
 def _pooled(photos: NDArray, side: int) -> NDArray[np.float32]:
-    step = photos.shape[1] // side
-    return photos.reshape(len(photos), side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
+    means = _means(photos.shape[1], side)
+    return means @ photos @ means.T
+
+
+@lru_cache
+def _means(side: int, smaller: int) -> NDArray[np.float32]:
+    return np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
 
 
 def _blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

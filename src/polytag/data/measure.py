@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.ndimage import uniform_filter1d
+from PIL import Image, ImageChops
 
 from polytag.data.cache import ArrayCache, fill, pixel_cache
 from polytag.data.images import PIXEL_PATH, Header, Paths, examine
@@ -33,6 +32,9 @@ PERCENTILES = (1, 5, 50, 95, 99)
 GREY_TOLERANCE = 12
 """Largest difference of channels at which a photo counts as grey, as JPEG's rounding and a faint tint reach that far;
 less where it spans few grey levels, and its colours would be as faint."""
+
+BLUR = 9
+"""Pixels over which a photo is blurred once more to see how sharp it was."""
 
 VERSION = 3
 """Raised whenever the same pixels would give other measurements."""
@@ -146,9 +148,9 @@ def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
     record = np.zeros((), RECORD)
     for name in ("format", "mode", "width", "height", "frames", "orientation", "alpha", "deep"):
         record[name] = getattr(header, name)
-    colours = pixels.astype(np.int16)
+    red, green, blue = photo.split()
     tolerance = GREY_TOLERANCE * min(1, 2 * (percentiles[-1] - percentiles[0]))
-    record["grey"] = max(np.abs(colours[..., i] - colours[..., 1]).max() for i in (0, 2)) <= tolerance
+    record["grey"] = max(ImageChops.difference(green, other).getextrema()[1] for other in (red, blue)) <= tolerance
     record["brightness"] = mean
     record["contrast"] = np.sqrt(max(0.0, float(share @ levels**2) - mean**2))
     record["sharpness"] = sharpness(own)
@@ -173,11 +175,17 @@ def sharpness(grey: NDArray[np.uint8]) -> float:
     Args:
         grey: uint8 (height, width).
     """
-    photo = grey.astype(np.float32)
     losses = []
-    for axis in (0, 1):
-        before = np.diff(photo, axis=axis) ** 2
-        after = np.diff(uniform_filter1d(photo, 9, axis=axis), axis=axis) ** 2
+    for lines in (grey, grey.T):
+        photo = np.ascontiguousarray(lines, np.float32)
+        before = photo[1:] - photo[:-1]
+        before *= before
+        # What a running mean over BLUR lines leaves of their differences is one difference over BLUR lines.
+        padded = np.pad(photo, ((BLUR // 2, BLUR // 2), (0, 0)), "symmetric")
+        after = padded[BLUR:] - padded[:-BLUR]
+        after *= after
+        after /= np.float32(BLUR**2)
         total = float(before.sum())
-        losses.append(float(np.maximum(before * (before > 1) - after, 0).sum()) / total if total else 1.0)
+        before *= before > 1
+        losses.append(float(np.maximum(before - after, 0).sum()) / total if total else 1.0)
     return min(losses)

@@ -60,7 +60,7 @@ def split(
     if not 0 <= seed < 2**32:
         raise SettingsError(f"the seed must be from 0 to {2**32 - 1}, not {seed}")
     check_learnable(dataset)
-    dataset = keep_together(dataset, on_progress)
+    dataset = keep_together(dataset, on_progress=on_progress)
     parts = dataset.parts if given is None else read_split(given, dataset)
     if parts is None:
         numbers = _deal(dataset, np.arange(len(dataset)), ratios, seed)
@@ -79,13 +79,22 @@ def split(
     return train, validation, test
 
 
-def keep_together(dataset: Dataset, on_progress: Callable[[int], object] = lambda n: None) -> Dataset:
+def keep_together(
+    dataset: Dataset,
+    embeddings: NDArray[np.float32] | None = None,
+    on_progress: Callable[[int], object] = lambda n: None,
+) -> Dataset:
     """The dataset with the groups of photos that show the same picture joined; its notes say how many there are.
 
     Where photos resemble each other so much that a fifth of them would hang together, as those of a fixed
     camera do, only its own groups and identical files are kept: such a set cannot be split by pictures.
+
+    Args:
+        dataset: the n photos.
+        embeddings: float32 (n, d), rows of NaN where there is none; finds more copies.
+        on_progress: called with the number of photos that became ready.
     """
-    pairs = recall_duplicates(measure(dataset.paths, on_progress))
+    pairs = recall_duplicates(measure(dataset.paths, on_progress), embeddings)
     joined = groups_of(pairs, dataset.groups)
     largest = int(np.bincount(joined).max())
     if largest > np.bincount(groups_of([], dataset.groups)).max() and largest > max(GIANT * len(dataset), 20):

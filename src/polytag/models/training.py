@@ -166,15 +166,15 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
     keras.utils.set_random_seed(recipe.seed)
     backbone = mobilenet_v2_backbone(recipe.image_size, weights)
     # The mirror image is embedded as well and drawn half of the time: augmentation at no cost per epoch.
-    views_wanted = (False, True) if recipe.augmentation != "none" else (False,)
+    views_wanted = ("plain", "flipped") if recipe.augmentation != "none" else ("plain",)
     total = len(views_wanted) * len(train) + len(validation)
     with progress_bar(total, "transfer · embedding photos", "photo", show_progress) as bar:
 
-        def embedded(data: Dataset, flipped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return embed(data.paths, recipe.image_size, weights, flipped, bar.update)
+        def embedded(data: Dataset, view: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            return embed(data.paths, recipe.image_size, weights, view, bar.update)
 
-        views = [embedded(train, flipped) for flipped in views_wanted]
-        validation_view = embedded(validation, False)
+        views = [embedded(train, view) for view in views_wanted]
+        validation_view = embedded(validation, "plain")
     keras.utils.set_random_seed(recipe.seed)
     top = head(backbone.output_shape[-1], len(train.labels), **recipe.hyperparameters)
     batches = Batches(views, train.targets, recipe.batch_size, shuffle=True, seed=recipe.seed)

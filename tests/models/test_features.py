@@ -1,0 +1,47 @@
+"""Embeddings: what each view shows of a photo, and that nothing is embedded twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.data.images import decode
+from polytag.data.sample import draw_scene
+from polytag.models import features
+from polytag.models.features import VIEWS, embeddings_of
+
+
+def test_the_views_show_what_they_say() -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (3, 9, 9, 3), dtype=np.uint8)
+    assert (VIEWS["plain"](photos) == photos).all()
+    assert (VIEWS["flipped"](photos)[:, :, 0] == photos[:, :, -1]).all()
+    half = VIEWS["half"](photos)
+    assert half.shape == (3, 4, 4, 3) and half.dtype == np.uint8
+    for row in range(4):
+        for column in range(4):
+            four = photos[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(3, 4, 3)
+            assert (half[:, row, column] == np.floor(four.mean(axis=1) + 0.5)).all()
+
+
+def test_each_view_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = []
+    for number in range(5):
+        paths.append(str(tmp_path / f"{number}.png"))
+        draw_scene(["boat"], 64, number).save(paths[-1])
+    seen: list[np.ndarray] = []
+    make = features._backbone
+
+    def counted(*arguments):
+        run, threads = make(*arguments)
+        return lambda batch: (seen.append(batch.copy()), run(batch))[1], threads
+
+    monkeypatch.setattr(features, "_backbone", counted)
+    first = {view: embeddings_of(paths, 64, view) for view in VIEWS}
+    shown = np.stack([decode(path, 64) for path in paths])
+    for view, batch in zip(VIEWS, seen, strict=True):
+        assert (batch == VIEWS[view](shown)).all()
+    for view, embedded in first.items():
+        again = embeddings_of(paths[::-1], 64, view)
+        assert embedded is not None and again is not None
+        assert (again == embedded[::-1]).all() and np.abs(embedded).max() > 0
+    assert len(seen) == len(VIEWS)
