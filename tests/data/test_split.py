@@ -120,10 +120,20 @@ def test_rare_labels_are_in_all_parts() -> None:
         assert (present(split(dataset(targets), seed=seed)) > 0).all()
 
 
+def test_combinations_are_shared_out_too() -> None:
+    """Each label's count alone would leave it to luck where a combination of two frequent labels goes."""
+    combinations = np.repeat([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1]], [200, 200, 100, 20, 14], axis=0)
+    for seed in range(5):
+        data = dataset(np.random.default_rng(seed).permutation(combinations).astype(np.int8))
+        for both, due in (([1, 1, 0], (14, 3, 3)), ([0, 1, 1], (10, 2, 2))):
+            have = [int((part.targets == both).all(axis=1).sum()) for part in split(data, seed=seed)]
+            assert np.abs(np.subtract(have, due)).max() <= 1, (seed, both, have)
+
+
 def test_a_missing_label_is_mended_by_two_moves_where_no_single_one_helps() -> None:
     carried = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0]])
     counts = np.column_stack([carried, np.ones(5)]).astype(float)
-    assigned = _refine(counts, np.array([1, 2, 2, 1, 2]), np.asarray(RATIOS))
+    assigned = _refine(counts, np.zeros((5, 0)), np.array([1, 2, 2, 1, 2]), np.asarray(RATIOS))
     assert all(carried[assigned == part].any(axis=0).all() for part in range(3))
 
 

@@ -10,7 +10,7 @@ import csv
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import chain, permutations
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ from polytag.errors import DataError, SettingsError, counted, listed
 
 PARTS = ("train", "validation", "test")
 RATIOS = (0.70, 0.15, 0.15)
+COMBINATIONS = 100
+"""How many of the commonest combinations of labels the split heeds, besides each label."""
+
 GIANT = 0.2
 """Share of all photos from which on a group of look-alikes is not kept together."""
 
@@ -162,74 +165,92 @@ def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], se
     assigned = np.zeros(len(groups), dtype=np.int64)
     for number, (_, fold) in enumerate(stratifier.split(np.zeros((len(groups), 1)), present)):
         assigned[order[fold]] = number
-    return _refine(counts, assigned, np.asarray(ratios))[member]
+    return _refine(counts, _commonest(counts[:, :-1] > 0), assigned, np.asarray(ratios))[member]
 
 
-def _refine(counts: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
+def _commonest(present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Which of the commonest combinations of labels each group has: 0 or 1, float64 (groups, combinations)."""
+    sets, which, count = np.unique(present, axis=0, return_inverse=True, return_counts=True)
+    which = which.ravel()  # NumPy 2.0 alone keeps an axis
+    chosen = [i for i in np.argsort(-count, kind="stable") if count[i] >= 1 / min(RATIOS) and sets[i].sum() > 1]
+    return (which[:, None] == np.array(chosen[:COMBINATIONS], dtype=np.int64)).astype(np.float64)
+
+
+def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
     """Move groups between parts while that brings the parts nearer to their due.
 
-    The cost of part p is Σ over labels (count − due)² / due, and the same for the number of photos; a
-    label that is missing from a part costs so much that it is always mended first. Where no single move
-    helps and a label is still missing, a group that carries it is moved all the same if one more move
-    makes good what that spoils.
+    The cost of part p is Σ over labels (count − due)² / due, and the same for combinations of labels and for the
+    number of photos; a label that is missing from a part costs so much that it is always mended first. Where no
+    single move helps and a label is still missing, a group that carries it is moved all the same if one more
+    move makes good what that spoils.
 
     Args:
         counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
+        combinations: (groups, c), which groups have which combination; any part may lack one.
         assigned: int (groups,), the part of each group.
         ratios: (parts,), summing to 1.
     """
-    assigned = assigned.copy()
-    numbers = range(len(ratios))
-    due = np.outer(ratios, counts.sum(axis=0))
+    scarce = np.zeros(counts.shape[1] + combinations.shape[1], dtype=bool)
+    scarce[: counts.shape[1]] = (counts > 0).sum(axis=0) >= len(ratios)
+    # Groups that count alike are interchangeable: it is kinds of them that move.
+    kinds, kind = np.unique(np.hstack([counts, combinations]), axis=0, return_inverse=True)
+    kind = kind.ravel()  # NumPy 2.0 alone keeps an axis
+    members: list[list[list[int]]] = [[[] for _ in kinds] for _ in ratios]
+    for group, part in enumerate(assigned.tolist()):
+        members[part][kind[group]].append(group)
+    stock = np.array([[len(groups) for groups in part] for part in members])
+    have = stock @ kinds
+    due = np.outer(ratios, have.sum(axis=0))
     weight = 1 / np.maximum(due, 1)
-    scarce = (counts > 0).sum(axis=0) >= len(ratios)
-    have = np.stack([counts[assigned == part].sum(axis=0) for part in numbers])
 
     def cost(have: NDArray, part: int) -> NDArray:
         return ((have - due[part]) ** 2 * weight[part] + 1e3 * (scarce & (have <= 0))).sum(axis=-1)
 
-    def gains(groups: NDArray[np.int64], source: int, target: int) -> NDArray:
-        saved = cost(have[source], source) - cost(have[source] - counts[groups], source)
-        return saved + cost(have[target], target) - cost(have[target] + counts[groups], target)
+    def gains(which: NDArray[np.int64], source: int, target: int) -> NDArray:
+        saved = cost(have[source], source) - cost(have[source] - kinds[which], source)
+        return saved + cost(have[target], target) - cost(have[target] + kinds[which], target)
 
-    def move(group: int, target: int) -> None:
-        have[assigned[group]] -= counts[group]
-        have[target] += counts[group]
-        assigned[group] = target
+    def move(which: int, source: int, target: int) -> None:
+        for part, sign in ((source, -1), (target, 1)):
+            have[part] += sign * kinds[which]
+            stock[part, which] += sign
+        members[target][which].append(members[source][which].pop())
 
-    def best_move() -> tuple[float, int, int]:
-        best = (0.0, -1, -1)
-        for source, target in permutations(numbers, 2):
-            members = np.flatnonzero(assigned == source)
-            if len(members):
-                gain = gains(members, source, target)
+    def best_move() -> tuple[float, tuple[int, int, int]]:
+        best = (0.0, (-1, -1, -1))
+        for source, target in permutations(range(len(ratios)), 2):
+            there = np.flatnonzero(stock[source])
+            if len(there):
+                gain = gains(there, source, target)
                 top = int(np.argmax(gain))
-                best = max(best, (float(gain[top]), int(members[top]), target))
+                best = max(best, (float(gain[top]), (int(there[top]), source, target)))
         return best
 
-    def best_pair() -> tuple[float, list[tuple[int, int]]]:
-        best: tuple[float, list[tuple[int, int]]] = (0.0, [])
+    def best_pair() -> tuple[float, list[tuple[int, int, int]]]:
+        best: tuple[float, list[tuple[int, int, int]]] = (0.0, [])
         for target, label in np.argwhere(scarce & (have <= 0)).tolist():
-            for group in np.flatnonzero(counts[:, label]).tolist():
-                source = int(assigned[group])
-                first = float(gains(np.array([group]), source, target)[0])
-                move(group, target)
-                gain, second, onward = best_move()
-                move(group, source)
-                if second >= 0 and first + gain > best[0]:
-                    best = (first + gain, [(group, target), (second, onward)])
+            for source, which in np.argwhere((stock > 0) & (kinds[:, label] > 0)).tolist():
+                first = float(gains(np.array([which]), source, target)[0])
+                move(which, source, target)
+                gain, second = best_move()
+                move(which, target, source)
+                if gain > 0 and first + gain > best[0]:
+                    best = (first + gain, [(which, source, target), second])
         return best
 
     for _ in range(4 * len(assigned)):
-        gain, group, target = best_move()
-        moves = [(group, target)]
+        gain, step = best_move()
+        steps = [step]
         if gain <= 1e-9:
-            gain, moves = best_pair()
+            gain, steps = best_pair()
         if gain <= 1e-9:
             break
-        for group, target in moves:
-            move(group, target)
-    return assigned
+        for step in steps:
+            move(*step)
+    refined = assigned.copy()
+    for part, groups in enumerate(members):
+        refined[list(chain.from_iterable(groups))] = part
+    return refined
 
 
 def shares(parts: Sequence[Dataset], combinations: int = 10) -> list[tuple[str, int, list[int]]]:
