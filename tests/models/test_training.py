@@ -9,6 +9,7 @@ import polytag as pt
 from polytag.data.images import decode
 from polytag.errors import DataError, SettingsError
 from polytag.models import training, tuning
+from polytag.models.architectures import mobilenet_v2_backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
 
@@ -226,3 +227,18 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
     with pytest.raises(DataError, match="0 validation images without any label"):
         pt.fit(train, validation.take([]))
     assert not list(tmp_path.iterdir())
+
+
+def test_fine_tuning_trains_the_late_layers_only() -> None:
+    backbone = mobilenet_v2_backbone(64)
+    training._unfreeze(backbone, 64)
+    layers = [layer for layer in backbone._flatten_layers() if layer.weights and not isinstance(layer, keras.Model)]
+    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    trained = {layer.name for layer in layers if layer.trainable}
+    assert not any(layer.trainable for layer in normalisations)
+    # A side of 8 is an eighth of 64: the sixth block is the first whose output is smaller.
+    assert {"Conv_1", "block_16_project", "block_7_expand", "block_6_depthwise"} <= trained
+    assert not trained & {"Conv1", "block_1_expand", "block_5_project", "block_6_expand"}
+    assert {weight.path for weight in backbone.trainable_weights} == {
+        weight.path for layer in layers if layer.name in trained for weight in layer.weights
+    }

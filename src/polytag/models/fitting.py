@@ -45,14 +45,17 @@ def run(
 ) -> list[dict[str, float]]:
     """Compile and fit a network, keeping the weights of the epoch with the best validation mAP.
 
-    The learning rate falls when validation mAP stops rising or, with ``decay``, along a cosine to zero.
+    The learning rate falls when validation mAP stops rising or, with ``decay``, after half an epoch of
+    warming up, along a cosine to zero.
 
     Returns:
         For each epoch its loss, learning rate, validation loss and validation mAP.
     """
     rate: Any = recipe.learning_rate
     if decay:
-        rate = keras.optimizers.schedules.CosineDecay(rate, len(batches) * recipe.epochs)
+        warm_up = len(batches) // 2
+        steps = len(batches) * recipe.epochs - warm_up
+        rate = keras.optimizers.schedules.CosineDecay(rate / 20, steps, warmup_target=rate, warmup_steps=warm_up)
     else:
         callbacks = [
             keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2),

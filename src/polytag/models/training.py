@@ -199,16 +199,12 @@ def _fine_tune(
     view = validation_photos(validation, recipe)
     before = network.get_weights()
     frozen_score = mean_average_precision(validation.targets, predict(network, [view], recipe.batch_size))
-    network.get_layer("backbone").trainable = True
-    # Statistics of a small data set's small batches would ruin the pretrained ones.
-    for layer in network.get_layer("backbone")._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+    _unfreeze(network.get_layer("backbone"), recipe.image_size)
     gentle = replace(
         recipe,
         epochs=recipe.fine_tune or 0,
         batch_size=32,
-        learning_rate=recipe.learning_rate / 10,
+        learning_rate=recipe.learning_rate / 5,
         augmentation="crop",
     )
     batches = photo_batches(train, gentle)
@@ -219,3 +215,17 @@ def _fine_tune(
         network.set_weights(before)
         network.get_layer("backbone").trainable = False
     return history, kept
+
+
+def _unfreeze(backbone: keras.Model, image_size: int) -> None:
+    """Make the layers trainable that work at less than an eighth of a photo's side.
+
+    The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
+    """
+    backbone.trainable = True
+    for layer in backbone._flatten_layers():
+        if isinstance(layer, keras.Model) or not layer.weights:
+            continue
+        # Statistics of a small data set's small batches would ruin the pretrained ones.
+        early = layer.output.shape[1] >= image_size // 8
+        layer.trainable = not (early or isinstance(layer, keras.layers.BatchNormalization))
