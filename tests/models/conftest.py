@@ -35,6 +35,14 @@ def squares(tmp_path_factory) -> tuple[Dataset, Dataset, Dataset]:
     return split(read(draw_squares(tmp_path_factory.mktemp("squares") / "data", 120)))
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Deterministic TensorFlow refuses to draw without a seed, whichever test of a process comes first."""
+    from polytag.models.backend import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture
 def offline(monkeypatch) -> None:
     """Keras cannot download its weights."""
