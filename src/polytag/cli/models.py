@@ -8,6 +8,7 @@ import typer
 
 import polytag as pt
 from polytag.cli.app import (
+    Backbone,
     ConflictsOption,
     Data,
     Epochs,
@@ -16,6 +17,7 @@ from polytag.cli.app import (
     Images,
     ImageSize,
     LabelColumn,
+    Loss,
     Overwrite,
     Seed,
     SplitFile,
@@ -47,20 +49,22 @@ def train(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
+    backbone: Backbone = None,
     fine_tune: FineTune = None,
+    loss: Loss = None,
     weights: Weights = None,
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
-    settings = _settings(image_size, epochs, trials, fine_tune, weights)
+    settings = _settings(image_size, epochs, backbone, fine_tune, loss)
     recipe = pt.Recipe.of(model, seed=seed, **settings)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
     dataset = read(data, images, image_column, label_column, conflicts)
     with progress_bar(len(dataset), "looking for copies", "photo") as bar:
         parts = pt.split(dataset, seed=seed, given=split_file, on_progress=bar.update)
-    bundle = pt.fit(parts[0], parts[1], model, out=out, seed=seed, **settings)
+    bundle = pt.fit(parts[0], parts[1], model, weights=weights, trials=trials, out=out, seed=seed, **settings)
     score = bundle.manifest["validation"]
     print(
         f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "
@@ -118,7 +122,9 @@ def compare(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
+    backbone: Backbone = None,
     fine_tune: FineTune = None,
+    loss: Loss = None,
     weights: Weights = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -134,7 +140,9 @@ def compare(
         resume=resume,
         overwrite=overwrite,
         say=lambda line: print(line, flush=True),
-        **_settings(image_size, epochs, trials, fine_tune, weights),
+        weights=weights,
+        trials=trials,
+        **_settings(image_size, epochs, backbone, fine_tune, loss),
     )
     rows = table(comparison.contest)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -149,12 +157,6 @@ def compare(
 
 
 def _settings(
-    image_size: int, epochs: int | None, trials: int | None, fine_tune: int | None, weights: Path | None
+    image_size: int, epochs: int | None, backbone: str | None, fine_tune: int | None, loss: str | None
 ) -> dict[str, Any]:
-    return {
-        "image_size": image_size,
-        "epochs": epochs,
-        "trials": trials,
-        "fine_tune": fine_tune,
-        "weights": None if weights is None else str(weights),
-    }
+    return {"image_size": image_size, "epochs": epochs, "backbone": backbone, "fine_tune": fine_tune, "loss": loss}

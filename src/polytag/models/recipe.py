@@ -6,15 +6,19 @@ from typing import Any
 
 from polytag.errors import SettingsError
 
-AUGMENTATIONS = ("none", "flip", "crop")
-"""No change; mirrored left to right half of the time; that, and a random part of 60 to 100 % of the area."""
+AUGMENTATIONS = ("none", "flip", "crop", "colour")
+"""No change; mirrored left to right half of the time; that, and a random part of 50 to 100 % of the area; that, and
+brightness, contrast and tint moved by up to a fifth."""
+
+LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
+"""Of `polytag.models.losses`, which needs Keras."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
 """The approaches that polytag compares, in the order of its tables."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
-    "tuned": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4, "trials": 8},
+    "tuned": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
     "transfer": {
         "epochs": 60,
         "batch_size": 64,
@@ -42,11 +46,11 @@ class Recipe:
         batch_size: photos in a step.
         learning_rate: of Adam, at the start.
         weight_decay: decoupled (AdamW), per step times the learning rate.
-        augmentation: "none", "flip" or "crop".
-        trials: of the search for hyperparameters (tuned).
+        augmentation: one of `AUGMENTATIONS`.
+        loss: one of `LOSS_NAMES`.
+        backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
             as many as make up 6,000 photos, at most 4: that costs minutes, and a small set gains most.
-        weights: a file of pretrained weights, ``None`` to find them (transfer).
         seed: of everything that is drawn.
         hyperparameters: keyword arguments of the architecture.
     """
@@ -58,9 +62,9 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     augmentation: str = "none"
-    trials: int = 0
+    loss: str = "bce"
+    backbone: str = "mobilenet_v2"
     fine_tune: int | None = None
-    weights: str | None = None
     seed: int = 0
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,15 +90,15 @@ class Recipe:
             ("batch_size", 1, 4096),
             ("learning_rate", 1e-8, 10),
             ("weight_decay", 0, 10),
-            ("trials", 1 if self.model == "tuned" else 0, 10_000),
             ("fine_tune", 0, 10_000),
             ("seed", 0, 2**32 - 1),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SettingsError(f"{name.replace('_', ' ')} must be from {low:g} to {high:g}, not {value}")
-        if self.augmentation not in AUGMENTATIONS:
-            raise SettingsError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not '{self.augmentation}'")
+        for name, known in (("augmentation", AUGMENTATIONS), ("loss", LOSS_NAMES)):
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary."""

@@ -20,7 +20,7 @@ from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
-from polytag.models.fitting import photo_batches, run, validation_photos
+from polytag.models.fitting import photo_batches, run
 from polytag.models.recipe import Recipe
 
 SEARCH_PHOTOS = 2000
@@ -50,13 +50,14 @@ def reductions(image_size: int) -> tuple[int, ...]:
 
 
 def search(
-    train: Dataset, validation: Dataset, recipe: Recipe, log: str | Path | None, show_progress: bool
+    train: Dataset, validation: Dataset, recipe: Recipe, n_trials: int, log: str | Path | None, show_progress: bool
 ) -> tuple[Recipe, list[dict[str, Any]], float]:
     """Search with TPE (Bergstra et al. 2011) and median pruning.
 
     Args:
         train, validation: readable photos.
-        recipe: of the model; its seed, epochs and trials count.
+        recipe: of the model; its seed and epochs count.
+        n_trials: how many.
         log: file that keeps the trials, so that a search that was stopped goes on; ``None`` for none.
         show_progress: draw a bar.
 
@@ -94,15 +95,15 @@ def search(
         study.enqueue_trial(first)
     steps = -(-len(small) // recipe.batch_size) * epochs
 
-    with progress_bar(recipe.trials * steps, "tuned", "step", show_progress) as bar:
+    with progress_bar(n_trials * steps, "tuned", "step", show_progress) as bar:
         bar.update(len(before) * steps)
 
         def objective(trial: optuna.Trial) -> float:
             chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
             candidate = replace(_with(recipe, chosen), epochs=epochs)
-            return _score(small, validation, candidate, trial, bar, f"tuned · trial {trial.number + 1}/{recipe.trials}")
+            return _score(small, validation, candidate, trial, bar, f"tuned · trial {trial.number + 1}/{n_trials}")
 
-        study.optimize(objective, n_trials=max(0, recipe.trials - len(before)))
+        study.optimize(objective, n_trials=max(0, n_trials - len(before)))
     trials = [
         {"score": t.value if t.value is not None else max(t.intermediate_values.values(), default=None)}
         | {"state": t.state.name.lower(), **t.params}
@@ -145,11 +146,9 @@ def _score(train: Dataset, validation: Dataset, recipe: Recipe, trial: optuna.Tr
 
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    view = validation_photos(validation, recipe)
+    batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     try:
-        history = run(
-            network, photo_batches(train, recipe), view, validation.targets, recipe, bar, title, callbacks=[Prune()]
-        )
+        history = run(network, batches, judged, recipe, bar, title, callbacks=[Prune()])
     except SettingsError:
         # Its learning rate was too high: a bad trial, not the end of the search.
         raise optuna.TrialPruned from None
