@@ -211,7 +211,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
     from polytag.data.pictures import COLOURS, INK, LINE, MUTED, panel
     from polytag.evaluation.figures import MARKERS
 
-    figure, axes = panel(7.4, 4.2, left=0.6, right=2.1, bottom=0.55, top=0.2)
+    figure, axes = panel(7.5, 4.2, left=0.7, right=2.1, bottom=0.55, top=0.2)
     axes.set_xscale("log")
     ends = []
     for i, (name, result) in enumerate(results.items()):

@@ -9,12 +9,13 @@ tagged from their files, as the finished model will be used, and the report show
 """
 
 import argparse
+import io
 import json
 import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from itertools import count
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def compare(data: str, out: str, epochs: int, image_size: int) -> int:
         *(str(word) for o in options.items() for word in o),
     ]
     try:
-        command()
+        # Its tables have no place in between ours; errors and progress go elsewhere.
+        with redirect_stdout(io.StringIO()):
+            command()
     except SystemExit as end:
         if end.code:
             raise RuntimeError("polytag compare failed") from None
