@@ -14,6 +14,7 @@ FOLDER receives accuracy_per_minute.json after each method, which --resume goes 
 import argparse
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -263,7 +264,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep the methods that are in FOLDER's JSON")
     arguments = parser.parse_args()
     methods = arguments.methods.split(",")
-    unknown = [m for m in methods if m not in METHODS and not m.removeprefix("polytag-").isdigit()]
+    unknown = [m for m in methods if m not in METHODS and not re.fullmatch(r"polytag-\d+", m)]
     if unknown:
         raise SystemExit(f"--methods: expected {', '.join(METHODS)} or polytag-N, got {', '.join(unknown)}")
     file = arguments.out / "accuracy_per_minute.json"

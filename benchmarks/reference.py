@@ -7,6 +7,7 @@ three after the lowest validation loss, whose weights are restored.
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 # Set before TensorFlow is imported: nobody who writes a notebook pays for determinism, which polytag asks for.
 os.environ["TF_DETERMINISTIC_OPS"] = "0"
@@ -16,14 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polytag.data.dataset import Dataset
-from polytag.models.architectures import mobilenet_v2_backbone
 from polytag.models.backend import keras
-from polytag.models.pretrained import find_weights
+from polytag.models.pretrained import read_torch_weights
 
 BATCH_SIZE = 32
 EPOCHS = 15
 PATIENCE = 3
 LEARNING_RATE = 1e-3
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Of red, green and blue from 0 to 1, by which torchvision's weights want photos normalised."""
 
 layers = keras.layers
 
@@ -61,14 +65,38 @@ class Photos(keras.utils.PyDataset):
 def pretrained_base(image_size: int, weights: str) -> list[keras.layers.Layer]:
     """Scaling, MobileNetV2 and global average pooling, to be called one after the other.
 
-    They are polytag's own layers, so that both sides start from the same numbers. polytag fixes batch normalisation to
-    inference where it calls the network; called anew the network has no such restraint.
+    Built from ``keras.applications`` rather than with polytag's own functions, since those may fold batch normalisation
+    away, which the unfrozen reference trains.
 
     Args:
         image_size: side of the photos, in pixels.
-        weights: the file of pretrained weights.
+        weights: torchvision's file of weights, the one that polytag uses.
     """
-    return mobilenet_v2_backbone(image_size, find_weights(weights)).layers[1:]
+    # torch pads on all sides where a convolution halves a photo, Keras right and below. The first convolution has no
+    # layer for its padding, so photos are padded before it.
+    size = image_size + 2
+
+    def as_in_torch(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if isinstance(layer, layers.ZeroPadding2D):
+            config["padding"] = ((1, 1), (1, 1))
+        if layer.name == "Conv1":
+            config["padding"] = "valid"
+        if isinstance(layer, layers.BatchNormalization):
+            config["epsilon"] = 1e-5
+        return layer.__class__.from_config(config)
+
+    plain = keras.applications.MobileNetV2(input_shape=(size, size, 3), include_top=False, weights=None)
+    base = keras.models.clone_model(plain, clone_function=as_in_torch)
+    skipped = ("num_batches_tracked", "classifier.1.weight", "classifier.1.bias")
+    tensors = iter(array for name, array in read_torch_weights(Path(weights)) if not name.endswith(skipped))
+    for layer in base.layers:
+        axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+        arrays = [next(tensors) for _ in layer.weights]
+        layer.set_weights([array.transpose(axes) if array.ndim == 4 else array for array in arrays])
+    scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
+    offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)]
+    return [layers.Rescaling(scale, offset), layers.ZeroPadding2D(1), base, layers.GlobalAveragePooling2D()]
 
 
 def build(n_labels: int, image_size: int, weights: str, unfrozen: bool) -> keras.Model:
