@@ -12,6 +12,7 @@ import typer
 import polytag as pt
 from polytag.data.dataset import Dataset
 from polytag.errors import PolytagError
+from polytag.evaluation.thresholds import OBJECTIVES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +58,7 @@ FineTune = Annotated[
         help="Epochs in which transfer trains its backbone too; by default as many as see 6,000 photos, at most 4.",
     ),
 ]
+Objective = Annotated[str, typer.Option(help=f"What thresholds are for: {OBJECTIVES}.")]
 Weights = Annotated[Path | None, typer.Option(help="File of pretrained MobileNetV2 weights for transfer.")]
 
 

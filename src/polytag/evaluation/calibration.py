@@ -11,7 +11,7 @@ mAP, stays as it is. Four kinds, each more flexible than the one before:
   (Zadrozny & Elkan 2002), each as far as its photos are evidence for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,13 +94,13 @@ def choose_calibration(
         seed: of the folds.
 
     Returns:
-        The calibration, and the cross-validated log loss of each kind: the mean over known entries, NaN where there
-        are too few groups to cross-validate.
+        The calibration, and the cross-validated log loss of each kind, the mean over known entries; with fewer than
+        10 groups, which are too few to cross-validate, "none" and nothing.
     """
     known, logits = targets >= 0, logits_of(probabilities)
-    names, number = np.unique(groups[known.any(axis=1)], return_inverse=True)
     usable = np.flatnonzero(known.any(axis=1))
-    chosen, scores = "none", dict.fromkeys(KINDS, float("nan"))
+    names, number = np.unique(groups[usable], return_inverse=True)
+    chosen, scores = "none", dict[str, float]()
     if len(names) >= 2 * FOLDS:
         folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[number]
         losses = {kind: np.zeros(len(names)) for kind in KINDS}
@@ -173,37 +173,57 @@ def _fit(targets: NDArray[np.int8], logits: NDArray[np.float64], bias: bool = Tr
 
 
 def isotonic(targets: NDArray[np.int8], logits: NDArray[np.float64]) -> Calibration:
-    """Curves that bend at up to `BLOCKS` knots, on top of those of `platt`."""
+    """Those of `platt`, bent at up to `BLOCKS` knots; beyond these they run parallel to them."""
     base = platt(targets, logits)
-    k = targets.shape[1]
-    knots, bends = np.zeros((k, BLOCKS)), np.zeros((k, BLOCKS))
-    bias = base.bias.copy()
+    straight = base.curve(logits)
+    bias, (knots, bends) = base.bias.copy(), np.zeros((2, targets.shape[1], BLOCKS))
     for j, rows in enumerate((targets >= 0).T):
         if not rows.any():
             continue
-        x = np.sort(base.slope[j] * logits[rows, j] + base.bias[j])
-        present = targets[rows, j][np.argsort(logits[rows, j], kind="stable")] == 1
-        p = expit(x)
-        # Blocks of equal information: most photos of a label are clear, and say little about its curve.
-        weight = p * (1 - p) + 1e-9
-        block = np.minimum((np.cumsum(weight) / weight.sum() * BLOCKS).astype(int), BLOCKS - 1)
-
-        def per_block(values: NDArray, block: NDArray[np.int64] = block) -> NDArray[np.float64]:
-            return np.bincount(block, values, BLOCKS)
-
-        sizes = per_block(weight)
-        filled = sizes > 0
-        at = per_block(weight * x)[filled] / sizes[filled]
-        odds = (per_block(present) + BLOCK_PRIOR) / (per_block(p) + BLOCK_PRIOR)
-        odds *= (per_block(1 - p) + BLOCK_PRIOR) / (per_block(~present) + BLOCK_PRIOR)
-        value = at + np.log(odds[filled])
-        value = isotonic_regression(value - LEAST_SLOPE * at, sample_weight=sizes[filled]) + LEAST_SLOPE * at
+        at, value = _blocks(targets[rows, j] == 1, straight[rows, j])
         gaps = np.diff(at)
         slopes = np.where(gaps > 1e-6, np.diff(value) / np.maximum(gaps, 1e-6), 1.0)
-        bends[j, : len(at)] = np.diff(slopes, prepend=1, append=1) * base.slope[j]
         knots[j, : len(at)] = (at - base.bias[j]) / base.slope[j]
+        bends[j, : len(at)] = np.diff(slopes, prepend=1, append=1) * base.slope[j]
         bias[j] += value[0] - at[0]
     return Calibration("isotonic", base.slope, bias, knots, bends)
+
+
+def _blocks(present: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middles of blocks of the photos (n,) in the order of their logits, and better logits there, strictly rising."""
+    order = np.argsort(logits, kind="stable")
+    x, p = logits[order], expit(logits[order])
+    # Blocks of equal information: most photos of a label are clear, and say little about its curve.
+    weight = p * (1 - p) + 1e-9
+    block = np.minimum((np.cumsum(weight) / weight.sum() * BLOCKS).astype(int), BLOCKS - 1)
+
+    def total(values: NDArray) -> NDArray[np.float64]:
+        return np.bincount(block, values, BLOCKS)[sizes > 0].astype(np.float64)
+
+    sizes = np.bincount(block, weight, BLOCKS)
+    at = total(weight * x) / total(weight)
+    seen, unseen = total(present[order]) + BLOCK_PRIOR, total(~present[order]) + BLOCK_PRIOR
+    value = at + np.log(seen / (total(p) + BLOCK_PRIOR)) - np.log(unseen / (total(1 - p) + BLOCK_PRIOR))
+    rise = LEAST_SLOPE * at
+    return at, isotonic_regression(value - rise, sample_weight=total(weight)) + rise
+
+
+def in_words(kind: str, log_loss: Mapping[str, float]) -> str:
+    """How probabilities were calibrated and what it gained, in one sentence, by what `choose_calibration` returns."""
+    if not log_loss:
+        return "probabilities are as the network gives them: validation photos are too few to judge a curve by."
+    if kind == "none":
+        same = "probabilities are as the network gives them"
+        return f"{same}: no curve clearly bettered their log loss of {log_loss[kind]:.4f}."
+    curve = {
+        "temperature": "one slope for all labels",
+        "platt": "a slope and a bias for each label",
+        "isotonic": "a bent curve for each label",
+    }[kind]
+    return (
+        f"probabilities were calibrated by {curve} ({kind}), which lowered the log loss "
+        f"from {log_loss['none']:.4f} to {log_loss[kind]:.4f}."
+    )
 
 
 KINDS: dict[str, Callable[[NDArray[np.int8], NDArray[np.float64]], Calibration]] = {

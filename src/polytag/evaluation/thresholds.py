@@ -5,11 +5,13 @@ calibrated first, and then say themselves what a cut is worth on average; counte
 as there are enough; and each label's own cut is drawn half-way to the one that is best for all labels together.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from polytag.errors import SettingsError
+from polytag.errors import SettingsError, listed
 
 OBJECTIVES = "f1, subset, precision=0.9 or recall=0.9 (or another value between 0 and 1)"
 
@@ -39,6 +41,23 @@ def parse_objective(objective: str) -> tuple[str, float]:
     if name not in ("precision", "recall") or not 0 < wanted < 1:
         raise SettingsError(f"the objective must be {OBJECTIVES}, not '{objective}'")
     return name, wanted
+
+
+def aim(objective: str, out_of_reach: Sequence[str] = ()) -> str:
+    """What thresholds are for, in words, and for which labels validation photos do not promise it."""
+    name, wanted = parse_objective(objective)
+    told = {
+        "f1": "the F1 of each label",
+        "subset": "photos with exactly the right labels",
+        "precision": f"a precision of {wanted:g} of each label and as much recall as that leaves",
+        "recall": f"a recall of {wanted:g} of each label and as much precision as that leaves",
+    }[name]
+    if not out_of_reach:
+        return told
+    why = (
+        "where no cut reaches it on the validation photos" if name == "precision" else "which no validation photo shows"
+    )
+    return f"{told}, except for {listed(list(out_of_reach))}, {why}"
 
 
 def choose_thresholds(
@@ -88,9 +107,7 @@ def choose_thresholds(
     return chosen.astype(np.float32)
 
 
-def out_of_reach(
-    targets: NDArray[np.int8], probabilities: NDArray[np.float32], objective: str
-) -> NDArray[np.bool_]:
+def out_of_reach(targets: NDArray[np.int8], probabilities: NDArray[np.float32], objective: str) -> NDArray[np.bool_]:
     """Which labels cannot keep what the objective promises, by the validation photos; bool (k,).
 
     With "precision=0.9" those that reach it at no cut, with "recall=0.9" those that no photo shows, whose recall
