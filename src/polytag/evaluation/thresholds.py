@@ -155,8 +155,8 @@ def _expected(
     """
     weight = present.sum() / (present.sum() + PRIOR)
     cuts, hits, given = _counted(weight * present + (1 - weight) * probabilities, probabilities)
-    total = max(hits[-1], 1e-12)
-    return cuts, hits / given, hits / total, 2 * hits / (given + total)
+    hits += 1e-12  # where there are none, recall is full at once
+    return cuts, hits / given, hits / hits[-1], 2 * hits / (given + hits[-1])
 
 
 def _midway(a: NDArray[np.float64] | float, b: NDArray[np.float64] | float) -> NDArray[np.float64]:
