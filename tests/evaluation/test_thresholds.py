@@ -103,7 +103,7 @@ def test_each_objective_does_what_it_says() -> None:
     assert judged("precision=0.7", "recall") > judged("precision=0.9", "recall")
     assert judged("recall=0.7", "precision") > judged("recall=0.9", "precision")
     assert judged("f1", "macro_f1") > judged("subset", "macro_f1")
-    assert judged("subset", "subset_accuracy") > judged("f1", "subset_accuracy") + 0.02
+    assert judged("subset", "subset_accuracy") > judged("f1", "subset_accuracy") + 0.01
 
 
 @given(st.integers(0, 10_000))
