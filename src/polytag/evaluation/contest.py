@@ -29,6 +29,9 @@ class Contestant:
         history: for each epoch loss, learning_rate, validation_loss, validation_mean_average_precision.
         trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
         recipe: the settings it was trained with.
+        calibration: its kind, and the cross-validated log_loss of each kind on validation photos.
+        objective: what its thresholds were chosen for.
+        out_of_reach: labels that cannot keep what the objective promises.
     """
 
     name: str
@@ -40,6 +43,9 @@ class Contestant:
     history: Sequence[Mapping[str, float]] = ()
     trials: Sequence[Mapping[str, Any]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none", "log_loss": {}})
+    objective: str = "f1"
+    out_of_reach: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,9 @@ def results(contest: Contest) -> dict[str, Any]:
             "fit_seconds": c.fit_seconds,
             "tag_images_per_second": round(e.images_per_second, 1),
             "per_label": {label: {name: number(row[name]) for name in columns} for label, row in e.per_label.items()},
+            "calibration": dict(c.calibration),
+            "objective": c.objective,
+            "out_of_reach": list(c.out_of_reach),
             "recipe": dict(c.recipe),
         }
 

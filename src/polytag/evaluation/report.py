@@ -19,9 +19,11 @@ from polytag.data.files import write_atomically
 from polytag.data.pictures import Chart, environment, joined, svg, thumbnail
 from polytag.errors import ImageError, counted, listed
 from polytag.evaluation import figures
+from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Contestant, Pair, table
 from polytag.evaluation.evaluation import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES
+from polytag.evaluation.thresholds import aim
 
 PHOTOS_SHOWN = 8
 LABELS_IN_COLUMN = 12
@@ -91,6 +93,8 @@ def _words(contest: Contest) -> dict[str, Any]:
         "rows": _rows(contest),
         "comparisons": [(pair, _compared(pair)) for pair in contest.pairs],
         "labels": figures.by_f1(best.evaluation),
+        "calibrated": [(c.name, in_words(**c.calibration)) for c in contest.contestants],
+        "aims": [(c.name, c.objective, aim(c.objective, c.out_of_reach)) for c in contest.contestants],
         "doubts": _doubts(contest),
         "notes": list(dict.fromkeys((*contest.notes, *best.evaluation.notes))),
     }

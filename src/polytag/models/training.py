@@ -11,11 +11,13 @@ from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, counted
+from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
-from polytag.evaluation.thresholds import choose_thresholds
+from polytag.evaluation.thresholds import choose_thresholds, out_of_reach, parse_objective
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle, free, write_bundle
+from polytag.models.calibration import calibrated
 from polytag.models.fitting import Trained, photo_batches, run, uncompiled
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import Recipe
@@ -30,6 +32,7 @@ def fit(
     *,
     weights: str | Path | None = None,
     trials: int | None = None,
+    objective: str = "f1",
     out: str | Path | None = None,
     search_log: str | Path | None = None,
     show_progress: bool = True,
@@ -37,7 +40,7 @@ def fit(
 ) -> Bundle:
     """Train a model.
 
-    Early stopping, the search for hyperparameters and the thresholds use the validation data; nothing
+    Early stopping, the search for hyperparameters, calibration and thresholds use the validation data; nothing
     else is ever seen. Photos that cannot be read are left out and named in the bundle.
 
     Args:
@@ -45,6 +48,8 @@ def fit(
         model: "baseline", "tuned" or "transfer".
         weights: a file of pretrained weights; ``None`` to find them (transfer).
         trials: of the search for hyperparameters (tuned).
+        objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9", as
+            `polytag.evaluation.thresholds.choose_thresholds` explains.
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
         search_log: file in which the search of "tuned" keeps its trials, so that a search that was stopped
             goes on; ``None`` to keep none.
@@ -57,6 +62,7 @@ def fit(
         WeightsError: there are no pretrained weights (transfer).
     """
     recipe = Recipe.of(model, **settings)
+    parse_objective(objective)
     if out is not None:
         free(out)
     if train.labels != validation.labels:
@@ -80,7 +86,9 @@ def fit(
         trained = fit_cnn(train, validation, recipe, show_progress)
     seconds = time.perf_counter() - start
 
-    network = trained.model
+    uncalibrated = trained.model.predict(photo_batches(validation, recipe, training=False), verbose=0)
+    calibration, log_losses = choose_calibration(validation.targets, uncalibrated, validation.groups, recipe.seed)
+    network = calibrated(trained.model, calibration)
     bundle = write_bundle(
         network,
         {
@@ -96,17 +104,21 @@ def fit(
             "parameters": count(network.weights),
             "fit_seconds": round(seconds, 1),
             "history": trained.history,
+            "calibration": {"kind": calibration.kind, "log_loss": log_losses},
+            "objective": objective,
             **trained.facts,
         },
         [*train.paths, *validation.paths],
     )
     # Through the bundle, so that thresholds are chosen on the very probabilities that tagging will give.
     probabilities, _ = bundle.predict(validation.paths)
-    thresholds = choose_thresholds(validation.targets, probabilities)
+    thresholds = choose_thresholds(validation.targets, probabilities, objective)
+    beyond = out_of_reach(validation.targets, probabilities, objective)
     judged = scores(validation.targets, probabilities, thresholds)
     bundle.thresholds = thresholds
     bundle.record(
         thresholds=[float(t) for t in thresholds],
+        out_of_reach=[label for label, no in zip(train.labels, beyond, strict=True) if no],
         validation={name: float(value[0]) if np.isfinite(value[0]) else None for name, value in judged.items()},
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )
