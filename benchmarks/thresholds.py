@@ -4,11 +4,11 @@
     python benchmarks/thresholds.py DATA --bundle RUN/transfer
 
 The probabilities are those of logistic regression on the training photos' frozen embeddings, for several seeds of the
-split; or those of a bundle, whose split is repeated. Calibration and thresholds are chosen on the validation photos and
-judged on the test photos: each row of the first table is a rule's score, and how much polytag's default ("f1") is
-ahead, with the 95 % interval of a paired bootstrap. The second table never looks at test photos: rules are fitted to
-one half of the validation photos and judged on the other. Both are written to OUT/thresholds.json, and the first is
-drawn in OUT/thresholds.png.
+split; or those of a bundle, which are calibrated already, and whose split is repeated. Calibration and thresholds are
+chosen on the validation photos and judged on the test photos: each row of the first table is a rule's score, and how
+much polytag's default ("f1") is ahead, with the 95 % interval of a paired bootstrap. The second table never looks at
+test photos: rules are fitted to one half of the validation photos and judged on the other. Both are written to
+OUT/thresholds.json, and the first is drawn in OUT/thresholds.png.
 """
 
 import argparse

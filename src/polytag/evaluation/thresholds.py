@@ -74,7 +74,7 @@ def choose_thresholds(
               Optimal Thresholding of Classifiers to Maximize F1 Measure); its middle, on the scale of logits, with the
               one cut for all labels that has the best F1.
             - "subset": photos with exactly the right labels. Beginning with "f1", one label after the other takes the
-              cut with which most photos are right, until none moves; the middle of that and "f1".
+              cut with which most photos are right, until none moves; the middle of that, "f1" and 0.5.
             - "precision=0.9": for each label the lowest cut whose precision reaches the value, so recall is as high
               as it can be; where none does, the cut with the highest precision.
             - "recall=0.9": for each label the highest cut whose recall reaches the value.
@@ -186,5 +186,6 @@ def _for_whole_photos(
                 errors, moved = wrong(best), True
         if not moved:
             break
-    middle = _midway(best, start)
+    # Were labels independent of each other, 0.5 would be best; its logit is 0.
+    middle = expit((logit(best) + logit(start)) / 3)
     return middle if wrong(middle).any(axis=1).sum() <= wrong(start).any(axis=1).sum() else start
