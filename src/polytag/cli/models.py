@@ -19,8 +19,10 @@ from polytag.cli.app import (
     Overwrite,
     Seed,
     SplitFile,
+    Timeout,
     Trials,
     Weights,
+    Workers,
     app,
     one_line_errors,
     read,
@@ -28,7 +30,7 @@ from polytag.cli.app import (
 from polytag.data.progress import progress_bar
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.evaluation.contest import table
-from polytag.models.recipe import MODEL_NAMES
+from polytag.models.recipe import MODEL_NAMES, SEARCHED
 
 
 @app.command()
@@ -47,20 +49,32 @@ def train(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
+    timeout: Timeout = None,
+    workers: Workers = 1,
     fine_tune: FineTune = None,
     weights: Weights = None,
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
-    settings = _settings(image_size, epochs, trials, fine_tune, weights)
+    settings = _settings(image_size, epochs, fine_tune, weights)
     recipe = pt.Recipe.of(model, seed=seed, **settings)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
     dataset = read(data, images, image_column, label_column, conflicts)
     with progress_bar(len(dataset), "looking for copies", "photo") as bar:
         parts = pt.split(dataset, seed=seed, given=split_file, on_progress=bar.update)
-    bundle = pt.fit(parts[0], parts[1], model, out=out, seed=seed, **settings)
+    bundle = pt.fit(
+        parts[0],
+        parts[1],
+        model,
+        out=out,
+        trials=trials,
+        timeout=_seconds(timeout),
+        workers=workers,
+        seed=seed,
+        **settings,
+    )
     score = bundle.manifest["validation"]
     print(
         f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "
@@ -110,6 +124,9 @@ def compare(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     models: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = ",".join(MODEL_NAMES),
+    tune: Annotated[
+        str, typer.Option(help=f"Whose hyperparameters to search, of {', '.join(SEARCHED)}; tuned always is.")
+    ] = "tuned",
     images: Images = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -118,6 +135,8 @@ def compare(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
+    timeout: Timeout = None,
+    workers: Workers = 1,
     fine_tune: FineTune = None,
     weights: Weights = None,
     seed: Seed = 0,
@@ -128,13 +147,17 @@ def compare(
     comparison = pt.compare(
         read(data, images, image_column, label_column, conflicts),
         out,
-        [name.strip() for name in models.split(",") if name.strip()],
+        _names(models),
         seed=seed,
         given_split=split_file,
+        tune=_names(tune),
+        trials=trials,
+        timeout=_seconds(timeout),
+        workers=workers,
         resume=resume,
         overwrite=overwrite,
         say=lambda line: print(line, flush=True),
-        **_settings(image_size, epochs, trials, fine_tune, weights),
+        **_settings(image_size, epochs, fine_tune, weights),
     )
     rows = table(comparison.contest)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -148,13 +171,18 @@ def compare(
     print(f"\n{comparison.report}")
 
 
-def _settings(
-    image_size: int, epochs: int | None, trials: int | None, fine_tune: int | None, weights: Path | None
-) -> dict[str, Any]:
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60 * minutes
+
+
+def _settings(image_size: int, epochs: int | None, fine_tune: int | None, weights: Path | None) -> dict[str, Any]:
     return {
         "image_size": image_size,
         "epochs": epochs,
-        "trials": trials,
         "fine_tune": fine_tune,
         "weights": None if weights is None else str(weights),
     }

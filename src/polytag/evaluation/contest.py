@@ -29,6 +29,7 @@ class Contestant:
         history: for each epoch loss, learning_rate, validation_loss, validation_mean_average_precision.
         trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
         recipe: the settings it was trained with.
+        importance: of each hyperparameter of the search, most important first, 1 in all; empty where it is not known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Contestant:
     history: Sequence[Mapping[str, float]] = ()
     trials: Sequence[Mapping[str, Any]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from polytag.evaluation.evaluation import evaluate
 from polytag.evaluation.report import write_report
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import MODEL_NAMES, Recipe
+from polytag.models.recipe import MODEL_NAMES, SEARCHED, Recipe
+from polytag.models.search import DEFAULT_TRIALS, check_effort
 
 RUN_FILE = "run.json"
 """What a run was asked for; its presence marks a folder as polytag's own."""
@@ -57,6 +58,10 @@ def compare(
     *,
     seed: int = 0,
     given_split: str | os.PathLike[str] | None = None,
+    tune: Sequence[str] = ("tuned",),
+    trials: int | None = None,
+    timeout: float | None = None,
+    workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     show_progress: bool = True,
@@ -71,11 +76,13 @@ def compare(
         models: which approaches, in the order of the table.
         seed: of the split and of all training.
         given_split: a file such as ``split.csv``, to use its split.
+        tune: models whose hyperparameters are searched; "tuned" always is.
+        trials, timeout, workers: of each search, as in `fit`.
         resume: go on with a run that was stopped; the data and the settings must be the same.
         overwrite: replace an earlier run.
         show_progress: draw progress bars on stderr.
         say: called with a line of plain words now and then.
-        settings: fields of `Recipe` for every model that has them: image_size, epochs, trials, …
+        settings: fields of `Recipe` for every model that has them: image_size, epochs, …
 
     Raises:
         SettingsError: a setting or the folder cannot be used.
@@ -84,6 +91,10 @@ def compare(
     if not models or len(set(models)) < len(models):
         raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
+    check_effort(trials, timeout, workers)
+    for model in tune:
+        if model not in SEARCHED:
+            raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
@@ -113,6 +124,7 @@ def compare(
         "data": data.fingerprint,
         "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
         "weights": None if weights is None else weights.name,
+        "tune": list(tune),
         "settings": {name: value for name, value in settings.items() if value is not None},
     }
     _prepare(folder, request, started if resume else None)
@@ -131,7 +143,8 @@ def compare(
                 validation,
                 model,
                 out=where,
-                search_log=folder / "search.log" if model == "tuned" else None,
+                **_effort(model, tune, trials=trials, timeout=timeout, workers=workers),
+                search_log=folder / "search.log",
                 show_progress=show_progress,
                 seed=seed,
                 **_for_model(model, settings),
@@ -150,6 +163,7 @@ def compare(
                 history=facts["history"],
                 trials=facts.get("trials", ()),
                 recipe=facts["recipe"],
+                importance=facts.get("importance", {}),
             )
         )
         say(f"{model}: test samples-F1 {evaluation.scores['samples_f1']:.3f}")
@@ -174,8 +188,17 @@ def compare(
 
 def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that mean something to a model."""
-    only = {"trials": "tuned", "fine_tune": "transfer", "weights": "transfer"}
+    only = {"fine_tune": "transfer", "weights": "transfer"}
     return {name: value for name, value in settings.items() if only.get(name, model) == model}
+
+
+def _effort(model: str, tune: Sequence[str], **effort: Any) -> dict[str, Any]:
+    """How long the hyperparameters of a model are searched: not at all where nobody asked for it."""
+    if model not in (*tune, "tuned"):
+        return {}
+    if effort["trials"] is None and effort["timeout"] is None:
+        effort["trials"] = DEFAULT_TRIALS
+    return effort
 
 
 def _parts(

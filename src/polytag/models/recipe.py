@@ -12,9 +12,15 @@ AUGMENTATIONS = ("none", "flip", "crop")
 MODEL_NAMES = ("baseline", "tuned", "transfer")
 """The approaches that polytag compares, in the order of its tables."""
 
+SEARCHED = ("tuned", "transfer")
+"""Those whose hyperparameters can be searched: `polytag.models.tuning.SEARCHES` says how."""
+
+LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
+"""What training minimises, of `polytag.models.losses.LOSSES`."""
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
-    "tuned": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4, "trials": 8},
+    "tuned": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
     "transfer": {
         "epochs": 60,
         "batch_size": 64,
@@ -43,7 +49,7 @@ class Recipe:
         learning_rate: of Adam, at the start.
         weight_decay: decoupled (AdamW), per step times the learning rate.
         augmentation: "none", "flip" or "crop".
-        trials: of the search for hyperparameters (tuned).
+        loss: one of `LOSS_NAMES` (transfer).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
             as many as make up 6,000 photos, at most 4: that costs minutes, and a small set gains most.
         weights: a file of pretrained weights, ``None`` to find them (transfer).
@@ -58,7 +64,7 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     augmentation: str = "none"
-    trials: int = 0
+    loss: str = "bce"
     fine_tune: int | None = None
     weights: str | None = None
     seed: int = 0
@@ -86,15 +92,15 @@ class Recipe:
             ("batch_size", 1, 4096),
             ("learning_rate", 1e-8, 10),
             ("weight_decay", 0, 10),
-            ("trials", 1 if self.model == "tuned" else 0, 10_000),
             ("fine_tune", 0, 10_000),
             ("seed", 0, 2**32 - 1),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SettingsError(f"{name.replace('_', ' ')} must be from {low:g} to {high:g}, not {value}")
-        if self.augmentation not in AUGMENTATIONS:
-            raise SettingsError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not '{self.augmentation}'")
+        for name, known in (("augmentation", AUGMENTATIONS), ("loss", LOSS_NAMES)):
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary."""

@@ -12,19 +12,21 @@ from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
-from polytag.errors import DataError, counted
+from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models.architectures import MODELS, head, joined, mobilenet_v2_backbone
+from polytag.models.architectures import MODELS, joined, mobilenet_v2_backbone
 from polytag.models.backend import keras
-from polytag.models.batches import Batches, predict
+from polytag.models.batches import predict
 from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.features import embed
 from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
+from polytag.models.heads import build_head, train_head
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import Recipe
-from polytag.models.tuning import search
+from polytag.models.search import check_effort, search
+from polytag.models.tuning import SEARCHES, train_cnn
 
 FINE_TUNE_PHOTOS = 6000
 """How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
@@ -46,6 +48,9 @@ def fit(
     model: str = "transfer",
     *,
     out: str | Path | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    workers: int = 1,
     search_log: str | Path | None = None,
     show_progress: bool = True,
     **settings: Any,
@@ -59,10 +64,13 @@ def fit(
         train, validation: photos with the same labels; `polytag.split` makes them.
         model: "baseline", "tuned" or "transfer".
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
-        search_log: file in which the search of "tuned" keeps its trials, so that a search that was stopped
-            goes on; ``None`` to keep none.
+        trials, timeout: how many trials to search hyperparameters by, and for how many seconds; with neither,
+            "tuned" is searched by `polytag.models.search.DEFAULT_TRIALS` and other models are not.
+        workers: processes that search at the same time.
+        search_log: file in which a search keeps its trials, so that one that was stopped goes on; ``None`` to
+            keep none.
         show_progress: draw progress bars on stderr.
-        settings: fields of `Recipe`: image_size, epochs, trials, fine_tune, seed, …
+        settings: fields of `Recipe`: image_size, epochs, fine_tune, seed, …
 
     Raises:
         SettingsError: a setting is unknown or out of range, or ``out`` cannot be written.
@@ -70,6 +78,10 @@ def fit(
         WeightsError: there are no pretrained weights (transfer).
     """
     recipe = Recipe.of(model, **settings)
+    searched = model == "tuned" or trials is not None or timeout is not None
+    check_effort(trials, timeout, workers)
+    if searched and model not in SEARCHES:
+        raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHES)}")
     if out is not None:
         free(out)
     if train.labels != validation.labels:
@@ -81,15 +93,27 @@ def fit(
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
 
+    found = None
+    if searched:
+        found = search(
+            train,
+            validation,
+            recipe,
+            **SEARCHES[model],
+            trials=trials,
+            timeout=timeout,
+            workers=workers,
+            storage=search_log,
+            show_progress=show_progress,
+        )
+        recipe = found.recipe
+        start -= found.earlier_seconds
     if model == "transfer":
         trained = _fit_transfer(train, validation, recipe, show_progress)
-    elif model == "tuned":
-        best, trials, earlier = search(train, validation, recipe, search_log, show_progress)
-        start -= earlier
-        trained = fit_cnn(train, validation, best, show_progress)
-        trained.facts["trials"] = trials
     else:
         trained = fit_cnn(train, validation, recipe, show_progress)
+    if found is not None:
+        trained.facts |= {"trials": found.trials, "importance": found.importance}
     seconds = time.perf_counter() - start
 
     network = trained.model
@@ -150,8 +174,11 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     batches = photo_batches(train, recipe)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        view = validation_photos(validation, recipe)
-        history = run(network, batches, view, validation.targets, recipe, bar, recipe.model)
+        if recipe.model == "tuned":
+            history = train_cnn(network, train, validation, recipe, bar)
+        else:
+            view = validation_photos(validation, recipe)
+            history = run(network, batches, view, validation.targets, recipe, bar, recipe.model)
     return Trained(uncompiled(network), recipe, history)
 
 
@@ -176,10 +203,10 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
         views = [embedded(train, view) for view in views_wanted]
         validation_view = embedded(validation, "plain")
     keras.utils.set_random_seed(recipe.seed)
-    top = head(backbone.output_shape[-1], len(train.labels), **recipe.hyperparameters)
-    batches = Batches(views, train.targets, recipe.batch_size, shuffle=True, seed=recipe.seed)
-    with progress_bar(len(batches) * recipe.epochs, "transfer", "step", show_progress) as bar:
-        history = run(top, batches, validation_view, validation.targets, recipe, bar, "transfer")
+    top = build_head(backbone.output_shape[-1], len(train.labels), recipe)
+    steps = -(-len(train) // recipe.batch_size) * recipe.epochs
+    with progress_bar(steps, "transfer", "step", show_progress) as bar:
+        history = train_head(top, views, train.targets, validation_view, validation.targets, recipe, bar)
     network = joined(backbone, uncompiled(top))
     facts = {"weights": weights.name, "fine_tuning": "none"}
     epochs = min(4, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune

@@ -1,18 +1,12 @@
-"""The search for hyperparameters of the tuned CNN, with Optuna.
+"""What is searched for each model, and the cheap training by which its candidates are judged."""
 
-Trials are a cheap stand-in for the full training: fewer photos and few epochs. The best trial's
-hyperparameters are then trained in full. Trials are judged by validation mAP, and pruned by it.
-"""
-
-import os
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.storages import journal
+from optuna import TrialPruned
+from optuna.trial import BaseTrial
 
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
@@ -20,140 +14,177 @@ from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
+from polytag.models.features import embed
 from polytag.models.fitting import photo_batches, run, validation_photos
-from polytag.models.recipe import Recipe
+from polytag.models.heads import build_head, train_head
+from polytag.models.pretrained import find_weights
+from polytag.models.recipe import AUGMENTATIONS, LOSS_NAMES, Recipe
+from polytag.models.search_worker import Report
 
-SEARCH_PHOTOS = 2000
-"""Most training photos in a trial."""
+STAGE_PHOTOS, STAGE_EPOCHS = 2000, 10
+"""Most training photos and epochs of a candidate; `benchmarks/search_stage.py` shows how far they can be believed."""
 
-SPACE: dict[str, tuple] = {
-    "filters1": (32, 16, 64),
-    "filters2": (64, 32, 128),
-    "filters3": (128, 64, 256),
-    "pooling": ("flatten", "average", "max"),
-    "dense": (256, 128, 512),
-    "dropout": (0.5, 0.3, 0.7),
-    "learning_rate": (1e-4, 5e-4, 1e-3),
-    "weight_decay": (0.0, 1e-3, 1e-2),
-    "augmentation": ("none", "flip", "crop"),
-}
-"""What is searched, besides `reductions`. The first values are the baseline's, and make the first trial."""
+CNN_FIRST: tuple[dict[str, Any], ...] = (
+    {
+        "filters1": 32,
+        "filters2": 64,
+        "filters3": 128,
+        "filters4": 0,
+        "pooling": "flatten",
+        "dense": 256,
+        "dropout": 0.5,
+        "augmentation": "none",
+        "learning_rate": 1e-4,
+        "weight_decay": 1e-4,
+    },
+)
+"""Points of `cnn_space` to begin with: the baseline, but for its photos' size and a trace of weight decay."""
+
+TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
+    {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 5e-4, "weight_decay": 1e-2},
+)
+"""The point of `transfer_space` to begin with: what is taken without a search."""
 
 
-def reductions(image_size: int) -> tuple[int, ...]:
-    """By how much photos may be reduced before the first block: to a side of 48 to 128 pixels.
+def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
+    """The baseline's architecture with other sizes, an end of another kind, and other training."""
+    architecture = {
+        "reduce": reduction(recipe.image_size),
+        "filters1": trial.suggest_categorical("filters1", (16, 32, 64)),
+        "filters2": trial.suggest_categorical("filters2", (32, 64, 128)),
+        "filters3": trial.suggest_categorical("filters3", (64, 128, 256)),
+        "filters4": trial.suggest_categorical("filters4", (0, 128, 256)),
+        "pooling": trial.suggest_categorical("pooling", ("flatten", "average", "max")),
+        "dense": trial.suggest_categorical("dense", (128, 256, 512)),
+        "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
+    }
+    return replace(
+        recipe,
+        augmentation=trial.suggest_categorical("augmentation", AUGMENTATIONS),
+        learning_rate=_suggested(trial, "learning_rate", 1e-4, 3e-3),
+        weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
+        hyperparameters=architecture,
+    )
 
-    A small network trained from scratch on some thousand photos gains nothing from more, and a trial costs
-    a quarter or a sixteenth.
+
+def reduction(image_size: int) -> int:
+    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels.
+
+    Learned from scratch, some thousand photos teach little from finer detail, and an epoch costs a sixteenth: that
+    buys the many epochs that augmentation needs.
     """
-    return tuple(r for r in (1, 2, 4, 8) if 48 <= image_size // r <= 128) or (1,)
+    return max(1, 2 ** int(np.log2(image_size / 48)))
 
 
-def search(
-    train: Dataset, validation: Dataset, recipe: Recipe, log: str | Path | None, show_progress: bool
-) -> tuple[Recipe, list[dict[str, Any]], float]:
-    """Search with TPE (Bergstra et al. 2011) and median pruning.
-
-    Args:
-        train, validation: readable photos.
-        recipe: of the model; its seed, epochs and trials count.
-        log: file that keeps the trials, so that a search that was stopped goes on; ``None`` for none.
-        show_progress: draw a bar.
-
-    Returns:
-        The recipe with the best trial's hyperparameters, for the full training; all trials in words and
-        figures; and the seconds that trials from before a stop had taken.
-
-    Raises:
-        SettingsError: the log is damaged, or all trials failed.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = SPACE | {"reduce": reductions(recipe.image_size)}
-    epochs = min(recipe.epochs, max(2, -(-recipe.epochs // 3)))
-    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:SEARCH_PHOTOS])
-    small = train.take(rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        _drop_torn_line(log)
-        try:
-            storage = None if log is None else optuna.storages.JournalStorage(journal.JournalFileBackend(str(log)))
-            study = optuna.create_study(
-                storage=storage,
-                study_name="tuned",
-                load_if_exists=True,
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
-            )
-        except (ValueError, KeyError) as error:
-            raise SettingsError(f"{log} is damaged ({error}): delete it, and the search starts anew") from None
-    before = _finished(study)
-    # After a stop the sampler must not draw again what it drew at first.
-    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(before), n_startup_trials=4)
-    first = {name: values[0] for name, values in space.items()}
-    if not any(trial.params == first for trial in before):
-        study.enqueue_trial(first)
-    steps = -(-len(small) // recipe.batch_size) * epochs
-
-    with progress_bar(recipe.trials * steps, "tuned", "step", show_progress) as bar:
-        bar.update(len(before) * steps)
-
-        def objective(trial: optuna.Trial) -> float:
-            chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-            candidate = replace(_with(recipe, chosen), epochs=epochs)
-            return _score(small, validation, candidate, trial, bar, f"tuned · trial {trial.number + 1}/{recipe.trials}")
-
-        study.optimize(objective, n_trials=max(0, recipe.trials - len(before)))
-    trials = [
-        {"score": t.value if t.value is not None else max(t.intermediate_values.values(), default=None)}
-        | {"state": t.state.name.lower(), **t.params}
-        for t in _finished(study)
-    ]
-    if all(trial["state"] != "complete" for trial in trials):
-        raise SettingsError("every trial of the search diverged: look at the photos, or add --trials")
-    earlier = sum(t.duration.total_seconds() for t in before if t.duration is not None)
-    return _with(recipe, study.best_params), trials, earlier
-
-
-def _drop_torn_line(log: str | Path | None) -> None:
-    """Cut off the last line of the log where a kill left half of one: Optuna would write its next line behind it."""
-    if log is not None and Path(log).exists():
-        content = Path(log).read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(log, content.rfind(b"\n") + 1)
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that ran to their end or were pruned; one that was interrupted does not count."""
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
-
-
-def _with(recipe: Recipe, chosen: dict[str, Any]) -> Recipe:
-    """The recipe with what a trial chose: some are its own fields, the rest goes to the architecture."""
-    own = ("learning_rate", "weight_decay", "augmentation")
-    hyperparameters = {name: value for name, value in chosen.items() if name not in own}
-    return replace(recipe, hyperparameters=hyperparameters, **{name: chosen[name] for name in own})
-
-
-def _score(train: Dataset, validation: Dataset, recipe: Recipe, trial: optuna.Trial, bar: Any, title: str) -> float:
-    """Validation mAP of one trial, its best epoch's."""
-
-    class Prune(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-            trial.report(logs[VALIDATION_SCORE], epoch)
-            self.model.stop_training |= trial.should_prune()
-
+def cnn_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report) -> float:
+    """Validation mAP of a CNN after few epochs on few photos, its best epoch's."""
+    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:STAGE_PHOTOS])
+    recipe = replace(recipe, epochs=min(recipe.epochs, STAGE_EPOCHS))
+    keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    view = validation_photos(validation, recipe)
+    bar = progress_bar(1, "", "step", False)
+    return _judged(lambda callbacks: train_cnn(network, train.take(rows), validation, recipe, bar, callbacks), report)
+
+
+def train_cnn(
+    network: keras.Model,
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    bar: Any,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[dict[str, float]]:
+    """Train a searched CNN: the learning rate falls along a cosine to zero, and only the end ends it.
+
+    Along a cosine the late epochs are the best ones; stopping when validation mAP stalls would miss them.
+    """
+    return run(
+        network,
+        photo_batches(train, recipe),
+        validation_photos(validation, recipe),
+        validation.targets,
+        recipe,
+        bar,
+        recipe.model,
+        decay=True,
+        callbacks=[ToTheEnd(), *callbacks],
+    )
+
+
+class ToTheEnd(keras.callbacks.Callback):
+    """Takes early stopping back; the best epoch's weights are kept all the same."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if np.isfinite(logs["loss"]):
+            self.model.stop_training = False
+
+
+def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
+    """A linear head or one hidden layer, its loss and its training; the backbone is frozen and never the question."""
+    return replace(
+        recipe,
+        learning_rate=_suggested(trial, "learning_rate", 1e-4, 1e-2),
+        weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
+        loss=trial.suggest_categorical("loss", LOSS_NAMES),
+        hyperparameters={
+            "dense": trial.suggest_categorical("dense", (0, 256, 512, 1024)),
+            "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
+        },
+    )
+
+
+def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report) -> float:
+    """Validation mAP of a head on the frozen backbone's embeddings: all photos and epochs, as they are cheap."""
+    weights = find_weights(recipe.weights)
+    views = [embed(train.paths, recipe.image_size, weights, view) for view in ("plain", "flipped")]
+    validation_view = embed(validation.paths, recipe.image_size, weights)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(recipe.seed)
+    top = build_head(views[0][0].shape[1], len(train.labels), recipe)
+    bar = progress_bar(1, "", "step", False)
+    return _judged(
+        lambda callbacks: train_head(
+            top, views, train.targets, validation_view, validation.targets, recipe, bar, callbacks
+        ),
+        report,
+    )
+
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "tuned": {"space": cnn_space, "score": cnn_score, "first": CNN_FIRST},
+    "transfer": {"space": transfer_space, "score": transfer_score, "first": TRANSFER_FIRST},
+}
+"""For each model that can be searched what `polytag.models.search.search` takes."""
+
+
+def _suggested(trial: BaseTrial, name: str, low: float, high: float) -> float:
+    """A number from low to high, any order of magnitude as likely as any other, to two digits."""
+    return float(f"{trial.suggest_float(name, low, high, log=True):.1e}")
+
+
+def _judged(train: Callable[[list[keras.callbacks.Callback]], list[dict[str, float]]], report: Report) -> float:
+    """The best epoch's validation mAP of a training that is reported on, epoch by epoch."""
+    reporter = _Reporter(report)
     try:
-        history = run(
-            network, photo_batches(train, recipe), view, validation.targets, recipe, bar, title, callbacks=[Prune()]
-        )
+        history = train([reporter])
     except SettingsError:
         # Its learning rate was too high: a bad trial, not the end of the search.
-        raise optuna.TrialPruned from None
-    keras.backend.clear_session()
-    if len(history) < recipe.epochs and trial.should_prune():
-        raise optuna.TrialPruned
+        raise TrialPruned from None
+    if reporter.pruned:
+        raise TrialPruned
     return max(epoch[VALIDATION_SCORE] for epoch in history)
+
+
+class _Reporter(keras.callbacks.Callback):
+    """Stops a training that is pruned; an exception would leave Keras' threads behind."""
+
+    def __init__(self, report: Report):
+        super().__init__()
+        self._report, self.pruned = report, False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        try:
+            self._report(epoch, logs[VALIDATION_SCORE])
+        except TrialPruned:
+            self.pruned = self.model.stop_training = True
