@@ -34,6 +34,10 @@ STARTUP_TRIALS = 6
 """Trials that are drawn at random before TPE has seen enough, counting those that are given."""
 
 
+WARM_UP = 3
+"""Epochs, from 0, in which no trial is pruned yet: they say little about the later ones."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search found.
@@ -216,7 +220,7 @@ def _opened(storage: str | Path | None, recipe: Recipe, train: Dataset, validati
             study_name=recipe.model,
             load_if_exists=True,
             direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=1),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP),
         )
     except (ValueError, KeyError) as error:
         raise SettingsError(f"{storage} is damaged ({error}): delete it, and the search starts anew") from None

@@ -18,27 +18,27 @@ from polytag.models.features import embed
 from polytag.models.fitting import photo_batches, run, validation_photos
 from polytag.models.heads import build_head, train_head
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import AUGMENTATIONS, LOSS_NAMES, Recipe
+from polytag.models.recipe import LOSS_NAMES, Recipe
 from polytag.models.search_worker import Report
 
 STAGE_PHOTOS, STAGE_EPOCHS = 2000, 10
 """Most training photos and epochs of a candidate; `benchmarks/search_stage.py` shows how far they can be believed."""
 
-CNN_FIRST: tuple[dict[str, Any], ...] = (
+CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
     {
         "filters1": 32,
         "filters2": 64,
         "filters3": 128,
         "filters4": 0,
-        "pooling": "flatten",
+        "pooling": pooling,
         "dense": 256,
         "dropout": 0.5,
-        "augmentation": "none",
-        "learning_rate": 1e-4,
-        "weight_decay": 1e-4,
-    },
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    for pooling, learning_rate, weight_decay in (("flatten", 1e-4, 1e-4), ("average", 1e-3, 1e-2))
 )
-"""Points of `cnn_space` to begin with: the baseline, but for its photos' size and a trace of weight decay."""
+"""Points of `cnn_space` to begin with: the baseline's architecture and rate, and what was good on other photos."""
 
 TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
     {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 5e-4, "weight_decay": 1e-2},
@@ -47,20 +47,22 @@ TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
 
 
 def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
-    """The baseline's architecture with other sizes, an end of another kind, and other training."""
+    """The baseline's architecture with other sizes, a fourth block, an end of another kind, and other rates."""
+    reduce = reduction(recipe.image_size)
+    # Three blocks leave too few pixels of a smaller photo for a fourth.
+    fourth = (0, 128, 256) if recipe.image_size // reduce >= 48 else (0,)
     architecture = {
-        "reduce": reduction(recipe.image_size),
+        "reduce": reduce,
         "filters1": trial.suggest_categorical("filters1", (16, 32, 64)),
         "filters2": trial.suggest_categorical("filters2", (32, 64, 128)),
         "filters3": trial.suggest_categorical("filters3", (64, 128, 256)),
-        "filters4": trial.suggest_categorical("filters4", (0, 128, 256)),
+        "filters4": trial.suggest_categorical("filters4", fourth),
         "pooling": trial.suggest_categorical("pooling", ("flatten", "average", "max")),
         "dense": trial.suggest_categorical("dense", (128, 256, 512)),
         "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
     }
     return replace(
         recipe,
-        augmentation=trial.suggest_categorical("augmentation", AUGMENTATIONS),
         learning_rate=_suggested(trial, "learning_rate", 1e-4, 3e-3),
         weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
         hyperparameters=architecture,
@@ -68,7 +70,7 @@ def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
 
 
 def reduction(image_size: int) -> int:
-    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels.
+    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels, if they have it.
 
     Learned from scratch, some thousand photos teach little from finer detail, and an epoch costs a sixteenth: that
     buys the many epochs that augmentation needs.
@@ -76,10 +78,18 @@ def reduction(image_size: int) -> int:
     return max(1, 2 ** int(np.log2(image_size / 48)))
 
 
-def cnn_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report) -> float:
+def cnn_score(
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    report: Report,
+    *,
+    photos: int = STAGE_PHOTOS,
+    epochs: int = STAGE_EPOCHS,
+) -> float:
     """Validation mAP of a CNN after few epochs on few photos, its best epoch's."""
-    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:STAGE_PHOTOS])
-    recipe = replace(recipe, epochs=min(recipe.epochs, STAGE_EPOCHS))
+    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:photos])
+    recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
     keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
