@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import polytag as pt
-from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, decode_many
-from polytag.models.architectures import mobilenet_v2_backbone
-from polytag.models.mobilenet_onnx import write_backbone
+from polytag.data.images import decode_many
+from polytag.models.backbone_onnx import write_backbone
+from polytag.models.backbones import backbone, pooled
 from polytag.models.onnx import BATCH_SIZE, OnnxModel
 from polytag.models.pretrained import find_weights
 
@@ -31,15 +31,15 @@ def main() -> None:
         pt.write_sample(Path(folder) / "sample", arguments.photos, 640)
         files = sorted(str(path) for path in (Path(folder) / "sample" / "images").iterdir())
         weights = find_weights()
-        backbone = mobilenet_v2_backbone(size, weights)
-        write_backbone(weights, Path(folder) / "backbone.onnx", IMAGENET_MEAN, IMAGENET_DEVIATION)
+        network = pooled(backbone("mobilenet_v2", size, weights))
+        write_backbone(weights, Path(folder) / "backbone.onnx")
         onnx = OnnxModel(Path(folder) / "backbone.onnx")
 
         start = time.perf_counter()
         photos = np.stack(list(decode_many(files, size)))
         seconds = {"decode 640 px JPEG": time.perf_counter() - start}
         runs = {
-            "Keras predict": lambda: backbone.predict(photos, batch_size=BATCH_SIZE, verbose=0),
+            "Keras predict": lambda: network.predict(photos, batch_size=BATCH_SIZE, verbose=0),
             "ONNX Runtime": lambda: np.concatenate(
                 [onnx(photos[i : i + BATCH_SIZE]) for i in range(0, len(photos), BATCH_SIZE)]
             ),

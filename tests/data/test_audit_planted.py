@@ -40,7 +40,7 @@ def found(planted: Planted) -> Audit:
 def no_weights() -> Iterator[None]:
     """Copies are found without embeddings, which take longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "find_weights", lambda: Weights("keras", None, ""))
+        patch.setattr(features, "find_weights", lambda: Weights("mobilenet_v2", "keras", None, ""))
         yield
 
 

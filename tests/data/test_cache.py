@@ -138,9 +138,8 @@ def test_embeddings_depend_on_weights_size_view_and_versions(
     assert other.name != found.name
     runs: list[str] = []
 
-    def no_backbone(weights: object, size: int, name: str) -> tuple[Callable[[NDArray], NDArray], int]:
-        runs.append(name)
-        return lambda batch: np.zeros((len(batch), features.FEATURES), np.float32), 1
+    def no_backbone(weights: object, size: int, name: str) -> tuple[Callable[[NDArray], NDArray], int, int]:
+        return lambda batch: (runs.append(name), np.zeros((len(batch), 8), np.float32))[1], 1, 8
 
     monkeypatch.setattr(features, "_backbone", no_backbone)
     paths = photos(tmp_path, 1)

@@ -1,5 +1,6 @@
 """A set of photos that small networks can learn: coloured squares, a label for each colour."""
 
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def offline(monkeypatch) -> None:
 
     original = keras.applications.MobileNetV2
 
+    @wraps(original)
     def without_network(*args, weights=None, **kwargs):
         if weights == "imagenet":
             raise OSError("no network")

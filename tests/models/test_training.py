@@ -8,8 +8,8 @@ import pytest
 import polytag as pt
 from polytag.data.images import decode
 from polytag.errors import DataError, SettingsError
-from polytag.models import training
-from polytag.models.architectures import mobilenet_v2_backbone
+from polytag.models import transfer
+from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
 
@@ -120,16 +120,16 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
         network.set_weights([w * 0 for w in network.get_weights()])
         return [{"validation_mean_average_precision": 0.0}]
 
-    original = training.run
+    original = transfer.run
     calls = []
 
     def run(network, *args, **kwargs):
         calls.append(network.name)
-        return harmful(network) if kwargs.get("decay") else original(network, *args, **kwargs)
+        return harmful(network) if len(args) > 5 else original(network, *args, **kwargs)
 
-    monkeypatch.setattr(training, "run", run)
+    monkeypatch.setattr(transfer, "run", run)
     tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
-    assert calls == ["transfer"]
+    assert calls == ["head", "transfer"]
     assert tuned.manifest["fine_tuning"].startswith("undone")
     assert tuned.manifest["trainable_parameters"] == frozen.manifest["trainable_parameters"]
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
@@ -177,15 +177,15 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
 
 
 def test_fine_tuning_trains_the_late_layers_only() -> None:
-    backbone = mobilenet_v2_backbone(64)
-    training._unfreeze(backbone, 64)
-    layers = [layer for layer in backbone._flatten_layers() if layer.weights and not isinstance(layer, keras.Model)]
+    network = backbone("mobilenet_v2", 64, None)
+    transfer._unfreeze(network, 64)
+    layers = [layer for layer in network._flatten_layers() if layer.weights and not isinstance(layer, keras.Model)]
     normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     trained = {layer.name for layer in layers if layer.trainable}
     assert not any(layer.trainable for layer in normalisations)
     # A side of 8 is an eighth of 64: the sixth block is the first whose output is smaller.
     assert {"Conv_1", "block_16_project", "block_7_expand", "block_6_depthwise"} <= trained
     assert not trained & {"Conv1", "block_1_expand", "block_5_project", "block_6_expand"}
-    assert {weight.path for weight in backbone.trainable_weights} == {
+    assert {weight.path for weight in network.trainable_weights} == {
         weight.path for layer in layers if layer.name in trained for weight in layer.weights
     }

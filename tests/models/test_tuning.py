@@ -3,35 +3,29 @@
 import inspect
 from dataclasses import replace
 
-import numpy as np
 import optuna
 import pytest
 
 import polytag as pt
 from polytag.errors import SettingsError
 from polytag.models import tuning
-from polytag.models.architectures import MODELS, cnn
-from polytag.models.heads import build_head
-from polytag.models.losses import LOSSES
+from polytag.models.architectures import MODELS, cnn, head
 from polytag.models.recipe import LOSS_NAMES, SEARCHED, Recipe
 from polytag.models.training import count
-from polytag.models.tuning import SEARCHES, cnn_score, cnn_space, reduction, transfer_space
+from polytag.models.tuning import cnn_score, reduction, searched_for
 
 
 def drawn(model: str, n: int, image_size: int = 48) -> list[Recipe]:
     """Candidates drawn at random from a model's space."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     recipe = Recipe.of(model, image_size=image_size)
-    return [SEARCHES[model]["space"](study.ask(), recipe) for _ in range(n)]
-
-
-def test_the_names_of_recipes_are_those_of_searches_and_losses() -> None:
-    assert tuple(SEARCHES) == SEARCHED and tuple(LOSSES) == LOSS_NAMES
+    return [searched_for(model, None)["space"](study.ask(), recipe) for _ in range(n)]
 
 
 @pytest.mark.parametrize("model", SEARCHED)
 def test_a_search_begins_with_what_is_known(model: str) -> None:
-    space, first = SEARCHES[model]["space"], SEARCHES[model]["first"]
+    ways = searched_for(model, None)
+    space, first = ways["space"], ways["first"]
     recipe = Recipe.of(model, image_size=224)
     candidates = [space(optuna.trial.FixedTrial(params), recipe) for params in first]
     defaults = {
@@ -54,6 +48,7 @@ def test_every_cnn_can_be_built_and_is_no_larger_than_the_baseline() -> None:
         for candidate in drawn("tuned", 4, size):
             model = cnn(2, size, **candidate.hyperparameters)
             assert model.output_shape == (None, 2) and count(model.weights) < 22_247_690
+    # Smaller photos are not reduced at all.
     assert [reduction(size) for size in (32, 95, 96, 191, 192, 224, 384, 1024)] == [1, 1, 2, 2, 4, 4, 8, 16]
 
 
@@ -62,9 +57,8 @@ def test_every_head_can_be_built() -> None:
     sizes = {candidate.hyperparameters["dense"] for candidate in candidates}
     assert sizes == {0, 256, 512, 1024} and {candidate.loss for candidate in candidates} == set(LOSS_NAMES)
     for dense in sizes:
-        recipe = replace(candidates[0], hyperparameters={"dense": dense, "dropout": 0.2})
         expected = 5 * dense + dense + dense * 3 + 3 if dense else 5 * 3 + 3
-        assert count(build_head(5, 3, recipe).weights) == expected
+        assert count(head(5, 3, dense=dense).weights) == expected
 
 
 def test_a_short_training_reports_each_epoch_and_stops_when_told(squares) -> None:

@@ -12,6 +12,7 @@ import typer
 import polytag as pt
 from polytag.data.dataset import Dataset
 from polytag.errors import PolytagError
+from polytag.models.recipe import LOSS_NAMES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,7 +65,17 @@ FineTune = Annotated[
         help="Epochs in which transfer trains its backbone too; by default as many as see 6,000 photos, at most 4.",
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="File of pretrained MobileNetV2 weights for transfer.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Network that transfer builds on: mobilenet_v2 (the default), efficientnet_lite0, or one of "
+        "keras.applications, such as EfficientNetB0."
+    ),
+]
+Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.join(LOSS_NAMES)}; by default the first.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
+]
 
 
 def one_line_errors(command: Callable) -> Callable:

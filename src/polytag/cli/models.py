@@ -8,6 +8,7 @@ import typer
 
 import polytag as pt
 from polytag.cli.app import (
+    Backbone,
     ConflictsOption,
     Data,
     Epochs,
@@ -16,6 +17,7 @@ from polytag.cli.app import (
     Images,
     ImageSize,
     LabelColumn,
+    Loss,
     Overwrite,
     Seed,
     SplitFile,
@@ -51,13 +53,15 @@ def train(
     trials: Trials = None,
     timeout: Timeout = None,
     workers: Workers = 1,
+    backbone: Backbone = None,
     fine_tune: FineTune = None,
+    loss: Loss = None,
     weights: Weights = None,
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
-    settings = _settings(image_size, epochs, fine_tune, weights)
+    settings = _settings(image_size, epochs, backbone, fine_tune, loss)
     recipe = pt.Recipe.of(model, seed=seed, **settings)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
@@ -68,10 +72,11 @@ def train(
         parts[0],
         parts[1],
         model,
-        out=out,
+        weights=weights,
         trials=trials,
         timeout=_seconds(timeout),
         workers=workers,
+        out=out,
         seed=seed,
         **settings,
     )
@@ -137,7 +142,9 @@ def compare(
     trials: Trials = None,
     timeout: Timeout = None,
     workers: Workers = 1,
+    backbone: Backbone = None,
     fine_tune: FineTune = None,
+    loss: Loss = None,
     weights: Weights = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -157,7 +164,8 @@ def compare(
         resume=resume,
         overwrite=overwrite,
         say=lambda line: print(line, flush=True),
-        **_settings(image_size, epochs, fine_tune, weights),
+        weights=weights,
+        **_settings(image_size, epochs, backbone, fine_tune, loss),
     )
     rows = table(comparison.contest)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -179,10 +187,7 @@ def _seconds(minutes: float | None) -> float | None:
     return None if minutes is None else 60 * minutes
 
 
-def _settings(image_size: int, epochs: int | None, fine_tune: int | None, weights: Path | None) -> dict[str, Any]:
-    return {
-        "image_size": image_size,
-        "epochs": epochs,
-        "fine_tune": fine_tune,
-        "weights": None if weights is None else str(weights),
-    }
+def _settings(
+    image_size: int, epochs: int | None, backbone: str | None, fine_tune: int | None, loss: str | None
+) -> dict[str, Any]:
+    return {"image_size": image_size, "epochs": epochs, "backbone": backbone, "fine_tune": fine_tune, "loss": loss}

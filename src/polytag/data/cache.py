@@ -10,6 +10,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -154,6 +155,26 @@ class ArrayCache:
     def read(self, rows: NDArray[np.int64]) -> NDArray:
         """A copy of these rows, (n, *shape); unlike mapped pages it leaves the process's memory when it is let go."""
         return self.open()[rows]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a cache holds of some photos, in their order; nothing of it is in memory until it is read.
+
+    Attributes:
+        cache: where it lies.
+        rows: of each photo, int64 (n,).
+    """
+
+    cache: ArrayCache
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, which: NDArray[np.int64] | slice = slice(None)) -> NDArray:
+        """A copy of the arrays of these photos (all, if none are named): (n, *shape)."""
+        return self.cache.read(self.rows[which])
 
 
 def _found(index: sqlite3.Connection, keys: Sequence[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 
 def progress_bar(total: int | None, description: str, unit: str, show: bool = True) -> tqdm:
-    """A bar on stderr; without a total it only counts. In a log file, which cannot redraw, it writes a line at times."""
+    """A bar on stderr; without a total it counts. In a log file, which cannot redraw, it writes a line at times."""
     return tqdm(
         total=total,
         desc=description,

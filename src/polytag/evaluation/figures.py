@@ -152,7 +152,9 @@ def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: 
         else:
             face = colour if trial.get("state") == "complete" else PAPER
             axes.plot(number, trial["score"], "o", color=colour, markerfacecolor=face, markersize=6)
-    complete = [t["score"] if t.get("state") == "complete" and t.get("score") is not None else -math.inf for t in trials]
+    complete = [
+        t["score"] if t.get("state") == "complete" and t.get("score") is not None else -math.inf for t in trials
+    ]
     so_far = np.maximum.accumulate(complete) if complete else np.empty(0)
     so_far = np.where(np.isfinite(so_far), so_far, np.nan)
     axes.plot(np.arange(1, len(trials) + 1), so_far, color=colour, linewidth=1.4, drawstyle="steps-post", zorder=1)

@@ -225,7 +225,7 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
         figures.trial_scores(trials, best, figures.colour_of(index)),
         title,
         f"{joined([f'{states.count(state)} {meaning.get(state, state)}' for state in dict.fromkeys(states)])}. "
-        "The line is the best one so far. Trials are cheaper than the full training, which the ringed one's settings got.",
+        "The line is the best so far. Trials are cheaper than the full training, which the ringed one's settings got.",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial if name not in ("score", "state")))
     importance = _importance_chart(contestant, index) if contestant.importance else None

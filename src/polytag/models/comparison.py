@@ -64,6 +64,7 @@ def compare(
     workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    weights: str | Path | None = None,
     show_progress: bool = True,
     say=lambda line: None,
     **settings: Any,
@@ -80,6 +81,7 @@ def compare(
         trials, timeout, workers: of each search, as in `fit`.
         resume: go on with a run that was stopped; the data and the settings must be the same.
         overwrite: replace an earlier run.
+        weights: a file of pretrained weights; ``None`` to find them.
         show_progress: draw progress bars on stderr.
         say: called with a line of plain words now and then.
         settings: fields of `Recipe` for every model that has them: image_size, epochs, …
@@ -98,18 +100,18 @@ def compare(
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
-    weights = find_weights(settings.get("weights")) if "transfer" in models else None
+    found = find_weights(weights, recipes["transfer"].backbone) if "transfer" in models else None
     if given_split is not None:
         read_split(given_split, data)
 
     # Imported late, since it brings Keras. What cannot work must come to light here, before an earlier run is
     # overwritten and before hours of training.
-    from polytag.models.architectures import mobilenet_v2_backbone
+    from polytag.models.backbones import backbone
     from polytag.models.training import check_validation, fit
 
     image_size = next(iter(recipes.values())).image_size
-    if weights is not None and not (resume and (folder / "transfer").exists()):
-        mobilenet_v2_backbone(image_size, weights)
+    if found is not None and not (resume and (folder / "transfer").exists()):
+        backbone(found.backbone, image_size, found)
     with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
     with progress_bar(len(data), "looking for copies", "photo", show_progress) as bar:
@@ -123,7 +125,7 @@ def compare(
         "seed": seed,
         "data": data.fingerprint,
         "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
-        "weights": None if weights is None else weights.name,
+        "weights": None if found is None else found.name,
         "tune": list(tune),
         "settings": {name: value for name, value in settings.items() if value is not None},
     }
@@ -143,6 +145,7 @@ def compare(
                 validation,
                 model,
                 out=where,
+                weights=weights,
                 **_effort(model, tune, trials=trials, timeout=timeout, workers=workers),
                 search_log=folder / "search.log",
                 show_progress=show_progress,
@@ -188,7 +191,7 @@ def compare(
 
 def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that mean something to a model."""
-    only = {"fine_tune": "transfer", "weights": "transfer"}
+    only = {"fine_tune": "transfer", "backbone": "transfer"}
     return {name: value for name, value in settings.items() if only.get(name, model) == model}
 
 

@@ -5,15 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.cache import ArrayCache, cache_folder, pixel_cache, pixels
-from polytag.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, PIXEL_PATH, Paths, content_hash, each
+from polytag.data.cache import ArrayCache, View, cache_folder, pixel_cache, pixels
+from polytag.data.images import PIXEL_PATH, Paths, content_hash, each
 from polytag.errors import DataError, ImageError
-from polytag.models.mobilenet_onnx import write_backbone
+from polytag.models.backbone_onnx import write_backbone
 from polytag.models.onnx import OnnxModel, export_onnx
 from polytag.models.pretrained import Weights, find_weights
-
-FEATURES = 1280
-"""Length of MobileNetV2's pooled features."""
 
 BATCH_SIZE, STORED_AT_ONCE = 8, 64
 """Photos that are embedded, and that are stored, at once. Larger batches are no faster, but take more memory."""
@@ -45,8 +42,8 @@ def embed(
     weights: Weights,
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The backbone's output for each photo.
+) -> View:
+    """The backbone's pooled features of each photo.
 
     Args:
         paths: the photos; all must be readable.
@@ -56,10 +53,11 @@ def embed(
         on_progress: called with the number of photos that became ready.
 
     Returns:
-        The cache's memory-mapped embeddings float32 (rows, 1280), and the row of each photo int64 (n,).
+        The embeddings, float32 (n, d), in the cache; d is 1280 for MobileNetV2.
     """
     name = f"{weights.name}-{image_size}-{PIXEL_PATH}.{VERSION}"
-    cache = ArrayCache(f"features-{name}{'' if view == 'plain' else f'-{view}'}", (FEATURES,), "float32")
+    run, threads, width = _backbone(weights, image_size, name)
+    cache = ArrayCache(f"features-{name}{'' if view == 'plain' else f'-{view}'}", (width,), "float32")
     keys = [content_hash(path) for path in paths]
     rows = cache.rows(keys)
     waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if row < 0}
@@ -70,7 +68,6 @@ def embed(
             path, reason = next(iter(bad.items()))
             raise DataError(f"{path} cannot be read: {reason}")
         images = pixel_cache(image_size)
-        run, threads = _backbone(weights, image_size, name)
         new_keys = list(waiting)
 
         def features_from(start: int) -> NDArray[np.float32]:
@@ -83,7 +80,8 @@ def embed(
             assert not isinstance(features, ImageError)  # all of these photos have been decoded
             cache.add(new_keys[start : start + STORED_AT_ONCE], features)
             on_progress(len(features))
-    return cache.open(), cache.rows(keys)
+        rows = cache.rows(keys)
+    return View(cache, rows)
 
 
 def embeddings_of(
@@ -92,7 +90,7 @@ def embeddings_of(
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> NDArray[np.float32] | None:
-    """Embeddings for looking at data: float32 (n, 1280), NaN where a photo cannot be read.
+    """MobileNetV2's embeddings, for looking at data: float32 (n, 1280), NaN where a photo cannot be read.
 
     Nothing is downloaded for it: without weights on this machine there are none, and the result is ``None``.
     The arguments are those of `embed`.
@@ -102,30 +100,31 @@ def embeddings_of(
         return None
     readable = pixels(paths, image_size)[1] >= 0
     on_progress(int((~readable).sum()))
-    features = np.full((len(paths), FEATURES), np.nan, np.float32)
     rows = np.flatnonzero(readable).tolist()
-    if rows:
-        found, places = embed([paths[row] for row in rows], image_size, weights, view, on_progress)
-        features[rows] = found[places]
+    found = embed([paths[row] for row in rows], image_size, weights, view, on_progress).read()
+    features = np.full((len(paths), found.shape[1]), np.nan, np.float32)
+    features[rows] = found
     return features
 
 
 def _backbone(
     weights: Weights, image_size: int, name: str
-) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None]:
-    """MobileNetV2 up to its pooled features, and the threads from which to call it (``None``: one for each core).
+) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None, int]:
+    """The backbone up to its pooled features, the threads from which to call it (``None``: one for each core), and
+    how many features there are.
 
     It runs on ONNX Runtime where that is possible, else on Keras.
     """
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
-    if not path.exists() and weights.kind == "torchvision":
-        write_backbone(weights, path, IMAGENET_MEAN, IMAGENET_DEVIATION)
+    if not path.exists() and weights.kind == "torch":
+        write_backbone(weights, path)
     if not path.exists():
-        # Imported late: Keras' own weights need Keras, torchvision's need no framework at all.
-        from polytag.models.architectures import mobilenet_v2_backbone
+        # Imported late: Keras' own weights need Keras, torch's need no framework at all.
+        from polytag.models.backbones import backbone, pooled
 
-        backbone = mobilenet_v2_backbone(image_size, weights)
-        if not export_onnx(backbone, path):
-            return backbone.predict_on_batch, 1
-    return OnnxModel(path, threads=1), None
+        network = pooled(backbone(weights.backbone, image_size, weights))
+        if not export_onnx(network, path):
+            return network.predict_on_batch, 1, network.output_shape[-1]
+    model = OnnxModel(path, threads=1)
+    return model, None, model.width

@@ -1,18 +1,21 @@
 """One network, fitted: Keras owns the loop, validation mAP decides which epoch's weights are kept."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.cache import pixels
+from polytag.data.cache import View, pixel_cache
 from polytag.data.dataset import Dataset
+from polytag.data.images import content_hash
 from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import scores
 from polytag.models.backend import keras
-from polytag.models.batches import Batches, predict
-from polytag.models.losses import masked_binary_crossentropy
+from polytag.models.batches import Batches
+from polytag.models.losses import LOSSES, masked_binary_crossentropy
 from polytag.models.progress import TrainingBar
 from polytag.models.recipe import Recipe
 
@@ -20,65 +23,71 @@ PATIENCE = 5
 """Epochs without a better validation mAP after which training stops; the best epoch's weights are kept."""
 
 
-def photo_batches(train: Dataset, recipe: Recipe) -> Batches:
-    """Shuffled, augmented batches of photos."""
-    images, rows, _ = pixels(train.paths, recipe.image_size)
-    return Batches([(images, rows)], train.targets, recipe.batch_size, True, recipe.augmentation, recipe.seed)
+@dataclass
+class Trained:
+    """What training leaves: the network and how it came about."""
+
+    model: keras.Model
+    recipe: Recipe
+    history: list[dict[str, float]]
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def validation_photos(validation: Dataset, recipe: Recipe) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The validation photos' cached pixels and their rows."""
-    images, rows, _ = pixels(validation.paths, recipe.image_size)
-    return images, rows
+def photo_view(data: Dataset, image_size: int) -> View:
+    """The cached pixels of photos that have all been decoded, uint8 (n, size, size, 3)."""
+    cache = pixel_cache(image_size)
+    return View(cache, cache.rows([content_hash(path) for path in data.paths]))
+
+
+def photo_batches(data: Dataset, recipe: Recipe, training: bool) -> Batches:
+    """Batches of photos: shuffled and augmented for training, as they are otherwise."""
+    augmentation = recipe.augmentation if training else "none"
+    view = photo_view(data, recipe.image_size)
+    return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed)
 
 
 def run(
     network: keras.Model,
-    batches: Batches,
-    validation_view: tuple[NDArray, NDArray[np.int64]],
-    validation_targets: NDArray[np.int8],
+    train: Batches,
+    validation: Batches,
     recipe: Recipe,
     bar: Any,
     title: str,
-    decay: bool = False,
-    callbacks: list[keras.callbacks.Callback] | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
     """Compile and fit a network, keeping the weights of the epoch with the best validation mAP.
 
-    The learning rate falls when validation mAP stops rising or, with ``decay``, after half an epoch of
-    warming up, along a cosine to zero.
+    Args:
+        network: to be trained.
+        train, validation: what it is shown.
+        recipe: learning rate, weight decay, loss and epochs count.
+        bar, title: of the progress.
+        optimizer: one with its own plan for the learning rate; by default AdamW, whose rate falls when validation
+            mAP stops rising. Where it averages weights, the averages are judged and kept.
+        callbacks: further ones, which see the scores of each epoch.
 
     Returns:
         For each epoch its loss, learning rate, validation loss and validation mAP.
+
+    Raises:
+        SettingsError: the loss became infinite.
     """
-    rate: Any = recipe.learning_rate
-    if decay:
-        warm_up = len(batches) // 2
-        steps = len(batches) * recipe.epochs - warm_up
-        rate = keras.optimizers.schedules.CosineDecay(rate / 20, steps, warmup_target=rate, warmup_steps=warm_up)
-    else:
-        callbacks = [
-            keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2),
-            *(callbacks or []),
-        ]
-    network.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
-        loss=masked_binary_crossentropy,
-    )
-    record = network.fit(
-        batches,
-        epochs=recipe.epochs,
-        verbose=0,
-        # Batches come in the order that they themselves draw.
-        shuffle=False,
-        callbacks=[
-            ValidationScore(validation_view, validation_targets, recipe.batch_size),
-            keras.callbacks.TerminateOnNaN(),
-            TrainingBar(bar, title, len(batches), recipe.epochs),
-            keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=PATIENCE, restore_best_weights=True),
-            *(callbacks or []),
-        ],
-    )
+    steps: list[keras.callbacks.Callback] = [
+        ValidationScore(validation),
+        keras.callbacks.TerminateOnNaN(),
+        TrainingBar(bar, title, len(train), recipe.epochs),
+        keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=PATIENCE, restore_best_weights=True),
+        *callbacks,
+    ]
+    if optimizer is None:
+        optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+        steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
+    if optimizer.use_ema:
+        steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before any that judges or keeps weights
+    network.compile(optimizer, LOSSES[recipe.loss](train.targets))
+    # Batches come in the order that they themselves draw.
+    record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
     if not np.isfinite(record.history["loss"]).all():
         raise SettingsError(
             f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
@@ -90,15 +99,15 @@ def run(
 class ValidationScore(keras.callbacks.Callback):
     """Judges the whole validation set after each epoch; per-batch means of a score would not be the score."""
 
-    def __init__(self, view: tuple[NDArray, NDArray[np.int64]], targets: NDArray[np.int8], batch_size: int):
+    def __init__(self, validation: Batches):
         super().__init__()
-        self._view, self._targets, self._batch_size = view, targets, batch_size
+        self._validation = validation
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        probabilities = predict(self.model, [self._view], self._batch_size)
-        loss = masked_binary_crossentropy(self._targets.astype(np.float32), probabilities)
+        targets, probabilities = self._validation.targets, self.model.predict(self._validation, verbose=0)
+        loss = masked_binary_crossentropy(targets.astype(np.float32), probabilities)
         logs["validation_loss"] = float(np.mean(keras.ops.convert_to_numpy(loss)))
-        logs[VALIDATION_SCORE] = mean_average_precision(self._targets, probabilities)
+        logs[VALIDATION_SCORE] = mean_average_precision(targets, probabilities)
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
@@ -108,3 +117,8 @@ def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.
         return 0.0
     value = float(scores(targets, probabilities)["mean_average_precision"][0])
     return value if np.isfinite(value) else 0.0
+
+
+def uncompiled(network: keras.Model) -> keras.Model:
+    """The same layers without optimizer and loss, which would triple the saved file and need polytag to load."""
+    return keras.Model(network.input, network.output, name=network.name)

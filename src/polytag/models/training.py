@@ -1,45 +1,27 @@
 """Training: train and validation data in, a bundle out. Test data never comes here."""
 
 import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, SettingsError, counted
-from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models.architectures import MODELS, joined, mobilenet_v2_backbone
+from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
-from polytag.models.batches import predict
 from polytag.models.bundle import Bundle, free, write_bundle
-from polytag.models.features import embed
-from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
-from polytag.models.heads import build_head, train_head
+from polytag.models.fitting import Trained, photo_batches, run, uncompiled
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import Recipe
-from polytag.models.search import check_effort, search
-from polytag.models.tuning import SEARCHES, train_cnn
-
-FINE_TUNE_PHOTOS = 6000
-"""How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
-
-
-@dataclass
-class Trained:
-    """What training leaves: the network and how it came about."""
-
-    model: keras.Model
-    recipe: Recipe
-    history: list[dict[str, float]]
-    facts: dict[str, Any] = field(default_factory=dict)
+from polytag.models.recipe import SEARCHED, Recipe
+from polytag.models.search import Found, check_effort, search
+from polytag.models.transfer import fit_transfer
+from polytag.models.tuning import searched_for, train_cnn
 
 
 def fit(
@@ -47,6 +29,7 @@ def fit(
     validation: Dataset,
     model: str = "transfer",
     *,
+    weights: str | Path | None = None,
     out: str | Path | None = None,
     trials: int | None = None,
     timeout: float | None = None,
@@ -63,6 +46,7 @@ def fit(
     Args:
         train, validation: photos with the same labels; `polytag.split` makes them.
         model: "baseline", "tuned" or "transfer".
+        weights: a file of pretrained weights; ``None`` to find them (transfer).
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
         trials, timeout: how many trials to search hyperparameters by, and for how many seconds; with neither,
             "tuned" is searched by `polytag.models.search.DEFAULT_TRIALS` and other models are not.
@@ -80,8 +64,8 @@ def fit(
     recipe = Recipe.of(model, **settings)
     searched = model == "tuned" or trials is not None or timeout is not None
     check_effort(trials, timeout, workers)
-    if searched and model not in SEARCHES:
-        raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHES)}")
+    if searched and model not in SEARCHED:
+        raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
     if out is not None:
         free(out)
     if train.labels != validation.labels:
@@ -93,13 +77,14 @@ def fit(
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
 
-    found = None
+    pretrained = find_weights(weights, recipe.backbone) if model == "transfer" else None
+    found: Found | None = None
     if searched:
         found = search(
             train,
             validation,
             recipe,
-            **SEARCHES[model],
+            **searched_for(model, pretrained),
             trials=trials,
             timeout=timeout,
             workers=workers,
@@ -109,7 +94,8 @@ def fit(
         recipe = found.recipe
         start -= found.earlier_seconds
     if model == "transfer":
-        trained = _fit_transfer(train, validation, recipe, show_progress)
+        assert pretrained is not None
+        trained = fit_transfer(train, validation, recipe, pretrained, show_progress)
     else:
         trained = fit_cnn(train, validation, recipe, show_progress)
     if found is not None:
@@ -172,87 +158,8 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     """Train the network of `baseline` or `tuned` from scratch on photos."""
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    batches = photo_batches(train, recipe)
+    batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        if recipe.model == "tuned":
-            history = train_cnn(network, train, validation, recipe, bar)
-        else:
-            view = validation_photos(validation, recipe)
-            history = run(network, batches, view, validation.targets, recipe, bar, recipe.model)
+        fitted = train_cnn if recipe.model == "tuned" else run
+        history = fitted(network, batches, judged, recipe, bar, recipe.model)
     return Trained(uncompiled(network), recipe, history)
-
-
-def uncompiled(network: keras.Model) -> keras.Model:
-    """The same layers without optimizer and loss, which would triple the saved file and need polytag to load."""
-    return keras.Model(network.input, network.output, name=network.name)
-
-
-def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
-    """Train a head on the frozen backbone's embeddings, then, if asked for, the whole network."""
-    weights = find_weights(recipe.weights)
-    keras.utils.set_random_seed(recipe.seed)
-    backbone = mobilenet_v2_backbone(recipe.image_size, weights)
-    # The mirror image is embedded as well and drawn half of the time: augmentation at no cost per epoch.
-    views_wanted = ("plain", "flipped") if recipe.augmentation != "none" else ("plain",)
-    total = len(views_wanted) * len(train) + len(validation)
-    with progress_bar(total, "transfer · embedding photos", "photo", show_progress) as bar:
-
-        def embedded(data: Dataset, view: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return embed(data.paths, recipe.image_size, weights, view, bar.update)
-
-        views = [embedded(train, view) for view in views_wanted]
-        validation_view = embedded(validation, "plain")
-    keras.utils.set_random_seed(recipe.seed)
-    top = build_head(backbone.output_shape[-1], len(train.labels), recipe)
-    steps = -(-len(train) // recipe.batch_size) * recipe.epochs
-    with progress_bar(steps, "transfer", "step", show_progress) as bar:
-        history = train_head(top, views, train.targets, validation_view, validation.targets, recipe, bar)
-    network = joined(backbone, uncompiled(top))
-    facts = {"weights": weights.name, "fine_tuning": "none"}
-    epochs = min(4, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
-    if epochs:
-        recipe = replace(recipe, fine_tune=epochs)
-        tuning_history, kept = _fine_tune(network, train, validation, recipe, show_progress)
-        history += tuning_history
-        network = joined(backbone, network.get_layer("head"))
-        facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
-    return Trained(network, recipe, history, facts)
-
-
-def _fine_tune(
-    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool
-) -> tuple[list[dict[str, float]], bool]:
-    """Train the backbone too, gently, unless validation prefers the frozen one: the history, and whether it is kept."""
-    view = validation_photos(validation, recipe)
-    before = network.get_weights()
-    frozen_score = mean_average_precision(validation.targets, predict(network, [view], recipe.batch_size))
-    _unfreeze(network.get_layer("backbone"), recipe.image_size)
-    gentle = replace(
-        recipe,
-        epochs=recipe.fine_tune or 0,
-        batch_size=32,
-        learning_rate=recipe.learning_rate / 5,
-        augmentation="crop",
-    )
-    batches = photo_batches(train, gentle)
-    with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
-        history = run(network, batches, view, validation.targets, gentle, bar, "transfer · fine-tuning", decay=True)
-    kept = max(epoch[VALIDATION_SCORE] for epoch in history) >= frozen_score
-    if not kept:
-        network.set_weights(before)
-        network.get_layer("backbone").trainable = False
-    return history, kept
-
-
-def _unfreeze(backbone: keras.Model, image_size: int) -> None:
-    """Make the layers trainable that work at less than an eighth of a photo's side.
-
-    The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
-    """
-    backbone.trainable = True
-    for layer in backbone._flatten_layers():
-        if isinstance(layer, keras.Model) or not layer.weights:
-            continue
-        # Statistics of a small data set's small batches would ruin the pretrained ones.
-        early = layer.output.shape[1] >= image_size // 8
-        layer.trainable = not (early or isinstance(layer, keras.layers.BatchNormalization))

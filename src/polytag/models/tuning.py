@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
-from polytag.models.features import embed
-from polytag.models.fitting import photo_batches, run, validation_photos
-from polytag.models.heads import build_head, train_head
-from polytag.models.pretrained import find_weights
+from polytag.models.batches import Batches
+from polytag.models.fitting import photo_batches, run
+from polytag.models.pretrained import Weights
 from polytag.models.recipe import LOSS_NAMES, Recipe
 from polytag.models.search_worker import Report
+from polytag.models.transfer import fit_head, head_batches
 
 STAGE_PHOTOS, STAGE_EPOCHS = 2000, 10
 """Most training photos and epochs of a candidate; `benchmarks/search_stage.py` shows how far they can be believed."""
@@ -70,7 +71,7 @@ def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
 
 
 def reduction(image_size: int) -> int:
-    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels, if they have it.
+    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels.
 
     Learned from scratch, some thousand photos teach little from finer detail, and an epoch costs a sixteenth: that
     buys the many epochs that augmentation needs.
@@ -93,33 +94,33 @@ def cnn_score(
     keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    bar = progress_bar(1, "", "step", False)
-    return _judged(lambda callbacks: train_cnn(network, train.take(rows), validation, recipe, bar, callbacks), report)
+    batches, judged = photo_batches(train.take(rows), recipe, True), photo_batches(validation, recipe, False)
+    with progress_bar(len(batches) * recipe.epochs, "", "step", False) as bar:
+        return _judged(lambda callbacks: train_cnn(network, batches, judged, recipe, bar, "trial", callbacks), report)
 
 
 def train_cnn(
     network: keras.Model,
-    train: Dataset,
-    validation: Dataset,
+    train: Batches,
+    validation: Batches,
     recipe: Recipe,
     bar: Any,
+    title: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
-    """Train a searched CNN: the learning rate falls along a cosine to zero, and only the end ends it.
+    """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero, and only the end ends it.
 
     Along a cosine the late epochs are the best ones; stopping when validation mAP stalls would miss them.
     """
-    return run(
-        network,
-        photo_batches(train, recipe),
-        validation_photos(validation, recipe),
-        validation.targets,
-        recipe,
-        bar,
-        recipe.model,
-        decay=True,
-        callbacks=[ToTheEnd(), *callbacks],
+    warm_up = len(train) // 2
+    rate = keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / 20,
+        len(train) * recipe.epochs - warm_up,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warm_up,
     )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    return run(network, train, validation, recipe, bar, title, optimizer, [ToTheEnd(), *callbacks])
 
 
 class ToTheEnd(keras.callbacks.Callback):
@@ -144,28 +145,23 @@ def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
     )
 
 
-def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report) -> float:
+def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report, *, weights: Weights) -> float:
     """Validation mAP of a head on the frozen backbone's embeddings: all photos and epochs, as they are cheap."""
-    weights = find_weights(recipe.weights)
-    views = [embed(train.paths, recipe.image_size, weights, view) for view in ("plain", "flipped")]
-    validation_view = embed(validation.paths, recipe.image_size, weights)
     keras.backend.clear_session()
-    keras.utils.set_random_seed(recipe.seed)
-    top = build_head(views[0][0].shape[1], len(train.labels), recipe)
-    bar = progress_bar(1, "", "step", False)
-    return _judged(
-        lambda callbacks: train_head(
-            top, views, train.targets, validation_view, validation.targets, recipe, bar, callbacks
-        ),
-        report,
-    )
+    batches, judged = head_batches(train, validation, recipe, weights, False)
+    return _judged(lambda callbacks: fit_head(batches, judged, recipe, False, callbacks)[1], report)
 
 
-SEARCHES: dict[str, dict[str, Any]] = {
-    "tuned": {"space": cnn_space, "score": cnn_score, "first": CNN_FIRST},
-    "transfer": {"space": transfer_space, "score": transfer_score, "first": TRANSFER_FIRST},
-}
-"""For each model that can be searched what `polytag.models.search.search` takes."""
+def searched_for(model: str, weights: Weights | None) -> dict[str, Any]:
+    """What `polytag.models.search.search` takes for a model of `polytag.models.recipe.SEARCHED`: space, score, first.
+
+    Args:
+        model: its name.
+        weights: of the backbone (transfer).
+    """
+    if model == "transfer":
+        return {"space": transfer_space, "score": partial(transfer_score, weights=weights), "first": TRANSFER_FIRST}
+    return {"space": cnn_space, "score": cnn_score, "first": CNN_FIRST}
 
 
 def _suggested(trial: BaseTrial, name: str, low: float, high: float) -> float:

@@ -1,0 +1,145 @@
+"""Transfer learning: a head on a pretrained backbone's embeddings, then, gently, the backbone itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from polytag.data.dataset import Dataset
+from polytag.data.progress import progress_bar
+from polytag.evaluation.contest import VALIDATION_SCORE
+from polytag.models.architectures import head, joined
+from polytag.models.backbones import backbone, pooled
+from polytag.models.backend import keras
+from polytag.models.batches import Batches
+from polytag.models.features import embed
+from polytag.models.fitting import Trained, mean_average_precision, photo_batches, run, uncompiled
+from polytag.models.pretrained import Weights
+from polytag.models.recipe import Recipe
+
+FINE_TUNE_PHOTOS = 6000
+"""How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
+
+FINE_TUNE_RATE = 2e-4
+"""Learning rate of the backbone's last layer. The first that is trained has `FIRST_LAYER` times it, those between
+lie between (Howard & Ruder 2018), and the head, which is new, has `HEAD` times it."""
+
+FIRST_LAYER, HEAD = 0.3, 5.0
+
+AVERAGED_STEPS = 500
+"""Weights are averaged over about this many steps (Polyak & Juditsky 1992), or a tenth of all where those are fewer."""
+
+
+def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool) -> Trained:
+    """Train a head on the frozen backbone's embeddings, then, if the recipe has it, the late layers as well."""
+    features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
+    top, history = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
+    network = joined(features, uncompiled(top))
+    facts = {"weights": weights.name, "fine_tuning": "none"}
+    epochs = min(4, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
+    recipe = replace(recipe, fine_tune=epochs)
+    if epochs:
+        tuning_history, kept = _fine_tune(network, train, validation, recipe, show_progress)
+        history += tuning_history
+        network = joined(features, network.get_layer("head"))
+        facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
+    return Trained(network, recipe, history, facts)
+
+
+def head_batches(
+    train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
+) -> tuple[Batches, Batches]:
+    """What a head is trained and judged on: embeddings of photos and, if those may be flipped, of mirror images."""
+    views = ("plain", "flipped") if recipe.augmentation != "none" else ("plain",)
+    total = len(views) * len(train) + len(validation)
+    with progress_bar(total, "transfer · embedding photos", "photo", show_progress) as bar:
+
+        def embedded(data: Dataset, views: Sequence[str], training: bool) -> Batches:
+            seen = [embed(data.paths, recipe.image_size, weights, view, bar.update) for view in views]
+            return Batches(seen, data.targets, recipe.batch_size, shuffle=training, seed=recipe.seed)
+
+        return embedded(train, views, True), embedded(validation, ("plain",), False)
+
+
+def fit_head(
+    train: Batches,
+    validation: Batches,
+    recipe: Recipe,
+    show_progress: bool,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Train a head on embeddings: the head, and the history of its epochs."""
+    keras.utils.set_random_seed(recipe.seed)
+    top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
+    with progress_bar(len(train) * recipe.epochs, "transfer", "step", show_progress) as bar:
+        return top, run(top, train, validation, recipe, bar, "transfer", callbacks=callbacks)
+
+
+def _fine_tune(
+    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool
+) -> tuple[list[dict[str, float]], bool]:
+    """Train the backbone's late layers too: the history, and whether it is kept, since validation mAP is no lower."""
+    gentle = replace(recipe, epochs=recipe.fine_tune or 0, batch_size=32, augmentation="colour")
+    batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
+    before = network.get_weights()
+    frozen_score = mean_average_precision(judged.targets, network.predict(judged, verbose=0))
+    features = network.get_layer("backbone")
+    _unfreeze(features, recipe.image_size)
+    optimizer = _optimizer(network, len(features.trainable_variables), len(batches) * gentle.epochs, len(batches) // 2)
+    with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
+        history = run(network, batches, judged, gentle, bar, "transfer · fine-tuning", optimizer)
+    kept = max(epoch[VALIDATION_SCORE] for epoch in history) >= frozen_score
+    if not kept:
+        network.set_weights(before)
+        features.trainable = False
+    return history, kept
+
+
+def _unfreeze(features: keras.Model, image_size: int) -> None:
+    """Make the layers trainable that work at less than an eighth of a photo's side.
+
+    The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
+    """
+    features.trainable = True
+    for layer in features._flatten_layers():
+        if isinstance(layer, keras.Model) or not layer.weights:
+            continue
+        # Statistics of a small data set's small batches would ruin the pretrained ones.
+        early = layer.output.ndim == 4 and layer.output.shape[1] >= image_size // 8
+        layer.trainable = not (early or isinstance(layer, keras.layers.BatchNormalization))
+
+
+class DiscriminativeAdamW(keras.optimizers.AdamW):
+    """AdamW with a learning rate of its own for each variable.
+
+    Args:
+        learning_rate: or its plan.
+        factors: what it is multiplied by, for each trainable variable in the model's order.
+        options: of AdamW.
+    """
+
+    def __init__(self, learning_rate: Any, factors: Sequence[float], **options: Any):
+        super().__init__(learning_rate, **options)
+        self._factors = factors
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Called by Keras for each variable."""
+        super().update_step(gradient, variable, learning_rate * self._factors[self._get_variable_index(variable)])
+
+
+def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
+    """Warm-up and cosine, rates that rise with depth, averaged weights."""
+    n_new = len(network.trainable_variables) - n_pretrained
+    rate = keras.optimizers.schedules.CosineDecay(
+        FINE_TUNE_RATE / 20, steps - warm_up, warmup_target=FINE_TUNE_RATE, warmup_steps=warm_up
+    )
+    optimizer = DiscriminativeAdamW(
+        rate,
+        [*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
+        weight_decay=1e-2,
+        use_ema=True,
+        ema_momentum=1 - 1 / min(AVERAGED_STEPS, max(2, steps // 10)),
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
