@@ -12,20 +12,23 @@ from polytag.models import tuning
 from polytag.models.architectures import MODELS, cnn, head
 from polytag.models.recipe import LOSS_NAMES, SEARCHED, Recipe
 from polytag.models.training import count
-from polytag.models.tuning import cnn_score, reduction, searched_for
+from polytag.models.tuning import SPACES, cnn_score, reduction
 
 
 def drawn(model: str, n: int, image_size: int = 48) -> list[Recipe]:
     """Candidates drawn at random from a model's space."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     recipe = Recipe.of(model, image_size=image_size)
-    return [searched_for(model, None)["space"](study.ask(), recipe) for _ in range(n)]
+    return [SPACES[model][0](study.ask(), recipe) for _ in range(n)]
+
+
+def test_what_can_be_searched_has_a_space() -> None:
+    assert tuple(SPACES) == SEARCHED
 
 
 @pytest.mark.parametrize("model", SEARCHED)
 def test_a_search_begins_with_what_is_known(model: str) -> None:
-    ways = searched_for(model, None)
-    space, first = ways["space"], ways["first"]
+    space, first = SPACES[model]
     recipe = Recipe.of(model, image_size=224)
     candidates = [space(optuna.trial.FixedTrial(params), recipe) for params in first]
     defaults = {

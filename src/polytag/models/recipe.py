@@ -17,7 +17,7 @@ MODEL_NAMES = ("baseline", "tuned", "transfer")
 """The approaches that polytag compares, in the order of its tables."""
 
 SEARCHED = ("tuned", "transfer")
-"""Those whose hyperparameters can be searched: `polytag.models.tuning.SEARCHES` says how."""
+"""Those whose hyperparameters can be searched: `polytag.models.tuning.SPACES` says how."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},

@@ -1,6 +1,7 @@
 """Training: train and validation data in, a bundle out. Test data never comes here."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe
 from polytag.models.search import Found, check_effort, search
 from polytag.models.transfer import fit_transfer
-from polytag.models.tuning import searched_for, train_cnn
+from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
 
 
 def fit(
@@ -80,11 +81,14 @@ def fit(
     pretrained = find_weights(weights, recipe.backbone) if model == "transfer" else None
     found: Found | None = None
     if searched:
+        space, first = SPACES[model]
         found = search(
             train,
             validation,
             recipe,
-            **searched_for(model, pretrained),
+            space,
+            cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
+            first=first,
             trials=trials,
             timeout=timeout,
             workers=workers,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from polytag.models.batches import Batches
 from polytag.models.fitting import photo_batches, run
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import LOSS_NAMES, Recipe
+from polytag.models.search import Space
 from polytag.models.search_worker import Report
 from polytag.models.transfer import fit_head, head_batches
 
@@ -152,16 +152,11 @@ def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: 
     return _judged(lambda callbacks: fit_head(batches, judged, recipe, False, callbacks)[1], report)
 
 
-def searched_for(model: str, weights: Weights | None) -> dict[str, Any]:
-    """What `polytag.models.search.search` takes for a model of `polytag.models.recipe.SEARCHED`: space, score, first.
-
-    Args:
-        model: its name.
-        weights: of the backbone (transfer).
-    """
-    if model == "transfer":
-        return {"space": transfer_space, "score": partial(transfer_score, weights=weights), "first": TRANSFER_FIRST}
-    return {"space": cnn_space, "score": cnn_score, "first": CNN_FIRST}
+SPACES: dict[str, tuple[Space, tuple[dict[str, Any], ...]]] = {
+    "tuned": (cnn_space, CNN_FIRST),
+    "transfer": (transfer_space, TRANSFER_FIRST),
+}
+"""For each model of `polytag.models.recipe.SEARCHED` what is searched, and where to begin."""
 
 
 def _suggested(trial: BaseTrial, name: str, low: float, high: float) -> float:
