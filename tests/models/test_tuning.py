@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 import polytag as pt
+from polytag.data.cache import pixels
 from polytag.errors import SettingsError
 from polytag.models import tuning
 from polytag.models.architectures import MODELS, cnn, head
@@ -66,6 +67,8 @@ def test_every_head_can_be_built() -> None:
 
 def test_a_short_training_reports_each_epoch_and_stops_when_told(squares) -> None:
     train, validation, _ = squares
+    for data in (train, validation):
+        pixels(data.paths, 48)  # decoded, as `fit` does before it searches
     (recipe,) = drawn("tuned", 1)
     heard: list[tuple[int, float]] = []
     score = cnn_score(train, validation, replace(recipe, epochs=3), lambda epoch, value: heard.append((epoch, value)))
