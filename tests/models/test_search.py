@@ -190,15 +190,20 @@ def test_a_killed_search_leaves_no_orphans_and_goes_on(squares, searched, preten
     arguments = tmp_path / "arguments.pickle"
     arguments.write_bytes(pickle.dumps((train, validation, Recipe.of("tuned", image_size=48))))
     code = (
-        "import pickle, sys; from pathlib import Path; import pretended; from polytag.models.search import search; "
+        "import pickle, signal; from pathlib import Path; import pretended; from polytag.models.search import search; "
+        # A shell's background job, as which tests may run, would ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"search(*pickle.loads(Path({str(arguments)!r}).read_bytes()), pretended.space, pretended.slow_score, "
         f"trials=1000, workers=2, storage={str(tmp_path / 'search.log')!r}, show_progress=False)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
-    until(lambda: pretended.TRACE.exists() and len(trace(pretended)[0]) >= 4)
-    process.send_signal(getattr(signal, how))
-    assert process.wait(60) != 0
+    try:
+        until(lambda: pretended.TRACE.exists() and len(trace(pretended)[0]) >= 4)
+        process.send_signal(getattr(signal, how))
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
     pids = set(trace(pretended)[0])
     until(lambda: not any(map(alive, pids)))
 
