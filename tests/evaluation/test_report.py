@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from polytag.data.dataset import Dataset
-from polytag.evaluation.contest import Contest, Contestant, pairs, table
+from polytag.evaluation.contest import Contest, Contestant, pairs, results, table
 from polytag.evaluation.evaluation import Evaluation, judge
 from polytag.evaluation.figures import importance_bars, outcomes, reliability_bins, trial_scores
 from polytag.evaluation.report import write_report
@@ -376,6 +376,31 @@ def test_many_labels_and_models(tmp_path, k, models):
     assert {row[0] for row in page.table("confusion")[1:]} == set(labels)
     assert all(label in text for label in labels)
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
+
+
+def test_calibration_and_thresholds_are_told(tmp_path):
+    contest = fabricated(models=("baseline", "transfer"))
+    losses = {"none": 0.5, "temperature": 0.4, "platt": 0.35, "isotonic": 0.36}
+    changes = {
+        "calibration": {"kind": "platt", "log_loss": losses},
+        "objective": "precision=0.8",
+        "out_of_reach": ["cat"],
+    }
+    told = (replace(contest.contestants[0], **changes), contest.contestants[1])
+    contest = replace(contest, contestants=told)
+    page, text = written(tmp_path, contest)
+    for words in (
+        "baseline: probabilities were calibrated by a slope and a bias for each label (platt), which lowered the log "
+        "loss from 0.5000 to 0.3500.",
+        "transfer: probabilities are as the network gives them",
+        "baseline: thresholds were chosen for a precision of 0.8 of each label and as much recall as that leaves, "
+        "except for cat, where no cut reaches it on the validation photos (objective precision=0.8).",
+        "transfer: thresholds were chosen for the F1 of each label (objective f1).",
+    ):
+        assert words in " ".join(page.text["calibration"].split())
+        assert words in text.replace("**", "")
+    recorded = results(contest)["models"]["baseline"]
+    assert changes == {name: recorded[name] for name in changes}
 
 
 def test_reliability_bins_make_the_calibration_error():

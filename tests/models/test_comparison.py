@@ -15,8 +15,9 @@ def data(squares) -> pt.Dataset:
 
 def test_a_comparison_of_one_model(data, tmp_path) -> None:
     lines: list[str] = []
-    settings = {"image_size": 32, "epochs": 1, "show_progress": False}
+    settings = {"image_size": 32, "epochs": 1, "show_progress": False, "objective": "recall=0.8"}
     done = pt.compare(data, tmp_path / "run", ["baseline"], say=lines.append, **settings)
+    assert done.contest.contestants[0].objective == "recall=0.8"
     assert done.report.is_file() and done.bundle("baseline").labels == data.labels
     assert done.contest.pairs == () and lines[0].startswith("split: ")
     again = pt.compare(data, tmp_path / "run", ["baseline"], overwrite=True, **settings)
@@ -61,6 +62,8 @@ def test_overwriting_removes_only_what_polytag_wrote(squares, tmp_path) -> None:
 
     # What cannot work leaves the earlier run as it is.
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(SettingsError, match="started with other objective"):
+        pt.compare(squares[2], run, ["baseline"], resume=True, objective="subset", **settings)
     with pytest.raises(DataError):
         pt.compare(squares[2].take([0, 1]), run, ["baseline"], overwrite=True, **settings)
     with pytest.raises(SettingsError, match="started with other seed"):
@@ -82,6 +85,7 @@ def test_refusals(data, tmp_path) -> None:
         ({"models": []}, "name each model once"),
         ({"models": ["baseline", "resnet"]}, "must be one of"),
         ({"epochs": 0}, "epochs must be from 1"),
+        ({"objective": "accuracy"}, "objective must be f1, subset"),
         ({"nonsense": 1}, "no setting 'nonsense'"),
     ):
         with pytest.raises(SettingsError, match=message):

@@ -8,7 +8,9 @@ import pytest
 import polytag as pt
 from polytag.data.images import decode
 from polytag.errors import DataError, SettingsError
-from polytag.models import transfer
+from polytag.evaluation.calibration import KINDS, Calibration
+from polytag.evaluation.thresholds import choose_thresholds
+from polytag.models import training, transfer
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
@@ -45,6 +47,28 @@ def test_the_bundle_is_complete(trained, squares) -> None:
     assert {"loss", "learning_rate", "validation_loss", "validation_mean_average_precision"} == set(facts["history"][0])
     again = Bundle(trained.path)
     np.testing.assert_array_equal(again.thresholds, trained.thresholds)
+
+
+def test_calibration_and_thresholds_are_those_of_the_validation_photos(trained, squares) -> None:
+    _, validation, _ = squares
+    probabilities, _ = trained.predict(validation.paths)
+    np.testing.assert_allclose(choose_thresholds(validation.targets, probabilities), trained.thresholds, atol=1e-6)
+    calibration = trained.manifest["calibration"]
+    assert calibration["kind"] in calibration["log_loss"] and set(calibration["log_loss"]) == set(KINDS)
+    assert trained.manifest["objective"] == "f1" and trained.manifest["out_of_reach"] == []
+
+
+def test_the_networks_probabilities_are_calibrated(squares, monkeypatch) -> None:
+    train, validation, test = squares
+    settings = {"image_size": 32, "epochs": 2, "show_progress": False}
+    calibration = Calibration.straight("platt", np.array([1.5, 1.0, 0.5]), np.array([0.3, -0.5, 1.0]))
+    bundles = []
+    for chosen in (Calibration.straight("none", np.ones(3), np.zeros(3)), calibration):
+        monkeypatch.setattr(training, "choose_calibration", lambda *_, chosen=chosen: (chosen, {}))
+        bundles.append(pt.fit(train, validation, "baseline", **settings))
+    before, after = (bundle.predict(test.paths)[0] for bundle in bundles)
+    np.testing.assert_allclose(after, calibration(before), atol=1e-5)
+    assert np.abs(after - before).max() > 0.01
 
 
 def test_same_bytes_same_probabilities_everywhere(trained, squares) -> None:
@@ -168,6 +192,7 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
         ({"image_size": 16}, "image size must be from 32"),
         ({"augmentation": "mixup"}, "none, flip, crop"),
         ({"out": tmp_path}, "exists already"),
+        ({"objective": "accuracy"}, "objective must be f1, subset"),
     ):
         with pytest.raises(SettingsError, match=message):
             pt.fit(train, validation, **settings)

@@ -12,6 +12,7 @@ import typer
 import polytag as pt
 from polytag.data.dataset import Dataset
 from polytag.errors import PolytagError
+from polytag.evaluation.thresholds import OBJECTIVES
 from polytag.models.recipe import LOSS_NAMES
 
 app = typer.Typer(
@@ -76,6 +77,7 @@ Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.joi
 Weights = Annotated[
     Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
 ]
+Objective = Annotated[str, typer.Option(help=f"What thresholds are for: {OBJECTIVES}.")]
 
 
 def one_line_errors(command: Callable) -> Callable:

@@ -18,6 +18,7 @@ from polytag.cli.app import (
     ImageSize,
     LabelColumn,
     Loss,
+    Objective,
     Overwrite,
     Seed,
     SplitFile,
@@ -31,7 +32,9 @@ from polytag.cli.app import (
 )
 from polytag.data.progress import progress_bar
 from polytag.errors import PolytagError, SettingsError, counted
+from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import table
+from polytag.evaluation.thresholds import aim, parse_objective
 from polytag.models.recipe import MODEL_NAMES, SEARCHED
 
 
@@ -57,12 +60,14 @@ def train(
     fine_tune: FineTune = None,
     loss: Loss = None,
     weights: Weights = None,
+    objective: Objective = "f1",
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     settings = _settings(image_size, epochs, backbone, fine_tune, loss)
     recipe = pt.Recipe.of(model, seed=seed, **settings)
+    parse_objective(objective)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
     dataset = read(data, images, image_column, label_column, conflicts)
@@ -76,6 +81,7 @@ def train(
         trials=trials,
         timeout=_seconds(timeout),
         workers=workers,
+        objective=objective,
         out=out,
         seed=seed,
         **settings,
@@ -83,7 +89,9 @@ def train(
     score = bundle.manifest["validation"]
     print(
         f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "
-        f"fit in {bundle.manifest['fit_seconds']:.0f} s\n{out}"
+        f"fit in {bundle.manifest['fit_seconds']:.0f} s\n"
+        f"{in_words(**bundle.manifest['calibration'])}\n"
+        f"thresholds: for {aim(objective, bundle.manifest['out_of_reach'])}\n{out}"
     )
 
 
@@ -146,6 +154,7 @@ def compare(
     fine_tune: FineTune = None,
     loss: Loss = None,
     weights: Weights = None,
+    objective: Objective = "f1",
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Overwrite = False,
@@ -155,6 +164,7 @@ def compare(
         read(data, images, image_column, label_column, conflicts),
         out,
         _names(models),
+        objective=objective,
         seed=seed,
         given_split=split_file,
         tune=_names(tune),

@@ -30,6 +30,9 @@ class Contestant:
         trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
         recipe: the settings it was trained with.
         importance: of each hyperparameter of the search, most important first, 1 in all; empty where it is not known.
+        calibration: its kind, and the cross-validated log_loss of each kind on validation photos.
+        objective: what its thresholds were chosen for.
+        out_of_reach: labels that cannot keep what the objective promises.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Contestant:
     trials: Sequence[Mapping[str, Any]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none", "log_loss": {}})
+    objective: str = "f1"
+    out_of_reach: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,9 @@ def results(contest: Contest) -> dict[str, Any]:
             "fit_seconds": c.fit_seconds,
             "tag_images_per_second": round(e.images_per_second, 1),
             "per_label": {label: {name: number(row[name]) for name in columns} for label, row in e.per_label.items()},
+            "calibration": dict(c.calibration),
+            "objective": c.objective,
+            "out_of_reach": list(c.out_of_reach),
             "recipe": dict(c.recipe),
         }
 

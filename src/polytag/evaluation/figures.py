@@ -16,6 +16,7 @@ from polytag.data.pictures import (
     LINE,
     MUTED,
     PAPER,
+    axes_at,
     heatmap,
     name_rows,
     panel,
@@ -198,23 +199,42 @@ def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figur
 
 
 def reliability(evaluation: Evaluation, index: int) -> Figure:
-    """How often a label was really there, by the probability it was given; on the diagonal is honest."""
-    figure, axes = panel(2.9, 2.7, left=0.45, right=0.12, bottom=0.5)
+    """How often a label was really there, by the probability it was given; on the diagonal is honest.
+
+    Below it, on a logarithmic scale, how many probabilities each point stands for.
+    """
+    figure, axes = panel(2.9, 3.55, left=0.5, right=0.12, bottom=1.35)
+    counts = axes_at(figure, 0.5, 0.5, 2.9 - 0.5 - 0.12, 0.65)
     mean, share, count = reliability_bins(evaluation)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
     axes.plot(mean, share, color=colour_of(index), linewidth=1.4)
-    # Area tells how many probabilities a point stands for; most are near zero, hence the root.
-    sizes = 10 + 70 * np.sqrt(count / max(1, count.max(initial=1)))
-    axes.scatter(mean, share, s=sizes, color=colour_of(index), linewidths=0, zorder=3, clip_on=False)
-    axes.set_xlim(0, 1)
+    axes.scatter(mean, share, s=22, color=colour_of(index), linewidths=0, zorder=3, clip_on=False)
+    ticks, named = [0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"]
     axes.set_ylim(0, 1)
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    axes.set_xticks(ticks, ["0", ".25", ".5", ".75", "1"])
-    axes.set_yticks(ticks, ["0", ".25", ".5", ".75", "1"])
-    axes.grid(color=LINE, linewidth=0.8)
-    axes.set_xlabel("probability", color=MUTED)
+    axes.set_xticks(ticks, [""] * 5)
+    axes.set_yticks(ticks, named)
     axes.set_ylabel("share really there", color=MUTED)
+    # A bar stands where its bin is, not where the mean of its probabilities lies; it starts at half a probability.
+    middles = (np.floor(mean * CALIBRATION_BINS).clip(max=CALIBRATION_BINS - 1) + 0.5) / CALIBRATION_BINS
+    counts.bar(middles, count - 0.5, 0.8 / CALIBRATION_BINS, 0.5, color=colour_of(index), alpha=0.55, linewidth=0)
+    counts.set_yscale("log")
+    counts.set_ylim(0.5, 3 * max(10, count.max(initial=1)))
+    counts.yaxis.set_major_locator(LogLocator(numticks=4))
+    counts.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+    counts.yaxis.set_minor_formatter(NullFormatter())
+    counts.tick_params(which="minor", length=0)
+    counts.set_xticks(ticks, named)
+    counts.set_xlabel("probability", color=MUTED)
+    counts.set_ylabel("how many", color=MUTED)
+    for each in (axes, counts):
+        each.set_xlim(0, 1)
+        each.grid(color=LINE, linewidth=0.8)
     return figure
+
+
+def _thousands(value: float) -> str:
+    """1, 10, 100, 1k, 10k, …"""
+    return f"{value:g}" if value < 1000 else f"{value / 1000:g}k"
 
 
 def reliability_bins(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:

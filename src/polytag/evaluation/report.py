@@ -19,9 +19,11 @@ from polytag.data.files import write_atomically
 from polytag.data.pictures import Chart, environment, joined, svg, thumbnail
 from polytag.errors import ImageError, counted, listed
 from polytag.evaluation import figures
+from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Contestant, Pair, table
 from polytag.evaluation.evaluation import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES
+from polytag.evaluation.thresholds import aim
 
 PHOTOS_SHOWN = 8
 LABELS_IN_COLUMN = 12
@@ -92,6 +94,8 @@ def _words(contest: Contest) -> dict[str, Any]:
         "rows": _rows(contest),
         "comparisons": [(pair, _compared(pair)) for pair in contest.pairs],
         "labels": figures.by_f1(best.evaluation),
+        "calibrated": [(c.name, in_words(**c.calibration)) for c in contest.contestants],
+        "aims": [(c.name, c.objective, aim(c.objective, c.out_of_reach)) for c in contest.contestants],
         "doubts": _doubts(contest),
         "notes": list(dict.fromkeys((*contest.notes, *best.evaluation.notes))),
     }
@@ -228,11 +232,10 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
         "The line is the best so far. Trials are cheaper than the full training, which the ringed one's settings got.",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial if name not in ("score", "state")))
-    importance = _importance_chart(contestant, index) if contestant.importance else None
     return {
         "model": contestant.name,
         "chart": chart,
-        "importance": importance,
+        "importance": _importance_chart(contestant, index) if contestant.importance else None,
         "names": names,
         "trials": trials,
         "best": best,
@@ -241,15 +244,14 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
 
 def _importance_chart(contestant: Contestant, index: int) -> Chart:
     """Which hyperparameters made the difference in the search."""
-    shares = contestant.importance
-    name, share = max(shares.items(), key=lambda item: item[1])
-    complete = [trial for trial in contestant.trials if trial.get("state") == "complete"]
-    few = " With so few it is a hint, no more." if len(complete) < FEW_TRIALS else ""
+    name, share = max(contestant.importance.items(), key=lambda item: item[1])
+    complete = sum(trial.get("state") == "complete" for trial in contestant.trials)
+    few = " With so few it is a hint, no more." if complete < FEW_TRIALS else ""
     return Chart.of(
         f"importance{index}",
-        figures.importance_bars(shares, figures.colour_of(index)),
+        figures.importance_bars(contestant.importance, figures.colour_of(index)),
         f"{name.replace('_', ' ').capitalize()} mattered most: {share:.0%} of the differences between trials",
-        f"The share of each hyperparameter in the variance of the {counted(len(complete), 'completed trial')}' scores, "
+        f"The share of each hyperparameter in the variance of the {counted(complete, 'completed trial')}' scores, "
         f"alone and averaged over all others (fANOVA).{few}",
     )
 

@@ -25,6 +25,7 @@ from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
 from polytag.evaluation.report import write_report
+from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import MODEL_NAMES, SEARCHED, Recipe
@@ -56,6 +57,7 @@ def compare(
     out: str | os.PathLike[str],
     models: Sequence[str] = MODEL_NAMES,
     *,
+    objective: str = "f1",
     seed: int = 0,
     given_split: str | os.PathLike[str] | None = None,
     tune: Sequence[str] = ("tuned",),
@@ -75,6 +77,7 @@ def compare(
         data: the photos.
         out: the run's folder; it must not exist, or ``resume`` or ``overwrite`` says what to do.
         models: which approaches, in the order of the table.
+        objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9".
         seed: of the split and of all training.
         given_split: a file such as ``split.csv``, to use its split.
         tune: models whose hyperparameters are searched; "tuned" always is.
@@ -92,6 +95,7 @@ def compare(
     """
     if not models or len(set(models)) < len(models):
         raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
+    parse_objective(objective)
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
     check_effort(trials, timeout, workers)
     for model in tune:
@@ -122,6 +126,7 @@ def compare(
     request = {
         "polytag": version("polytag"),
         "models": list(models),
+        "objective": objective,
         "seed": seed,
         "data": data.fingerprint,
         "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
@@ -144,6 +149,7 @@ def compare(
                 train,
                 validation,
                 model,
+                objective=objective,
                 out=where,
                 weights=weights,
                 **_effort(model, tune, trials=trials, timeout=timeout, workers=workers),
@@ -167,6 +173,9 @@ def compare(
                 trials=facts.get("trials", ()),
                 recipe=facts["recipe"],
                 importance=facts.get("importance", {}),
+                calibration=facts["calibration"],
+                objective=facts["objective"],
+                out_of_reach=facts["out_of_reach"],
             )
         )
         say(f"{model}: test samples-F1 {evaluation.scores['samples_f1']:.3f}")

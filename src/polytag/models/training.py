@@ -12,11 +12,13 @@ from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, SettingsError, counted
+from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
-from polytag.evaluation.thresholds import choose_thresholds
+from polytag.evaluation.thresholds import choose_thresholds, out_of_reach, parse_objective
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle, free, write_bundle
+from polytag.models.calibration import calibrated
 from polytag.models.fitting import Trained, photo_batches, run, uncompiled
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe
@@ -31,6 +33,7 @@ def fit(
     model: str = "transfer",
     *,
     weights: str | Path | None = None,
+    objective: str = "f1",
     out: str | Path | None = None,
     trials: int | None = None,
     timeout: float | None = None,
@@ -41,13 +44,15 @@ def fit(
 ) -> Bundle:
     """Train a model.
 
-    Early stopping, the search for hyperparameters and the thresholds use the validation data; nothing
+    Early stopping, the search for hyperparameters, calibration and thresholds use the validation data; nothing
     else is ever seen. Photos that cannot be read are left out and named in the bundle.
 
     Args:
         train, validation: photos with the same labels; `polytag.split` makes them.
         model: "baseline", "tuned" or "transfer".
         weights: a file of pretrained weights; ``None`` to find them (transfer).
+        objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9", as
+            `polytag.evaluation.thresholds.choose_thresholds` explains.
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
         trials, timeout: how many trials to search hyperparameters by, and for how many seconds; with neither,
             "tuned" is searched by `polytag.models.search.DEFAULT_TRIALS` and other models are not.
@@ -67,6 +72,7 @@ def fit(
     check_effort(trials, timeout, workers)
     if searched and model not in SEARCHED:
         raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
+    parse_objective(objective)
     if out is not None:
         free(out)
     if train.labels != validation.labels:
@@ -106,7 +112,9 @@ def fit(
         trained.facts |= {"trials": found.trials, "importance": found.importance}
     seconds = time.perf_counter() - start
 
-    network = trained.model
+    uncalibrated = trained.model.predict(photo_batches(validation, recipe, training=False), verbose=0)
+    calibration, log_losses = choose_calibration(validation.targets, uncalibrated, validation.groups, recipe.seed)
+    network = calibrated(trained.model, calibration)
     bundle = write_bundle(
         network,
         {
@@ -122,17 +130,21 @@ def fit(
             "parameters": count(network.weights),
             "fit_seconds": round(seconds, 1),
             "history": trained.history,
+            "calibration": {"kind": calibration.kind, "log_loss": log_losses},
+            "objective": objective,
             **trained.facts,
         },
         [*train.paths, *validation.paths],
     )
     # Through the bundle, so that thresholds are chosen on the very probabilities that tagging will give.
     probabilities, _ = bundle.predict(validation.paths)
-    thresholds = choose_thresholds(validation.targets, probabilities)
+    thresholds = choose_thresholds(validation.targets, probabilities, objective)
+    beyond = out_of_reach(validation.targets, probabilities, objective)
     judged = scores(validation.targets, probabilities, thresholds)
     bundle.thresholds = thresholds
     bundle.record(
         thresholds=[float(t) for t in thresholds],
+        out_of_reach=[label for label, no in zip(train.labels, beyond, strict=True) if no],
         validation={name: float(value[0]) if np.isfinite(value[0]) else None for name, value in judged.items()},
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )

@@ -1,0 +1,74 @@
+"""A network with its calibration inside, so whatever runs it or is exported from it gives calibrated probabilities."""
+
+import numpy as np
+
+from polytag.evaluation.calibration import LEAST_PROBABILITY, Calibration
+from polytag.models.backend import keras
+
+layers, ops = keras.layers, keras.ops
+
+
+def calibrated(network: keras.Model, calibration: Calibration) -> keras.Model:
+    """The same network, but with calibrated probabilities.
+
+    It shares its layers with the given network, which stays as it is, except for the last. Where that is a dense layer
+    with a sigmoid, straight curves go into a copy of its weights and cost nothing. Otherwise the curves follow on the
+    logits, as layers that every Keras has, and a sigmoid called "probabilities" ends the network.
+
+    Args:
+        network: with one input and one output, probabilities (batch, k).
+        calibration: of k labels.
+    """
+    if calibration.kind == "none":
+        return network
+    network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
+    end = network.operations[-1]
+    if isinstance(end, keras.Model):
+        return _with_end(network, calibrated(end, calibration))
+    if not (isinstance(end, layers.Dense) and end.activation is keras.activations.sigmoid):
+        if isinstance(end, layers.Layer):
+            network = _with_end(network, _copy(end, name="uncalibrated"))
+        p = ops.clip(ops.cast(network.output, "float32"), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return _ending_in(network, _curve(ops.log(p) - ops.log(1 - p), calibration))
+    if calibration.knots.shape[1]:
+        dense = _copy(end, name="logits", activation="linear")
+        network = _with_end(network, dense)
+        return _ending_in(network, _curve(network.output, calibration))
+    dense = _copy(end, use_bias=True)
+    kernel, *bias = end.get_weights()
+    old_bias = bias[0] if bias else np.zeros(kernel.shape[1])
+    dense.set_weights([kernel * calibration.slope, old_bias * calibration.slope + calibration.bias])
+    return _with_end(network, dense)
+
+
+def _copy(layer: keras.layers.Layer, **changes: object) -> keras.layers.Layer:
+    """A new layer of the same kind and weights; where the changes add weights those are at their start."""
+    copy = type(layer).from_config(layer.get_config() | changes)
+    copy.build(keras.tree.map_structure(lambda x: x.shape, layer.input))
+    if len(copy.weights) == len(layer.weights):
+        copy.set_weights(layer.get_weights())
+    return copy
+
+
+def _with_end(network: keras.Model, new: keras.layers.Layer) -> keras.Model:
+    """The network with another layer in the place of its last; all others are shared."""
+    end = network.operations[-1]
+    return keras.models.clone_model(network, clone_function=lambda layer: new if layer is end else layer)
+
+
+def _curve(logits: keras.KerasTensor, calibration: Calibration) -> keras.KerasTensor:
+    """`Calibration.curve` in layers."""
+
+    def straight(x: keras.KerasTensor, slope: np.ndarray, bias: np.ndarray) -> keras.KerasTensor:
+        return layers.Rescaling(slope.tolist(), bias.tolist(), dtype="float32")(x)
+
+    calibrated = straight(logits, calibration.slope, calibration.bias)
+    for knots, bends in zip(calibration.knots.T, calibration.bends.T, strict=True):
+        beyond = layers.ReLU(dtype="float32")(straight(logits, np.ones_like(knots), -knots))
+        calibrated = calibrated + straight(beyond, bends, np.zeros_like(bends))
+    return calibrated
+
+
+def _ending_in(network: keras.Model, logits: keras.KerasTensor) -> keras.Model:
+    outputs = layers.Activation("sigmoid", dtype="float32", name="probabilities")(logits)
+    return keras.Model(network.input, outputs, name=network.name)
