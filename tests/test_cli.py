@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import polytag as pt
 from polytag.cli import app
 
 
@@ -137,3 +138,20 @@ def test_other_refusals(data, tmp_path) -> None:
 def test_unknown_options_are_refused_by_the_parser() -> None:
     result = CliRunner().invoke(app, ["compare", "--nonsense"])
     assert result.exit_code == 2 and "Traceback" not in result.output
+
+
+def test_the_effort_of_a_search_is_passed_on(tmp_path, monkeypatch) -> None:
+    photos(tmp_path, GOOD)
+    asked: dict[str, object] = {}
+
+    def compare(data: pt.Dataset, *arguments: object, **settings: object) -> None:
+        asked.update(settings)
+        raise pt.SettingsError("asked")
+
+    monkeypatch.setattr(pt, "compare", compare)
+    effort = ["--tune", "tuned, transfer", "--trials", 7, "--timeout", 1.5, "--workers", 2]
+    assert refused("compare", table(tmp_path, f"image,labels\n{ROWS}"), "--out", tmp_path / "run", *effort).endswith(
+        "asked"
+    )
+    assert asked["tune"] == ["tuned", "transfer"] and asked["trials"] == 7 and asked["workers"] == 2
+    assert asked["timeout"] == 90, "minutes on the command line, seconds in Python"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-SETTINGS = ["--image-size", "48", "--epochs", "2", "--trials", "2", "--fine-tune", "0"]
+SETTINGS = ["--image-size", "48", "--epochs", "2", "--fine-tune", "0"]
+EFFORT = ["--trials", "2"]
 
 
 def polytag(*arguments: object) -> subprocess.CompletedProcess:
@@ -29,7 +30,7 @@ def sample(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(sample) -> tuple[Path, str]:
     folder = sample.parent / "run"
-    done = polytag("compare", sample, "--out", folder, *SETTINGS)
+    done = polytag("compare", sample, "--out", folder, *SETTINGS, *EFFORT)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -76,7 +77,7 @@ def test_the_same_seed_gives_the_same_scores_and_a_stopped_run_goes_on(run, samp
     other = polytag("compare", sample, "--out", stopped, *SETTINGS, "--seed", 1, "--resume")
     assert other.returncode == 2 and "started with other seed" in other.stderr
 
-    done = polytag("compare", sample, "--out", stopped, *SETTINGS, "--resume")
+    done = polytag("compare", sample, "--out", stopped, *SETTINGS, *EFFORT, "--resume")
     assert done.returncode == 0, done.stderr
     assert "baseline: already trained" in done.stdout and "transfer: already trained" not in done.stdout
     after = json.loads((stopped / "results.json").read_text())

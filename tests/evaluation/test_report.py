@@ -12,7 +12,7 @@ from PIL import Image
 from polytag.data.dataset import Dataset
 from polytag.evaluation.contest import Contest, Contestant, pairs, results, table
 from polytag.evaluation.evaluation import Evaluation, judge
-from polytag.evaluation.figures import outcomes, reliability_bins
+from polytag.evaluation.figures import importance_bars, outcomes, reliability_bins, trial_scores
 from polytag.evaluation.report import write_report
 
 LABELS = ("bus", "cat", "dog", "tree")
@@ -305,6 +305,25 @@ def test_training_and_search(tmp_path, contest):
     assert "2 completed (full), 1 stopped early as hopeless (hollow) and 1 failed (×)" in told
     assert ["dense", "256"] in page.table("learning")
     assert ["3", "–", "fail", "64"] in page.table("learning")
+
+
+def test_what_mattered_in_a_search(tmp_path, contest):
+    told = {"learning_rate": 0.62, "dense": 0.38}
+    baseline, tuned, transfer = contest.contestants
+    page, _ = written(tmp_path, replace(contest, contestants=(baseline, replace(tuned, importance=told), transfer)))
+    words = " ".join(page.text["learning"].split())
+    assert "Learning rate mattered most: 62% of the differences between trials" in words
+    assert "2 completed trials' scores" in words and "a hint, no more" in words
+    assert "mattered most" not in written(tmp_path, contest)[0].text["learning"]
+    bars = importance_bars(told, "#123456").axes[0]
+    assert [bar.get_width() for bar in bars.patches] == [0.62, 0.38]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["learning rate", "dense"]
+
+
+def test_the_best_so_far_counts_completed_trials_only():
+    trials = [{"score": None, "state": "fail"}, *TRIALS, {"score": 0.3, "state": "complete"}]
+    line = next(line for line in trial_scores(trials, 4, "#123456").axes[0].lines if len(line.get_xdata()) > 1)
+    np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.41, 0.41, 0.41, 0.52, 0.52])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """One contract for every model: photos uint8 in, probabilities float32 out, trainable, the same on ONNX."""
 
-import inspect
-
 import numpy as np
 import pytest
 
@@ -11,9 +9,8 @@ from polytag.models.backbones import backbone, pooled
 from polytag.models.backend import keras
 from polytag.models.losses import masked_binary_crossentropy
 from polytag.models.onnx import OnnxModel, export_onnx
-from polytag.models.recipe import MODEL_NAMES, Recipe
+from polytag.models.recipe import MODEL_NAMES
 from polytag.models.training import count
-from polytag.models.tuning import SPACE, reductions
 
 
 def photos(n: int, size: int, seed: int = 0) -> np.ndarray:
@@ -58,25 +55,6 @@ def test_baseline_has_the_documented_size() -> None:
     assert count(cnn(10, 224).trainable_weights) == 22_247_690
     pooled = count(cnn(10, 224, pooling="average").weights)
     assert pooled < 200_000
-
-
-def test_cnn_takes_every_choice_of_the_search() -> None:
-    for pooling in SPACE["pooling"]:
-        assert cnn(2, 32, pooling=pooling).output_shape == (None, 2)
-    for size in (32, 48, 96, 128, 129, 224, 500, 1024):
-        for reduce in reductions(size):
-            model = cnn(2, size, reduce=reduce, pooling="average", filters1=4, filters2=4, filters3=4)
-            assert model.output_shape == (None, 2)
-    assert reductions(224) == (2, 4) and reductions(96) == (1, 2) and reductions(40) == (1,)
-
-
-def test_the_first_trial_is_the_baseline() -> None:
-    defaults = {name: p.default for name, p in inspect.signature(cnn).parameters.items()}
-    recipe = Recipe.of("baseline")
-    own = {"learning_rate": recipe.learning_rate, "weight_decay": 0.0, "augmentation": recipe.augmentation}
-    assert {name: values[0] for name, values in SPACE.items()} | {"reduce": 1} == own | {
-        name: default for name, default in defaults.items() if default is not inspect.Parameter.empty
-    }
 
 
 def test_bad_pooling_is_refused() -> None:

@@ -10,7 +10,7 @@ from polytag.data.images import decode
 from polytag.errors import DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models import training, transfer, tuning
+from polytag.models import training, transfer
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
@@ -95,59 +95,6 @@ def test_training_photos_are_remembered_and_test_photos_are_not(trained, squares
     train, validation, test = squares
     assert trained.seen(train).all() and trained.seen(validation).all()
     assert not trained.seen(test).any()
-
-
-def test_the_search_is_recorded(squares, tmp_path) -> None:
-    train, validation, _ = squares
-    log = tmp_path / "search.log"
-    settings = {"image_size": 32, "epochs": 2, "search_log": log, "show_progress": False}
-    first = pt.fit(train, validation, "tuned", trials=2, **settings)
-    trials = first.manifest["trials"]
-    assert len(trials) == 2
-    assert trials[0]["filters1"] == 32 and trials[0]["pooling"] == "flatten"
-    best = max(trials, key=lambda t: (t["state"] == "complete", t["score"]))
-    assert first.manifest["recipe"]["hyperparameters"]["filters3"] == best["filters3"]
-    assert first.manifest["recipe"]["image_size"] == 32
-
-    # A search that was stopped goes on with the trials that are missing.
-    second = pt.fit(train, validation, "tuned", trials=3, **settings)
-    assert second.manifest["trials"][:2] == trials
-    assert len(second.manifest["trials"]) == 3
-
-
-def test_a_search_that_was_interrupted_goes_on(squares, tmp_path, monkeypatch) -> None:
-    train, validation, _ = squares
-    log = tmp_path / "search.log"
-    settings = {"image_size": 32, "epochs": 2, "search_log": log, "show_progress": False}
-    original = tuning._score
-    numbers: list[int] = []
-
-    def interrupted(*arguments):
-        trial = arguments[3]
-        numbers.append(trial.number)
-        if trial.number == stop_at:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(tuning, "_score", interrupted)
-    for stop_at in (0, 2):  # noqa: B007 - read by the function above
-        with pytest.raises(KeyboardInterrupt):
-            pt.fit(train, validation, "tuned", trials=4, **settings)
-    stop_at = -1
-    trials = pt.fit(train, validation, "tuned", trials=4, **settings).manifest["trials"]
-    # The interrupted trials do not count; the baseline was tried all the same; nothing was tried twice.
-    assert len(trials) == 4 and numbers == [0, 1, 2, 3, 4, 5]
-    assert trials[0]["filters1"] == 32 and trials[0]["pooling"] == "flatten" and trials[0]["augmentation"] == "none"
-    chosen = [tuple((k, v) for k, v in t.items() if k not in ("score", "state")) for t in trials]
-    assert len(set(chosen)) == 4
-
-    # Half a line, as a kill may leave it, is dropped; anything else is not guessed at.
-    with log.open("a") as file:
-        file.write('{"op_code": 4, "worker')
-    assert pt.fit(train, validation, "tuned", trials=5, **settings).manifest["trials"][:4] == trials
-    log.write_text("{\n" + log.read_text())
-    with pytest.raises(SettingsError, match="delete it"):
-        pt.fit(train, validation, "tuned", trials=5, **settings)
 
 
 def test_a_diverging_training_says_so(squares, tmp_path) -> None:

@@ -51,7 +51,14 @@ SplitFile = Annotated[Path | None, typer.Option("--split", help="Use the split o
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the split and of all training.")]
 ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training photos, at most.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Trials of the search for the tuned model.")]
+Trials = Annotated[
+    int | None,
+    typer.Option(min=1, help="Trials of the search for hyperparameters; 20 where --timeout is not given either."),
+]
+Timeout = Annotated[
+    float | None, typer.Option(help="Minutes after which a search begins no other trial, those before a stop included.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that try hyperparameters at the same time.")]
 FineTune = Annotated[
     int | None,
     typer.Option(

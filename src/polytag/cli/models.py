@@ -22,8 +22,10 @@ from polytag.cli.app import (
     Overwrite,
     Seed,
     SplitFile,
+    Timeout,
     Trials,
     Weights,
+    Workers,
     app,
     one_line_errors,
     read,
@@ -33,7 +35,7 @@ from polytag.errors import PolytagError, SettingsError, counted
 from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import table
 from polytag.evaluation.thresholds import aim, parse_objective
-from polytag.models.recipe import MODEL_NAMES
+from polytag.models.recipe import MODEL_NAMES, SEARCHED
 
 
 @app.command()
@@ -52,6 +54,8 @@ def train(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
+    timeout: Timeout = None,
+    workers: Workers = 1,
     backbone: Backbone = None,
     fine_tune: FineTune = None,
     loss: Loss = None,
@@ -70,7 +74,17 @@ def train(
     with progress_bar(len(dataset), "looking for copies", "photo") as bar:
         parts = pt.split(dataset, seed=seed, given=split_file, on_progress=bar.update)
     bundle = pt.fit(
-        parts[0], parts[1], model, weights=weights, trials=trials, objective=objective, out=out, seed=seed, **settings
+        parts[0],
+        parts[1],
+        model,
+        weights=weights,
+        trials=trials,
+        timeout=_seconds(timeout),
+        workers=workers,
+        objective=objective,
+        out=out,
+        seed=seed,
+        **settings,
     )
     score = bundle.manifest["validation"]
     print(
@@ -123,6 +137,9 @@ def compare(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     models: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = ",".join(MODEL_NAMES),
+    tune: Annotated[
+        str, typer.Option(help=f"Whose hyperparameters to search, of {', '.join(SEARCHED)}; tuned always is.")
+    ] = "tuned",
     images: Images = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
@@ -131,6 +148,8 @@ def compare(
     image_size: ImageSize = 224,
     epochs: Epochs = None,
     trials: Trials = None,
+    timeout: Timeout = None,
+    workers: Workers = 1,
     backbone: Backbone = None,
     fine_tune: FineTune = None,
     loss: Loss = None,
@@ -144,15 +163,18 @@ def compare(
     comparison = pt.compare(
         read(data, images, image_column, label_column, conflicts),
         out,
-        [name.strip() for name in models.split(",") if name.strip()],
+        _names(models),
         objective=objective,
         seed=seed,
         given_split=split_file,
+        tune=_names(tune),
+        trials=trials,
+        timeout=_seconds(timeout),
+        workers=workers,
         resume=resume,
         overwrite=overwrite,
         say=lambda line: print(line, flush=True),
         weights=weights,
-        trials=trials,
         **_settings(image_size, epochs, backbone, fine_tune, loss),
     )
     rows = table(comparison.contest)
@@ -165,6 +187,14 @@ def compare(
         for d in pair.differences:
             print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})")
     print(f"\n{comparison.report}")
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60 * minutes
 
 
 def _settings(

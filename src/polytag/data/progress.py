@@ -5,8 +5,8 @@ import sys
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str, unit: str, show: bool = True) -> tqdm:
-    """A bar on stderr. In a log file, where it cannot redraw itself, it writes a line now and then."""
+def progress_bar(total: int | None, description: str, unit: str, show: bool = True) -> tqdm:
+    """A bar on stderr; without a total it counts. In a log file, which cannot redraw, it writes a line at times."""
     return tqdm(
         total=total,
         desc=description,

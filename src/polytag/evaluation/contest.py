@@ -29,6 +29,7 @@ class Contestant:
         history: for each epoch loss, learning_rate, validation_loss, validation_mean_average_precision.
         trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
         recipe: the settings it was trained with.
+        importance: of each hyperparameter of the search, most important first, 1 in all; empty where it is not known.
         calibration: its kind, and the cross-validated log_loss of each kind on validation photos.
         objective: what its thresholds were chosen for.
         out_of_reach: labels that cannot keep what the objective promises.
@@ -43,6 +44,7 @@ class Contestant:
     history: Sequence[Mapping[str, float]] = ()
     trials: Sequence[Mapping[str, Any]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none", "log_loss": {}})
     objective: str = "f1"
     out_of_reach: Sequence[str] = ()

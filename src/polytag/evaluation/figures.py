@@ -140,7 +140,10 @@ def kept_epoch(contestant: Contestant) -> int | None:
 
 
 def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:
-    """The score of each trial of a search: full when completed, hollow when stopped early, × when failed."""
+    """The score of each trial of a search: full when completed, hollow when stopped early, × when failed.
+
+    The line is the best completed one so far.
+    """
     figure, axes = panel(4.4, 2.4, left=0.5, right=0.15, bottom=0.5)
     scored = [trial["score"] for trial in trials if trial.get("score") is not None]
     floor = min(scored, default=0.0)
@@ -150,12 +153,32 @@ def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: 
         else:
             face = colour if trial.get("state") == "complete" else PAPER
             axes.plot(number, trial["score"], "o", color=colour, markerfacecolor=face, markersize=6)
+    complete = [
+        t["score"] if t.get("state") == "complete" and t.get("score") is not None else -math.inf for t in trials
+    ]
+    so_far = np.maximum.accumulate(complete) if complete else np.empty(0)
+    so_far = np.where(np.isfinite(so_far), so_far, np.nan)
+    axes.plot(np.arange(1, len(trials) + 1), so_far, color=colour, linewidth=1.4, drawstyle="steps-post", zorder=1)
     if best is not None:
         axes.plot(best + 1, trials[best]["score"], "o", color=INK, markerfacecolor="none", markersize=12)
     axes.margins(x=0.06, y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_xlabel("trial", color=MUTED)
+    return figure
+
+
+def importance_bars(importance: Mapping[str, float], colour: str) -> Figure:
+    """The share of each hyperparameter in how the scores of a search's trials differ, a row each."""
+    names = [short(name.replace("_", " ")) for name in importance]
+    left = room(names)
+    figure, axes = panel(4.4, 0.4 + 0.26 * len(names), left=left, right=0.6, bottom=0.3)
+    axes.barh(np.arange(len(names)), list(importance.values()), 0.5, color=colour, alpha=0.55, linewidth=0)
+    for y, share in enumerate(importance.values()):
+        axes.text(1.02, y, f"{share:.0%}", **_beside(axes))
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    name_rows(axes, names, left)
     return figure
 
 

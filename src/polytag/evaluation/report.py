@@ -61,6 +61,7 @@ def _environment(**escaping: Any) -> Environment:
     templates = environment(Path(__file__).parent, **escaping)
     templates.filters |= {
         "score": lambda value: f"{value:.3f}" if math.isfinite(value) else "–",
+        "setting": lambda value: f"{value:.3g}" if isinstance(value, float) else value,
         "signed": lambda value: f"{value:+.3f}" if math.isfinite(value) else "–",
     }
     return templates
@@ -228,10 +229,31 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
         figures.trial_scores(trials, best, figures.colour_of(index)),
         title,
         f"{joined([f'{states.count(state)} {meaning.get(state, state)}' for state in dict.fromkeys(states)])}. "
-        "Trials see fewer photos for few epochs; the ringed one's settings were trained in full.",
+        "The line is the best so far. Trials are cheaper than the full training, which the ringed one's settings got.",
     )
     names = list(dict.fromkeys(name for trial in trials for name in trial if name not in ("score", "state")))
-    return {"model": contestant.name, "chart": chart, "names": names, "trials": trials, "best": best}
+    return {
+        "model": contestant.name,
+        "chart": chart,
+        "importance": _importance_chart(contestant, index) if contestant.importance else None,
+        "names": names,
+        "trials": trials,
+        "best": best,
+    }
+
+
+def _importance_chart(contestant: Contestant, index: int) -> Chart:
+    """Which hyperparameters made the difference in the search."""
+    name, share = max(contestant.importance.items(), key=lambda item: item[1])
+    complete = sum(trial.get("state") == "complete" for trial in contestant.trials)
+    few = " With so few it is a hint, no more." if complete < FEW_TRIALS else ""
+    return Chart.of(
+        f"importance{index}",
+        figures.importance_bars(contestant.importance, figures.colour_of(index)),
+        f"{name.replace('_', ' ').capitalize()} mattered most: {share:.0%} of the differences between trials",
+        f"The share of each hyperparameter in the variance of the {counted(complete, 'completed trial')}' scores, "
+        f"alone and averaged over all others (fANOVA).{few}",
+    )
 
 
 def _confusion_rows(e: Evaluation) -> list[dict[str, Any]]:

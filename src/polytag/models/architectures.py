@@ -23,11 +23,12 @@ def cnn(
     filters1: int = 32,
     filters2: int = 64,
     filters3: int = 128,
+    filters4: int = 0,
     pooling: str = "flatten",
     dense: int = 256,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Three blocks of convolution, batch normalisation and max pooling, then a dense layer.
+    """Three or four blocks of convolution, batch normalisation and max pooling, then a dense layer.
 
     With the defaults at 224² it is the baseline, with 22.2 million parameters.
 
@@ -36,6 +37,7 @@ def cnn(
         image_size: side of the input, in pixels.
         reduce: photos are first reduced to one in this many pixels of their side, by averaging.
         filters1, filters2, filters3: 3×3 filters of each block.
+        filters4: those of a fourth block, which 0 leaves out.
         pooling: what turns the last block into a vector: "flatten", or global "average" or "max".
         dense: units of the hidden layer.
         dropout: share of hidden units dropped while training, 0 to 1.
@@ -46,7 +48,7 @@ def cnn(
     x = layers.Rescaling(1 / 255)(inputs)
     if reduce > 1:
         x = layers.AveragePooling2D(reduce)(x)
-    for filters in (filters1, filters2, filters3):
+    for filters in filter(None, (filters1, filters2, filters3, filters4)):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
         # Keras' 0.99 needs hundreds of steps to forget its start: more than small sets have before they stop.
         x = layers.BatchNormalization(momentum=0.9)(x)
@@ -92,13 +94,14 @@ def head(n_features: int, n_labels: int, *, dense: int = 512, dropout: float = 0
     Args:
         n_features: length of the backbone's output.
         n_labels: number of outputs.
-        dense: units of the hidden layer.
+        dense: units of the hidden layer; 0 for none.
         dropout: share of features, and of hidden units, dropped while training, 0 to 1.
     """
     inputs = layers.Input((n_features,), name="features")
     x = layers.Dropout(dropout)(inputs)
-    x = layers.Dense(dense, activation="relu")(x)
-    x = layers.Dropout(dropout)(x)
+    if dense:
+        x = layers.Dense(dense, activation="relu")(x)
+        x = layers.Dropout(dropout)(x)
     outputs = layers.Dense(n_labels, activation="sigmoid", name="probabilities")(x)
     return keras.Model(inputs, outputs, name="head")
 

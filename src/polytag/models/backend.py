@@ -4,6 +4,7 @@ Every module of this package takes Keras from here: ``from polytag.models.backen
 """
 
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def choose_backend() -> str:
 # Read by TensorFlow when it is first imported: the same seed must give the same scores.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A search builds one network after another, and TensorFlow would warn of each.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 choose_backend()
 with quiet_stderr():
     import keras

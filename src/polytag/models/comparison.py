@@ -28,7 +28,8 @@ from polytag.evaluation.report import write_report
 from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import MODEL_NAMES, Recipe
+from polytag.models.recipe import MODEL_NAMES, SEARCHED, Recipe
+from polytag.models.search import DEFAULT_TRIALS, check_effort
 
 RUN_FILE = "run.json"
 """What a run was asked for; its presence marks a folder as polytag's own."""
@@ -59,10 +60,13 @@ def compare(
     objective: str = "f1",
     seed: int = 0,
     given_split: str | os.PathLike[str] | None = None,
+    tune: Sequence[str] = ("tuned",),
+    trials: int | None = None,
+    timeout: float | None = None,
+    workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     weights: str | Path | None = None,
-    trials: int | None = None,
     show_progress: bool = True,
     say=lambda line: None,
     **settings: Any,
@@ -76,10 +80,11 @@ def compare(
         objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9".
         seed: of the split and of all training.
         given_split: a file such as ``split.csv``, to use its split.
+        tune: models whose hyperparameters are searched; "tuned" always is.
+        trials, timeout, workers: of each search, as in `fit`.
         resume: go on with a run that was stopped; the data and the settings must be the same.
         overwrite: replace an earlier run.
         weights: a file of pretrained weights; ``None`` to find them.
-        trials: of the search for hyperparameters.
         show_progress: draw progress bars on stderr.
         say: called with a line of plain words now and then.
         settings: fields of `Recipe` for every model that has them: image_size, epochs, …
@@ -92,6 +97,10 @@ def compare(
         raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
     parse_objective(objective)
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
+    check_effort(trials, timeout, workers)
+    for model in tune:
+        if model not in SEARCHED:
+            raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
@@ -122,7 +131,7 @@ def compare(
         "data": data.fingerprint,
         "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
         "weights": None if found is None else found.name,
-        "trials": trials,
+        "tune": list(tune),
         "settings": {name: value for name, value in settings.items() if value is not None},
     }
     _prepare(folder, request, started if resume else None)
@@ -143,8 +152,8 @@ def compare(
                 objective=objective,
                 out=where,
                 weights=weights,
-                trials=trials,
-                search_log=folder / "search.log" if model == "tuned" else None,
+                **_effort(model, tune, trials=trials, timeout=timeout, workers=workers),
+                search_log=folder / "search.log",
                 show_progress=show_progress,
                 seed=seed,
                 **_for_model(model, settings),
@@ -163,6 +172,7 @@ def compare(
                 history=facts["history"],
                 trials=facts.get("trials", ()),
                 recipe=facts["recipe"],
+                importance=facts.get("importance", {}),
                 calibration=facts["calibration"],
                 objective=facts["objective"],
                 out_of_reach=facts["out_of_reach"],
@@ -192,6 +202,15 @@ def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that mean something to a model."""
     only = {"fine_tune": "transfer", "backbone": "transfer"}
     return {name: value for name, value in settings.items() if only.get(name, model) == model}
+
+
+def _effort(model: str, tune: Sequence[str], **effort: Any) -> dict[str, Any]:
+    """How long the hyperparameters of a model are searched: not at all where nobody asked for it."""
+    if model not in (*tune, "tuned"):
+        return {}
+    if effort["trials"] is None and effort["timeout"] is None:
+        effort["trials"] = DEFAULT_TRIALS
+    return effort
 
 
 def _parts(

@@ -16,9 +16,12 @@ LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
 MODEL_NAMES = ("baseline", "tuned", "transfer")
 """The approaches that polytag compares, in the order of its tables."""
 
+SEARCHED = ("tuned", "transfer")
+"""Those whose hyperparameters can be searched: `polytag.models.tuning.SPACES` says how."""
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
-    "tuned": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
+    "tuned": {"epochs": 60, "batch_size": 32, "augmentation": "crop"},
     "transfer": {
         "epochs": 60,
         "batch_size": 64,
@@ -30,8 +33,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What a recipe takes where nothing is said.
 
 With Adam's usual 1e-3 the baseline's dense layer, which has 86,528 inputs at 224 px, dies in the first steps:
-a comparison with that would flatter every other model. An epoch of transfer's head on cached embeddings takes
-a second, so it may have many; early stopping ends training when validation mAP no longer rises.
+a comparison with that would flatter every other model. What is tuned sees smaller photos, cropped anew in each
+epoch, for many epochs: that is worth more than any size of its layers, and shows too late for short trials to find
+it. An epoch of transfer's head on cached embeddings takes a second, so it may have many; early stopping ends training
+when validation mAP no longer rises.
 """
 
 

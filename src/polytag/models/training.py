@@ -1,6 +1,7 @@
 """Training: train and validation data in, a bundle out. Test data never comes here."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
-from polytag.errors import DataError, counted
+from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach, parse_objective
@@ -20,9 +21,10 @@ from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.fitting import Trained, photo_batches, run, uncompiled
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import Recipe
+from polytag.models.recipe import SEARCHED, Recipe
+from polytag.models.search import Found, check_effort, search
 from polytag.models.transfer import fit_transfer
-from polytag.models.tuning import search
+from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
 
 
 def fit(
@@ -31,9 +33,11 @@ def fit(
     model: str = "transfer",
     *,
     weights: str | Path | None = None,
-    trials: int | None = None,
     objective: str = "f1",
     out: str | Path | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    workers: int = 1,
     search_log: str | Path | None = None,
     show_progress: bool = True,
     **settings: Any,
@@ -47,12 +51,14 @@ def fit(
         train, validation: photos with the same labels; `polytag.split` makes them.
         model: "baseline", "tuned" or "transfer".
         weights: a file of pretrained weights; ``None`` to find them (transfer).
-        trials: of the search for hyperparameters (tuned).
         objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9", as
             `polytag.evaluation.thresholds.choose_thresholds` explains.
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
-        search_log: file in which the search of "tuned" keeps its trials, so that a search that was stopped
-            goes on; ``None`` to keep none.
+        trials, timeout: how many trials to search hyperparameters by, and for how many seconds; with neither,
+            "tuned" is searched by `polytag.models.search.DEFAULT_TRIALS` and other models are not.
+        workers: processes that search at the same time.
+        search_log: file in which a search keeps its trials, so that one that was stopped goes on; ``None`` to
+            keep none.
         show_progress: draw progress bars on stderr.
         settings: fields of `Recipe`: image_size, epochs, fine_tune, seed, …
 
@@ -62,6 +68,10 @@ def fit(
         WeightsError: there are no pretrained weights (transfer).
     """
     recipe = Recipe.of(model, **settings)
+    searched = model == "tuned" or trials is not None or timeout is not None
+    check_effort(trials, timeout, workers)
+    if searched and model not in SEARCHED:
+        raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
     parse_objective(objective)
     if out is not None:
         free(out)
@@ -74,16 +84,32 @@ def fit(
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
 
+    pretrained = find_weights(weights, recipe.backbone) if model == "transfer" else None
+    found: Found | None = None
+    if searched:
+        space, first = SPACES[model]
+        found = search(
+            train,
+            validation,
+            recipe,
+            space,
+            cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
+            first=first,
+            trials=trials,
+            timeout=timeout,
+            workers=workers,
+            storage=search_log,
+            show_progress=show_progress,
+        )
+        recipe = found.recipe
+        start -= found.earlier_seconds
     if model == "transfer":
-        found = find_weights(weights, recipe.backbone)
-        trained = fit_transfer(train, validation, recipe, found, show_progress)
-    elif model == "tuned":
-        best, tried, earlier = search(train, validation, recipe, trials or 8, search_log, show_progress)
-        start -= earlier
-        trained = fit_cnn(train, validation, best, show_progress)
-        trained.facts["trials"] = tried
+        assert pretrained is not None
+        trained = fit_transfer(train, validation, recipe, pretrained, show_progress)
     else:
         trained = fit_cnn(train, validation, recipe, show_progress)
+    if found is not None:
+        trained.facts |= {"trials": found.trials, "importance": found.importance}
     seconds = time.perf_counter() - start
 
     uncalibrated = trained.model.predict(photo_batches(validation, recipe, training=False), verbose=0)
@@ -150,5 +176,6 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        history = run(network, batches, judged, recipe, bar, recipe.model)
+        fitted = train_cnn if recipe.model == "tuned" else run
+        history = fitted(network, batches, judged, recipe, bar, recipe.model)
     return Trained(uncompiled(network), recipe, history)

@@ -1,18 +1,12 @@
-"""The search for hyperparameters of the tuned CNN, with Optuna.
+"""What is searched for each model, and the cheap training by which its candidates are judged."""
 
-Trials are a cheap stand-in for the full training: fewer photos and few epochs. The best trial's
-hyperparameters are then trained in full. Trials are judged by validation mAP, and pruned by it.
-"""
-
-import os
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.storages import journal
+from optuna import TrialPruned
+from optuna.trial import BaseTrial
 
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
@@ -20,139 +14,178 @@ from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
+from polytag.models.batches import Batches
 from polytag.models.fitting import photo_batches, run
-from polytag.models.recipe import Recipe
+from polytag.models.pretrained import Weights
+from polytag.models.recipe import LOSS_NAMES, Recipe
+from polytag.models.search import Space
+from polytag.models.search_worker import Report
+from polytag.models.transfer import fit_head, head_batches
 
-SEARCH_PHOTOS = 2000
-"""Most training photos in a trial."""
+STAGE_PHOTOS, STAGE_EPOCHS = 2000, 10
+"""Most training photos and epochs of a candidate; `benchmarks/search_stage.py` shows how far they can be believed."""
 
-SPACE: dict[str, tuple] = {
-    "filters1": (32, 16, 64),
-    "filters2": (64, 32, 128),
-    "filters3": (128, 64, 256),
-    "pooling": ("flatten", "average", "max"),
-    "dense": (256, 128, 512),
-    "dropout": (0.5, 0.3, 0.7),
-    "learning_rate": (1e-4, 5e-4, 1e-3),
-    "weight_decay": (0.0, 1e-3, 1e-2),
-    "augmentation": ("none", "flip", "crop"),
-}
-"""What is searched, besides `reductions`. The first values are the baseline's, and make the first trial."""
+CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
+    {
+        "filters1": 32,
+        "filters2": 64,
+        "filters3": 128,
+        "filters4": 0,
+        "pooling": pooling,
+        "dense": 256,
+        "dropout": 0.5,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    for pooling, learning_rate, weight_decay in (("flatten", 1e-4, 1e-4), ("average", 1e-3, 1e-2))
+)
+"""Points of `cnn_space` to begin with: the baseline's architecture and rate, and what was good on other photos."""
+
+TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
+    {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 5e-4, "weight_decay": 1e-2},
+)
+"""The point of `transfer_space` to begin with: what is taken without a search."""
 
 
-def reductions(image_size: int) -> tuple[int, ...]:
-    """By how much photos may be reduced before the first block: to a side of 48 to 128 pixels.
+def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
+    """The baseline's architecture with other sizes, a fourth block, an end of another kind, and other rates."""
+    reduce = reduction(recipe.image_size)
+    # Three blocks leave too few pixels of a smaller photo for a fourth.
+    fourth = (0, 128, 256) if recipe.image_size // reduce >= 48 else (0,)
+    architecture = {
+        "reduce": reduce,
+        "filters1": trial.suggest_categorical("filters1", (16, 32, 64)),
+        "filters2": trial.suggest_categorical("filters2", (32, 64, 128)),
+        "filters3": trial.suggest_categorical("filters3", (64, 128, 256)),
+        "filters4": trial.suggest_categorical("filters4", fourth),
+        "pooling": trial.suggest_categorical("pooling", ("flatten", "average", "max")),
+        "dense": trial.suggest_categorical("dense", (128, 256, 512)),
+        "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
+    }
+    return replace(
+        recipe,
+        learning_rate=_suggested(trial, "learning_rate", 1e-4, 3e-3),
+        weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
+        hyperparameters=architecture,
+    )
 
-    A small network trained from scratch on some thousand photos gains nothing from more, and a trial costs
-    a quarter or a sixteenth.
+
+def reduction(image_size: int) -> int:
+    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels.
+
+    Learned from scratch, some thousand photos teach little from finer detail, and an epoch costs a sixteenth: that
+    buys the many epochs that augmentation needs.
     """
-    return tuple(r for r in (1, 2, 4, 8) if 48 <= image_size // r <= 128) or (1,)
+    return max(1, 2 ** int(np.log2(image_size / 48)))
 
 
-def search(
-    train: Dataset, validation: Dataset, recipe: Recipe, n_trials: int, log: str | Path | None, show_progress: bool
-) -> tuple[Recipe, list[dict[str, Any]], float]:
-    """Search with TPE (Bergstra et al. 2011) and median pruning.
-
-    Args:
-        train, validation: readable photos.
-        recipe: of the model; its seed and epochs count.
-        n_trials: how many.
-        log: file that keeps the trials, so that a search that was stopped goes on; ``None`` for none.
-        show_progress: draw a bar.
-
-    Returns:
-        The recipe with the best trial's hyperparameters, for the full training; all trials in words and
-        figures; and the seconds that trials from before a stop had taken.
-
-    Raises:
-        SettingsError: the log is damaged, or all trials failed.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = SPACE | {"reduce": reductions(recipe.image_size)}
-    epochs = min(recipe.epochs, max(2, -(-recipe.epochs // 3)))
-    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:SEARCH_PHOTOS])
-    small = train.take(rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        _drop_torn_line(log)
-        try:
-            storage = None if log is None else optuna.storages.JournalStorage(journal.JournalFileBackend(str(log)))
-            study = optuna.create_study(
-                storage=storage,
-                study_name="tuned",
-                load_if_exists=True,
-                direction="maximize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=1),
-            )
-        except (ValueError, KeyError) as error:
-            raise SettingsError(f"{log} is damaged ({error}): delete it, and the search starts anew") from None
-    before = _finished(study)
-    # After a stop the sampler must not draw again what it drew at first.
-    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(before), n_startup_trials=4)
-    first = {name: values[0] for name, values in space.items()}
-    if not any(trial.params == first for trial in before):
-        study.enqueue_trial(first)
-    steps = -(-len(small) // recipe.batch_size) * epochs
-
-    with progress_bar(n_trials * steps, "tuned", "step", show_progress) as bar:
-        bar.update(len(before) * steps)
-
-        def objective(trial: optuna.Trial) -> float:
-            chosen = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-            candidate = replace(_with(recipe, chosen), epochs=epochs)
-            return _score(small, validation, candidate, trial, bar, f"tuned · trial {trial.number + 1}/{n_trials}")
-
-        study.optimize(objective, n_trials=max(0, n_trials - len(before)))
-    trials = [
-        {"score": t.value if t.value is not None else max(t.intermediate_values.values(), default=None)}
-        | {"state": t.state.name.lower(), **t.params}
-        for t in _finished(study)
-    ]
-    if all(trial["state"] != "complete" for trial in trials):
-        raise SettingsError("every trial of the search diverged: look at the photos, or add --trials")
-    earlier = sum(t.duration.total_seconds() for t in before if t.duration is not None)
-    return _with(recipe, study.best_params), trials, earlier
-
-
-def _drop_torn_line(log: str | Path | None) -> None:
-    """Cut off the last line of the log where a kill left half of one: Optuna would write its next line behind it."""
-    if log is not None and Path(log).exists():
-        content = Path(log).read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(log, content.rfind(b"\n") + 1)
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that ran to their end or were pruned; one that was interrupted does not count."""
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
-
-
-def _with(recipe: Recipe, chosen: dict[str, Any]) -> Recipe:
-    """The recipe with what a trial chose: some are its own fields, the rest goes to the architecture."""
-    own = ("learning_rate", "weight_decay", "augmentation")
-    hyperparameters = {name: value for name, value in chosen.items() if name not in own}
-    return replace(recipe, hyperparameters=hyperparameters, **{name: chosen[name] for name in own})
-
-
-def _score(train: Dataset, validation: Dataset, recipe: Recipe, trial: optuna.Trial, bar: Any, title: str) -> float:
-    """Validation mAP of one trial, its best epoch's."""
-
-    class Prune(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-            trial.report(logs[VALIDATION_SCORE], epoch)
-            self.model.stop_training |= trial.should_prune()
-
+def cnn_score(
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    report: Report,
+    *,
+    photos: int = STAGE_PHOTOS,
+    epochs: int = STAGE_EPOCHS,
+) -> float:
+    """Validation mAP of a CNN after few epochs on few photos, its best epoch's."""
+    rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:photos])
+    recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
+    keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
+    batches, judged = photo_batches(train.take(rows), recipe, True), photo_batches(validation, recipe, False)
+    with progress_bar(len(batches) * recipe.epochs, "", "step", False) as bar:
+        return _judged(lambda callbacks: train_cnn(network, batches, judged, recipe, bar, "trial", callbacks), report)
+
+
+def train_cnn(
+    network: keras.Model,
+    train: Batches,
+    validation: Batches,
+    recipe: Recipe,
+    bar: Any,
+    title: str,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[dict[str, float]]:
+    """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero, and only the end ends it.
+
+    Along a cosine the late epochs are the best ones; stopping when validation mAP stalls would miss them.
+    """
+    warm_up = len(train) // 2
+    rate = keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / 20,
+        len(train) * recipe.epochs - warm_up,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warm_up,
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    return run(network, train, validation, recipe, bar, title, optimizer, [ToTheEnd(), *callbacks])
+
+
+class ToTheEnd(keras.callbacks.Callback):
+    """Takes early stopping back; the best epoch's weights are kept all the same."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if np.isfinite(logs["loss"]):
+            self.model.stop_training = False
+
+
+def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
+    """A linear head or one hidden layer, its loss and its training; the backbone is frozen and never the question."""
+    return replace(
+        recipe,
+        learning_rate=_suggested(trial, "learning_rate", 1e-4, 1e-2),
+        weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
+        loss=trial.suggest_categorical("loss", LOSS_NAMES),
+        hyperparameters={
+            "dense": trial.suggest_categorical("dense", (0, 256, 512, 1024)),
+            "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
+        },
+    )
+
+
+def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report, *, weights: Weights) -> float:
+    """Validation mAP of a head on the frozen backbone's embeddings: all photos and epochs, as they are cheap."""
+    keras.backend.clear_session()
+    batches, judged = head_batches(train, validation, recipe, weights, False)
+    return _judged(lambda callbacks: fit_head(batches, judged, recipe, False, callbacks)[1], report)
+
+
+SPACES: dict[str, tuple[Space, tuple[dict[str, Any], ...]]] = {
+    "tuned": (cnn_space, CNN_FIRST),
+    "transfer": (transfer_space, TRANSFER_FIRST),
+}
+"""For each model of `polytag.models.recipe.SEARCHED` what is searched, and where to begin."""
+
+
+def _suggested(trial: BaseTrial, name: str, low: float, high: float) -> float:
+    """A number from low to high, any order of magnitude as likely as any other, to two digits."""
+    return float(f"{trial.suggest_float(name, low, high, log=True):.1e}")
+
+
+def _judged(train: Callable[[list[keras.callbacks.Callback]], list[dict[str, float]]], report: Report) -> float:
+    """The best epoch's validation mAP of a training that is reported on, epoch by epoch."""
+    reporter = _Reporter(report)
     try:
-        history = run(network, batches, judged, recipe, bar, title, callbacks=[Prune()])
+        history = train([reporter])
     except SettingsError:
         # Its learning rate was too high: a bad trial, not the end of the search.
-        raise optuna.TrialPruned from None
-    keras.backend.clear_session()
-    if len(history) < recipe.epochs and trial.should_prune():
-        raise optuna.TrialPruned
+        raise TrialPruned from None
+    if reporter.pruned:
+        raise TrialPruned
     return max(epoch[VALIDATION_SCORE] for epoch in history)
+
+
+class _Reporter(keras.callbacks.Callback):
+    """Stops a training that is pruned; an exception would leave Keras' threads behind."""
+
+    def __init__(self, report: Report):
+        super().__init__()
+        self._report, self.pruned = report, False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        try:
+            self._report(epoch, logs[VALIDATION_SCORE])
+        except TrialPruned:
+            self.pruned = self.model.stop_training = True
