@@ -28,14 +28,14 @@ from polytag.cli.app import (
 from polytag.data.progress import progress_bar
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.evaluation.contest import table
-from polytag.models.recipe import MODEL_NAMES
+from polytag.models.recipe import ALL_MODELS, MODEL_NAMES
 
 
 @app.command()
 @one_line_errors
 def train(
     data: Data,
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(MODEL_NAMES)}.")] = "transfer",
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(ALL_MODELS)}.")] = "transfer",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle; otherwise named after data and model.")
     ] = None,
@@ -109,7 +109,9 @@ def tag(
 def compare(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    models: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = ",".join(MODEL_NAMES),
+    models: Annotated[
+        str, typer.Option(help=f"Which to compare, separated by commas: of {', '.join(ALL_MODELS)}.")
+    ] = ",".join(MODEL_NAMES),
     images: Images = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,

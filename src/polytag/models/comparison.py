@@ -27,7 +27,7 @@ from polytag.evaluation.evaluation import evaluate
 from polytag.evaluation.report import write_report
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import MODEL_NAMES, Recipe
+from polytag.models.recipe import ALL_MODELS, CLASSICAL, MODEL_NAMES, OF_NETWORKS, Recipe
 
 RUN_FILE = "run.json"
 """What a run was asked for; its presence marks a folder as polytag's own."""
@@ -82,12 +82,13 @@ def compare(
         DataError: the data cannot be learned from.
     """
     if not models or len(set(models)) < len(models):
-        raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
+        raise SettingsError(f"name each model once, of {', '.join(ALL_MODELS)}; got {', '.join(models) or 'none'}")
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
-    weights = find_weights(settings.get("weights")) if "transfer" in models else None
+    embedding = [model for model in models if model in ("transfer", *CLASSICAL)]
+    weights = find_weights(settings.get("weights")) if embedding else None
     if given_split is not None:
         read_split(given_split, data)
 
@@ -97,7 +98,7 @@ def compare(
     from polytag.models.training import check_validation, fit
 
     image_size = next(iter(recipes.values())).image_size
-    if weights is not None and not (resume and (folder / "transfer").exists()):
+    if weights is not None and not (resume and all((folder / model).exists() for model in embedding)):
         mobilenet_v2_backbone(image_size, weights)
     with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
@@ -174,6 +175,8 @@ def compare(
 
 def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that mean something to a model."""
+    if model in CLASSICAL:
+        return {name: value for name, value in settings.items() if name not in OF_NETWORKS}
     only = {"trials": "tuned", "fine_tune": "transfer", "weights": "transfer"}
     return {name: value for name, value in settings.items() if only.get(name, model) == model}
 
@@ -230,7 +233,7 @@ def _prepare(folder: Path, request: dict[str, Any], started: dict[str, Any] | No
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for model in MODEL_NAMES:
+        for model in ALL_MODELS:
             for leftover in (folder / model, *folder.glob(f".{model}.*")):
                 if (leftover / "bundle.json").exists() or leftover.name.startswith("."):
                     shutil.rmtree(leftover)

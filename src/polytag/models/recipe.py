@@ -10,7 +10,15 @@ AUGMENTATIONS = ("none", "flip", "crop")
 """No change; mirrored left to right half of the time; that, and a random part of 60 to 100 % of the area."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
-"""The approaches that polytag compares, in the order of its tables."""
+"""The approaches that polytag compares unless others are named, in the order of its tables."""
+
+CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
+"""Methods on frozen embeddings that need no training in epochs: `polytag.models.classical`."""
+
+ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
+
+OF_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "trials", "fine_tune")
+"""Settings that mean nothing to a classical method."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
@@ -22,6 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-2,
         "augmentation": "flip",
     },
+    **{name: {} for name in CLASSICAL},
 }
 """What a recipe takes where nothing is said.
 
@@ -36,7 +45,7 @@ class Recipe:
     """How a model is trained; make one with `Recipe.of`.
 
     Attributes:
-        model: one of `MODEL_NAMES`.
+        model: one of `ALL_MODELS`.
         image_size: side of the square that photos are brought to, in pixels; 32 to 1024.
         epochs: passes over the training photos, at most.
         batch_size: photos in a step.
@@ -46,9 +55,9 @@ class Recipe:
         trials: of the search for hyperparameters (tuned).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
             as many as make up 6,000 photos, at most 4: that costs minutes, and a small set gains most.
-        weights: a file of pretrained weights, ``None`` to find them (transfer).
+        weights: a file of pretrained weights, ``None`` to find them (transfer and the classical methods).
         seed: of everything that is drawn.
-        hyperparameters: keyword arguments of the architecture.
+        hyperparameters: keyword arguments of the architecture; what a classical method has chosen.
     """
 
     model: str
@@ -71,8 +80,8 @@ class Recipe:
         Raises:
             SettingsError: an unknown model or setting, or a value out of its range.
         """
-        if model not in MODEL_NAMES:
-            raise SettingsError(f"the model must be one of {', '.join(MODEL_NAMES)}, not '{model}'")
+        if model not in ALL_MODELS:
+            raise SettingsError(f"the model must be one of {', '.join(ALL_MODELS)}, not '{model}'")
         known = {f.name for f in fields(cls)} - {"model"}
         for name in settings:
             if name not in known:
@@ -97,5 +106,6 @@ class Recipe:
             raise SettingsError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not '{self.augmentation}'")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
+        """The fields that mean something to the model, as a dictionary."""
+        values = asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
+        return {k: v for k, v in values.items() if self.model not in CLASSICAL or k not in OF_NETWORKS}

@@ -20,10 +20,11 @@ from polytag.models.architectures import MODELS, head, joined, mobilenet_v2_back
 from polytag.models.backend import keras
 from polytag.models.batches import Batches, predict
 from polytag.models.bundle import Bundle, free, write_bundle
+from polytag.models.classical import STEPS, fit_head
 from polytag.models.features import embed
 from polytag.models.fitting import mean_average_precision, photo_batches, run, validation_photos
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import Recipe
+from polytag.models.recipe import CLASSICAL, Recipe
 from polytag.models.tuning import search
 
 FINE_TUNE_PHOTOS = 6000
@@ -57,7 +58,7 @@ def fit(
 
     Args:
         train, validation: photos with the same labels; `polytag.split` makes them.
-        model: "baseline", "tuned" or "transfer".
+        model: "baseline", "tuned", "transfer" or a classical method, of `polytag.models.recipe.CLASSICAL`.
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
         search_log: file in which the search of "tuned" keeps its trials, so that a search that was stopped
             goes on; ``None`` to keep none.
@@ -67,7 +68,7 @@ def fit(
     Raises:
         SettingsError: a setting is unknown or out of range, or ``out`` cannot be written.
         DataError: the data cannot be learned from.
-        WeightsError: there are no pretrained weights (transfer).
+        WeightsError: there are no pretrained weights (transfer and the classical methods).
     """
     recipe = Recipe.of(model, **settings)
     if out is not None:
@@ -88,6 +89,8 @@ def fit(
         start -= earlier
         trained = fit_cnn(train, validation, best, show_progress)
         trained.facts["trials"] = trials
+    elif model in CLASSICAL:
+        trained = _fit_classical(train, validation, recipe, show_progress)
     else:
         trained = fit_cnn(train, validation, recipe, show_progress)
     seconds = time.perf_counter() - start
@@ -190,6 +193,31 @@ def _fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, show_prog
         network = joined(backbone, network.get_layer("head"))
         facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
     return Trained(network, recipe, history, facts)
+
+
+def _fit_classical(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
+    """Fit a classical method on the frozen backbone's embeddings of the photos as they are."""
+    weights = find_weights(recipe.weights)
+    backbone = mobilenet_v2_backbone(recipe.image_size, weights)
+    with progress_bar(len(train) + len(validation), f"{recipe.model} · embedding photos", "photo", show_progress) as bar:
+
+        def embedded(data: Dataset) -> NDArray[np.float32]:
+            features, rows = embed(data.paths, recipe.image_size, weights, on_progress=bar.update)
+            return features[rows]
+
+        embeddings, validation_embeddings = embedded(train), embedded(validation)
+    with progress_bar(STEPS[recipe.model], f"{recipe.model} · fitting", "step", show_progress) as bar:
+        top, chosen, notes = fit_head(
+            recipe.model,
+            embeddings,
+            train.targets,
+            validation_embeddings,
+            validation.targets,
+            recipe.seed,
+            bar.update,
+        )
+    facts = {"weights": weights.name, "notes": notes}
+    return Trained(joined(backbone, top), replace(recipe, hyperparameters=chosen), [], facts)
 
 
 def _fine_tune(
