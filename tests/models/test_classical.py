@@ -1,23 +1,23 @@
 """Classical methods: the network gives what the library gives, on Keras, after saving and on ONNX."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import ClassifierChain
+from sklearn.preprocessing import StandardScaler
 from skmultilearn.adapt import MLkNN
 from skmultilearn.cluster import FixedLabelSpaceClusterer
 from skmultilearn.ensemble import LabelSpacePartitioningClassifier
 from skmultilearn.problem_transform import BinaryRelevance, LabelPowerset
-from sklearn.linear_model import LogisticRegression
-from sklearn.multioutput import ClassifierChain
-from sklearn.preprocessing import StandardScaler
 
 import polytag as pt
+from polytag.data.images import decode
 from polytag.errors import DataError
-from polytag.models import classical, classical_networks
+from polytag.models import classical
 from polytag.models.backend import keras
 from polytag.models.classical import fit_head, posteriors, pruned
 from polytag.models.onnx import OnnxModel, export_onnx
@@ -25,6 +25,12 @@ from polytag.models.recipe import CLASSICAL, MODEL_NAMES, Recipe
 from polytag.models.training import count
 
 D, K = 12, 4
+STRENGTHS = classical.STRENGTHS
+
+
+@pytest.fixture(autouse=True)
+def strengths_for_small_data(monkeypatch) -> None:
+    monkeypatch.setattr(classical, "STRENGTHS", (0.3, 1.0))
 
 
 def data(n: int = 160, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
@@ -174,7 +180,8 @@ def test_posteriors_by_hand() -> None:
 
 
 def test_the_better_setting_on_validation_photos_is_chosen(monkeypatch) -> None:
-    tried = []
+    monkeypatch.setattr(classical, "STRENGTHS", STRENGTHS)
+    tried: list[float] = []
     original = classical.mean_average_precision
 
     def watched(targets, probabilities):
@@ -183,7 +190,7 @@ def test_the_better_setting_on_validation_photos_is_chosen(monkeypatch) -> None:
 
     monkeypatch.setattr(classical, "mean_average_precision", watched)
     steps: list[int] = []
-    network, chosen, _ = fit_head("rakel", X, Y, V, VY, on_progress=steps.append)
+    _, chosen, _ = fit_head("rakel", X, Y, V, VY, on_progress=steps.append)
     # In order, until two in a row are no better; the first of the best is kept.
     best = [max(tried[: i + 1]) for i in range(len(tried))]
     assert all(best[i] > best[i - classical.PATIENCE] for i in range(classical.PATIENCE, len(best) - 1))
@@ -206,32 +213,26 @@ def test_recipes() -> None:
     assert set(Recipe.of("chains", seed=2, epochs=3).to_json()) == {
         "model", "image_size", "weights", "seed", "hyperparameters",
     }  # fmt: skip
-    assert classical_networks.layers is keras.layers
 
 
 def test_a_comparison_with_classical_methods(squares, tmp_path) -> None:
-    train, validation, test = squares
-    whole = train  # enough photos for a split of its own
+    train, _, test = squares
     settings = {"image_size": 32, "epochs": 1, "fine_tune": 0, "show_progress": False}
     names = ["transfer", "chains", "mlknn"]
-    done = pt.compare(whole, tmp_path / "run", names, **settings)
+    done = pt.compare(train, tmp_path / "run", names, **settings)
     assert [c.name for c in done.contest.contestants] == names and len(done.contest.pairs) == 3
     assert [len(c.history) for c in done.contest.contestants] == [1, 0, 0]
     bundle = done.bundle("chains")
     assert bundle.manifest["recipe"]["hyperparameters"]["chains"] == classical.CHAINS
-    photos = [str(path) for path in test.paths]
-    from polytag.data.images import decode
-
-    expected = bundle.keras_model().predict(np.stack([decode(path, 32) for path in photos]), verbose=0)
-    np.testing.assert_allclose(bundle.predict(photos)[0], expected, atol=1e-5)
+    expected = bundle.keras_model().predict(np.stack([decode(path, 32) for path in test.paths]), verbose=0)
+    np.testing.assert_allclose(bundle.predict(test.paths)[0], expected, atol=1e-5)
     for text in (done.report.read_text(), (tmp_path / "run" / "report.md").read_text()):
         assert "chains" in text and "mlknn" in text
 
     before = json.loads((tmp_path / "run" / "results.json").read_text())["models"]["mlknn"]["samples_f1"]
     lines: list[str] = []
-    pt.compare(whole, tmp_path / "run", names, resume=True, say=lines.append, **settings)
+    pt.compare(train, tmp_path / "run", names, resume=True, say=lines.append, **settings)
     assert "mlknn: already trained" in lines
     assert json.loads((tmp_path / "run" / "results.json").read_text())["models"]["mlknn"]["samples_f1"] == before
-    alone = pt.compare(whole, tmp_path / "alone", ["powerset"], **settings)
+    alone = pt.compare(train, tmp_path / "alone", ["powerset"], **settings)
     assert alone.report.is_file()
-    assert pt.fit(train, replace(validation), "binary_relevance", image_size=32, show_progress=False).labels

@@ -132,9 +132,7 @@ def powerset(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng:
     return [(np.arange(targets.shape[1]), LabelPowerset(regression()).fit(x, pruned(targets)))]
 
 
-def labelsets(
-    x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: np.random.Generator
-) -> Labelsets:
+def labelsets(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: np.random.Generator) -> Labelsets:
     """RAkEL (Tsoumakas et al. 2011): the labels divided at random into small sets, a powerset for each."""
     k = targets.shape[1]
     sets = np.array_split(rng.permutation(k), -(-k // LABELSET))
@@ -196,19 +194,19 @@ def _regressions(
             np.random.default_rng([seed, number]),
         )
 
-    best, chosen, first, waited = -1.0, 0.0, None, 0
+    best, chosen, waited = -1.0, 0.0, 0
+    fitted: list[Any] = []
     for i, strength in enumerate(STRENGTHS):
         tried = member(0, strength)
         reached = score(network_of([tried], scaler))
         on_progress(1)
         if reached > best:
-            best, chosen, first, waited = reached, strength, tried, 0
+            best, chosen, fitted, waited = reached, strength, [tried], 0
         else:
             waited += 1
         if waited == PATIENCE:
             on_progress(len(STRENGTHS) - i - 1)
             break
-    fitted = [first]
     for number in range(1, members):
         fitted.append(member(number, chosen))
         on_progress(1)
@@ -235,9 +233,13 @@ def _mlknn(
     most = min(max(NEIGHBOURS), len(unit) - 1)
     search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(unit)
     # Without an argument: those of the training photos, none of which is its own neighbour.
-    own, validation = search.kneighbors(return_distance=False), search.kneighbors(validation_unit, return_distance=False)
+    own, validation = (
+        search.kneighbors(return_distance=False),
+        search.kneighbors(validation_unit, return_distance=False),
+    )
     labels = np.arange(targets.shape[1])
-    best, table, chosen = -1.0, np.empty(0), {"neighbours": 0, "smoothing": 0.0}
+    best, table = -1.0, np.empty((0, 0), np.float32)
+    chosen: dict[str, Any] = {}
     for n_neighbours in sorted({min(n, most) for n in NEIGHBOURS}):
         seen = targets[validation[:, :n_neighbours]].sum(axis=1, dtype=np.int64)
         for smoothing in SMOOTHING:
@@ -248,9 +250,7 @@ def _mlknn(
     return mlknn_network(unit, targets, table), chosen
 
 
-def posteriors(
-    neighbours: NDArray[np.int64], targets: NDArray[np.int8], smoothing: float
-) -> NDArray[np.float32]:
+def posteriors(neighbours: NDArray[np.int64], targets: NDArray[np.int8], smoothing: float) -> NDArray[np.float32]:
     """How probable each label is, given how many of a photo's neighbours have it (Zhang & Zhou 2007, equation 3).
 
     scikit-multilearn computes the same photo by photo, in minutes instead of seconds on some thousand photos, and

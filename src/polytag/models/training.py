@@ -199,7 +199,9 @@ def _fit_classical(train: Dataset, validation: Dataset, recipe: Recipe, show_pro
     """Fit a classical method on the frozen backbone's embeddings of the photos as they are."""
     weights = find_weights(recipe.weights)
     backbone = mobilenet_v2_backbone(recipe.image_size, weights)
-    with progress_bar(len(train) + len(validation), f"{recipe.model} · embedding photos", "photo", show_progress) as bar:
+    with progress_bar(
+        len(train) + len(validation), f"{recipe.model} · embedding photos", "photo", show_progress
+    ) as bar:
 
         def embedded(data: Dataset) -> NDArray[np.float32]:
             features, rows = embed(data.paths, recipe.image_size, weights, on_progress=bar.update)
