@@ -162,7 +162,7 @@ def test_rare_combinations_become_the_nearest_common_one() -> None:
 
 
 def test_every_label_survives_pruning() -> None:
-    targets = (np.random.default_rng(5).random((40, 9)) < 0.5).astype(np.int8)
+    targets = (np.random.default_rng(5).random((40, 20)) < 0.5).astype(np.int8)
     assert len(np.unique(targets, axis=0)) == 40  # no combination occurs twice
     found = pruned(targets)
     assert (found.min(axis=0) == 0).all() and (found.max(axis=0) == 1).all()
