@@ -35,14 +35,14 @@ from polytag.errors import PolytagError, SettingsError, counted
 from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import table
 from polytag.evaluation.thresholds import aim, parse_objective
-from polytag.models.recipe import MODEL_NAMES, SEARCHED
+from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 
 
 @app.command()
 @one_line_errors
 def train(
     data: Data,
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(MODEL_NAMES)}.")] = "transfer",
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(ALL_MODELS)}.")] = "transfer",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle; otherwise named after data and model.")
     ] = None,
@@ -136,7 +136,9 @@ def tag(
 def compare(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    models: Annotated[str, typer.Option(help="Which to compare, separated by commas.")] = ",".join(MODEL_NAMES),
+    models: Annotated[
+        str, typer.Option(help=f"Which to compare, separated by commas: of {', '.join(ALL_MODELS)}.")
+    ] = ",".join(MODEL_NAMES),
     tune: Annotated[
         str, typer.Option(help=f"Whose hyperparameters to search, of {', '.join(SEARCHED)}; tuned always is.")
     ] = "tuned",

@@ -28,7 +28,7 @@ from polytag.evaluation.report import write_report
 from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import MODEL_NAMES, SEARCHED, Recipe
+from polytag.models.recipe import ALL_MODELS, CLASSICAL, MODEL_NAMES, OF_NETWORKS, SEARCHED, Recipe
 from polytag.models.search import DEFAULT_TRIALS, check_effort
 
 RUN_FILE = "run.json"
@@ -94,7 +94,7 @@ def compare(
         DataError: the data cannot be learned from.
     """
     if not models or len(set(models)) < len(models):
-        raise SettingsError(f"name each model once, of {', '.join(MODEL_NAMES)}; got {', '.join(models) or 'none'}")
+        raise SettingsError(f"name each model once, of {', '.join(ALL_MODELS)}; got {', '.join(models) or 'none'}")
     parse_objective(objective)
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
     check_effort(trials, timeout, workers)
@@ -104,7 +104,8 @@ def compare(
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
-    found = find_weights(weights, recipes["transfer"].backbone) if "transfer" in models else None
+    embedding = [model for model in models if model in ("transfer", *CLASSICAL)]
+    found = find_weights(weights, recipes[embedding[0]].backbone) if embedding else None
     if given_split is not None:
         read_split(given_split, data)
 
@@ -114,7 +115,7 @@ def compare(
     from polytag.models.training import check_validation, fit
 
     image_size = next(iter(recipes.values())).image_size
-    if found is not None and not (resume and (folder / "transfer").exists()):
+    if found is not None and not (resume and all((folder / model).exists() for model in embedding)):
         backbone(found.backbone, image_size, found)
     with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
@@ -200,8 +201,9 @@ def compare(
 
 def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that mean something to a model."""
-    only = {"fine_tune": "transfer", "backbone": "transfer"}
-    return {name: value for name, value in settings.items() if only.get(name, model) == model}
+    if model in CLASSICAL:
+        return {name: value for name, value in settings.items() if name not in OF_NETWORKS}
+    return {name: v for name, v in settings.items() if model == "transfer" or name not in ("fine_tune", "backbone")}
 
 
 def _effort(model: str, tune: Sequence[str], **effort: Any) -> dict[str, Any]:
@@ -265,7 +267,7 @@ def _prepare(folder: Path, request: dict[str, Any], started: dict[str, Any] | No
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for model in MODEL_NAMES:
+        for model in ALL_MODELS:
             for leftover in (folder / model, *folder.glob(f".{model}.*")):
                 if (leftover / "bundle.json").exists() or leftover.name.startswith("."):
                     shutil.rmtree(leftover)

@@ -14,7 +14,15 @@ LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
 """Of `polytag.models.losses`, which needs Keras."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
-"""The approaches that polytag compares, in the order of its tables."""
+"""The approaches that polytag compares unless others are named, in the order of its tables."""
+
+CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
+"""Methods on frozen embeddings that need no training in epochs: `polytag.models.classical`."""
+
+ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
+
+OF_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
+"""Settings that mean nothing to a classical method."""
 
 SEARCHED = ("tuned", "transfer")
 """Those whose hyperparameters can be searched: `polytag.models.tuning.SPACES` says how."""
@@ -29,6 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-2,
         "augmentation": "flip",
     },
+    **{name: {} for name in CLASSICAL},
 }
 """What a recipe takes where nothing is said.
 
@@ -45,7 +54,7 @@ class Recipe:
     """How a model is trained; make one with `Recipe.of`.
 
     Attributes:
-        model: one of `MODEL_NAMES`.
+        model: one of `ALL_MODELS`.
         image_size: side of the square that photos are brought to, in pixels; 32 to 1024.
         epochs: passes over the training photos, at most.
         batch_size: photos in a step.
@@ -53,11 +62,12 @@ class Recipe:
         weight_decay: decoupled (AdamW), per step times the learning rate.
         augmentation: one of `AUGMENTATIONS`.
         loss: one of `LOSS_NAMES`.
-        backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer).
+        backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
+            classical methods).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
             as many as make up 6,000 photos, at most 4: that costs minutes, and a small set gains most.
         seed: of everything that is drawn.
-        hyperparameters: keyword arguments of the architecture.
+        hyperparameters: keyword arguments of the architecture; what a classical method has chosen.
     """
 
     model: str
@@ -80,8 +90,8 @@ class Recipe:
         Raises:
             SettingsError: an unknown model or setting, or a value out of its range.
         """
-        if model not in MODEL_NAMES:
-            raise SettingsError(f"the model must be one of {', '.join(MODEL_NAMES)}, not '{model}'")
+        if model not in ALL_MODELS:
+            raise SettingsError(f"the model must be one of {', '.join(ALL_MODELS)}, not '{model}'")
         known = {f.name for f in fields(cls)} - {"model"}
         for name in settings:
             if name not in known:
@@ -106,5 +116,6 @@ class Recipe:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a dictionary."""
-        return asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
+        """The fields that mean something to the model, as a dictionary."""
+        values = asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
+        return {k: v for k, v in values.items() if self.model not in CLASSICAL or k not in OF_NETWORKS}

@@ -19,9 +19,10 @@ from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
+from polytag.models.classical import fit_classical
 from polytag.models.fitting import Trained, photo_batches, run, uncompiled
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import SEARCHED, Recipe
+from polytag.models.recipe import CLASSICAL, SEARCHED, Recipe
 from polytag.models.search import Found, check_effort, search
 from polytag.models.transfer import fit_transfer
 from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
@@ -49,8 +50,8 @@ def fit(
 
     Args:
         train, validation: photos with the same labels; `polytag.split` makes them.
-        model: "baseline", "tuned" or "transfer".
-        weights: a file of pretrained weights; ``None`` to find them (transfer).
+        model: "baseline", "tuned", "transfer" or a classical method, of `polytag.models.recipe.CLASSICAL`.
+        weights: a file of pretrained weights; ``None`` to find them (transfer and the classical methods).
         objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9", as
             `polytag.evaluation.thresholds.choose_thresholds` explains.
         out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
@@ -65,7 +66,7 @@ def fit(
     Raises:
         SettingsError: a setting is unknown or out of range, or ``out`` cannot be written.
         DataError: the data cannot be learned from.
-        WeightsError: there are no pretrained weights (transfer).
+        WeightsError: there are no pretrained weights (transfer and the classical methods).
     """
     recipe = Recipe.of(model, **settings)
     searched = model == "tuned" or trials is not None or timeout is not None
@@ -84,7 +85,7 @@ def fit(
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
 
-    pretrained = find_weights(weights, recipe.backbone) if model == "transfer" else None
+    pretrained = find_weights(weights, recipe.backbone) if model in ("transfer", *CLASSICAL) else None
     found: Found | None = None
     if searched:
         space, first = SPACES[model]
@@ -103,11 +104,11 @@ def fit(
         )
         recipe = found.recipe
         start -= found.earlier_seconds
-    if model == "transfer":
-        assert pretrained is not None
-        trained = fit_transfer(train, validation, recipe, pretrained, show_progress)
-    else:
+    if pretrained is None:
         trained = fit_cnn(train, validation, recipe, show_progress)
+    else:
+        fitted = fit_transfer if model == "transfer" else fit_classical
+        trained = fitted(train, validation, recipe, pretrained, show_progress)
     if found is not None:
         trained.facts |= {"trials": found.trials, "importance": found.importance}
     seconds = time.perf_counter() - start
