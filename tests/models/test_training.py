@@ -190,7 +190,7 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
         ({"epoch": 3}, "no setting 'epoch'"),
         ({"epochs": 0}, "epochs must be from 1"),
         ({"image_size": 16}, "image size must be from 32"),
-        ({"augmentation": "mixup"}, "none, flip, crop"),
+        ({"augmentation": "cutout"}, "none, flip, crop"),
         ({"out": tmp_path}, "exists already"),
         ({"objective": "accuracy"}, "objective must be f1, subset"),
     ):

@@ -36,7 +36,7 @@ from polytag.errors import ImageError, SettingsError
 
 PAGE = "index.html"
 
-COLOURS = ("#1769aa", "#d08700", "#b5478b", "#4fa3d9", "#7c2d3e")
+COLOURS = ("#1769aa", "#d08700", "#b5478b", "#4fa3d9", "#7c2d3e", "#23855f", "#857417", "#5d55a5")
 """Of what is compared, in its order; told apart by colour-blind eyes too. The first is that of a lone series."""
 
 CHANNELS = ("#d23b3b", "#2f9b57", "#3b66d2")

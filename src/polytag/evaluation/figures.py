@@ -27,10 +27,10 @@ from polytag.evaluation.contest import VALIDATION_SCORE, Contestant, Pair
 from polytag.evaluation.evaluation import Difference, Evaluation
 from polytag.evaluation.metrics import CALIBRATION_BINS
 
-MARKERS = ("o", "s", "D", "^", "v")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 """Of the models, in the order of the tables, as `COLOURS` are."""
 
-SYMBOLS = ("●", "■", "◆", "▲", "▼")
+SYMBOLS = ("●", "■", "◆", "▲", "▼", "✚", "✖", "★")
 """What draws the same markers in text."""
 
 LABELS_IN_HEATMAP = 20

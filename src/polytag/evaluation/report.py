@@ -143,7 +143,7 @@ def _charts(contest: Contest) -> dict[str, Any]:
     parts = [order[i * len(order) // columns : (i + 1) * len(order) // columns] for i in range(columns)]
     drawn = [figures.label_f1([c.evaluation for c in contestants], part) for part in parts]
     return {
-        "symbols": [(c.name, figures.SYMBOLS[i % 5], i % 5) for i, c in enumerate(contestants)],
+        "symbols": [(c.name, figures.SYMBOLS[i % 8], i % 8) for i, c in enumerate(contestants)],
         "differences": [_difference_chart(contest, metric) for metric in MAIN_SCORES if contest.pairs],
         "label_finding": _label_finding(contest),
         "label_pictures": [Markup(svg(figure, f"labels{i}")) for i, figure in enumerate(drawn)],

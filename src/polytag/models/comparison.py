@@ -19,6 +19,7 @@ import numpy as np
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_json
+from polytag.data.measure import measure
 from polytag.data.progress import progress_bar
 from polytag.data.split import PARTS, check_learnable, leaks, read_split, split, write_split
 from polytag.errors import DataError, SettingsError, counted
@@ -117,7 +118,9 @@ def compare(
     image_size = next(iter(recipes.values())).image_size
     if found is not None and not (resume and all((folder / model).exists() for model in embedding)):
         backbone(found.backbone, image_size, found)
-    with progress_bar(len(data), "reading photos", "photo", show_progress) as bar:
+    with progress_bar(2 * len(data), "reading photos", "photo", show_progress) as bar:
+        # The split compares measurements, and measuring leaves pixels of the usual size in the cache.
+        measure(data.paths, bar.update)
         data = data.without(pixels(data.paths, image_size, bar.update)[2])
     with progress_bar(len(data), "looking for copies", "photo", show_progress) as bar:
         train, validation, test, notes = _parts(data, seed, given_split, bar.update)

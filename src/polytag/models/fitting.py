@@ -64,7 +64,8 @@ def run(
         recipe: learning rate, weight decay, loss and epochs count.
         bar, title: of the progress.
         optimizer: one with its own plan for the learning rate; by default AdamW, whose rate falls when validation
-            mAP stops rising. Where it averages weights, the averages are judged and kept.
+            mAP stops rising, and training stops when it does so for long. Where it averages weights, the averages
+            are judged and kept.
         callbacks: further ones, which see the scores of each epoch.
 
     Returns:
@@ -73,11 +74,13 @@ def run(
     Raises:
         SettingsError: the loss became infinite.
     """
+    # A plan ends with its smallest rates, and the late epochs are the best ones: it is followed to its end.
+    patience = PATIENCE if optimizer is None else recipe.epochs
     steps: list[keras.callbacks.Callback] = [
         ValidationScore(validation),
         keras.callbacks.TerminateOnNaN(),
         TrainingBar(bar, title, len(train), recipe.epochs),
-        keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=PATIENCE, restore_best_weights=True),
+        keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=patience, restore_best_weights=True),
         *callbacks,
     ]
     if optimizer is None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from polytag.errors import SettingsError
 
-AUGMENTATIONS = ("none", "flip", "crop", "colour")
-"""No change; mirrored left to right half of the time; that, and a random part of 50 to 100 % of the area; that, and
-brightness, contrast and tint moved by up to a fifth."""
+AUGMENTATIONS = ("none", "flip", "crop", "colour", "mixup")
+"""No change; mirrored left to right half of the time; that, and a random part of the area; that, and brightness,
+contrast and tint moved by up to a fifth; that, and each photo and its labels blended with another's (Zhang et al.
+2018, "mixup: beyond empirical risk minimization")."""
 
 LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
 """Of `polytag.models.losses`, which needs Keras."""

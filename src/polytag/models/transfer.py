@@ -27,6 +27,9 @@ lie between (Howard & Ruder 2018), and the head, which is new, has `HEAD` times 
 
 FIRST_LAYER, HEAD = 0.3, 5.0
 
+MIXUP_EPOCHS = 8
+"""Epochs from which photos are blended: fewer are over before the network would learn them by heart."""
+
 AVERAGED_STEPS = 500
 """Weights are averaged over about this many steps (Polyak & Juditsky 1992), or a tenth of all where those are fewer."""
 
@@ -80,7 +83,9 @@ def _fine_tune(
     network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool
 ) -> tuple[list[dict[str, float]], bool]:
     """Train the backbone's late layers too: the history, and whether it is kept, since validation mAP is no lower."""
-    gentle = replace(recipe, epochs=recipe.fine_tune or 0, batch_size=32, augmentation="colour")
+    epochs = recipe.fine_tune or 0
+    augmentation = "mixup" if epochs >= MIXUP_EPOCHS else "colour"
+    gentle = replace(recipe, epochs=epochs, batch_size=32, augmentation=augmentation)
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
     before = network.get_weights()
     frozen_score = mean_average_precision(judged.targets, network.predict(judged, verbose=0))

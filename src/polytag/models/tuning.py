@@ -108,10 +108,7 @@ def train_cnn(
     title: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
-    """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero, and only the end ends it.
-
-    Along a cosine the late epochs are the best ones; stopping when validation mAP stalls would miss them.
-    """
+    """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero."""
     warm_up = len(train) // 2
     rate = keras.optimizers.schedules.CosineDecay(
         recipe.learning_rate / 20,
@@ -120,15 +117,7 @@ def train_cnn(
         warmup_steps=warm_up,
     )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    return run(network, train, validation, recipe, bar, title, optimizer, [ToTheEnd(), *callbacks])
-
-
-class ToTheEnd(keras.callbacks.Callback):
-    """Takes early stopping back; the best epoch's weights are kept all the same."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        if np.isfinite(logs["loss"]):
-            self.model.stop_training = False
+    return run(network, train, validation, recipe, bar, title, optimizer, callbacks)
 
 
 def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
