@@ -211,7 +211,7 @@ def test_trainable_numbers_are_those_that_were_fitted() -> None:
 def test_recipes() -> None:
     assert set(classical.STEPS) == set(CLASSICAL) and not set(CLASSICAL) & set(MODEL_NAMES)
     assert set(Recipe.of("chains", seed=2, epochs=3).to_json()) == {
-        "model", "image_size", "weights", "seed", "hyperparameters",
+        "model", "image_size", "backbone", "seed", "hyperparameters",
     }  # fmt: skip
 
 
