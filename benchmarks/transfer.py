@@ -3,7 +3,7 @@
     python benchmarks/transfer.py DATA --out FILE [--backbone efficientnet_lite0] [--fine-tune 0 4 20] [--seeds 0 1 2]
 
 Each row is judged once on the test photos of its split. Minutes are those of the fit; photos and embeddings that the
-cache holds from before are not counted. FILE, a JSON, keeps finished rows: a repeated call goes on with what is missing.
+cache holds from before are not counted. FILE, a JSON, keeps finished rows; a repeated call goes on with those missing.
 """
 
 import argparse
