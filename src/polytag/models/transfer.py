@@ -1,6 +1,6 @@
 """Transfer learning: a head on a pretrained backbone's embeddings, then, gently, the backbone itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from polytag.models.recipe import Recipe
 FINE_TUNE_PHOTOS = 6000
 """How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
 
-FINE_TUNE_RATE = 2e-4
+FINE_TUNE_RATE = 3e-4
 """Learning rate of the backbone's last layer. The first that is trained has `FIRST_LAYER` times it, those between
 lie between (Howard & Ruder 2018), and the head, which is new, has `HEAD` times it."""
 
@@ -84,8 +84,9 @@ def _fine_tune(
 ) -> tuple[list[dict[str, float]], bool]:
     """Train the backbone's late layers too: the history, and whether it is kept, since validation mAP is no lower."""
     epochs = recipe.fine_tune or 0
-    augmentation = "mixup" if epochs >= MIXUP_EPOCHS else "colour"
-    gentle = replace(recipe, epochs=epochs, batch_size=32, augmentation=augmentation)
+    # Whoever wants photos as they are has a reason: left and right may mean something.
+    augmentation = "none" if recipe.augmentation == "none" else "mixup" if epochs >= MIXUP_EPOCHS else "colour"
+    gentle = replace(recipe, epochs=epochs, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
     before = network.get_weights()
     frozen_score = mean_average_precision(judged.targets, network.predict(judged, verbose=0))
@@ -102,17 +103,26 @@ def _fine_tune(
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:
-    """Make the layers trainable that work at less than an eighth of a photo's side.
+    """Make the layers trainable that come after the last one that works at an eighth of a photo's side or more.
 
     The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
     """
     features.trainable = True
-    for layer in features._flatten_layers():
-        if isinstance(layer, keras.Model) or not layer.weights:
-            continue
+    layers = list(_leaves(features))
+    sides = [layer.output.shape[1] if layer.output.ndim == 4 else 0 for layer in layers]
+    last = max(i for i, side in enumerate(sides) if side >= image_size // 8)
+    for i, layer in enumerate(layers):
         # Statistics of a small data set's small batches would ruin the pretrained ones.
-        early = layer.output.ndim == 4 and layer.output.shape[1] >= image_size // 8
-        layer.trainable = not (early or isinstance(layer, keras.layers.BatchNormalization))
+        layer.trainable = i > last and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of the models in it, in their order."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer
 
 
 class DiscriminativeAdamW(keras.optimizers.AdamW):
