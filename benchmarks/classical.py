@@ -17,6 +17,7 @@ import numpy as np
 import polytag as pt
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
+from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import scores
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models.classical import fit_head
@@ -36,26 +37,28 @@ def main() -> None:
     arguments = parser.parse_args()
     weights = find_weights()
 
-    def embedded(part: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    def embedded(part: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = part.without(pixels(part.paths, arguments.image_size)[2])
         features = embed(part.paths, arguments.image_size, weights).read()
-        return features, part.targets
+        return features, part.targets, part.groups
 
-    train, validation, test = map(embedded, pt.split(pt.read(arguments.data), seed=arguments.seed))
+    train, validation, test = map(embedded, pt.split(pt.read(arguments.data, conflicts="unknown"), seed=arguments.seed))
     print(f"{len(train[0]):,} training, {len(validation[0]):,} validation, {len(test[0]):,} test photos")
     heads = [f"{part} {short}" for part in ("val", "test") for short in ("mAP", "F1", "subset")]
     print(f"{'':<17}" + "".join(f"{head:>12}" for head in (*heads, "seconds", "processor")) + "  chosen")
     results = {}
     for name in CLASSICAL:
         start, processor = time.perf_counter(), time.process_time()
-        network, chosen, _ = fit_head(name, *train, *validation, seed=arguments.seed)
+        network, chosen, _ = fit_head(name, *train[:2], *validation[:2], seed=arguments.seed)
         row = {
             "seconds": round(time.perf_counter() - start, 1),
             "processor_seconds": round(time.process_time() - processor, 1),
         }
-        probabilities = [network.predict(x, verbose=0) for x, _ in (validation, test)]
+        probabilities = [network.predict(x, verbose=0) for x, *_ in (validation, test)]
+        calibration, _ = choose_calibration(validation[1], probabilities[0], validation[2], arguments.seed)
+        probabilities = [calibration(p) for p in probabilities]
         thresholds = choose_thresholds(validation[1], probabilities[0])
-        for part, (_, targets), p in zip(("validation", "test"), (validation, test), probabilities, strict=True):
+        for part, (_, targets, _), p in zip(("validation", "test"), (validation, test), probabilities, strict=True):
             judged = scores(targets, p, thresholds)
             row |= {f"{part}_{score}": round(float(judged[score][0]), 4) for score in SHOWN}
         results[name] = row | {"chosen": chosen}

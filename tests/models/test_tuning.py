@@ -98,7 +98,8 @@ def test_a_candidate_that_diverges_is_pruned(squares, monkeypatch) -> None:
 @pytest.mark.parametrize(("model", "workers"), [("tuned", 2), ("transfer", 1)])
 def test_the_winner_is_trained_in_full(squares, tmp_path, model: str, workers: int) -> None:
     train, validation, _ = squares
-    settings = {"image_size": 48, "epochs": 2, "workers": workers, "show_progress": False, "fine_tune": 0}
+    settings = {"image_size": 48, "epochs": 2, "workers": workers, "show_progress": False}
+    settings |= {"fine_tune": 0} if model == "transfer" else {}
     bundle = pt.fit(train, validation, model, trials=2, search_log=tmp_path / "search.log", **settings)
     trials, recipe = bundle.manifest["trials"], bundle.manifest["recipe"]
     assert len(trials) == 2 and "importance" in bundle.manifest
@@ -116,7 +117,8 @@ def test_who_is_searched(squares, tmp_path) -> None:
         pt.compare(test, tmp_path / "run", tune=["baseline"])
     settings = {"image_size": 48, "epochs": 1, "fine_tune": 0, "trials": 2, "show_progress": False}
     models = ["baseline", "transfer"]
-    assert not pt.compare(train, tmp_path / "a", models, **settings).bundle("transfer").manifest.get("trials")
+    with pytest.raises(SettingsError, match="none of the models is searched"):
+        pt.compare(train, tmp_path / "a", models, **settings)
     done = pt.compare(train, tmp_path / "b", models, tune=["transfer"], **settings)
     assert len(done.contest.contestants[1].trials) == 2
     assert "search" in (tmp_path / "b" / "report.html").read_text()

@@ -63,7 +63,7 @@ FineTune = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Epochs in which transfer trains its backbone too; by default as many as see 6,000 photos, at most 4.",
+        help="Epochs in which transfer trains its backbone too; by default as many as see 12,000 photos, at most 8.",
     ),
 ]
 Backbone = Annotated[

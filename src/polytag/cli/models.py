@@ -64,10 +64,15 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
+    from polytag.models.pretrained import find_weights
+    from polytag.models.search import check_effort
+
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     settings = _settings(image_size, epochs, backbone, fine_tune, loss)
     recipe = pt.Recipe.of(model, seed=seed, **settings)
     parse_objective(objective)
+    check_effort(trials, _seconds(timeout), workers)
+    find_weights(weights, recipe.backbone)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
     dataset = read(data, images, image_column, label_column, conflicts)

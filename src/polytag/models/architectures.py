@@ -83,7 +83,10 @@ def transfer(
 
 
 def joined(features: keras.Model, top: keras.Model) -> keras.Model:
-    """A backbone and a head as one model; both stay reachable by `get_layer`."""
+    """A backbone and a head as one model; both stay reachable by `get_layer`.
+
+    Batch normalisation needs no ``training=False`` here, which `fit` would override: its layers are never trainable.
+    """
     photo = layers.Input(features.input_shape[1:], dtype="uint8", name="photo")
     return keras.Model(photo, top(features(photo)), name="transfer")
 

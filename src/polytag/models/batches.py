@@ -13,7 +13,7 @@ LEAST_AREA = 0.35
 """Of a photo that a random part of it keeps."""
 
 MIXUP = 0.4
-"""α of mixup: of two photos the fainter one seldom has more than a third."""
+"""α of mixup: the fainter one of two photos has more than a third in one pair of five."""
 
 
 class Batches(keras.utils.PyDataset):

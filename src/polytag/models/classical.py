@@ -207,8 +207,11 @@ def _regressions(
 ) -> tuple[keras.Model, dict[str, Any]]:
     """The first member chooses C for all."""
     fit, network_of, members = METHODS[name]
-    scaler = StandardScaler().fit(embeddings.astype(np.float64))
-    x = ((embeddings - scaler.mean_) / scaler.scale_).astype(np.float32)
+    scaler = StandardScaler()
+    for start in range(0, len(embeddings), 4096):
+        scaler.partial_fit(embeddings[start : start + 4096].astype(np.float64))
+    x = embeddings - scaler.mean_.astype(np.float32)
+    x /= scaler.scale_.astype(np.float32)
 
     def member(number: int, strength: float) -> Any:
         return fit(

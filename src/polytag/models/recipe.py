@@ -22,8 +22,7 @@ CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
 
 ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
 
-OF_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
-"""Settings that mean nothing to a classical method."""
+_ONLY_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
 
 SEARCHED = ("tuned", "transfer")
 """Those whose hyperparameters can be searched: `polytag.models.tuning.SPACES` says how."""
@@ -50,6 +49,13 @@ when validation mAP no longer rises.
 """
 
 
+def takes(model: str, setting: str) -> bool:
+    """Whether a setting means anything to a model."""
+    if model in CLASSICAL:
+        return setting not in _ONLY_NETWORKS
+    return model == "transfer" or setting not in ("fine_tune", "backbone")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained; make one with `Recipe.of`.
@@ -58,15 +64,15 @@ class Recipe:
         model: one of `ALL_MODELS`.
         image_size: side of the square that photos are brought to, in pixels; 32 to 1024.
         epochs: passes over the training photos, at most.
-        batch_size: photos in a step.
-        learning_rate: of Adam, at the start.
-        weight_decay: decoupled (AdamW), per step times the learning rate.
-        augmentation: one of `AUGMENTATIONS`.
+        batch_size: photos in a step; in fine-tuning at most 32.
+        learning_rate: of Adam, at the start; of transfer's head, as fine-tuning has its own rates.
+        weight_decay: decoupled (AdamW), per step times the learning rate; likewise.
+        augmentation: one of `AUGMENTATIONS`. Fine-tuning has its own, except that "none" is none there, too.
         loss: one of `LOSS_NAMES`.
         backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
             classical methods).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
-            as many as make up 6,000 photos, at most 4: that costs minutes, and a small set gains most.
+            as many as make up 12,000 photos, at most 8: that costs minutes, and a small set gains most.
         seed: of everything that is drawn.
         hyperparameters: keyword arguments of the architecture; what a classical method has chosen.
     """
@@ -97,6 +103,8 @@ class Recipe:
         for name in settings:
             if name not in known:
                 raise SettingsError(f"there is no setting '{name}'; there are {', '.join(sorted(known))}")
+            if settings[name] is not None and not takes(model, name):
+                raise SettingsError(f"{name.replace('_', ' ')} means nothing to {model}: leave it out")
         return cls(model=model, **(DEFAULTS[model] | {k: v for k, v in settings.items() if v is not None}))
 
     def __post_init__(self) -> None:
@@ -119,4 +127,4 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The fields that mean something to the model, as a dictionary."""
         values = asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
-        return {k: v for k, v in values.items() if self.model not in CLASSICAL or k not in OF_NETWORKS}
+        return {name: value for name, value in values.items() if takes(self.model, name)}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -176,17 +177,22 @@ class _Course:
         with self._lock:
             if self.over():
                 return None
-            begun = len(self._begun())
-            # What is drawn depends on what has been tried alone, so that after a stop the search takes the same course.
+            begun = self._begun()
+            # What is drawn depends on what has been tried alone, so that after a stop the search takes the same course:
+            # a trial that was lost is drawn again, and no two that count are drawn alike.
+            draws = {trial.user_attrs.get("draw") for trial in begun}
+            draw = next(number for number in count() if number not in draws)
             self._study.sampler = optuna.samplers.TPESampler(
-                seed=(self._recipe.seed + begun) % 2**32,
+                seed=(self._recipe.seed + draw) % 2**32,
                 n_startup_trials=STARTUP_TRIALS,
                 multivariate=True,
                 constant_liar=True,
             )
-            if begun < len(self._first) and not self._study.get_trials(False, (TrialState.WAITING,)):
-                self._study.enqueue_trial(dict(self._first[begun]))
+            untried = [point for point in self._first if not any(_is_at(trial, point) for trial in begun)]
+            if untried and not self._study.get_trials(False, (TrialState.WAITING,)):
+                self._study.enqueue_trial(dict(untried[0]))
             trial = self._study.ask()
+            trial.set_user_attr("draw", draw)
             return trial, self._space(trial, self._recipe)
 
     def _report(self, trial: optuna.Trial, epoch: int, validation_map: float) -> None:
@@ -244,6 +250,11 @@ def _drop_torn_line(path: Path) -> None:
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _is_at(trial: FrozenTrial, point: Mapping[str, Any]) -> bool:
+    """Whether a trial tries a point; of what is not searched it may say anything."""
+    return all(trial.params.get(name, value) == value for name, value in point.items())
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -16,15 +16,16 @@ from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach, parse_objective
 from polytag.models.architectures import MODELS
+from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
 from polytag.models.fitting import Trained, photo_batches, run, uncompiled
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import CLASSICAL, SEARCHED, Recipe
+from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
-from polytag.models.transfer import fit_transfer
+from polytag.models.transfer import fit_transfer, head_batches
 from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
 
 
@@ -81,14 +82,24 @@ def fit(
     check_learnable(train)
     check_validation(validation)
     start = time.perf_counter()
+    pretrained = find_weights(weights, recipe.backbone) if takes(model, "backbone") else None
+    if pretrained is not None:
+        backbone(
+            recipe.backbone, recipe.image_size, pretrained
+        )  # what does not fit comes to light before hours of work
+    elif weights is not None:
+        raise SettingsError(f"weights mean nothing to {model}: leave them out")
     with progress_bar(len(train) + len(validation), f"{model} · reading photos", "photo", show_progress) as bar:
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
+    check_learnable(train)
+    check_validation(validation)
 
-    pretrained = find_weights(weights, recipe.backbone) if model in ("transfer", *CLASSICAL) else None
     found: Found | None = None
     if searched:
         space, first = SPACES[model]
+        if pretrained is not None:
+            head_batches(train, validation, recipe, pretrained, show_progress)  # embeds, which workers would all do
         found = search(
             train,
             validation,

@@ -18,8 +18,8 @@ from polytag.models.fitting import Trained, mean_average_precision, photo_batche
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
-FINE_TUNE_PHOTOS = 6000
-"""How many photos, counted in each epoch anew, fine-tuning sees when its epochs are left open."""
+FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
+"""How many photos, counted in each epoch anew, and epochs fine-tuning sees at most when its epochs are left open."""
 
 FINE_TUNE_RATE = 3e-4
 """Learning rate of the backbone's last layer. The first that is trained has `FIRST_LAYER` times it, those between
@@ -40,7 +40,7 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
     top, history = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
     network = joined(features, uncompiled(top))
     facts = {"weights": weights.name, "fine_tuning": "none"}
-    epochs = min(4, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
+    epochs = min(FINE_TUNE_EPOCHS, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
         tuning_history, kept = _fine_tune(network, train, validation, recipe, show_progress)

@@ -126,7 +126,8 @@ def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
         recipe,
         learning_rate=_suggested(trial, "learning_rate", 1e-4, 1e-2),
         weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
-        loss=trial.suggest_categorical("loss", LOSS_NAMES),
+        # A loss that was asked for is not up for choice.
+        loss=trial.suggest_categorical("loss", LOSS_NAMES) if recipe.loss == LOSS_NAMES[0] else recipe.loss,
         hyperparameters={
             "dense": trial.suggest_categorical("dense", (0, 256, 512, 1024)),
             "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
