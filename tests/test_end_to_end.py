@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-SETTINGS = ["--image-size", "48", "--epochs", "2", "--fine-tune", "0"]
+ALONE = ["--image-size", "48", "--epochs", "2"]
+SETTINGS = [*ALONE, "--fine-tune", "0"]
 EFFORT = ["--trials", "2"]
 
 
@@ -112,7 +113,7 @@ def test_tag(run, sample, tmp_path) -> None:
 def test_train_then_evaluate_with_a_given_split(run, sample, tmp_path) -> None:
     folder, _ = run
     out = tmp_path / "bundle"
-    done = polytag("train", sample, "--model", "baseline", "--out", out, "--split", folder / "split.csv", *SETTINGS)
+    done = polytag("train", sample, "--model", "baseline", "--out", out, "--split", folder / "split.csv", *ALONE)
     assert done.returncode == 0, done.stderr
     scores = json.loads((folder / "results.json").read_text())["models"]["baseline"]
     evaluated = polytag("evaluate", out, sample)
