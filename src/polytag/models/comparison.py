@@ -29,7 +29,7 @@ from polytag.evaluation.report import write_report
 from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
-from polytag.models.recipe import ALL_MODELS, CLASSICAL, MODEL_NAMES, SEARCHED, Recipe, takes
+from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, Recipe, takes
 from polytag.models.search import DEFAULT_TRIALS, check_effort
 
 RUN_FILE = "run.json"
@@ -103,7 +103,7 @@ def compare(
     folder = Path(out)
     started = _started(folder, resume, overwrite)
     check_learnable(data)
-    embedding = [model for model in models if model in ("transfer", *CLASSICAL)]
+    embedding = [model for model in models if takes(model, "backbone")]
     found = find_weights(weights, recipes[embedding[0]].backbone) if embedding else None
     if given_split is not None:
         read_split(given_split, data)

@@ -99,6 +99,17 @@ def run(
     return [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
 
 
+def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A learning rate that rises to ``rate`` in the first steps and then falls along a cosine to zero.
+
+    Args:
+        rate: the highest.
+        steps: of the whole training.
+        warm_up: those in which it rises, of all steps.
+    """
+    return keras.optimizers.schedules.CosineDecay(rate / 20, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
+
+
 class ValidationScore(keras.callbacks.Callback):
     """Judges the whole validation set after each epoch; per-batch means of a score would not be the score."""
 

@@ -84,9 +84,8 @@ def fit(
     start = time.perf_counter()
     pretrained = find_weights(weights, recipe.backbone) if takes(model, "backbone") else None
     if pretrained is not None:
-        backbone(
-            recipe.backbone, recipe.image_size, pretrained
-        )  # what does not fit comes to light before hours of work
+        # What does not fit must come to light before hours of work.
+        backbone(recipe.backbone, recipe.image_size, pretrained)
     elif weights is not None:
         raise SettingsError(f"weights mean nothing to {model}: leave them out")
     with progress_bar(len(train) + len(validation), f"{model} · reading photos", "photo", show_progress) as bar:

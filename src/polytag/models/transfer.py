@@ -14,7 +14,7 @@ from polytag.models.backbones import backbone, pooled
 from polytag.models.backend import keras
 from polytag.models.batches import Batches
 from polytag.models.features import embed
-from polytag.models.fitting import Trained, mean_average_precision, photo_batches, run, uncompiled
+from polytag.models.fitting import Trained, mean_average_precision, photo_batches, run, uncompiled, warm_up_and_cosine
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
@@ -146,11 +146,8 @@ class DiscriminativeAdamW(keras.optimizers.AdamW):
 def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
     """Warm-up and cosine, rates that rise with depth, averaged weights."""
     n_new = len(network.trainable_variables) - n_pretrained
-    rate = keras.optimizers.schedules.CosineDecay(
-        FINE_TUNE_RATE / 20, steps - warm_up, warmup_target=FINE_TUNE_RATE, warmup_steps=warm_up
-    )
     optimizer = DiscriminativeAdamW(
-        rate,
+        warm_up_and_cosine(FINE_TUNE_RATE, steps, warm_up),
         [*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
         weight_decay=1e-2,
         use_ema=True,

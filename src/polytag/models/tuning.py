@@ -15,7 +15,7 @@ from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.batches import Batches
-from polytag.models.fitting import photo_batches, run
+from polytag.models.fitting import photo_batches, run, warm_up_and_cosine
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import LOSS_NAMES, Recipe
 from polytag.models.search import Space
@@ -109,13 +109,7 @@ def train_cnn(
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[dict[str, float]]:
     """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero."""
-    warm_up = len(train) // 2
-    rate = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 20,
-        len(train) * recipe.epochs - warm_up,
-        warmup_target=recipe.learning_rate,
-        warmup_steps=warm_up,
-    )
+    rate = warm_up_and_cosine(recipe.learning_rate, len(train) * recipe.epochs, len(train) // 2)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
     return run(network, train, validation, recipe, bar, title, optimizer, callbacks)
 
