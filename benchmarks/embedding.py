@@ -9,12 +9,14 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import polytag as pt
-from polytag.data.images import decode_many
+from polytag.data.images import decode_many, each
 from polytag.models.backbone_onnx import write_backbone
 from polytag.models.backbones import backbone, pooled
 from polytag.models.onnx import BATCH_SIZE, OnnxModel
@@ -33,16 +35,21 @@ def main() -> None:
         weights = find_weights()
         network = pooled(backbone("mobilenet_v2", size, weights))
         write_backbone(weights, Path(folder) / "backbone.onnx")
-        onnx = OnnxModel(Path(folder) / "backbone.onnx")
+        onnx = OnnxModel(Path(folder) / "backbone.onnx", threads=1)
 
         start = time.perf_counter()
         photos = np.stack(list(decode_many(files, size)))
         seconds = {"decode 640 px JPEG": time.perf_counter() - start}
+
+        def on_every_core(batch_size: int) -> NDArray[np.float32]:
+            batches = (photos[i : i + batch_size] for i in range(0, len(photos), batch_size))
+            return np.concatenate(list(each(onnx, batches)))
+
+        onnx_name = f"ONNX Runtime, batches of {BATCH_SIZE}"
         runs = {
-            "Keras predict": lambda: network.predict(photos, batch_size=BATCH_SIZE, verbose=0),
-            "ONNX Runtime": lambda: np.concatenate(
-                [onnx(photos[i : i + BATCH_SIZE]) for i in range(0, len(photos), BATCH_SIZE)]
-            ),
+            "Keras predict": lambda: network.predict(photos, batch_size=32, verbose=0),
+            onnx_name: partial(on_every_core, BATCH_SIZE),
+            **{f"ONNX Runtime, batches of {n}": partial(on_every_core, n) for n in (1, 4, 8, 32)},
         }
         results = {}
         for name, run in runs.items():
@@ -51,8 +58,8 @@ def main() -> None:
             results[name] = run()
             seconds[name] = time.perf_counter() - start
     speeds = {name: round(arguments.photos / value, 1) for name, value in seconds.items()}
-    speeds["ONNX Runtime / Keras predict"] = round(seconds["Keras predict"] / seconds["ONNX Runtime"], 2)
-    speeds["largest difference"] = float(np.abs(results["ONNX Runtime"] - results["Keras predict"]).max())
+    speeds["ONNX Runtime / Keras predict"] = round(seconds["Keras predict"] / seconds[onnx_name], 2)
+    speeds["largest difference"] = float(np.abs(results[onnx_name] - results["Keras predict"]).max())
     print(json.dumps(speeds, indent=2))
     if arguments.out:
         arguments.out.write_text(json.dumps(speeds, indent=2) + "\n")

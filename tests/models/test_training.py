@@ -10,7 +10,7 @@ from polytag.data.images import decode
 from polytag.errors import DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models import training, transfer
+from polytag.models import fitting, training, transfer
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
@@ -69,6 +69,21 @@ def test_the_networks_probabilities_are_calibrated(squares, monkeypatch) -> None
     before, after = (bundle.predict(test.paths)[0] for bundle in bundles)
     np.testing.assert_allclose(after, calibration(before), atol=1e-5)
     assert np.abs(after - before).max() > 0.01
+
+
+@pytest.mark.parametrize(("model", "fine_tune"), [("baseline", None), ("transfer", 0), ("transfer", 1)])
+def test_calibration_sees_what_the_kept_network_gives(squares, monkeypatch, model: str, fine_tune: int | None) -> None:
+    train, validation, _ = squares
+    seen = []
+
+    def none(targets, probabilities, *_):
+        seen.append(probabilities)
+        return Calibration.straight("none", np.ones(3), np.zeros(3)), {}
+
+    monkeypatch.setattr(training, "choose_calibration", none)
+    settings = {"image_size": 32, "epochs": 5, "fine_tune": fine_tune, "learning_rate": 3e-3}
+    bundle = pt.fit(train, validation, model, show_progress=False, **settings)
+    np.testing.assert_allclose(seen[0], bundle.predict(validation.paths)[0], atol=1e-4)
 
 
 def test_same_bytes_same_probabilities_everywhere(trained, squares) -> None:
@@ -143,7 +158,7 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
 
     def harmful(network, *args, **kwargs):
         network.set_weights([w * 0 for w in network.get_weights()])
-        return [{"validation_mean_average_precision": 0.0}]
+        return fitting.Fitted([{"validation_mean_average_precision": 0.0}], np.zeros_like(validation.targets, float))
 
     original = transfer.run
     calls = []

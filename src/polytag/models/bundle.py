@@ -18,8 +18,9 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_json
-from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, decode_many
+from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, each
 from polytag.errors import BundleError, ImageError, SettingsError
 from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
 
@@ -91,28 +92,49 @@ class Bundle:
         """
         result = np.full((len(paths), len(self.labels)), np.nan, dtype=np.float32)
         bad: dict[str, str] = {}
-        rows: list[int] = []
-        photos: list[NDArray[np.uint8]] = []
-        for row, photo in enumerate(decode_many(paths, self.image_size)):
-            if isinstance(photo, ImageError):
-                bad[str(paths[row])] = str(photo)
+        for row, found in enumerate(self.stream(paths)):
+            if isinstance(found, ImageError):
+                bad[str(paths[row])] = str(found)
             else:
-                rows.append(row)
-                photos.append(photo)
-            if len(rows) == BATCH_SIZE:
-                result[rows] = self.run(np.stack(photos))
-                rows.clear()
-                photos.clear()
-        if rows:
-            result[rows] = self.run(np.stack(photos))
+                result[row] = found
         return result, bad
+
+    def stream(self, photos: Iterable[bytes | str | os.PathLike[str]]) -> Iterator[NDArray[np.float32] | ImageError]:
+        """Probabilities of photos without end, read and run on every core, holding only a few at a time.
+
+        Yields:
+            For each photo, in order, float32 (k,), or the `ImageError` that tells why it cannot be read.
+        """
+
+        def some(batch: list) -> list[NDArray[np.float32] | ImageError]:
+            found: list[Any] = []
+            for photo in batch:
+                try:
+                    found.append(decode(photo, self.image_size))
+                except ImageError as error:
+                    found.append(error)
+            rows = [row for row, pixels in enumerate(found) if not isinstance(pixels, ImageError)]
+            if rows:
+                for row, probabilities in zip(rows, self.run(np.stack([found[row] for row in rows])), strict=True):
+                    found[row] = probabilities
+            return found
+
+        remaining = iter(photos)
+        batches = iter(lambda: list(islice(remaining, BATCH_SIZE)), [])
+        for found in each(some, batches, None if self._onnx else 1):
+            assert not isinstance(found, ImageError)  # each photo's error stands in its own place
+            yield from found
 
     @cached_property
     def run(self):
         """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
-        if "model.onnx" in self.manifest["files"]:
-            return OnnxModel(self._checked("model.onnx"))
+        if self._onnx:
+            return OnnxModel(self._checked("model.onnx"), threads=1)
         return self.keras_model().predict_on_batch
+
+    @property
+    def _onnx(self) -> bool:
+        return "model.onnx" in self.manifest["files"]
 
     def keras_model(self):
         """The network as a `keras.Model`."""

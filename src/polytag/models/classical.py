@@ -74,7 +74,8 @@ def fit_classical(
     with progress_bar(STEPS[name], f"{name} · fitting", "step", show_progress) as bar:
         top, chosen, notes = fit_head(name, seen, train.targets, judged, validation.targets, recipe.seed, bar.update)
     facts = {"weights": weights.name, "notes": notes}
-    return Trained(joined(features, top), replace(recipe, hyperparameters=chosen), [], facts)
+    probabilities = keras.ops.convert_to_numpy(top(judged))
+    return Trained(joined(features, top), replace(recipe, hyperparameters=chosen), [], probabilities, facts)
 
 
 def fit_head(

@@ -10,11 +10,11 @@ from polytag.data.cache import ArrayCache, View, cache_folder, pixel_cache, pixe
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, each
 from polytag.errors import DataError, ImageError
 from polytag.models.backbone_onnx import write_backbone
-from polytag.models.onnx import OnnxModel, export_onnx
+from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
 from polytag.models.pretrained import Weights, find_weights
 
-BATCH_SIZE, STORED_AT_ONCE = 8, 64
-"""Photos that are embedded, and that are stored, at once. Larger batches are no faster, but take more memory."""
+STORED_AT_ONCE = 64
+"""Embeddings that are written at once."""
 
 VERSION = 2
 """Raised whenever the same pixels would give other features."""

@@ -24,12 +24,26 @@ PATIENCE = 5
 
 
 @dataclass
+class Fitted:
+    """What fitting a network leaves beside its weights."""
+
+    history: list[dict[str, float]]
+    """For each epoch its loss, learning rate, validation loss and validation mAP."""
+
+    probabilities: NDArray[np.float32]
+    """What the kept weights give for the validation photos, float32 (n, k)."""
+
+
+@dataclass
 class Trained:
     """What training leaves: the network and how it came about."""
 
     model: keras.Model
     recipe: Recipe
     history: list[dict[str, float]]
+    probabilities: NDArray[np.float32]
+    """What the network gives for the validation photos, float32 (n, k)."""
+
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +69,7 @@ def run(
     title: str,
     optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> list[dict[str, float]]:
+) -> Fitted:
     """Compile and fit a network, keeping the weights of the epoch with the best validation mAP.
 
     Args:
@@ -68,16 +82,14 @@ def run(
             are judged and kept.
         callbacks: further ones, which see the scores of each epoch.
 
-    Returns:
-        For each epoch its loss, learning rate, validation loss and validation mAP.
-
     Raises:
         SettingsError: the loss became infinite.
     """
     # A plan ends with its smallest rates, and the late epochs are the best ones: it is followed to its end.
     patience = PATIENCE if optimizer is None else recipe.epochs
+    judge = ValidationScore(validation)
     steps: list[keras.callbacks.Callback] = [
-        ValidationScore(validation),
+        judge,
         keras.callbacks.TerminateOnNaN(),
         TrainingBar(bar, title, len(train), recipe.epochs),
         keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=patience, restore_best_weights=True),
@@ -96,7 +108,8 @@ def run(
             f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
         )
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
-    return [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
+    history = [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
+    return Fitted(history, judge.probabilities)
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -111,17 +124,24 @@ def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizer
 
 
 class ValidationScore(keras.callbacks.Callback):
-    """Judges the whole validation set after each epoch; per-batch means of a score would not be the score."""
+    """Judges the whole validation set after each epoch; per-batch means of a score would not be the score.
+
+    It keeps the probabilities of the best epoch, the one whose weights `keras.callbacks.EarlyStopping` keeps.
+    """
 
     def __init__(self, validation: Batches):
         super().__init__()
         self._validation = validation
+        self._best = -np.inf
+        self.probabilities = np.empty(validation.targets.shape, dtype=np.float32)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         targets, probabilities = self._validation.targets, self.model.predict(self._validation, verbose=0)
         loss = masked_binary_crossentropy(targets.astype(np.float32), probabilities)
         logs["validation_loss"] = float(np.mean(keras.ops.convert_to_numpy(loss)))
-        logs[VALIDATION_SCORE] = mean_average_precision(targets, probabilities)
+        logs[VALIDATION_SCORE] = score = mean_average_precision(targets, probabilities)
+        if score > self._best:
+            self._best, self.probabilities = score, probabilities
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 

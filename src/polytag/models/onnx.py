@@ -13,7 +13,9 @@ from polytag.errors import BundleError
 if TYPE_CHECKING:
     from polytag.models.backend import keras
 
-BATCH_SIZE = 32
+BATCH_SIZE = 2
+"""Photos for one call. Larger batches are slower, as what lies between two layers no longer fits a core's cache, and
+take more memory; `benchmarks/embedding.py` shows it."""
 
 TOLERANCE = 1e-4
 """How far a twin's results may be from its model's, relative to the largest of them or to 1."""

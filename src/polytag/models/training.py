@@ -121,11 +121,11 @@ def fit(
         trained = fitted(train, validation, recipe, pretrained, show_progress)
     if found is not None:
         trained.facts |= {"trials": found.trials, "importance": found.importance}
-    seconds = time.perf_counter() - start
-
-    uncalibrated = trained.model.predict(photo_batches(validation, recipe, training=False), verbose=0)
-    calibration, log_losses = choose_calibration(validation.targets, uncalibrated, validation.groups, recipe.seed)
+    calibration, log_losses = choose_calibration(
+        validation.targets, trained.probabilities, validation.groups, recipe.seed
+    )
     network = calibrated(trained.model, calibration)
+    seconds = time.perf_counter() - start
     bundle = write_bundle(
         network,
         {
@@ -187,6 +187,6 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        fitted = train_cnn if recipe.model == "tuned" else run
-        history = fitted(network, batches, judged, recipe, bar, recipe.model)
-    return Trained(uncompiled(network), recipe, history)
+        fit_network = train_cnn if recipe.model == "tuned" else run
+        fitted = fit_network(network, batches, judged, recipe, bar, recipe.model)
+    return Trained(uncompiled(network), recipe, fitted.history, fitted.probabilities)

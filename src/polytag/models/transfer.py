@@ -14,7 +14,15 @@ from polytag.models.backbones import backbone, pooled
 from polytag.models.backend import keras
 from polytag.models.batches import Batches
 from polytag.models.features import embed
-from polytag.models.fitting import Trained, mean_average_precision, photo_batches, run, uncompiled, warm_up_and_cosine
+from polytag.models.fitting import (
+    Fitted,
+    Trained,
+    mean_average_precision,
+    photo_batches,
+    run,
+    uncompiled,
+    warm_up_and_cosine,
+)
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
@@ -37,17 +45,18 @@ AVERAGED_STEPS = 500
 def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool) -> Trained:
     """Train a head on the frozen backbone's embeddings, then, if the recipe has it, the late layers as well."""
     features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
-    top, history = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
+    top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
     network = joined(features, uncompiled(top))
     facts = {"weights": weights.name, "fine_tuning": "none"}
     epochs = min(FINE_TUNE_EPOCHS, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
-        tuning_history, kept = _fine_tune(network, train, validation, recipe, show_progress)
-        history += tuning_history
+        before = mean_average_precision(validation.targets, fitted.probabilities)
+        tuned, kept = _fine_tune(network, train, validation, recipe, before, show_progress)
+        fitted = Fitted(fitted.history + tuned.history, tuned.probabilities if kept else fitted.probabilities)
         network = joined(features, network.get_layer("head"))
         facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
-    return Trained(network, recipe, history, facts)
+    return Trained(network, recipe, fitted.history, fitted.probabilities, facts)
 
 
 def head_batches(
@@ -71,8 +80,8 @@ def fit_head(
     recipe: Recipe,
     show_progress: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> tuple[keras.Model, list[dict[str, float]]]:
-    """Train a head on embeddings: the head, and the history of its epochs."""
+) -> tuple[keras.Model, Fitted]:
+    """Train a head on embeddings: the head, and how it came about."""
     keras.utils.set_random_seed(recipe.seed)
     top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
     with progress_bar(len(train) * recipe.epochs, "transfer", "step", show_progress) as bar:
@@ -80,26 +89,25 @@ def fit_head(
 
 
 def _fine_tune(
-    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool
-) -> tuple[list[dict[str, float]], bool]:
-    """Train the backbone's late layers too: the history, and whether it is kept, since validation mAP is no lower."""
+    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, frozen_score: float, show_progress: bool
+) -> tuple[Fitted, bool]:
+    """Train the backbone's late layers too: how it went, and whether it is kept, since validation mAP is no lower."""
     epochs = recipe.fine_tune or 0
     # Whoever wants photos as they are has a reason: left and right may mean something.
     augmentation = "none" if recipe.augmentation == "none" else "mixup" if epochs >= MIXUP_EPOCHS else "colour"
     gentle = replace(recipe, epochs=epochs, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
     before = network.get_weights()
-    frozen_score = mean_average_precision(judged.targets, network.predict(judged, verbose=0))
     features = network.get_layer("backbone")
     _unfreeze(features, recipe.image_size)
     optimizer = _optimizer(network, len(features.trainable_variables), len(batches) * gentle.epochs, len(batches) // 2)
     with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
-        history = run(network, batches, judged, gentle, bar, "transfer · fine-tuning", optimizer)
-    kept = max(epoch[VALIDATION_SCORE] for epoch in history) >= frozen_score
+        fitted = run(network, batches, judged, gentle, bar, "transfer · fine-tuning", optimizer)
+    kept = max(epoch[VALIDATION_SCORE] for epoch in fitted.history) >= frozen_score
     if not kept:
         network.set_weights(before)
         features.trainable = False
-    return history, kept
+    return fitted, kept
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:

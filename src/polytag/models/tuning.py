@@ -15,7 +15,7 @@ from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
 from polytag.models.batches import Batches
-from polytag.models.fitting import photo_batches, run, warm_up_and_cosine
+from polytag.models.fitting import Fitted, photo_batches, run, warm_up_and_cosine
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import LOSS_NAMES, Recipe
 from polytag.models.search import Space
@@ -107,7 +107,7 @@ def train_cnn(
     bar: Any,
     title: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> list[dict[str, float]]:
+) -> Fitted:
     """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero."""
     rate = warm_up_and_cosine(recipe.learning_rate, len(train) * recipe.epochs, len(train) // 2)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
@@ -148,17 +148,17 @@ def _suggested(trial: BaseTrial, name: str, low: float, high: float) -> float:
     return float(f"{trial.suggest_float(name, low, high, log=True):.1e}")
 
 
-def _judged(train: Callable[[list[keras.callbacks.Callback]], list[dict[str, float]]], report: Report) -> float:
+def _judged(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Report) -> float:
     """The best epoch's validation mAP of a training that is reported on, epoch by epoch."""
     reporter = _Reporter(report)
     try:
-        history = train([reporter])
+        fitted = train([reporter])
     except SettingsError:
         # Its learning rate was too high: a bad trial, not the end of the search.
         raise TrialPruned from None
     if reporter.pruned:
         raise TrialPruned
-    return max(epoch[VALIDATION_SCORE] for epoch in history)
+    return max(epoch[VALIDATION_SCORE] for epoch in fitted.history)
 
 
 class _Reporter(keras.callbacks.Callback):
