@@ -3,10 +3,10 @@
 import io
 import sys
 
-from polytag.cli import data, models
+from polytag.cli import data, models, use
 from polytag.cli.app import app
 
-__all__ = ["app", "data", "main", "models"]
+__all__ = ["app", "data", "main", "models", "use"]
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
-"""Commands that train, judge and use models."""
+"""Commands that train and judge models."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +30,7 @@ from polytag.cli.app import (
     read,
 )
 from polytag.data.progress import progress_bar
-from polytag.errors import PolytagError, SettingsError, counted
+from polytag.errors import SettingsError
 from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import table
 from polytag.evaluation.thresholds import aim, parse_objective
@@ -113,27 +112,6 @@ def evaluate(
     """Judge a bundle on photos that it has not seen; those that it has seen are left out."""
     opened = pt.Bundle(bundle)
     print(pt.evaluate(opened, read(data, images, image_column, label_column, conflicts)))
-
-
-@app.command()
-@one_line_errors
-def tag(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    images: Annotated[list[str], typer.Argument(help="Photos.")],
-) -> None:
-    """Print the labels of photos, with their probabilities."""
-    opened = pt.Bundle(bundle)
-    failed = 0
-    for image in images:
-        try:
-            labels = opened.tag(image)
-        except pt.ImageError as error:
-            failed += 1
-            print(f"{image}: {error}", file=sys.stderr)
-        else:
-            print(f"{image}: " + (", ".join(f"{name} {p:.2f}" for name, p in labels.items()) or "(no label)"))
-    if failed == len(images):
-        raise PolytagError(f"none of {counted(failed, 'photo')} could be read")
 
 
 @app.command()
