@@ -1,4 +1,4 @@
-"""The pointing game (Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop): does the heat lie on the object?
+"""The pointing game (Zhang et al. 2018): does the heat lie on the object?
 
     python benchmarks/pointing_game.py [--model transfer] [--scenes 600] [--image-size 160] [--seed 0]
 

@@ -94,11 +94,26 @@ def test_scores_and_intervals_are_those_that_were_recorded() -> None:
 def test_the_facts_are_told() -> None:
     card = model_card(manifest())
     for fact in (
-        "transfer, 2 labels", "boat, parking meter", "97 × 97 px", "2,918,986", "661,002", "1 min 01 s", "1,234 to train",
-        "321 to choose", "222 to test", "as split.csv says", "0123456789abcdef", "0.765", "keras 3.15.1", "the F1 of each",
-        "the model has seen them in training", "mobilenet\\_v2-torch-b0353104", "fine-tuning of the pretrained layers was kept",
-        "1 photo could not be read: a\\|b.jpg (the file is empty)", "one \\| two",
-    ):  # fmt: skip
+        "transfer, 2 labels",
+        "boat, parking meter",
+        "97 × 97 px",
+        "2,918,986",
+        "661,002",
+        "1 min 01 s",
+        "1,234 to train",
+        "321 to choose",
+        "222 to test",
+        "as split.csv says",
+        "0123456789abcdef",
+        "0.765",
+        "keras 3.15.1",
+        "the F1 of each",
+        "the model has seen them in training",
+        "mobilenet\\_v2-torch-b0353104",
+        "fine-tuning of the pretrained layers was kept",
+        "1 photo could not be read: a\\|b.jpg (the file is empty)",
+        "one \\| two",
+    ):
         assert fact in card, fact
     assert "Not tested" not in card and "not recorded" not in card
 

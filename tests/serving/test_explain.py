@@ -30,8 +30,8 @@ layers, ops = keras.layers, keras.ops
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
 SIZE, SQUARE = 32, 8
-PLACES = {"red": (2, 3), "green": (20, 6), "blue": (10, 22)}
-"""Left and top of each colour's square."""
+PLACES = {"red": (4, 4), "green": (20, 8), "blue": (8, 20)}
+"""Left and top of each colour's square, which fills whole places of the feature map."""
 
 STRAIGHT = Calibration.straight("platt", np.array([1.3, 0.7, 2.0]), np.array([-0.5, 0.2, 1.0]))
 BENT = Calibration("isotonic", STRAIGHT.slope, STRAIGHT.bias, np.full((3, 1), -1.0), np.full((3, 1), 0.5))
@@ -216,7 +216,7 @@ def original(tmp_path_factory) -> Path:
     recipe = {"model": "transfer", "image_size": SIZE}
     keras.utils.set_random_seed(0)
     manifest = {"labels": list(COLOURS), "recipe": recipe, **facts}
-    bundle = write_bundle(chain(300.0), manifest, [str(folder / "seen.png")])
+    bundle = write_bundle(chain(60.0), manifest, [str(folder / "seen.png")])
     return bundle.save(folder / "bundle").path
 
 
@@ -273,7 +273,7 @@ def test_the_command(original, photo, tmp_path, monkeypatch) -> None:
 def test_where_nothing_is_given_the_most_probable_label_is_shown(original, photo, tmp_path) -> None:
     cautious = shutil.copytree(original, tmp_path / "cautious")
     facts = json.loads((cautious / "bundle.json").read_text())
-    (cautious / "bundle.json").write_text(json.dumps(facts | {"thresholds": [0.999999] * 3}))
+    (cautious / "bundle.json").write_text(json.dumps(facts | {"thresholds": [0.9999] * 3}))
     done = run(cautious, photo, "--out", tmp_path / "out")
     first, second, _ = done.stdout.splitlines()
     assert first == "no label reaches its threshold; the most probable:"

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -93,6 +93,6 @@ def _overview(pictures: Sequence[Image.Image], captions: Sequence[tuple[str, str
         axes.imshow(picture, aspect="auto", interpolation="none")
         axes.set_axis_off()
         for text, below, colour, weight in ((heading, 0.08, INK, "bold"), (words, 0.27, MUTED, "normal")):
-            place = {"transform": axes.transAxes, "va": "top", "color": colour, "weight": weight}
-            axes.text(0, -below / height, text, fontsize=FONT_SIZE, parse_math=False, **place)
+            style: dict[str, Any] = {"color": colour, "weight": weight, "fontsize": FONT_SIZE, "parse_math": False}
+            axes.text(0, -below / height, text, transform=axes.transAxes, va="top", **style)
     return figure
