@@ -81,8 +81,8 @@ def _data(manifest: Manifest) -> str:
     ]
     parts += [f"{tested['photos']:,} to test"] if tested else []
     lines = [
-        f"Photos: {', '.join(parts) or 'how many is not recorded'}. Training photos taught the network; validation photos "
-        "decided when to stop, settings, calibration and thresholds. Neither has a part in a test.",
+        f"Photos: {', '.join(parts) or 'how many is not recorded'}. Training photos taught the network; validation "
+        "photos decided when to stop, settings, calibration and thresholds. Neither has a part in a test.",
         "",
         f"- How they were divided: {as_it_is(split.get('how', 'not recorded'))}.",
     ]
