@@ -31,9 +31,7 @@ from polytag.cli.app import (
 )
 from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
-from polytag.evaluation.calibration import in_words
-from polytag.evaluation.contest import table
-from polytag.evaluation.thresholds import aim, parse_objective
+from polytag.evaluation.objectives import aim, parse_objective
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 
 
@@ -63,6 +61,7 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
+    from polytag.evaluation.calibration import in_words
     from polytag.models.pretrained import find_weights
     from polytag.models.search import check_effort
 
@@ -145,6 +144,8 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on the same unseen photos: the main job."""
+    from polytag.evaluation.contest import table
+
     comparison = pt.compare(
         read(data, images, image_column, label_column, conflicts),
         out,

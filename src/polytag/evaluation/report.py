@@ -23,7 +23,7 @@ from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Contestant, Pair, table
 from polytag.evaluation.evaluation import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES
-from polytag.evaluation.thresholds import aim
+from polytag.evaluation.objectives import aim
 
 PHOTOS_SHOWN = 8
 LABELS_IN_COLUMN = 12

@@ -25,8 +25,8 @@ from polytag.data.split import PARTS, check_learnable, leaks, read_split, split,
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
+from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.report import write_report
-from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, Recipe, takes

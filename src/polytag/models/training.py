@@ -14,7 +14,8 @@ from polytag.data.split import check_learnable
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
-from polytag.evaluation.thresholds import choose_thresholds, out_of_reach, parse_objective
+from polytag.evaluation.objectives import parse_objective
+from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
