@@ -102,7 +102,7 @@ def write_json(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None
 
 def write_csv(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
     """Columns image, labels (with | between them), error, and the probability of each label under its name."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)  # with lines that end in CR LF, or a CR in a name would end one
     writer.writerow(["image", "labels", "error", *labels])
     for row in rows:
         probabilities = (
