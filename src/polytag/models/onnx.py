@@ -57,15 +57,19 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
         needs, and a model without a twin still works, through Keras.
     """
     from polytag.models.backend import keras, quiet_stderr
+    from polytag.models.keras_onnx import UnknownLayerError, write_network
 
     # Noise, on which the twin must give the same. Keras exports only what has been called once, which this does too.
     batch = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:])).astype(model.inputs[0].dtype)
     expected = keras.ops.convert_to_numpy(model(batch, training=False))
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        with quiet_stderr(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.export(temporary, format="onnx", verbose=False)
+        try:
+            write_network(model, temporary)
+        except UnknownLayerError:
+            with quiet_stderr(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.export(temporary, format="onnx", verbose=False)
         _check(expected, OnnxModel(temporary)(batch))
         os.replace(temporary, path)
     except Exception as error:
