@@ -8,7 +8,7 @@ import typer
 
 import polytag as pt
 from polytag.cli.app import app, one_line_errors
-from polytag.errors import PolytagError, counted
+from polytag.errors import PolytagError, SettingsError, counted
 
 
 @app.command()
@@ -30,3 +30,42 @@ def tag(
             print(f"{image}: " + (", ".join(f"{name} {p:.2f}" for name, p in labels.items()) or "(no label)"))
     if failed == len(images):
         raise PolytagError(f"none of {counted(failed, 'photo')} could be read")
+
+
+@app.command()
+@one_line_errors
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; its name is the folder's.")],
+    others: Annotated[
+        list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve another bundle beside it.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 lets only this machine in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POLYTAG_API_KEY",
+            help="What every request must carry. Better set in the environment: a command line can be seen by all "
+            "users of a machine.",
+        ),
+    ] = None,
+) -> None:
+    """Tag photos over HTTP, on a page and for programs."""
+    from polytag.serving.server import serve_tagging
+
+    opened = {bundle.resolve().name: pt.Bundle(bundle)}
+    for other in others or []:
+        name, _, path = other.partition("=")
+        if not name or not path:
+            raise SettingsError(f"--bundle takes NAME=PATH, such as --bundle birds=runs/birds/transfer, got '{other}'")
+        if name in opened:
+            raise SettingsError(f"two bundles are called '{name}': give each --bundle a name of its own")
+        opened[name] = pt.Bundle(path)
+
+    def ready(url: str) -> None:
+        print("\n".join(f"{name}: {counted(len(one.labels), 'label')}" for name, one in opened.items()))
+        if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
+            print("no API key is set: everybody who reaches this machine can have photos tagged", file=sys.stderr)
+        print(f"open {url} in a browser, or see {url}docs; Ctrl-C stops", flush=True)
+
+    serve_tagging(opened, api_key, host, port, ready)

@@ -43,6 +43,11 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What Pillow may decode. Its rarer formats stay shut: EPS, for one, would start Ghostscript on a stranger's bytes."""
 
+HEIF_BRANDS = tuple(
+    b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+)
+"""What follows the first four bytes of HEIC and AVIF files (ISO/IEC 23008-12)."""
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -142,6 +147,8 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
     except Image.UnidentifiedImageError:
         if not (source if isinstance(source, bytes) else os.path.getsize(source)):
             raise ImageError("the file is empty", "empty") from None
+        if _is_heif(source):
+            raise ImageError("a HEIC or AVIF photo, which is not read: save it as JPEG", "not an image") from None
         reason = "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
         raise ImageError(reason, "not an image") from None
     except Exception as error:
@@ -152,6 +159,16 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
         words = " ".join(str(error).split())
         problem = "truncated" if "truncated" in words.lower() else "damaged"
         raise ImageError(f"damaged: {words if ' ' in words else 'undecodable'}", problem) from None
+
+
+def _is_heif(source: bytes | str | os.PathLike[str]) -> bool:
+    """Whether a file is of the kind that phones take: it is a photo, and deserves a better word than "not an image"."""
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(12)
+    return head[4:] in HEIF_BRANDS
 
 
 def _pixels(image: Image.Image, size: int | None) -> NDArray[np.uint8]:
