@@ -1,8 +1,8 @@
 """Dynamic batching: work of many requests, done a few pieces at a time on a fixed number of threads.
 
 A thread takes what waits as soon as it is free and never waits for a batch to fill, so batching costs no latency:
-under light load each piece runs at once and alone, and batches grow only while pieces wait anyway. What waits is bounded:
-work that could not be done soon is refused at once rather than kept.
+under light load each piece runs at once and alone, and batches grow only while pieces wait anyway. How many wait is
+bounded: work that could not be done soon is refused at once rather than kept.
 """
 
 import queue
