@@ -211,6 +211,8 @@ def test_a_draft_keeps_the_detail_that_the_size_can_show() -> None:
         (b"", "the file is empty"),
         (b"no photo at all\n", "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC or AVIF photo, which is not read: save it as JPEG"),
+        (b"\0\0\0\x18ftypisom" + bytes(99), "not an image (expected JPEG"),
         (encoded(noise(64, 64), "JPEG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "PNG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "JPEG")[:10], "damaged: "),

@@ -156,8 +156,7 @@ def test_a_client_without_a_request_is_dropped(
     with socket.create_connection(("127.0.0.1", port)) as silent:
         silent.settimeout(20)
         silent.sendall(said)
-        with pytest.raises(ConnectionResetError):
-            silent.recv(1)
+        assert silent.recv(1) == b""
     assert post(port, photo())[0] == 200
 
 

@@ -223,14 +223,8 @@ def test_a_body_is_stopped_at_the_limit(client_of: Client) -> None:
     client = client_of(limits=Limits(body_bytes=100_000))
     refused(client.post("/v1/tag", content=bytes(100_001)), 413, "larger than 0.1 MB")
 
-    def endless() -> Iterator[bytes]:
-        while True:
-            yield bytes(10_000)
-
-    for headers in ({}, MULTIPART):
-        body = endless()
-        first = [PART % b"x"] if headers else []
-        chunks = (chunk for part in (first, body) for chunk in part)
+    for headers, start in (({}, b""), (MULTIPART, PART[:-2] % b"x")):
+        chunks = iter([start, *[bytes(10_000)] * 11])  # without a length
         refused(client.post("/v1/tag", content=chunks, headers=headers), 413, "larger than 0.1 MB")
     assert decided(client.post("/v1/tag", content=photo())) == [{"red"}]
 
@@ -287,12 +281,12 @@ def test_an_answer_that_takes_too_long_is_given_up(client_of: Client, stuck: thr
 
 
 def test_bodies_that_are_under_way_share_a_room(client_of: Client) -> None:
-    client = client_of(limits=Limits(held_bytes=1500))
+    client = client_of(limits=Limits(held_bytes=1000))
     content = photo()
-    assert len(content) < 1500 < 2 * len(content)
+    assert len(content) < 1000 < 2 * len(content)
     for _ in range(3):
         assert decided(client.post("/v1/tag", content=content)) == [{"red"}]
-        answer = client.post("/v1/tag", content=bytes(1501))
+        answer = client.post("/v1/tag", content=bytes(1001))
         refused(answer, 503, "too many photos are under way")
         assert "retry-after" in answer.headers
 
@@ -316,9 +310,8 @@ def test_a_failure_of_the_model_is_told_without_its_reasons(
 def test_keys(client_of: Client, path: str) -> None:
     client = client_of(api_key="se-cret")
     refused(client.get(path), 401, "no API key came: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
-    for wrong in ("se-cre", "se-cret ", "SE-CRET", "", "ü".encode()):
-        answer = client.get(path, headers={b"X-API-Key": wrong if isinstance(wrong, bytes) else wrong.encode()})
-        assert answer.status_code == (200 if wrong == "se-cret " else 401)  # HTTP strips blanks
+    for wrong in ("se-cre", "se-cretx", "SE-CRET", "", "schlüssel"):
+        assert client.get(path, headers={b"X-API-Key": wrong.encode()}).status_code == 401, wrong
     refused(client.get(path, headers={"Authorization": "Bearer no"}), 401, "the API key is wrong")
     refused(client.get(path, headers={"Authorization": "Basic se-cret"}), 401, "no API key came")
     answer = client.get(path, headers={"Authorization": "Bearer no", "X-API-Key": "se-cret"})

@@ -43,8 +43,8 @@ try:
     from starlette.requests import ClientDisconnect  # noqa: F401
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.protocols.http.h11_impl import H11Protocol
-except ImportError as error:
-    raise SettingsError(f"serving pages lacks {error.name}: pip install 'polytag[serve]'") from None
+except ImportError:
+    raise SettingsError("serving pages needs FastAPI and Uvicorn: pip install 'polytag[serve]'") from None
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
