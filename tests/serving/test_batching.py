@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -98,12 +99,15 @@ def test_closing_finishes_what_was_taken_and_takes_no_more(gate: Gate) -> None:
     futures = batcher.submit(A, list(range(10)))
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(batcher.close)
+        with pytest.raises(queue.Full):
+            while batcher.submit(A, []) == []:
+                time.sleep(0.01)
         assert not closing.done()
         gate.open.set()
         closing.result(20)
     assert [future.result(0) for future in futures] == [2 * i for i in range(10)]
-    with pytest.raises(queue.Full):
-        batcher.submit(A, [1])
+    assert batcher.submit(A, [11])[0].result(20) == 22
+    batcher.close()
 
 
 def test_batches_are_counted(gate: Gate) -> None:

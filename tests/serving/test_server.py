@@ -205,7 +205,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a.jpg"\r\n\r
         (photo(), None, 400, "form is damaged"),
         (b"", None, 400, "ends before its last boundary"),
         (b"--b--\r\n", None, 422, "holds no photo"),
-        (PART % b"x" * 1000 + b"--b--", None, 413, "more than 64 parts"),
+        (PART % b"x" * 1000 + b"--b--", None, 422, "more than 64 parts"),
         (b'{"photo": "/etc/passwd"}', "application/json", 415, "not an image"),
         (b"url=http://127.0.0.1/x.jpg", "application/x-www-form-urlencoded", 415, "not an image"),
     ],
@@ -400,7 +400,7 @@ def test_explanations_that_cannot_be_made(client_of: Client, explained: list[tup
     client = client_of(limits=Limits(waiting_explanations=2))
     refused(client.post("/v1/tag?explain=cat", content=photo()), 422, "no label of colours: cat; it knows red, green")
     refused(client.post("/v1/tag?model=farben&explain=rot", content=photo()), 422, "farben has no gradients")
-    refused(client.post("/v1/tag?explain=red", **form(*[photo()] * 3)), 413, "at most 2 photos at once")
+    refused(client.post("/v1/tag?explain=red", **form(*[photo()] * 3)), 422, "at most 2 photos at once")
     refused(client.post("/v1/tag?explain=red", content=b"text"), 415, "not an image")
     assert explained == []
 

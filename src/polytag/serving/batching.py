@@ -45,11 +45,9 @@ class Batcher(Generic[Key, Piece, Result]):
         self._work, self._batch_size, self._room, self._on_batch = work, batch_size, room, on_batch
         self._waiting: deque[_Waiting[Key, Piece, Result]] = deque()
         self._changed = threading.Condition()
-        self._closed = False
-        # As daemons they cannot keep a process alive whose end somebody forces.
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        self._closing = False
+        self._n_threads = threads
+        self._threads: list[threading.Thread] = []
 
     def __len__(self) -> int:
         """Pieces that wait."""
@@ -62,20 +60,25 @@ class Batcher(Generic[Key, Piece, Result]):
             queue.Full: not all of them have room, so none was taken.
         """
         with self._changed:
-            if self._closed or len(self._waiting) + len(pieces) > self._room:
+            if self._closing or len(self._waiting) + len(pieces) > self._room:
                 raise queue.Full
             taken = [_Waiting[Key, Piece, Result](key, piece, Future()) for piece in pieces]
             self._waiting += taken
             self._changed.notify(len(taken))
+            while len(self._threads) < self._n_threads:
+                # As daemons they cannot keep a process alive whose end somebody forces.
+                self._threads.append(threading.Thread(target=self._run, daemon=True))
+                self._threads[-1].start()
         return [waiting.future for waiting in taken]
 
     def close(self) -> None:
-        """Finish what was taken, then end the threads."""
+        """Finish what was taken, then end the threads; they start anew with the next work."""
         with self._changed:
-            self._closed = True
+            self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        self._threads, self._closing = [], False
 
     def _run(self) -> None:
         while self._run_batch():
@@ -100,10 +103,10 @@ class Batcher(Generic[Key, Piece, Result]):
     def _next(self) -> "list[_Waiting[Key, Piece, Result]]":
         """The next batch; empty when there will be none."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._closing)
             batch: list[_Waiting[Key, Piece, Result]] = []
             # A few pieces are shared out among the threads instead of filling the first one's batch.
-            size = min(self._batch_size, -(-len(self._waiting) // len(self._threads)))
+            size = min(self._batch_size, -(-len(self._waiting) // self._n_threads))
             while len(batch) < size and (not batch or self._waiting[0].key is batch[0].key):
                 batch.append(self._waiting.popleft())
             return batch

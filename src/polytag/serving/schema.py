@@ -22,7 +22,7 @@ class LabelAnswer(BaseModel):
     threshold: float = Field(ge=0, le=1)
     decision: bool = Field(description="Whether the probability reaches the threshold.")
     heatmap: str | None = Field(
-        None,
+        default=None,
         description="Where the model saw it: a grey 8-bit PNG in base64, as large as the model's input; only where "
         "explain asked for it.",
     )
@@ -75,10 +75,10 @@ PROBLEMS = {
     403: "The request comes from another site's page.",
     404: "No model of that name is served.",
     408: "The body came too slowly.",
-    413: "The body is too large, or has too many parts, or the photo too many pixels.",
+    413: "The body is too large, or the one photo of the request has too many pixels.",
     415: "The one photo of the request is none.",
     421: "The server does not answer to the host name of the request.",
-    422: "A parameter is out of its range, or the one photo of the request is empty or damaged.",
+    422: "A parameter is out of its range, there are too many photos, or the one photo is empty or damaged.",
     503: "The server is too busy; Retry-After says when to try again.",
 }
 """What each status of an error means."""

@@ -243,11 +243,11 @@ class _Service:
         """Tag photos, in turn with those of other requests.
 
         Raises:
-            HTTPException: no photo can be read; 413 too many to explain, 422 no explanation, 503 too busy.
+            HTTPException: no photo can be read; 422 no explanation, or too many at once; 503 too busy.
         """
         most = self.limits.waiting_explanations
         if explain and len(uploads) > most:
-            raise HTTPException(413, f"explanations are made for at most {counted(most, 'photo')} at once")
+            raise HTTPException(422, f"explanations are made for at most {counted(most, 'photo')} at once")
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
                 found = await _results(self.tagging.submit(bundle, [upload.content for upload in uploads]))

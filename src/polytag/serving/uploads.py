@@ -100,8 +100,8 @@ async def read_uploads(request: Request, limits: Limits, take: Callable[[int], N
         take: called with the size of whatever is kept, before it is.
 
     Raises:
-        HTTPException: 400 a form that cannot be parsed, 408 too slow, 413 too large or too many, 422 no photo at
-            all, 503 no room.
+        HTTPException: 400 a form that cannot be parsed, 408 too slow, 413 too large, 422 no photo at all or too
+            many, 503 no room.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.body_bytes:
@@ -191,7 +191,7 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self._uploads) == self._limits.photos:
-            raise HTTPException(413, f"the form has more than {self._limits.photos} parts: send fewer photos at once")
+            raise HTTPException(422, f"the form has more than {self._limits.photos} parts: send fewer photos at once")
         self._part = _Part()
 
     def _header_begin(self) -> None:
