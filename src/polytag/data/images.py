@@ -7,11 +7,12 @@ layers inside the models, so what is made here is all that a model needs.
 import hashlib
 import io
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -36,6 +37,10 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 MAX_PIXELS = 80_000_000
 """Largest photo that is decoded, in pixels; above it lie decompression bombs."""
+
+LARGE_PIXELS = 20_000_000
+"""A photo beyond this is decoded while no other such photo is: with transparency it takes 14 bytes for each pixel, so
+many at once, which strangers could send, would fill the memory. JPEGs are decoded at a fraction of their size."""
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """File name endings that make a table's cell look like a photo (lower case)."""
@@ -64,6 +69,8 @@ SIDEWAYS = (5, 6, 7, 8)
 
 # Pillow warns of many pixels, where our own limit is lower, and of EXIF data, which may be damaged harmlessly.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_large = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,8 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}", "too large")
-            yield image
+            with _large if width * height > LARGE_PIXELS and image.format != "JPEG" else nullcontext():
+                yield image
     except ImageError:
         raise
     except FileNotFoundError:
