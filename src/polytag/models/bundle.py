@@ -105,25 +105,34 @@ class Bundle:
         Yields:
             For each photo, in order, float32 (k,), or the `ImageError` that tells why it cannot be read.
         """
-
-        def some(batch: list) -> list[NDArray[np.float32] | ImageError]:
-            found: list[Any] = []
-            for photo in batch:
-                try:
-                    found.append(decode(photo, self.image_size))
-                except ImageError as error:
-                    found.append(error)
-            rows = [row for row, pixels in enumerate(found) if not isinstance(pixels, ImageError)]
-            if rows:
-                for row, probabilities in zip(rows, self.run(np.stack([found[row] for row in rows])), strict=True):
-                    found[row] = probabilities
-            return found
-
         remaining = iter(photos)
         batches = iter(lambda: list(islice(remaining, BATCH_SIZE)), [])
-        for found in each(some, batches, None if self._onnx else 1):
+        for found in each(self.probabilities, batches, self.threads):
             assert not isinstance(found, ImageError)  # each photo's error stands in its own place
             yield from found
+
+    def probabilities(self, photos: Sequence[bytes | str | os.PathLike[str]]) -> list[NDArray[np.float32] | ImageError]:
+        """Probabilities of photos, read and run at once on the calling thread.
+
+        Returns:
+            For each photo float32 (k,), or the `ImageError` that tells why it cannot be read.
+        """
+        found: list[Any] = []
+        for photo in photos:
+            try:
+                found.append(decode(photo, self.image_size))
+            except ImageError as error:
+                found.append(error)
+        rows = [row for row, pixels in enumerate(found) if not isinstance(pixels, ImageError)]
+        if rows:
+            for row, probabilities in zip(rows, self.run(np.stack([found[row] for row in rows])), strict=True):
+                found[row] = probabilities
+        return found
+
+    @property
+    def threads(self) -> int:
+        """Threads on which `probabilities` may be called at once, and should be, to keep this machine busy."""
+        return (os.cpu_count() or 1) if self._onnx else 1
 
     @cached_property
     def run(self):
