@@ -112,17 +112,20 @@ function send(photo, explain) {
 /* The model */
 
 function load(name = $("models").value) {
-  ready = ask(name ? `v1/model?${new URLSearchParams({ model: name })}` : "v1/model").then(displayModel);
-  ready.then(() => { $("problem").hidden = true; }, (error) => {
-    ready = null;
+  const asked = ask(name ? `v1/model?${new URLSearchParams({ model: name })}` : "v1/model").then((said) => {
+    if (asked === ready) displayModel(said);
+  });
+  asked.catch((error) => {
+    if (asked === ready) ready = null;
     $("problem").textContent = `The model could not be asked for: ${error.message}`;
     $("problem").hidden = false;
   });
-  return ready;
+  return ready = asked;
 }
 
 function displayModel(said) {
   model = said;
+  $("problem").hidden = true;
   const several = model.models.length > 1;
   $("model").textContent = several ? "" : model.name;
   $("models").hidden = !several;
@@ -148,20 +151,18 @@ function displayModel(said) {
 
 /* Thresholds */
 
-const cut = (label, given) => {
-  const own = moved.get(label) ?? given;
-  return shift ? expit(logit(own) + shift) : own;
-};
-// Where nothing was moved, what the server decided stands: it knows more digits than it sends.
+const raised = (p, by) => (by ? expit(logit(p) + by) : p);
+const cut = (label, given) => raised(moved.get(label) ?? given, shift);
+// Where nothing was moved, what the server decided stands.
 const isGiven = (found) => (shift || moved.has(found.label)
   ? found.probability >= cut(found.label, found.threshold) : found.decision);
 
 function slider(label, index) {
-  const item = element("li"), name = element("label", label), value = element("output"), input = element("input");
+  const item = element("li"), name = element("label", label), value = element("span"), input = element("input");
   Object.assign(input, { type: "range", min: 0.01, max: 0.99, step: 0.01, id: `slider-${index}` });
-  name.htmlFor = value.htmlFor = input.id;
+  name.htmlFor = input.id;
   input.addEventListener("input", () => {
-    moved.set(label, expit(logit(input.valueAsNumber) - shift));
+    moved.set(label, raised(input.valueAsNumber, -shift));
     decideAll();
   });
   item.append(name, value, input);
@@ -284,7 +285,7 @@ function display(photo) {
   const { card, problem } = photo, state = card.querySelector(".state");
   card.classList.toggle("waiting", !isDone(photo));
   card.classList.toggle("failed", problem !== null);
-  state.textContent = problem ? problem.message : "being tagged …";
+  state.textContent = problem ? problem.message : "waiting for its labels …";
   if (problem) state.prepend(element("b", "Not tagged"));
   state.hidden = photo.labels.length > 0;
   // What is wrong with a photo stays wrong; what is wrong with a server may pass.
