@@ -250,7 +250,7 @@ function remove(photo) {
   photos.splice(at, 1);
   forget(photo);
   count();
-  (photos[at] ?? photos[at - 1])?.card.querySelector(".remove").focus() ?? $("choose").focus();
+  ((photos[at] ?? photos[at - 1])?.card.querySelector(".remove") ?? $("choose")).focus();
 }
 
 async function tag(photo) {
@@ -300,7 +300,7 @@ function display(photo) {
 const COLOURS = Uint32Array.from({ length: 256 }, (_, heat) => {
   const place = (heat / 255) * (INFERNO.length - 1), below = Math.min(Math.floor(place), INFERNO.length - 2);
   const [red, green, blue] = INFERNO[below].map((from, i) => Math.round(from + (place - below) * (INFERNO[below + 1][i] - from)));
-  return ((150 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  return (((105 + heat / 4) << 24) | (blue << 16) | (green << 8) | red) >>> 0;  // what is hot covers a little more
 });
 
 async function heatMap(photo, found) {
@@ -335,6 +335,8 @@ function displayHeat(photo, message = "") {
   caption.classList.toggle("scaled", !canvas.hidden);
   caption.classList.toggle("busy", shown !== null && canvas.hidden);
   caption.hidden = !caption.textContent;
+  canvas.setAttribute("aria-label", caption.textContent);
+  if (caption.textContent) $("spoken").textContent = caption.textContent;
 }
 
 // The model sees a photo squashed to a square, so its heat map is stretched back to the photo's own shape.
@@ -343,7 +345,7 @@ function paint(canvas, heat, image) {
   const scale = HEAT_SIDE / Math.max(width, height);
   canvas.width = Math.max(1, width * scale);
   canvas.height = Math.max(1, height * scale);
-  const pen = canvas.getContext("2d");
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
   pen.imageSmoothingQuality = "high";
   pen.drawImage(heat, 0, 0, canvas.width, canvas.height);
   const picture = pen.getImageData(0, 0, canvas.width, canvas.height), pixels = new Uint32Array(picture.data.buffer);
