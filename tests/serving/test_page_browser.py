@@ -83,7 +83,10 @@ class Fake:
             decode(body, 32)
         except ImageError as error:
             return problem(415, str(error))
-        return {"model": request.query_params["model"], "photos": [{"name": "1", "labels": self.labels(request.query_params.get("explain"))}]}
+        return {
+            "model": request.query_params["model"],
+            "photos": [{"name": "1", "labels": self.labels(request.query_params.get("explain"))}],
+        }
 
     def labels(self, asked: str | None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = [
@@ -406,7 +409,9 @@ def test_the_keyboard_reaches_everything_and_is_seen(page: Any, photo: str) -> N
     page.locator("#choose").focus()
     reached = []
     while len(reached) < 40 and page.evaluate("document.activeElement !== document.body"):
-        reached.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"))
+        reached.append(
+            page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.innerText")
+        )
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", reached[-1]
         page.keyboard.press("Tab")
     for name in ("All thresholds", "Label by label", "Copy as JSON", "Save as CSV", "Clear all", "Remove sea.jpg",

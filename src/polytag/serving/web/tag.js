@@ -117,7 +117,7 @@ function load(name = $("models").value) {
   });
   asked.catch((error) => {
     if (asked === ready) ready = null;
-    $("problem").textContent = `The model could not be asked for: ${error.message}`;
+    $("problem").textContent = `Nothing can be tagged yet: ${error.message}`;
     $("problem").hidden = false;
   });
   return ready = asked;
@@ -207,7 +207,8 @@ function count() {
   const done = photos.filter(isDone).length, given = photos.flatMap((photo) => photo.labels.filter(isGiven)).length;
   $("status").textContent = done < photos.length ? `${done} of ${counted(photos.length, "photo")} done` : "";
   $("count").textContent = `${counted(photos.length, "photo")}, ${counted(given, "label")} given`;
-  $("results").hidden = $("thresholds").hidden = !photos.length;
+  $("results").hidden = !photos.length;
+  $("thresholds").hidden = !photos.length || !model;
   document.body.classList.toggle("started", photos.length > 0);
   for (const button of document.querySelectorAll("[data-copy], [data-save]")) button.disabled = !done;
 }
@@ -311,7 +312,8 @@ async function heatMap(photo, found) {
 
 async function toggleHeat(photo, found) {
   photo.shown = photo.shown === found ? null : found;
-  displayHeat(photo, photo.shown ? `Looking for “${found.label}” …` : "");
+  const later = photos.some((other) => other.ranked.some(({ heat }) => heat));
+  displayHeat(photo, photo.shown ? `Looking for “${found.label}” …${later ? "" : " (the first time takes longest)"}` : "");
   if (!photo.shown || found.heat) return;
   let message = "";
   found.asked ??= heatMap(photo, found);
