@@ -84,3 +84,17 @@ def test_the_clock_stands_still_while_only_the_benchmark_works(benchmark, monkey
     assert clock.seconds == 10
     now = 151.0
     assert clock.seconds == 11
+
+
+def test_the_pointing_game_counts_the_hottest_place(benchmark, tmp_path) -> None:
+    module = benchmark("pointing_game")
+    heat = np.zeros((32, 32), np.float32)
+    heat[4, 20] = 1
+    half, side = module.SIDE // 2, module.SIDE
+    assert module.played(heat, (half, 0, side, half)) == (True, 0.25, False)
+    assert module.played(heat, (0, 0, half, side)) == (False, 0.5, False)
+    assert module.played(0 * heat, (0, 0, side, side)) == (False, 1.0, True)
+    # A scene's boxes are found by its file.
+    (scene,) = (pt.write_sample(tmp_path / "sample", 1, module.SIDE, seed=4) / "images").iterdir()
+    labels = (tmp_path / "sample" / "labels.csv").read_text().splitlines()[1].partition(",")[2]
+    assert set(module.boxes_of(str(scene), 4)) == set(filter(None, labels.split("|")))

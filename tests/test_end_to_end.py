@@ -61,6 +61,11 @@ def test_everything_is_written(run) -> None:
         bundle = json.loads((folder / name / "bundle.json").read_text())
         assert bundle["test"]["samples_f1"] == model["samples_f1"]["value"]
         assert bundle["recipe"]["image_size"] == 48
+        card = (folder / name / "MODEL_CARD.md").read_text()
+        f1, split = model["samples_f1"], results["data"]["split"]
+        assert f"| Samples-F1 | {f1['value']:.3f} | {f1['low']:.3f} to {f1['high']:.3f} |" in card
+        assert f"{split['train']} to train, {split['validation']} to choose, {split['test']} to test" in card
+        assert all(f"| {label} | " in card for label in results["data"]["labels"])
     assert "://" not in (folder / "report.html").read_text()
 
 
@@ -115,6 +120,8 @@ def test_train_then_evaluate_with_a_given_split(run, sample, tmp_path) -> None:
     out = tmp_path / "bundle"
     done = polytag("train", sample, "--model", "baseline", "--out", out, "--split", folder / "split.csv", *ALONE)
     assert done.returncode == 0, done.stderr
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "Not tested yet" in card and "as split.csv says" in card
     scores = json.loads((folder / "results.json").read_text())["models"]["baseline"]
     evaluated = polytag("evaluate", out, sample)
     assert f"Samples-F1         {scores['samples_f1']['value']:7.4f}" in evaluated.stdout

@@ -11,7 +11,16 @@ from PIL import Image
 
 from polytag.data import sample
 from polytag.data.drawings import DRAWINGS, Pen, render
-from polytag.data.sample import COMBINATIONS, LABELS, TILT, VISIBLE, draw_labels, draw_scene, write_sample
+from polytag.data.sample import (
+    COMBINATIONS,
+    LABELS,
+    TILT,
+    VISIBLE,
+    draw_labels,
+    draw_scene,
+    draw_scene_with_boxes,
+    write_sample,
+)
 from polytag.errors import SettingsError
 
 SEEDS = range(3)
@@ -118,6 +127,22 @@ def test_every_object_stays_visible(monkeypatch: pytest.MonkeyPatch) -> None:
         for seen, area in zip(stage._seen, stage._areas, strict=True):
             assert area > 40
             assert np.count_nonzero(seen) >= VISIBLE * area
+
+
+def test_boxes_lie_around_the_objects_of_the_scene_that_is_drawn() -> None:
+    for seed in SEEDS:
+        for labels in (["boat"], ["tabla", "flutes", "bus"], []):
+            scene, boxes = draw_scene_with_boxes(labels, 96, seed)
+            assert scene.tobytes() == draw_scene(labels, 96, seed).tobytes()
+            assert set(boxes) == set(labels)
+            for left, top, right, bottom in boxes.values():
+                assert 0 <= left < right <= 96 and 0 <= top < bottom <= 96
+        # Against the scene without it, an object changes what is in its box, and outside hardly more than its shadow.
+        (box,) = draw_scene_with_boxes(["harmonium"], 96, seed)[1].values()
+        scenes = [np.asarray(draw_scene(labels, 96, seed), dtype=int) for labels in (["harmonium"], [])]
+        changed = np.abs(scenes[0] - scenes[1]).max(axis=2) > 40
+        inside = changed[box[1] : box[3], box[0] : box[2]]
+        assert inside.mean() > 0.4 and inside.sum() > 0.9 * changed.sum()
 
 
 def test_order_of_labels_does_not_matter_and_a_seed_sequence_is_left_alone() -> None:

@@ -108,6 +108,17 @@ def test_save_copies_and_never_overwrites(bundle, squares, tmp_path) -> None:
         opened.save(copy.path)
 
 
+def test_the_card_goes_with_the_bundle_and_with_what_is_recorded(bundle, tmp_path) -> None:
+    card = bundle / "MODEL_CARD.md"
+    assert "Not tested yet" in card.read_text() and all(label in card.read_text() for label in ("red", "green", "blue"))
+    card.write_text("edited by hand")  # it is for people: nothing that tagging needs
+    opened = pt.Bundle(bundle)
+    opened.record(test={"samples_f1": 0.123})
+    assert "| 0.123 |" in card.read_text() and "Not tested yet" not in card.read_text()
+    assert (opened.save(tmp_path / "copy").path / "MODEL_CARD.md").read_bytes() == card.read_bytes()
+    assert (tmp_path / "copy" / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
+
+
 def test_bad_photos(bundle, squares, tmp_path) -> None:
     opened = pt.Bundle(bundle)
     broken = tmp_path / "broken.jpg"

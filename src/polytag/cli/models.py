@@ -30,6 +30,7 @@ from polytag.cli.app import (
     read,
 )
 from polytag.data.progress import progress_bar
+from polytag.data.split import split_facts
 from polytag.errors import SettingsError
 from polytag.evaluation.objectives import aim, parse_objective
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
@@ -89,6 +90,7 @@ def train(
         seed=seed,
         **settings,
     )
+    bundle.record(split=split_facts(dataset, parts, seed, split_file) | {"notes": list(parts[0].notes)})
     score = bundle.manifest["validation"]
     print(
         f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "

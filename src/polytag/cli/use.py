@@ -8,7 +8,9 @@ import typer
 
 import polytag as pt
 from polytag.cli.app import app, one_line_errors
-from polytag.errors import SettingsError, counted
+from polytag.data.images import decode
+from polytag.errors import PolytagError, SettingsError, counted
+from polytag.models.bundle import free
 
 
 @app.command()
@@ -48,3 +50,34 @@ def serve(
         print(f"open {url} in a browser, or see {url}docs; Ctrl-C stops", flush=True)
 
     serve_tagging(opened, api_key, host, port, ready)
+
+
+@app.command()
+@one_line_errors
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    image: Annotated[Path, typer.Argument(help="A photo.")],
+    label: Annotated[
+        list[str] | None, typer.Option(help="Label to explain, also several times; by default those that are given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; otherwise named after the photo, in this folder.")
+    ] = None,
+) -> None:
+    """Show where on a photo a model sees its labels (Grad-CAM), as pictures and in words."""
+    opened = pt.Bundle(bundle)
+    folder = free(out or f"{image.stem}-explained")
+    try:
+        photo = decode(image)
+    except pt.ImageError as error:
+        raise PolytagError(f"{image} cannot be explained: {error}") from None
+    # Keras takes seconds to import: what cannot work has come to light before.
+    from polytag.serving.explain import explain
+    from polytag.serving.overlays import OVERVIEW, write_overlays
+
+    explained = explain(opened, image, label or ())
+    if not label and explained[0].probability < explained[0].threshold:
+        print("no label reaches its threshold; the most probable:")
+    for one in explained:
+        print(f"{one.label} {one.verdict}")
+    print(write_overlays(folder, photo, explained) / OVERVIEW)

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.random import Generator, SeedSequence
@@ -34,6 +35,9 @@ from polytag.data.drawings import (
     smooth,
 )
 from polytag.errors import SettingsError
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; the last two lie just outside."""
 
 LABELS = tuple(DRAWINGS)
 """The ten labels, in the order in which a scene's labels are always given."""
@@ -243,6 +247,11 @@ class _Stage:
         self.picture.paste(sprite, (left, top), sprite)
         return True
 
+    def boxes(self) -> list[Box]:
+        """Of what can be seen of each labelled object, in the order in which they were placed."""
+        rows, columns = ([np.flatnonzero(seen.any(axis=axis)) for seen in self._seen] for axis in (1, 0))
+        return [(int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1) for x, y in zip(columns, rows, strict=True)]
+
     def add_object(self, label: str, n_objects: int, horizon: float, rng: Generator) -> None:
         """Place one labelled object: apart from the others if there is room, overlapping or smaller if there is not."""
         lying = label in LYING
@@ -296,6 +305,13 @@ def draw_scene(labels: Sequence[str], size: int = 192, seed: int | SeedSequence 
     Raises:
         SettingsError: a label is unknown or given twice, or ``size`` or ``seed`` is too small.
     """
+    return draw_scene_with_boxes(labels, size, seed)[0]
+
+
+def draw_scene_with_boxes(
+    labels: Sequence[str], size: int = 192, seed: int | SeedSequence = 0
+) -> tuple[Image.Image, dict[str, Box]]:
+    """The scene that `draw_scene` draws, and where in it each object is: the box around what can be seen of it."""
     if len(set(labels)) < len(labels) or not set(labels) <= set(LABELS):
         raise SettingsError(
             f"labels must be different ones of {', '.join(LABELS)}, got {', '.join(labels)}; change them"
@@ -309,11 +325,12 @@ def draw_scene(labels: Sequence[str], size: int = 192, seed: int | SeedSequence 
     stage = _Stage(picture)
     for _ in range(behind.integers(1, 6)):
         stage.add_clutter(0.7, horizon, behind)
-    for number in objects.permutation([LABELS.index(label) for label in sorted(labels)]):
-        stage.add_object(LABELS[number], len(labels), horizon, objects)
+    order = [LABELS[number] for number in objects.permutation([LABELS.index(label) for label in sorted(labels)])]
+    for label in order:
+        stage.add_object(label, len(labels), horizon, objects)
     for _ in range(before.integers(0, 3)):
         stage.add_clutter(1.0, horizon, before)
-    return _photograph(stage.picture, camera)
+    return _photograph(stage.picture, camera), dict(zip(order, stage.boxes(), strict=True))
 
 
 def _require(name: str, value: int, least: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain, permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,20 @@ def split(
         )
     train, validation, test = (dataset.take(parts == part) for part in PARTS)
     return train, validation, test
+
+
+def split_facts(
+    dataset: Dataset, parts: Sequence[Dataset], seed: int, given: str | os.PathLike[str] | None
+) -> dict[str, Any]:
+    """How `split` came to these parts, and what there is to say of them: for a bundle to record."""
+    own = f"a validation part that it lacks is taken from its training part (seed {seed})"
+    if given is not None:
+        how = f"as {Path(given).name} says; {own}"
+    elif dataset.parts is not None:
+        how = f"as the table of labels says; {own}"
+    else:
+        how = f"each part has its share of every label, and no picture is in two of them (seed {seed})"
+    return {"how": how, **{name: len(part) for name, part in zip(PARTS, parts, strict=True)}}
 
 
 def keep_together(

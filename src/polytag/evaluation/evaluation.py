@@ -71,6 +71,19 @@ class Evaluation:
         ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
         return ranked[::-1][: min(count, len(ranked) // 2)]
 
+    def recorded(self) -> dict[str, Any]:
+        """What a bundle records of its test beside the scores, for JSON; what is not defined is ``None``."""
+
+        def number(value: float) -> float | None:
+            return value if math.isfinite(value) else None
+
+        return {
+            "photos": len(self.names),
+            "intervals": {name: [number(low), number(high)] for name, (low, high) in self.intervals.items()},
+            "labels": {label: {k: number(v) for k, v in row.items()} for label, row in self.per_label.items()},
+            "notes": list(self.notes),
+        }
+
     def _judged(self) -> list[str]:
         return [label for label in self.labels if math.isfinite(self.per_label[label]["f1"])]
 

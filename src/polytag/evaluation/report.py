@@ -5,7 +5,6 @@ templates.
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from polytag.evaluation import figures
 from polytag.evaluation.calibration import in_words
 from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Contestant, Pair, table
 from polytag.evaluation.evaluation import MAIN_SCORES, Evaluation
+from polytag.evaluation.markdown import as_it_is
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.objectives import aim
 
@@ -50,7 +50,7 @@ def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> P
     words = _words(contest)
     pictures = _charts(contest) | _photos(contest.ranked[0].evaluation, photos)
     page = _environment(autoescape=True).get_template("report.html").render(words | pictures)
-    text = _environment(finalize=_markdown).get_template("report.md").render(words)
+    text = _environment(finalize=as_it_is).get_template("report.md").render(words)
     for name, content in (("report.md", text), ("report.html", page)):
         with write_atomically(folder / name) as file:
             file.write(content)
@@ -65,12 +65,6 @@ def _environment(**escaping: Any) -> Environment:
         "signed": lambda value: f"{value:+.3f}" if math.isfinite(value) else "–",
     }
     return templates
-
-
-def _markdown(value: Any) -> str:
-    """Text that Markdown shows as it is: on one line, with a backslash before what could be mark-up."""
-    line = " ".join(str(value).split())
-    return re.sub(r"[\\`*_<>&|~#$]|\[(?![\d+-])|\](?=[(\[:])|:(?=//)", r"\\\g<0>", line)
 
 
 def _words(contest: Contest) -> dict[str, Any]:

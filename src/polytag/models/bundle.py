@@ -6,6 +6,7 @@
     model.onnx             what tagging runs
     model.keras            the same network for Keras: to train on, to export
     training-images.txt    content hashes of the photos that training has seen
+    MODEL_CARD.md          bundle.json in words, for people
 
 Opening and tagging do not import Keras.
 """
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.data.files import write_json
+from polytag.data.files import write_atomically, write_json
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, each
 from polytag.errors import BundleError, ImageError, SettingsError
 from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
@@ -159,15 +160,16 @@ class Bundle:
     def save(self, path: str | os.PathLike[str]) -> "Bundle":
         """Copy the bundle to a folder that does not exist yet."""
         path = Path(path)
-        with _new_folder(path) as folder:
-            for name in ("bundle.json", *self.manifest["files"]):
-                shutil.copyfile(self._checked(name) if name != "bundle.json" else self.path / name, folder / name)
+        with new_folder(path) as folder:
+            for name in self.manifest["files"]:
+                shutil.copyfile(self._checked(name), folder / name)
+            _describe(folder, self.manifest)
         return Bundle(path)
 
     def record(self, **facts: Any) -> None:
         """Add facts, such as test scores, to the bundle's description."""
         self.manifest.update(facts)
-        write_json(self.path / "bundle.json", self.manifest)
+        _describe(self.path, self.manifest)
 
     def _checked(self, name: str) -> Path:
         path = self.path / name
@@ -208,8 +210,8 @@ def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequen
     export_onnx(model, folder / "model.onnx")
     hashes = sorted({content_hash(path)[:HASH_DIGITS] for path in training_paths})
     (folder / "training-images.txt").write_text("\n".join(hashes) + "\n")
-    write_json(
-        folder / "bundle.json",
+    _describe(
+        folder,
         {
             "format": FORMAT,
             "pixel_path": PIXEL_PATH,
@@ -224,6 +226,16 @@ def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequen
     bundle = Bundle(folder)
     weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
     return bundle
+
+
+def _describe(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write bundle.json, and the model card that says the same in words."""
+    # Imported late, since it brings what judging needs and tagging does not.
+    from polytag.models.model_card import model_card
+
+    write_json(folder / "bundle.json", manifest)
+    with write_atomically(folder / "MODEL_CARD.md") as file:
+        file.write(model_card(manifest))
 
 
 def free(path: str | os.PathLike[str]) -> Path:
@@ -244,7 +256,7 @@ def free(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _new_folder(path: Path):
+def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside the path that takes its name when the block ends without an error."""
     folder = Path(tempfile.mkdtemp(dir=free(path).parent, prefix=f".{path.name}."))
     try:

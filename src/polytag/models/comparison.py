@@ -21,7 +21,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.files import write_json
 from polytag.data.measure import measure
 from polytag.data.progress import progress_bar
-from polytag.data.split import PARTS, check_learnable, leaks, read_split, split, write_split
+from polytag.data.split import PARTS, check_learnable, leaks, read_split, split, split_facts, write_split
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
@@ -161,7 +161,11 @@ def compare(
                 **_for_model(model, settings),
             )
         evaluation = evaluate(bundle, test)
-        bundle.record(test={name: value for name, value in evaluation.scores.items() if value == value})
+        bundle.record(
+            test={name: value for name, value in evaluation.scores.items() if value == value},
+            tested=evaluation.recorded(),
+            split=split_facts(data, parts, seed, given_split) | {"notes": notes},
+        )
         facts = bundle.manifest
         contestants.append(
             Contestant(

@@ -137,6 +137,14 @@ def fit(
                 "validation": len(validation),
                 "fingerprint": train.fingerprint,
                 "left_out": dict(train.left_out) | dict(validation.left_out),
+                "labels": {
+                    label: {
+                        "train": int((train.targets[:, j] == 1).sum()),
+                        "validation": int((validation.targets[:, j] == 1).sum()),
+                        "unknown": int((train.targets[:, j] < 0).sum() + (validation.targets[:, j] < 0).sum()),
+                    }
+                    for j, label in enumerate(train.labels)
+                },
             },
             "trainable_parameters": count(network.trainable_weights),
             "parameters": count(network.weights),
