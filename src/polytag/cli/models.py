@@ -30,7 +30,6 @@ from polytag.cli.app import (
     read,
 )
 from polytag.data.progress import progress_bar
-from polytag.data.split import split_facts
 from polytag.errors import SettingsError
 from polytag.evaluation.objectives import aim, parse_objective
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
@@ -62,6 +61,7 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
+    from polytag.data.split import split_facts
     from polytag.evaluation.calibration import in_words
     from polytag.models.pretrained import find_weights
     from polytag.models.search import check_effort
