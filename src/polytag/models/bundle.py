@@ -150,7 +150,7 @@ class Bundle:
     def save(self, path: str | os.PathLike[str]) -> "Bundle":
         """Copy the bundle to a folder that does not exist yet."""
         path = Path(path)
-        with _new_folder(path) as folder:
+        with new_folder(path) as folder:
             for name in ("bundle.json", *self.manifest["files"]):
                 shutil.copyfile(self._checked(name) if name != "bundle.json" else self.path / name, folder / name)
         return Bundle(path)
@@ -235,8 +235,13 @@ def free(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _new_folder(path: Path):
-    """A temporary folder beside the path that takes its name when the block ends without an error."""
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder beside the path that takes its name when the block ends without an error.
+
+    Raises:
+        SettingsError: something is there already, or nothing can be written.
+    """
+    path = Path(path)
     folder = Path(tempfile.mkdtemp(dir=free(path).parent, prefix=f".{path.name}."))
     try:
         yield folder
