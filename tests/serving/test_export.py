@@ -85,7 +85,7 @@ def exported(bundle, data, odd_photos, tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", Format)
-def test_what_is_written_describes_itself(exported, bundle, form: Format) -> None:
+def test_what_is_written_describes_itself(exported, bundle, odd_photos, form: Format) -> None:
     out = exported(form)
     facts = json.loads((out / "model.json").read_text(encoding="utf-8"))
     files = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
