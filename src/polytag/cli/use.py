@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 import polytag as pt
-from polytag.cli.app import app, one_line_errors
+from polytag.cli.app import ConflictsOption, ImageColumn, Images, LabelColumn, app, one_line_errors, read
 from polytag.data.images import decode
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import free
+from polytag.serving.formats import Format
 
 
 @app.command()
@@ -81,3 +82,38 @@ def explain(
     for one in explained:
         print(f"{one.label} {one.verdict}")
     print(write_overlays(folder, photo, explained) / OVERVIEW)
+
+
+@app.command()
+@one_line_errors
+def export(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make: the network, and model.json that describes it.")],
+    form: Annotated[Format, typer.Option("--format", help="What to export to.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos to compare by; drawn scenes where neither this nor --data is.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled photos, those of the training among them, which litert-int8 needs; as for train."),
+    ] = None,
+    images: Images = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    conflicts: ConflictsOption = None,
+) -> None:
+    """Write a bundle's network for another runtime, and measure that it gives the same probabilities."""
+    from polytag.serving.export import export as write_export
+
+    opened = pt.Bundle(bundle)
+    labelled = None if data is None else read(data, images, image_column, label_column, conflicts)
+    parity = write_export(opened, form, out, photos=photos, data=labelled)["parity"]
+    differences = ", ".join(f"{value:.2g} at {batch}" for batch, value in parity["largest_difference"].items())
+    print(f"largest difference of a probability from Keras': {differences} ({parity['photos']})")
+    if "judged" in parity:
+        before, after = parity["mean_average_precision"].values()
+        print(
+            f"mAP on {counted(parity['judged'], 'photo')}: {after:.4f}, where the model itself has {before:.4f}; "
+            f"{parity['changed_decisions']:.2%} of decisions changed"
+        )
+    print(out)

@@ -256,8 +256,13 @@ def free(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside the path that takes its name when the block ends without an error."""
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder beside the path that takes its name when the block ends without an error.
+
+    Raises:
+        SettingsError: something is there already, or nothing can be written.
+    """
+    path = Path(path)
     folder = Path(tempfile.mkdtemp(dir=free(path).parent, prefix=f".{path.name}."))
     try:
         yield folder
