@@ -79,6 +79,10 @@ Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.joi
 Weights = Annotated[
     Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
 ]
+Int8 = Annotated[
+    bool, typer.Option("--int8", help="Make a twin in 8 bits too, which tags faster; kept if it loses next to nothing.")
+]
+Engine = Annotated[str, typer.Option(help="What runs the model: float32, or int8 where the bundle has it.")]
 Objective = Annotated[str, typer.Option(help=f"What thresholds are for: {OBJECTIVES}.")]
 
 

@@ -15,6 +15,7 @@ from polytag.cli.app import (
     ImageColumn,
     Images,
     ImageSize,
+    Int8,
     LabelColumn,
     Loss,
     Objective,
@@ -58,11 +59,13 @@ def train(
     loss: Loss = None,
     weights: Weights = None,
     objective: Objective = "f1",
+    int8: Int8 = False,
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
     from polytag.data.split import split_facts
     from polytag.evaluation.calibration import in_words
+    from polytag.models.int8 import in_8_bits
     from polytag.models.pretrained import find_weights
     from polytag.models.search import check_effort
 
@@ -82,6 +85,7 @@ def train(
         parts[1],
         model,
         weights=weights,
+        int8=int8,
         trials=trials,
         timeout=_seconds(timeout),
         workers=workers,
@@ -96,8 +100,11 @@ def train(
         f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "
         f"fit in {bundle.manifest['fit_seconds']:.0f} s\n"
         f"{in_words(**bundle.manifest['calibration'])}\n"
-        f"thresholds: for {aim(objective, bundle.manifest['out_of_reach'])}\n{out}"
+        f"thresholds: for {aim(objective, bundle.manifest['out_of_reach'])}"
     )
+    if int8:
+        print(in_8_bits(bundle.manifest["int8"]))
+    print(out)
 
 
 @app.command()
@@ -141,6 +148,7 @@ def compare(
     loss: Loss = None,
     weights: Weights = None,
     objective: Objective = "f1",
+    int8: Int8 = False,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Overwrite = False,
@@ -163,6 +171,7 @@ def compare(
         overwrite=overwrite,
         say=lambda line: print(line, flush=True),
         weights=weights,
+        int8=int8,
         **_settings(image_size, epochs, backbone, fine_tune, loss),
     )
     rows = table(comparison.contest)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from polytag.cli.app import Overwrite, app, one_line_errors
+from polytag.cli.app import Engine, Overwrite, app, one_line_errors
 from polytag.data.progress import progress_bar
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import Bundle
@@ -58,11 +58,12 @@ def tag(
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Write the labels as keywords into PHOTO.xmp beside each photo.")
     ] = False,
+    engine: Engine = "float32",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out where a run was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Tag photos: print or write the labels of each, with their probabilities."""
-    opened = Bundle(bundle)
+    opened = Bundle(bundle, engine)
     thresholds = thresholds_of(opened, threshold or ())
     form = form or _form_of(out)
     if out is None and (form == Form.parquet or resume):

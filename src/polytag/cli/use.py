@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import polytag as pt
-from polytag.cli.app import ConflictsOption, ImageColumn, Images, LabelColumn, app, one_line_errors, read
+from polytag.cli.app import ConflictsOption, Engine, ImageColumn, Images, LabelColumn, app, one_line_errors, read
 from polytag.data.images import decode
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import free
@@ -31,18 +31,19 @@ def serve(
             "users of a machine.",
         ),
     ] = None,
+    engine: Engine = "float32",
 ) -> None:
     """Tag photos over HTTP, on a page and for programs."""
     from polytag.serving.server import serve_tagging
 
-    opened = {bundle.resolve().name: pt.Bundle(bundle)}
+    opened = {bundle.resolve().name: pt.Bundle(bundle, engine)}
     for other in others or []:
         name, _, path = other.partition("=")
         if not name or not path:
             raise SettingsError(f"--bundle takes NAME=PATH, such as --bundle birds=runs/birds/transfer, got '{other}'")
         if name in opened:
             raise SettingsError(f"two bundles are called '{name}': give each --bundle a name of its own")
-        opened[name] = pt.Bundle(path)
+        opened[name] = pt.Bundle(path, engine)
 
     def ready(url: str) -> None:
         print("\n".join(f"{name}: {counted(len(one.labels), 'label')}" for name, one in opened.items()))

@@ -4,6 +4,7 @@
 
     bundle.json            labels, thresholds, recipe, versions, scores, and the sha256 of each file below
     model.onnx             what tagging runs
+    model-int8.tflite      the same in 8 bits, where it was asked for and costs next to nothing
     model.keras            the same network for Keras: to train on, to export
     training-images.txt    content hashes of the photos that training has seen
     MODEL_CARD.md          bundle.json in words, for people
@@ -19,7 +20,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -37,18 +38,22 @@ from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
 FORMAT = 1
 HASH_DIGITS = 32
 
+INT8_FILE = "model-int8.tflite"
+
 
 class Bundle:
     """A trained model that turns photos into labels.
 
     Args:
         path: the bundle's folder.
+        engine: what runs it: "float32", or "int8" where the bundle has that, one of `engines`.
 
     Raises:
-        BundleError: it is none, or it is incomplete. Altered files are found when they are first used.
+        BundleError: it is none, or it is incomplete, or lacks the engine. Altered files are found when they are
+            first used.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], engine: str = "float32"):
         self.path = Path(path)
         try:
             manifest = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
@@ -71,6 +76,12 @@ class Bundle:
         self.labels: tuple[str, ...] = tuple(manifest["labels"])
         self.thresholds: NDArray[np.float32] = np.array(manifest["thresholds"], dtype=np.float32)
         self.image_size: int = manifest["recipe"]["image_size"]
+        if engine not in self.engines:
+            raise BundleError(
+                f"{self.path} cannot be run by '{engine}', only by {' or '.join(self.engines)}: int8 is made by "
+                "training with --int8, and kept if it loses next to nothing"
+            )
+        self.engine = engine
 
     def __repr__(self) -> str:
         return f"Bundle('{self.path}': {self.manifest['recipe']['model']}, {len(self.labels)} labels)"
@@ -131,20 +142,29 @@ class Bundle:
         return found
 
     @property
-    def threads(self) -> int:
-        """Threads on which `probabilities` may be called at once, and should be, to keep this machine busy."""
-        return (os.cpu_count() or 1) if self._onnx else 1
-
-    @cached_property
-    def run(self):
-        """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
-        if self._onnx:
-            return OnnxModel(self._checked("model.onnx"), threads=1)
-        return self.keras_model().predict_on_batch
+    def engines(self) -> tuple[str, ...]:
+        """What can run it."""
+        return ("float32", "int8") if INT8_FILE in self.manifest["files"] else ("float32",)
 
     @property
-    def _onnx(self) -> bool:
-        return "model.onnx" in self.manifest["files"]
+    def threads(self) -> int:
+        """Threads on which `probabilities` may be called at once, and should be, to keep this machine busy."""
+        return 1 if self._on_keras else os.cpu_count() or 1
+
+    @cached_property
+    def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
+        if self.engine == "int8":
+            from polytag.models.int8 import LitertModel
+
+            return LitertModel(self._checked(INT8_FILE))
+        if self._on_keras:
+            return self.keras_model().predict_on_batch
+        return OnnxModel(self._checked("model.onnx"), threads=1)
+
+    @property
+    def _on_keras(self) -> bool:
+        return self.engine == "float32" and "model.onnx" not in self.manifest["files"]
 
     def keras_model(self):
         """The network as a `keras.Model`."""
@@ -165,6 +185,10 @@ class Bundle:
                 shutil.copyfile(self._checked(name), folder / name)
             _describe(folder, self.manifest)
         return Bundle(path)
+
+    def adopt(self, name: str) -> None:
+        """Take a file that has been written into its folder as one of its own."""
+        self.record(files=self.manifest["files"] | {name: _sha256(self.path / name)})
 
     def record(self, **facts: Any) -> None:
         """Add facts, such as test scores, to the bundle's description."""

@@ -7,7 +7,7 @@ Weights are rounded for each channel of output, activations for each layer, on r
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_LOST = 0.005
 """Of validation mAP that 8 bits may cost."""
+
+CALIBRATION_PHOTOS = 200
+"""Training photos that show which values occur between layers."""
 
 IN_32_BITS = ("ADD", "DIV", "LOGISTIC", "MUL", "RELU", "SOFTMAX", "SUB")
 """Operations that stay as they are: the scaling of photos, the sums of residual branches and the curves that end in
@@ -96,3 +99,11 @@ def write_int8(model: "keras.Model", photos: NDArray[np.uint8], path: Path) -> N
             debug_options=lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_32_BITS)),
         )
         path.write_bytes(chooser.get_nondebug_quantized_model())
+
+
+def in_8_bits(facts: Mapping[str, Any]) -> str:
+    """What a bundle records of its twin in 8 bits, in words."""
+    if "reason" in facts:
+        return f"8 bits: none, since {facts['reason']}"
+    score = f"validation mAP {facts['validation_mean_average_precision']:.4f}, {facts['lost']:+.4f} lost"
+    return f"8 bits: {score}; " + ("--engine int8 tags with it" if facts["kept"] else "too much, so it was not kept")

@@ -31,7 +31,7 @@ from polytag.errors import DataError, ImageError, SettingsError, counted
 from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
 from polytag.models.bundle import Bundle, new_folder
-from polytag.models.int8 import MOST_LOST, LitertModel, write_int8
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel, write_int8
 from polytag.models.onnx import OnnxModel
 from polytag.serving.formats import Format
 
@@ -43,9 +43,6 @@ TOLERANCE = 1e-4
 
 COMPARED = 40
 """Photos by which probabilities are compared."""
-
-CALIBRATED = 200
-"""Photos by which the ranges of an 8-bit network are chosen."""
 
 JUDGED = 500
 """Labelled photos, at most, on which an 8-bit network's mAP is compared with its model's."""
@@ -280,7 +277,7 @@ def _divided(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], D
     seen = bundle.seen(data)
     if not seen.any():
         raise DataError("the model has seen none of these photos in training: --data must hold those it was trained on")
-    calibrating = np.array(_spread(np.flatnonzero(seen).tolist(), CALIBRATED))
+    calibrating = np.array(_spread(np.flatnonzero(seen).tolist(), CALIBRATION_PHOTOS))
     left = np.flatnonzero(~seen)
     if not len(left):
         left = np.setdiff1d(np.flatnonzero(seen), calibrating)

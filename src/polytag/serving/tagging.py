@@ -72,7 +72,12 @@ class TagFile:
         self.path, self.form, self.labels = path, form, bundle.labels
         self.part = path.with_name(f"{path.name}.part")
         files = hashlib.sha256(json.dumps(bundle.manifest["files"], sort_keys=True).encode()).hexdigest()
-        self._settings = {"bundle": files, "thresholds": [round(float(t), 6) for t in thresholds], "top": top}
+        self._settings = {
+            "bundle": files,
+            "engine": bundle.engine,
+            "thresholds": [round(float(t), 6) for t in thresholds],
+            "top": top,
+        }
         self.done: set[str] = set()
         """Photos of which earlier runs have written the rows."""
         if path.is_dir():
