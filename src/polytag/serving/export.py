@@ -105,7 +105,7 @@ def export(
         facts = _description(bundle, form, path.name)
         _attempt(f"this model cannot be exported to {form}", lambda: _write(model, form, path, calibration))
         _attempt(f"the labels cannot be written into the {form} export", lambda: _embed(form, path, facts))
-        run = _attempt(f"the {form} export does not run", lambda: _runner(form, path))
+        run = _attempt(f"the {form} export does not run", lambda: runner(form, path))
         facts["parity"] = {
             "photos": source,
             "largest_difference": _attempt(
@@ -199,7 +199,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _runner(form: Format, path: Path) -> Network:
+def runner(form: Format, path: Path) -> Network:
     """The exported file on the runtime that it is for."""
     if form is Format.keras:
         from polytag.models.backend import keras
