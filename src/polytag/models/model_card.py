@@ -81,9 +81,8 @@ def _data(manifest: Manifest) -> str:
     ]
     parts += [f"{tested['photos']:,} to test"] if tested else []
     lines = [
-        f"Photos: {', '.join(parts) or 'how many is not recorded'}. Training photos taught the network; by validation "
-        "photos everything was chosen that was chosen: when to stop, settings, calibration, thresholds. Neither has a "
-        "part in a test.",
+        f"Photos: {', '.join(parts) or 'how many is not recorded'}. Training photos taught the network; validation photos "
+        "decided when to stop, settings, calibration and thresholds. Neither has a part in a test.",
         "",
         f"- How they were divided: {as_it_is(split.get('how', 'not recorded'))}.",
     ]
@@ -185,7 +184,7 @@ def _limits(manifest: Manifest) -> list[str]:
         (unknown, f"Not known of some photos, which then taught it nothing of the label: {listed(unknown, NAMED)}."),
         (left_out, f"{counted(len(left_out), 'photo')} could not be read: {listed(left_out, NAMED)}."),
         *((True, note) for note in manifest.get("notes", ())),
-        (True, "It knows these labels and no others, and says nothing of where on the photo or how many."),
+        (True, "It knows these labels and no others, and neither counts nor outlines what it finds."),
         (
             True,
             f"Photos are squashed to {manifest['recipe']['image_size']} px squares: things that are tiny on the photo "

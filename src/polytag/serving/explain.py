@@ -169,5 +169,5 @@ def _divided(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool
 
 def _enlarged(heat: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """The map at the photo's size, its largest value 1 unless all are 0."""
-    large = np.asarray(Image.fromarray(heat).resize((size, size), Image.Resampling.BILINEAR))
+    large = np.asarray(Image.fromarray(heat).resize((size, size), Image.Resampling.BICUBIC)).clip(0)
     return large / max(float(large.max()), np.finfo(np.float32).tiny)

@@ -19,8 +19,9 @@ from polytag.models.bundle import new_folder
 if TYPE_CHECKING:
     from polytag.serving.explain import Explained
 
-HEAT = colormaps["inferno"]
-"""Rises in brightness as well as in colour, so that colour-blind eyes and grey prints tell the same."""
+HEAT = colormaps["inferno"](np.linspace(0.3, 1, 256))[:, :3]
+"""Red, green and blue of each level of heat, 0 to 1: they rise in brightness as well as in colour, so that colour-blind
+eyes and grey prints tell the same. The map's dark end would look like shadow."""
 
 STRENGTH = 0.75
 """How far the hottest place is covered by its colour; where there is no heat, the photo stays as it is."""
@@ -53,7 +54,7 @@ def write_overlays(folder: str | os.PathLike[str], photo: NDArray[np.uint8], exp
             name = re.sub(r"[^\w-]+", "_", e.label)[:40]  # labels may hold what no file name can
             picture.save(unfinished / f"{number}-{name}.png")
             shown.append(_as_shown(picture))
-        captions = [("the photo", ""), *((short(e.label), e.verdict.replace(", ", "\n", 1)) for e in explained)]
+        captions = [("the photo", ""), *((short(e.label), re.sub("[,;] ", "\n", e.verdict)) for e in explained)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # of scripts that Matplotlib's font lacks
             _overview(shown, captions).savefig(unfinished / OVERVIEW, dpi=DPI)
@@ -70,7 +71,7 @@ def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
     height, width, _ = photo.shape
     levels = Image.fromarray((heat * 255).round().astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     colours = levels.copy()
-    colours.putpalette((HEAT(np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    colours.putpalette((HEAT * 255).astype(np.uint8).tobytes())
     return Image.composite(colours.convert("RGB"), Image.fromarray(photo), levels.point(lambda v: v * STRENGTH))
 
 
