@@ -7,18 +7,13 @@
 >>> print(pt.evaluate(bundle, test))
 >>> bundle.tag("photo.jpg")
 
-Importing polytag imports neither Keras nor TensorFlow nor Matplotlib: what needs them is imported when it is
-first used.
+Importing polytag imports next to nothing: what a name needs is imported when the name is first used, so tagging a
+photo waits neither for Keras and TensorFlow nor for pandas and scikit-learn.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from polytag.data.dataset import Dataset
-from polytag.data.readers import read
-from polytag.data.sample import write_sample
-from polytag.data.split import keep_together, leaks, shares, split, write_split
-from polytag.data.writers import write_table
 from polytag.errors import (
     BundleError,
     ConflictError,
@@ -28,14 +23,19 @@ from polytag.errors import (
     SettingsError,
     WeightsError,
 )
-from polytag.evaluation.evaluation import Difference, Evaluation, differences, evaluate
-from polytag.models.bundle import Bundle
-from polytag.models.recipe import Recipe
 
 if TYPE_CHECKING:
     from polytag.data.audit import Audit, audit
+    from polytag.data.dataset import Dataset
     from polytag.data.explore import explore
+    from polytag.data.readers import read
+    from polytag.data.sample import write_sample
+    from polytag.data.split import keep_together, leaks, shares, split, write_split
+    from polytag.data.writers import write_table
+    from polytag.evaluation.evaluation import Difference, Evaluation, differences, evaluate
+    from polytag.models.bundle import Bundle
     from polytag.models.comparison import Comparison, compare
+    from polytag.models.recipe import Recipe
     from polytag.models.training import fit
 
 __version__ = "0.1.0"
@@ -71,18 +71,26 @@ __all__ = [
     "write_table",
 ]
 
-_LATER = {
-    "Audit": "data.audit",
-    "Comparison": "models.comparison",
-    "audit": "data.audit",
-    "compare": "models.comparison",
-    "explore": "data.explore",
-    "fit": "models.training",
+_MODULES = {
+    "data.audit": ("Audit", "audit"),
+    "data.dataset": ("Dataset",),
+    "data.explore": ("explore",),
+    "data.readers": ("read",),
+    "data.sample": ("write_sample",),
+    "data.split": ("keep_together", "leaks", "shares", "split", "write_split"),
+    "data.writers": ("write_table",),
+    "evaluation.evaluation": ("Difference", "Evaluation", "differences", "evaluate"),
+    "models.bundle": ("Bundle",),
+    "models.comparison": ("Comparison", "compare"),
+    "models.recipe": ("Recipe",),
+    "models.training": ("fit",),
 }
-"""Names that are imported when they are first used, and the modules that have them."""
+"""Where the names are that are imported when they are first used."""
+
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"polytag.{_LATER[name]}"), name)
+    if name in _PLACES:
+        return getattr(import_module(f"polytag.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'polytag' has no attribute '{name}'")

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +213,8 @@ def test_a_draft_keeps_the_detail_that_the_size_can_show() -> None:
         (b"", "the file is empty"),
         (b"no photo at all\n", "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC or AVIF photo, which is not read: save it as JPEG"),
+        (b"\0\0\0\x18ftypisom" + bytes(99), "not an image (expected JPEG"),
         (encoded(noise(64, 64), "JPEG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "PNG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "JPEG")[:10], "damaged: "),
@@ -355,3 +359,21 @@ def test_content_hash_follows_the_content(tmp_path: Path) -> None:
     assert content_hash(first) == content_hash(second)
     with pytest.raises(FileNotFoundError):
         content_hash(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("kind", "at_once"), [("PNG", 1), ("JPEG", 3)])
+def test_large_photos_are_decoded_one_at_a_time_unless_they_are_jpegs(kind: str, at_once: int, monkeypatch) -> None:
+    monkeypatch.setattr(images, "LARGE_PIXELS", 64 * 64 - 1)
+    met = threading.Barrier(at_once)
+    inside = 0
+
+    def pixels(image: Image.Image, size: int | None) -> None:
+        nonlocal inside
+        inside += 1
+        assert inside <= at_once
+        met.wait(20)  # for as many as should be here at the same time
+        time.sleep(0.02)  # for more
+        inside -= 1
+
+    monkeypatch.setattr(images, "_pixels", pixels)
+    assert list(decode_many([encoded(noise(64, 64), kind)] * 3, 32, threads=3)) == [None] * 3

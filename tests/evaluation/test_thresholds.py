@@ -9,7 +9,8 @@ from sklearn.metrics import f1_score
 
 from polytag.errors import SettingsError
 from polytag.evaluation.metrics import label_scores, scores
-from polytag.evaluation.thresholds import aim, best_f1_threshold, choose_thresholds, out_of_reach
+from polytag.evaluation.objectives import aim
+from polytag.evaluation.thresholds import best_f1_threshold, choose_thresholds, out_of_reach
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.booleans())

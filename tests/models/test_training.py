@@ -7,7 +7,7 @@ import pytest
 
 import polytag as pt
 from polytag.data.images import decode
-from polytag.errors import DataError, SettingsError
+from polytag.errors import BundleError, DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models import fitting, training, transfer
@@ -255,3 +255,35 @@ def test_photos_that_cannot_be_read_leave_nothing_to_learn_from(squares, tmp_pat
     none = replace(train, paths=np.full(len(train), str(broken)))
     with pytest.raises(DataError):
         pt.fit(none, validation, "baseline", image_size=32, epochs=1, show_progress=False)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_twin_in_8_bits_is_kept_only_where_it_loses_little(squares, monkeypatch, tmp_path, kept: bool) -> None:
+    train, validation, test = squares
+    monkeypatch.setattr(training, "MOST_LOST", 1.0 if kept else -1.0)
+    out = tmp_path / "bundle"
+    bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, out=out, int8=True, show_progress=False)
+    facts = bundle.manifest["int8"]
+    assert facts["kept"] == kept and ("model-int8.tflite" in bundle.manifest["files"]) == kept
+    assert (out / "model-int8.tflite").exists() == kept
+    reached = bundle.manifest["validation"]["mean_average_precision"] - facts["lost"]
+    assert facts["validation_mean_average_precision"] == pytest.approx(reached)
+    if kept:
+        twin = Bundle(out, "int8")
+        probabilities = twin.predict(validation.paths)[0]
+        assert fitting.mean_average_precision(validation.targets, probabilities) == pytest.approx(reached, abs=1e-6)
+        assert 0 < np.abs(twin.predict(test.paths)[0] - bundle.predict(test.paths)[0]).max() < 0.1
+    else:
+        with pytest.raises(BundleError, match="only by float32: int8 is made by training with --int8"):
+            Bundle(out, "int8")
+
+
+def test_a_network_that_8_bits_cannot_hold_is_trained_all_the_same(squares, monkeypatch) -> None:
+    def fails(*arguments) -> None:
+        raise RuntimeError("no such operation\nand more")
+
+    monkeypatch.setattr(training, "write_int8", fails)
+    train, validation, _ = squares
+    bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, int8=True, show_progress=False)
+    assert bundle.manifest["int8"] == {"kept": False, "reason": "LiteRT cannot run it (no such operation)"}
+    assert bundle.engines == ("float32",)

@@ -3,10 +3,10 @@
 import io
 import sys
 
-from polytag.cli import data, models, use
+from polytag.cli import data, models, tag, use
 from polytag.cli.app import app
 
-__all__ = ["app", "data", "main", "models", "use"]
+__all__ = ["app", "data", "main", "models", "tag", "use"]
 
 
 def main() -> None:

@@ -23,16 +23,13 @@ from polytag.cli.app import (
     one_line_errors,
     read,
 )
-from polytag.data.dataset import Dataset
-from polytag.data.measure import measure
 from polytag.data.progress import progress_bar
-from polytag.data.split import PARTS, read_split
-from polytag.data.writers import TABLE_ENDINGS
 from polytag.errors import SettingsError, WeightsError, counted
 from polytag.models.pretrained import how_to_get_weights
 
 if TYPE_CHECKING:
     from polytag.data.audit import Audit
+    from polytag.data.dataset import Dataset
 
 LabelErrors = Annotated[
     bool,
@@ -97,6 +94,8 @@ def audit(
     from polytag.data.clean import clean as write_clean
     from polytag.data.issues import ISSUES
     from polytag.data.pictures import PAGE
+    from polytag.data.split import read_split
+    from polytag.data.writers import TABLE_ENDINGS
 
     for path in (json, clean, report and report / PAGE):
         if path is not None:
@@ -204,6 +203,8 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split into train, validation and test, 70/15/15, keeping photos of one picture together."""
+    from polytag.data.split import PARTS
+
     _refuse_existing(out, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)
     with progress_bar(len(dataset), "looking for copies", "photo") as bar:
@@ -226,7 +227,7 @@ def split(
     print(f"\n{counted(pt.leaks(parts), 'picture')} in more than one part; written to {out}")
 
 
-def _audit(dataset: Dataset, label_errors: bool) -> "Audit":
+def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
     from polytag.data.audit import audit as look
 
     small = _embeddings(dataset, "half", "embedding photos")
@@ -247,8 +248,9 @@ def _audit(dataset: Dataset, label_errors: bool) -> "Audit":
     return look(dataset, small, probabilities)
 
 
-def _embeddings(dataset: Dataset, view: str, doing: str) -> NDArray[np.float32] | None:
+def _embeddings(dataset: "Dataset", view: str, doing: str) -> NDArray[np.float32] | None:
     """Measure and embed the photos; without pretrained weights say what is missed and go on."""
+    from polytag.data.measure import measure
     from polytag.models.features import embeddings_of
 
     with progress_bar(len(dataset), "measuring photos", "photo") as bar:

@@ -15,6 +15,7 @@ from polytag.cli.app import (
     ImageColumn,
     Images,
     ImageSize,
+    Int8,
     LabelColumn,
     Loss,
     Objective,
@@ -30,11 +31,8 @@ from polytag.cli.app import (
     read,
 )
 from polytag.data.progress import progress_bar
-from polytag.data.split import split_facts
 from polytag.errors import SettingsError
-from polytag.evaluation.calibration import in_words
-from polytag.evaluation.contest import table
-from polytag.evaluation.thresholds import aim, parse_objective
+from polytag.evaluation.objectives import aim, parse_objective
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 
 
@@ -61,9 +59,13 @@ def train(
     loss: Loss = None,
     weights: Weights = None,
     objective: Objective = "f1",
+    int8: Int8 = False,
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
+    from polytag.data.split import split_facts
+    from polytag.evaluation.calibration import in_words
+    from polytag.models.int8 import in_8_bits
     from polytag.models.pretrained import find_weights
     from polytag.models.search import check_effort
 
@@ -83,6 +85,7 @@ def train(
         parts[1],
         model,
         weights=weights,
+        int8=int8,
         trials=trials,
         timeout=_seconds(timeout),
         workers=workers,
@@ -97,8 +100,11 @@ def train(
         f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "
         f"fit in {bundle.manifest['fit_seconds']:.0f} s\n"
         f"{in_words(**bundle.manifest['calibration'])}\n"
-        f"thresholds: for {aim(objective, bundle.manifest['out_of_reach'])}\n{out}"
+        f"thresholds: for {aim(objective, bundle.manifest['out_of_reach'])}"
     )
+    if int8:
+        print(in_8_bits(bundle.manifest["int8"]))
+    print(out)
 
 
 @app.command()
@@ -142,11 +148,14 @@ def compare(
     loss: Loss = None,
     weights: Weights = None,
     objective: Objective = "f1",
+    int8: Int8 = False,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on the same unseen photos: the main job."""
+    from polytag.evaluation.contest import table
+
     comparison = pt.compare(
         read(data, images, image_column, label_column, conflicts),
         out,
@@ -162,6 +171,7 @@ def compare(
         overwrite=overwrite,
         say=lambda line: print(line, flush=True),
         weights=weights,
+        int8=int8,
         **_settings(image_size, epochs, backbone, fine_tune, loss),
     )
     rows = table(comparison.contest)

@@ -7,31 +7,51 @@ from typing import Annotated
 import typer
 
 import polytag as pt
-from polytag.cli.app import app, one_line_errors
+from polytag.cli.app import ConflictsOption, Engine, ImageColumn, Images, LabelColumn, app, one_line_errors, read
 from polytag.data.images import decode
-from polytag.errors import PolytagError, counted
+from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import free
+from polytag.serving.formats import Format
 
 
 @app.command()
 @one_line_errors
-def tag(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    images: Annotated[list[str], typer.Argument(help="Photos.")],
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; its name is the folder's.")],
+    others: Annotated[
+        list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve another bundle beside it.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 lets only this machine in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="POLYTAG_API_KEY",
+            help="What every request must carry. Better set in the environment: a command line can be seen by all "
+            "users of a machine.",
+        ),
+    ] = None,
+    engine: Engine = "float32",
 ) -> None:
-    """Print the labels of photos, with their probabilities."""
-    opened = pt.Bundle(bundle)
-    failed = 0
-    for image in images:
-        try:
-            labels = opened.tag(image)
-        except pt.ImageError as error:
-            failed += 1
-            print(f"{image}: {error}", file=sys.stderr)
-        else:
-            print(f"{image}: " + (", ".join(f"{name} {p:.2f}" for name, p in labels.items()) or "(no label)"))
-    if failed == len(images):
-        raise PolytagError(f"none of {counted(failed, 'photo')} could be read")
+    """Tag photos over HTTP, on a page and for programs."""
+    from polytag.serving.server import serve_tagging
+
+    opened = {bundle.resolve().name: pt.Bundle(bundle, engine)}
+    for other in others or []:
+        name, _, path = other.partition("=")
+        if not name or not path:
+            raise SettingsError(f"--bundle takes NAME=PATH, such as --bundle birds=runs/birds/transfer, got '{other}'")
+        if name in opened:
+            raise SettingsError(f"two bundles are called '{name}': give each --bundle a name of its own")
+        opened[name] = pt.Bundle(path, engine)
+
+    def ready(url: str) -> None:
+        print("\n".join(f"{name}: {counted(len(one.labels), 'label')}" for name, one in opened.items()))
+        if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
+            print("no API key is set: everybody who reaches this machine can have photos tagged", file=sys.stderr)
+        print(f"open {url} in a browser, or see {url}docs; Ctrl-C stops", flush=True)
+
+    serve_tagging(opened, api_key, host, port, ready)
 
 
 @app.command()
@@ -63,3 +83,38 @@ def explain(
     for one in explained:
         print(f"{one.label} {one.verdict}")
     print(write_overlays(folder, photo, explained) / OVERVIEW)
+
+
+@app.command()
+@one_line_errors
+def export(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make: the network, and model.json that describes it.")],
+    form: Annotated[Format, typer.Option("--format", help="What to export to.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos to compare by; drawn scenes where neither this nor --data is.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled photos, those of the training among them, which litert-int8 needs; as for train."),
+    ] = None,
+    images: Images = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    conflicts: ConflictsOption = None,
+) -> None:
+    """Write a bundle's network for another runtime, and measure that it gives the same probabilities."""
+    from polytag.serving.export import export as write_export
+
+    opened = pt.Bundle(bundle)
+    labelled = None if data is None else read(data, images, image_column, label_column, conflicts)
+    parity = write_export(opened, form, out, photos=photos, data=labelled)["parity"]
+    differences = ", ".join(f"{value:.2g} at {batch}" for batch, value in parity["largest_difference"].items())
+    print(f"largest difference of a probability from Keras': {differences} ({parity['photos']})")
+    if "judged" in parity:
+        before, after = parity["mean_average_precision"].values()
+        print(
+            f"mAP on {counted(parity['judged'], 'photo')}: {after:.4f}, where the model itself has {before:.4f}; "
+            f"{parity['changed_decisions']:.2%} of decisions changed"
+        )
+    print(out)

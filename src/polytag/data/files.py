@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from polytag.errors import SettingsError
 
@@ -35,7 +35,7 @@ def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def write_atomically(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[io.TextIOWrapper]:
     """A text file (UTF-8) that takes its name only when the block ends without an error."""
     with write_bytes_atomically(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")

@@ -7,11 +7,12 @@ layers inside the models, so what is made here is all that a model needs.
 import hashlib
 import io
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -37,11 +38,20 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 MAX_PIXELS = 80_000_000
 """Largest photo that is decoded, in pixels; above it lie decompression bombs."""
 
+LARGE_PIXELS = 20_000_000
+"""A photo beyond this is decoded while no other such photo is: with transparency it takes 14 bytes for each pixel, so
+many at once, which strangers could send, would fill the memory. JPEGs are decoded at a fraction of their size."""
+
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """File name endings that make a table's cell look like a photo (lower case)."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What Pillow may decode. Its rarer formats stay shut: EPS, for one, would start Ghostscript on a stranger's bytes."""
+
+HEIF_BRANDS = tuple(
+    b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+)
+"""What follows the first four bytes of HEIC and AVIF files (ISO/IEC 23008-12)."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,6 +69,8 @@ SIDEWAYS = (5, 6, 7, 8)
 
 # Pillow warns of many pixels, where our own limit is lower, and of EXIF data, which may be damaged harmlessly.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_large = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,8 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}", "too large")
-            yield image
+            with _large if width * height > LARGE_PIXELS and image.format != "JPEG" else nullcontext():
+                yield image
     except ImageError:
         raise
     except FileNotFoundError:
@@ -142,6 +155,8 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
     except Image.UnidentifiedImageError:
         if not (source if isinstance(source, bytes) else os.path.getsize(source)):
             raise ImageError("the file is empty", "empty") from None
+        if _is_heif(source):
+            raise ImageError("a HEIC or AVIF photo, which is not read: save it as JPEG", "not an image") from None
         reason = "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
         raise ImageError(reason, "not an image") from None
     except Exception as error:
@@ -152,6 +167,16 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
         words = " ".join(str(error).split())
         problem = "truncated" if "truncated" in words.lower() else "damaged"
         raise ImageError(f"damaged: {words if ' ' in words else 'undecodable'}", problem) from None
+
+
+def _is_heif(source: bytes | str | os.PathLike[str]) -> bool:
+    """Whether a file is of the kind that phones take: it is a photo, and deserves a better word than "not an image"."""
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(12)
+    return head[4:] in HEIF_BRANDS
 
 
 def _pixels(image: Image.Image, size: int | None) -> NDArray[np.uint8]:

@@ -120,7 +120,7 @@ def evaluate(bundle: Tagger, dataset: Dataset, n_resamples: int = 1000) -> Evalu
     Raises:
         DataError: the labels do not fit, or no photo is left.
     """
-    targets, notes = _aligned(bundle.labels, dataset)
+    targets, notes = aligned(bundle.labels, dataset)
     seen = bundle.seen(dataset)
     if seen.any():
         notes.append(f"{counted(int(seen.sum()), 'image')} left out because the model has seen them in training")
@@ -211,8 +211,12 @@ def differences(a: Evaluation, b: Evaluation) -> list[Difference]:
     ]
 
 
-def _aligned(labels: tuple[str, ...], dataset: Dataset) -> tuple[NDArray[np.int8], list[str]]:
-    """The dataset's targets in the order of the model's labels; -1 for labels it lacks."""
+def aligned(labels: tuple[str, ...], dataset: Dataset) -> tuple[NDArray[np.int8], list[str]]:
+    """The dataset's targets in the order of the model's labels, -1 for labels it lacks; and notes on the difference.
+
+    Raises:
+        DataError: they have no label in common.
+    """
     if dataset.labels == labels:
         return dataset.targets, []
     shared = [label for label in labels if label in dataset.labels]

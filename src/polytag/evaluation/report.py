@@ -23,7 +23,7 @@ from polytag.evaluation.contest import DECISIVE, VALIDATION_SCORE, Contest, Cont
 from polytag.evaluation.evaluation import MAIN_SCORES, Evaluation
 from polytag.evaluation.markdown import as_it_is
 from polytag.evaluation.metrics import TITLES
-from polytag.evaluation.thresholds import aim
+from polytag.evaluation.objectives import aim
 
 PHOTOS_SHOWN = 8
 LABELS_IN_COLUMN = 12

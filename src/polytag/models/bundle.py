@@ -4,6 +4,7 @@
 
     bundle.json            labels, thresholds, recipe, versions, scores, and the sha256 of each file below
     model.onnx             what tagging runs
+    model-int8.tflite      the same in 8 bits, where it was asked for and costs next to nothing
     model.keras            the same network for Keras: to train on, to export
     training-images.txt    content hashes of the photos that training has seen
     MODEL_CARD.md          bundle.json in words, for people
@@ -19,7 +20,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -37,18 +38,22 @@ from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
 FORMAT = 1
 HASH_DIGITS = 32
 
+INT8_FILE = "model-int8.tflite"
+
 
 class Bundle:
     """A trained model that turns photos into labels.
 
     Args:
         path: the bundle's folder.
+        engine: what runs it: "float32", or "int8" where the bundle has that, one of `engines`.
 
     Raises:
-        BundleError: it is none, or it is incomplete. Altered files are found when they are first used.
+        BundleError: it is none, or it is incomplete, or lacks the engine. Altered files are found when they are
+            first used.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], engine: str = "float32"):
         self.path = Path(path)
         try:
             manifest = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
@@ -71,6 +76,12 @@ class Bundle:
         self.labels: tuple[str, ...] = tuple(manifest["labels"])
         self.thresholds: NDArray[np.float32] = np.array(manifest["thresholds"], dtype=np.float32)
         self.image_size: int = manifest["recipe"]["image_size"]
+        if engine not in self.engines:
+            raise BundleError(
+                f"{self.path} cannot be run by '{engine}', only by {' or '.join(self.engines)}: int8 is made by "
+                "training with --int8, and kept if it loses next to nothing"
+            )
+        self.engine = engine
 
     def __repr__(self) -> str:
         return f"Bundle('{self.path}': {self.manifest['recipe']['model']}, {len(self.labels)} labels)"
@@ -106,36 +117,54 @@ class Bundle:
         Yields:
             For each photo, in order, float32 (k,), or the `ImageError` that tells why it cannot be read.
         """
-
-        def some(batch: list) -> list[NDArray[np.float32] | ImageError]:
-            found: list[Any] = []
-            for photo in batch:
-                try:
-                    found.append(decode(photo, self.image_size))
-                except ImageError as error:
-                    found.append(error)
-            rows = [row for row, pixels in enumerate(found) if not isinstance(pixels, ImageError)]
-            if rows:
-                for row, probabilities in zip(rows, self.run(np.stack([found[row] for row in rows])), strict=True):
-                    found[row] = probabilities
-            return found
-
         remaining = iter(photos)
         batches = iter(lambda: list(islice(remaining, BATCH_SIZE)), [])
-        for found in each(some, batches, None if self._onnx else 1):
+        for found in each(self.probabilities, batches, self.threads):
             assert not isinstance(found, ImageError)  # each photo's error stands in its own place
             yield from found
 
-    @cached_property
-    def run(self):
-        """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
-        if self._onnx:
-            return OnnxModel(self._checked("model.onnx"), threads=1)
-        return self.keras_model().predict_on_batch
+    def probabilities(self, photos: Sequence[bytes | str | os.PathLike[str]]) -> list[NDArray[np.float32] | ImageError]:
+        """Probabilities of photos, read and run at once on the calling thread.
+
+        Returns:
+            For each photo float32 (k,), or the `ImageError` that tells why it cannot be read.
+        """
+        found: list[Any] = []
+        for photo in photos:
+            try:
+                found.append(decode(photo, self.image_size))
+            except ImageError as error:
+                found.append(error)
+        rows = [row for row, pixels in enumerate(found) if not isinstance(pixels, ImageError)]
+        if rows:
+            for row, probabilities in zip(rows, self.run(np.stack([found[row] for row in rows])), strict=True):
+                found[row] = probabilities
+        return found
 
     @property
-    def _onnx(self) -> bool:
-        return "model.onnx" in self.manifest["files"]
+    def engines(self) -> tuple[str, ...]:
+        """What can run it."""
+        return ("float32", "int8") if INT8_FILE in self.manifest["files"] else ("float32",)
+
+    @property
+    def threads(self) -> int:
+        """Threads on which `probabilities` may be called at once, and should be, to keep this machine busy."""
+        return 1 if self._on_keras else os.cpu_count() or 1
+
+    @cached_property
+    def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
+        if self.engine == "int8":
+            from polytag.models.int8 import LitertModel
+
+            return LitertModel(self._checked(INT8_FILE))
+        if self._on_keras:
+            return self.keras_model().predict_on_batch
+        return OnnxModel(self._checked("model.onnx"), threads=1)
+
+    @property
+    def _on_keras(self) -> bool:
+        return self.engine == "float32" and "model.onnx" not in self.manifest["files"]
 
     def keras_model(self):
         """The network as a `keras.Model`."""
@@ -156,6 +185,10 @@ class Bundle:
                 shutil.copyfile(self._checked(name), folder / name)
             _describe(folder, self.manifest)
         return Bundle(path)
+
+    def adopt(self, name: str) -> None:
+        """Take a file that has been written into its folder as one of its own."""
+        self.record(files=self.manifest["files"] | {name: _sha256(self.path / name)})
 
     def record(self, **facts: Any) -> None:
         """Add facts, such as test scores, to the bundle's description."""
@@ -247,8 +280,13 @@ def free(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside the path that takes its name when the block ends without an error."""
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder beside the path that takes its name when the block ends without an error.
+
+    Raises:
+        SettingsError: something is there already, or nothing can be written.
+    """
+    path = Path(path)
     folder = Path(tempfile.mkdtemp(dir=free(path).parent, prefix=f".{path.name}."))
     try:
         yield folder

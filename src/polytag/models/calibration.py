@@ -65,7 +65,7 @@ def _curve(logits: keras.KerasTensor, calibration: Calibration) -> keras.KerasTe
     calibrated = straight(logits, calibration.slope, calibration.bias)
     for knots, bends in zip(calibration.knots.T, calibration.bends.T, strict=True):
         beyond = layers.ReLU(dtype="float32")(straight(logits, np.ones_like(knots), -knots))
-        calibrated = calibrated + straight(beyond, bends, np.zeros_like(bends))
+        calibrated = layers.Add(dtype="float32")([calibrated, straight(beyond, bends, np.zeros_like(bends))])
     return calibrated
 
 

@@ -25,9 +25,10 @@ from polytag.data.split import PARTS, check_learnable, leaks, read_split, split,
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.contest import Contest, Contestant, pairs, results
 from polytag.evaluation.evaluation import evaluate
+from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.report import write_report
-from polytag.evaluation.thresholds import parse_objective
 from polytag.models.bundle import Bundle, free
+from polytag.models.int8 import in_8_bits
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, Recipe, takes
 from polytag.models.search import DEFAULT_TRIALS, check_effort
@@ -68,6 +69,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     weights: str | Path | None = None,
+    int8: bool = False,
     show_progress: bool = True,
     say=lambda line: None,
     **settings: Any,
@@ -86,6 +88,7 @@ def compare(
         resume: go on with a run that was stopped; the data and the settings must be the same.
         overwrite: replace an earlier run.
         weights: a file of pretrained weights; ``None`` to find them.
+        int8: make twins in 8 bits too, as in `fit`.
         show_progress: draw progress bars on stderr.
         say: called with a line of plain words now and then.
         settings: fields of `Recipe` for every model that has them: image_size, epochs, …
@@ -133,6 +136,7 @@ def compare(
         "data": data.fingerprint,
         "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
         "weights": None if found is None else found.name,
+        "int8": int8,
         "tune": sorted({"tuned", *tune} & set(models)),
         "settings": {name: value for name, value in settings.items() if value is not None},
     }
@@ -154,12 +158,15 @@ def compare(
                 objective=objective,
                 out=where,
                 weights=weights,
+                int8=int8,
                 **_effort(model, tune, trials=trials, timeout=timeout, workers=workers),
                 search_log=folder / "search.log",
                 show_progress=show_progress,
                 seed=seed,
                 **_for_model(model, settings),
             )
+        if int8:
+            say(in_8_bits(bundle.manifest["int8"]))
         evaluation = evaluate(bundle, test)
         bundle.record(
             test={name: value for name, value in evaluation.scores.items() if value == value},

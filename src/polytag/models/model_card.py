@@ -12,7 +12,7 @@ from polytag.evaluation.contest import duration
 from polytag.evaluation.evaluation import MAIN_SCORES
 from polytag.evaluation.markdown import as_it_is, table
 from polytag.evaluation.metrics import TITLES
-from polytag.evaluation.thresholds import aim
+from polytag.evaluation.objectives import aim
 
 Manifest = Mapping[str, Any]
 

@@ -32,8 +32,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "tuned": {"epochs": 60, "batch_size": 32, "augmentation": "crop"},
     "transfer": {
         "epochs": 60,
-        "batch_size": 64,
-        "learning_rate": 5e-4,
+        "batch_size": 128,
+        "learning_rate": 7e-4,
         "weight_decay": 1e-2,
         "augmentation": "flip",
     },

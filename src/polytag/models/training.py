@@ -9,19 +9,23 @@ import numpy as np
 
 from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
+from polytag.data.images import each
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
-from polytag.evaluation.thresholds import choose_thresholds, out_of_reach, parse_objective
+from polytag.evaluation.objectives import parse_objective
+from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
-from polytag.models.bundle import Bundle, free, write_bundle
+from polytag.models.bundle import INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
-from polytag.models.fitting import Trained, photo_batches, run, uncompiled
+from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run, uncompiled
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel, write_int8
+from polytag.models.onnx import BATCH_SIZE
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
@@ -41,6 +45,7 @@ def fit(
     timeout: float | None = None,
     workers: int = 1,
     search_log: str | Path | None = None,
+    int8: bool = False,
     show_progress: bool = True,
     **settings: Any,
 ) -> Bundle:
@@ -61,6 +66,8 @@ def fit(
         workers: processes that search at the same time.
         search_log: file in which a search keeps its trials, so that one that was stopped goes on; ``None`` to
             keep none.
+        int8: make a twin in 8 bits too, calibrated on training photos; it is kept if its validation mAP is less than
+            `polytag.models.int8.MOST_LOST` lower, and the bundle's description says so either way.
         show_progress: draw progress bars on stderr.
         settings: fields of `Recipe`: image_size, epochs, fine_tune, seed, …
 
@@ -167,8 +174,35 @@ def fit(
         validation={name: float(value[0]) if np.isfinite(value[0]) else None for name, value in judged.items()},
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )
+    if int8:
+        _add_int8(bundle, network, train, validation, recipe)
     # Saved last and at once, so that a bundle that exists is a bundle that is complete.
     return bundle if out is None else bundle.save(out)
+
+
+def _add_int8(bundle: Bundle, network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe) -> None:
+    """Give a bundle a twin in 8 bits, unless it loses too much; record which."""
+    path = bundle.path / INT8_FILE
+    rows = np.random.default_rng(recipe.seed).permutation(len(train))[:CALIBRATION_PHOTOS]
+    try:
+        write_int8(network, photo_view(train, recipe.image_size).read(rows), path)
+    except Exception as error:
+        # Converters raise what they like; a training that took hours must not be lost for the want of a twin.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        bundle.record(int8={"kept": False, "reason": f"LiteRT cannot run it ({reason[:120]})"})
+        return
+    twin, photos = LitertModel(path), photo_view(validation, recipe.image_size)
+    starts = range(0, len(photos), BATCH_SIZE)
+    parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
+    probabilities = np.concatenate(list(parts))
+    score = mean_average_precision(validation.targets, probabilities)
+    lost = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score
+    facts = {"kept": lost < MOST_LOST, "validation_mean_average_precision": score, "lost": lost}
+    if facts["kept"]:
+        bundle.adopt(INT8_FILE)
+    else:
+        path.unlink()
+    bundle.record(int8=facts)
 
 
 def check_validation(validation: Dataset) -> None:

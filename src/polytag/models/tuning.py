@@ -42,7 +42,7 @@ CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
 """Points of `cnn_space` to begin with: the baseline's architecture and rate, and what was good on other photos."""
 
 TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
-    {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 5e-4, "weight_decay": 1e-2},
+    {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 7e-4, "weight_decay": 1e-2},
 )
 """The point of `transfer_space` to begin with: what is taken without a search."""
 

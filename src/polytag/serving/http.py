@@ -5,12 +5,15 @@ are answered only under names that no stranger's page can take (DNS rebinding), 
 the server's own pages (CSRF), and no other site may embed the answers. Errors are problem details (RFC 9457).
 """
 
+import asyncio
 import ipaddress
 import json
+import mimetypes
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,13 +22,27 @@ from polytag.errors import SettingsError
 try:
     import uvicorn
 
-    # Other files take FastAPI's names from here, so that one place says what to install.
-    from fastapi import Depends, FastAPI, HTTPException, Request, Response  # noqa: F401
+    # Other files take these libraries' names from here, so that one place says what to install.
+    from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response  # noqa: F401
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
+    from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer  # noqa: F401
+    from prometheus_client import (  # noqa: F401
+        CollectorRegistry,
+        Counter,
+        Gauge,
+        Histogram,
+        ProcessCollector,
+        generate_latest,
+    )
+    from pydantic import BaseModel, Field  # noqa: F401
+    from python_multipart.exceptions import FormParserError  # noqa: F401
+    from python_multipart.multipart import MultipartParser, parse_options_header  # noqa: F401
     from starlette.datastructures import Headers, MutableHeaders
     from starlette.exceptions import HTTPException as StarletteHTTPException
+    from starlette.requests import ClientDisconnect  # noqa: F401
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError:
     raise SettingsError("serving pages needs FastAPI and Uvicorn: pip install 'polytag[serve]'") from None
 
@@ -40,23 +57,50 @@ HEADERS = {
 LARGEST_JSON = 64 * 1024
 """Bytes of a JSON body; what is sent here names a thing and an action."""
 
+IDLE_SECONDS = 30
+"""How long a connection may stay without a request, from its first byte to the end of its headers."""
+
+MOST_CONNECTIONS = 500
+"""Beyond them requests are refused: systems let a process open about 1,000 files."""
+
+
+def problem_details(status: int, detail: str) -> dict[str, Any]:
+    """What went wrong, as RFC 9457 has it; ``detail`` says it in one sentence."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error as problem details: what went wrong is in ``detail``, in one sentence."""
-    return JSONResponse(
-        {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail},
-        status,
-        headers,
-        media_type="application/problem+json",
-    )
+    """An error as the answer to a request."""
+    return JSONResponse(problem_details(status, detail), status, headers, media_type="application/problem+json")
 
 
-def secure(app: FastAPI, host: str) -> None:
+def add_pages(app: FastAPI, files: Mapping[str, str], headers: Mapping[str, str] | None = None) -> None:
+    """Serve files of the folder ``web``.
+
+    Args:
+        app: before it serves.
+        files: the path of each in an address, and its name.
+        headers: sent with each.
+    """
+
+    def page(name: str) -> Callable[[], Response]:
+        content = (resources.files("polytag.serving") / "web" / name).read_bytes()
+        kind = f"{mimetypes.guess_type(name)[0]}; charset=utf-8"
+        return lambda: Response(content, media_type=kind, headers=headers)
+
+    for path, name in files.items():
+        app.get(path, include_in_schema=False)(page(name))
+    # Browsers ask for it by themselves.
+    app.get("/favicon.ico", include_in_schema=False)(lambda: Response(status_code=204))
+
+
+def secure(app: FastAPI, host: str | None) -> None:
     """Give an app the security headers, the checks of who asks, and errors as problem details.
 
     Args:
         app: before it serves.
-        host: the name or address that it will be served on.
+        host: the name or address that it will be served on; ``None`` answers to any name, which is safe only where
+            every answer that matters needs a key.
     """
     app.add_middleware(Guard, host=host)
 
@@ -77,9 +121,9 @@ def secure(app: FastAPI, host: str) -> None:
 class Guard:
     """ASGI middleware: refuses foreign hosts and origins, and adds the security headers to every answer."""
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    def __init__(self, app: ASGIApp, host: str | None) -> None:
         self.app = app
-        self.host = host.lower()
+        self.host = host if host is None else host.lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,8 +133,8 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
+                for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))
@@ -98,7 +142,7 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         host = headers.get("host", "").lower()
-        if not self._own(host):
+        if self.host is not None and not self._own(host):
             return problem(421, f"this server does not answer to the name '{host}': use the address that it printed")
         origin = headers.get("origin")
         own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
@@ -140,14 +184,40 @@ async def json_object(request: Request) -> dict[str, Any]:
     return content
 
 
-def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object]) -> None:
-    """Serve until Ctrl-C; requests under way are finished first.
+class Connection(H11Protocol):
+    """Uvicorn's connection, closed when no request comes: otherwise a client that says nothing holds it for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._idle.cancel()
+
+    def on_response_complete(self) -> None:
+        # Also bounds how long the rest of a body that was refused is swallowed, and how long an answer is read.
+        self._expect_request()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._idle.cancel()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        self._idle = self.loop.call_later(IDLE_SECONDS, self.transport.abort)
+
+
+def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object], finish_seconds: int = 5) -> None:
+    """Serve until Ctrl-C or SIGTERM; requests under way are finished first.
 
     Args:
         app: what to serve.
         host: name or address of this machine to listen on.
         port: 0 takes a free one.
         on_ready: called with the address as soon as it can be opened.
+        finish_seconds: how long requests under way may take to finish; a second Ctrl-C does not wait.
 
     Raises:
         SettingsError: the host or the port cannot be used.
@@ -163,6 +233,13 @@ def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object])
     with listening:
         # It listens already: whoever connects before the server runs is kept waiting for a moment, not refused.
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/")
-        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=finish_seconds,
+        )
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])

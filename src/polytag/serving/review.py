@@ -10,7 +10,6 @@ import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +19,13 @@ from polytag.data.dataset import Dataset
 from polytag.data.decisions import Decision, DecisionFile, Key
 from polytag.data.images import decode
 from polytag.errors import DataError, ImageError, PolytagError, counted, listed
-from polytag.serving.http import Depends, FastAPI, HTTPException, Response, json_object, secure, serve
+from polytag.serving.http import Depends, FastAPI, HTTPException, Response, add_pages, json_object, secure, serve
 
 LARGEST_SIDE = 1200
 """Longest side of a photo as it is sent to the page, in pixels."""
 
 ANSWERS = ("accept", "keep", "unknown", "present", "absent", "undo")
 """What the page can do about a suspect."""
-
-PAGES = {"/": "text/html", "/review.css": "text/css", "/review.js": "text/javascript"}
 
 
 @dataclass(frozen=True)
@@ -91,17 +88,7 @@ def review_app(
     app = FastAPI(title="polytag review", docs_url=None, redoc_url=None, openapi_url=None)
     secure(app, host)
 
-    def page(path: str) -> Callable[[], Response]:
-        file = resources.files("polytag.serving") / "web" / ("review.html" if path == "/" else path[1:])
-        content = file.read_bytes()
-        return lambda: Response(content, media_type=f"{PAGES[path]}; charset=utf-8")
-
-    for path in PAGES:
-        app.get(path, include_in_schema=False)(page(path))
-
-    @app.get("/favicon.ico")
-    def icon() -> Response:
-        return Response(status_code=204)
+    add_pages(app, {"/": "review.html", "/review.css": "review.css", "/review.js": "review.js"})
 
     @app.get("/api/review")
     def summary() -> dict[str, Any]:

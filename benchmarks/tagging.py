@@ -1,0 +1,176 @@
+"""How fast a bundle tags photos, from the disk to a file of rows, against the plain way, in one run.
+
+    python benchmarks/tagging.py BUNDLE DATA [--enlarged 1000] [--cold 10] [--out FILE]
+
+The plain way opens each photo with Pillow, decodes it in full, resizes it, and calls `model.predict` in batches of 32:
+once with the bundle's own Keras model, and, where its backbone is MobileNetV2 and was not fine-tuned, with the same
+network as ``keras.applications`` builds it, since polytag's own is faster than that. Each way runs in a process of its
+own; the clock starts when the photos do, with the model loaded, and all files have been read once before. mAP is that
+of the photos that the bundle has not seen. A part of the photos is enlarged to 1600×1200 for a second round. Last,
+``--cold`` single photos are tagged, each by a new process.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from processes import in_fresh_process, peak_megabytes
+
+import polytag as pt
+from polytag.data.files import write_json
+from polytag.evaluation.metrics import scores
+
+ENLARGED = (1600, 1200)
+
+COLD_KERAS = """
+import os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras, numpy as np
+from PIL import Image
+model = keras.saving.load_model(sys.argv[1], compile=False)
+photo = np.asarray(Image.open(sys.argv[2]).convert("RGB").resize(model.input_shape[1:3], Image.Resampling.BILINEAR))
+print(model.predict(photo[None], verbose=0))
+"""
+
+Result = dict[str, Any]
+
+
+def plain(bundle: str, paths: Sequence[str], published: bool) -> tuple[float, NDArray[np.float32], float]:
+    """Seconds, probabilities and peak memory of the plain way, in the process that was started for it."""
+    import reference
+
+    from polytag.models.pretrained import find_weights
+
+    opened = pt.Bundle(bundle)
+    network = opened.keras_model()
+    if published:
+        x = photo = reference.layers.Input((opened.image_size, opened.image_size, 3), dtype="uint8")
+        for layer in reference.pretrained_base(opened.image_size, str(find_weights().path)):
+            x = layer(x)
+        network = reference.keras.Model(photo, network.layers[-1](x))
+    targets = np.zeros((len(paths), len(opened.labels)), np.int8)
+    network.predict(reference.Photos(paths[:32], targets[:32], opened.image_size), verbose=0)  # compiles
+    start = time.perf_counter()
+    probabilities = network.predict(reference.Photos(paths, targets, opened.image_size), verbose=0)
+    with tempfile.TemporaryFile("w") as file:
+        for path, row in zip(paths, probabilities, strict=True):
+            file.write(json.dumps({"photo": path, "probabilities": [round(float(p), 6) for p in row]}) + "\n")
+    return time.perf_counter() - start, probabilities, peak_megabytes()
+
+
+def polytag(bundle: str, paths: Sequence[str], engine: str) -> tuple[float, NDArray[np.float32], float]:
+    """The same of `polytag tag`'s own functions."""
+    from polytag.serving.rows import Row
+    from polytag.serving.tagging import TagFile, tag_photos
+
+    opened = pt.Bundle(bundle, engine)
+    opened.predict(paths[:32])
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "tags.jsonl"
+        start = time.perf_counter()
+        TagFile(out, "jsonl", opened, opened.thresholds, None).write(tag_photos(opened, paths))
+        seconds = time.perf_counter() - start
+        rows = [Row.from_json(line) for line in out.read_text().splitlines()]
+    return (
+        seconds,
+        np.array([[row.probabilities[x] for x in opened.labels] for row in rows], np.float32),
+        peak_megabytes(),
+    )
+
+
+def measured(bundle: pt.Bundle, data: pt.Dataset, paths: Sequence[str], unseen: NDArray[np.bool_]) -> Result:
+    """Every way on these photos."""
+    facts = bundle.manifest
+    ways: dict[str, tuple] = {"plain": (plain, str(bundle.path), paths, False)}
+    if facts["recipe"].get("backbone") == "mobilenet_v2" and facts.get("fine_tuning") == "none":
+        ways["plain, network of keras.applications"] = (plain, str(bundle.path), paths, True)
+    for engine in bundle.engines:
+        ways[f"polytag {engine}"] = (polytag, str(bundle.path), paths, engine)
+    for path in paths:
+        Path(path).read_bytes()
+    results: Result = {}
+    first: NDArray[np.float32] | None = None
+    for name, way in ways.items():
+        seconds, probabilities, memory = in_fresh_process(*way)
+        first = probabilities if first is None else first
+        results[name] = {
+            "photos_per_second": round(len(paths) / seconds, 1),
+            "mean_average_precision": round(
+                float(scores(data.targets[unseen], probabilities[unseen])["mean_average_precision"][0]), 4
+            ),
+            "largest_difference": round(float(np.abs(probabilities - first).max()), 6),
+            "peak_megabytes": round(memory),
+        }
+        print(f"  {name:40} {json.dumps(results[name])}", flush=True)
+    for engine in bundle.engines:
+        for name in (name for name in ways if name.startswith("plain")):
+            ratio = results[f"polytag {engine}"]["photos_per_second"] / results[name]["photos_per_second"]
+            results[f"polytag {engine} / {name}"] = round(ratio, 2)
+            print(f"  polytag {engine} is {ratio:.2f} times as fast as {name}", flush=True)
+    return results
+
+
+def enlarged(paths: Sequence[str], folder: Path) -> list[str]:
+    """Copies of photos at 1600×1200."""
+    copies = []
+    for number, path in enumerate(paths):
+        with Image.open(path) as photo:
+            copies.append(str(folder / f"{number}.jpg"))
+            photo.convert("RGB").resize(ENLARGED, Image.Resampling.LANCZOS).save(copies[-1], quality=90)
+    return copies
+
+
+def cold(bundle: pt.Bundle, photo: str, times: int) -> Result:
+    """Median seconds from starting a process to its end, for one photo."""
+    commands = {
+        "polytag tag": [sys.executable, "-m", "polytag", "tag", str(bundle.path), photo],
+        "Keras": [sys.executable, "-c", COLD_KERAS, str(bundle.path / "model.keras"), photo],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(times):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: round(statistics.median(values), 2) for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("--enlarged", type=int, default=1000)
+    parser.add_argument("--cold", type=int, default=10)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    bundle, data = pt.Bundle(arguments.bundle), pt.read(arguments.data, conflicts="unknown")
+    paths, unseen = [str(path) for path in data.paths], ~bundle.seen(data)
+    results: Result = {}
+    print(f"{len(paths):,} photos, {int(unseen.sum()):,} of them unseen")
+    results["as they are"] = measured(bundle, data, paths, unseen)
+    if arguments.enlarged:
+        rows = np.flatnonzero(unseen)[: arguments.enlarged]
+        rows = np.concatenate([rows, np.flatnonzero(~unseen)[: arguments.enlarged - len(rows)]])
+        with tempfile.TemporaryDirectory() as folder:
+            large = enlarged([paths[row] for row in rows], Path(folder))
+            print(f"{len(large):,} photos of {ENLARGED[0]}×{ENLARGED[1]}")
+            results["enlarged"] = measured(bundle, data.take(rows), large, unseen[rows])
+    if arguments.cold:
+        results["one photo, seconds"] = cold(bundle, paths[0], arguments.cold)
+        print(f"one photo, from the start of the process: {json.dumps(results['one photo, seconds'])} seconds")
+    if arguments.out:
+        write_json(arguments.out, results)
+
+
+if __name__ == "__main__":
+    main()

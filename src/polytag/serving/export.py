@@ -1,0 +1,351 @@
+"""Exports: a bundle's network as a file for another runtime, with proof that it still gives the same answers.
+
+::
+
+    OUT/model.onnx (or .keras, .tflite, .xml and .bin, or a folder model)   photos in, probabilities out
+    OUT/model.json                                                          all that a program needs to use it
+
+Scaling is inside the network: it takes RGB uint8 (batch, size, size, 3). Labels and thresholds stand in the file
+itself as well, where the format has a place for them.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.dataset import Dataset
+from polytag.data.files import write_json
+from polytag.data.images import EXTENSIONS, content_hash, decode_many
+from polytag.data.sample import draw_labels, draw_scene
+from polytag.errors import DataError, ImageError, SettingsError, counted
+from polytag.evaluation.evaluation import aligned
+from polytag.evaluation.metrics import scores
+from polytag.models.bundle import Bundle, new_folder
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel, write_int8
+from polytag.models.onnx import OnnxModel
+from polytag.serving.formats import Format
+
+BATCHES = (1, 5)
+"""Batch sizes at which an export is compared with its model."""
+
+TOLERANCE = 1e-4
+"""How far a probability of an export in floating point may be from the model's."""
+
+COMPARED = 40
+"""Photos by which probabilities are compared."""
+
+JUDGED = 500
+"""Labelled photos, at most, on which an 8-bit network's mAP is compared with its model's."""
+
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
+
+
+FILES = {
+    Format.keras: "model.keras",
+    Format.savedmodel: "model",
+    Format.onnx: "model.onnx",
+    Format.litert: "model.tflite",
+    Format.litert_int8: "model.tflite",
+    Format.openvino: "model.xml",
+}
+
+PREPARATION = (
+    "Decode the photo to RGB (transparent parts white, of an animation the first frame), squash it to {size} x {size} "
+    "pixels with bilinear filtering and antialiasing, so that nothing is cropped, and turn it upright as EXIF says. "
+    "Do not scale or normalise: the network does."
+)
+
+OUTPUT = "probability of each label, in the order of labels; a photo has those that reach their threshold"
+
+NOTES = {Format.openvino: "Compile with INFERENCE_PRECISION_HINT f32: by default some CPUs compute in bfloat16."}
+
+
+def export(
+    bundle: Bundle,
+    form: Format | str,
+    out: str | Path,
+    *,
+    photos: str | Path | None = None,
+    data: Dataset | None = None,
+) -> dict[str, Any]:
+    """Write a bundle's network for another runtime, and compare it with the original.
+
+    Args:
+        bundle: the model.
+        form: one of `Format`.
+        out: the folder to write; it must not exist, and it appears only when the comparison has succeeded.
+        photos: a folder of photos to compare by; ``None`` for those of ``data``, or else for drawn scenes.
+        data: labelled photos. "litert-int8" needs them: those that the bundle has seen in training calibrate it,
+            the others show what it loses.
+
+    Returns:
+        What ``model.json`` holds; its "parity" says what was compared and how far apart the probabilities are.
+
+    Raises:
+        SettingsError: the format is unknown, needs a package or data, cannot hold this model, or differs from it.
+        DataError: there are no photos of the kind that is needed.
+    """
+    form = _known(form)
+    calibration, judged = _divided(bundle, data) if form is Format.litert_int8 else (None, None)
+    compared, source = _photos(bundle, photos, data)
+    with new_folder(out) as folder:
+        model = bundle.keras_model()
+        path = folder / FILES[form]
+        facts = _description(bundle, form, path.name)
+        _attempt(f"this model cannot be exported to {form}", lambda: _write(model, form, path, calibration))
+        _attempt(f"the labels cannot be written into the {form} export", lambda: _embed(form, path, facts))
+        run = _attempt(f"the {form} export does not run", lambda: runner(form, path))
+        facts["parity"] = {
+            "photos": source,
+            "largest_difference": _attempt(
+                f"the {form} export does not run", lambda: _differences(model.predict_on_batch, run, compared)
+            ),
+        }
+        if judged is None:
+            _refuse_difference(form, facts["parity"]["largest_difference"])
+        else:
+            facts["parity"] |= _loss(bundle, model.predict_on_batch, run, judged)
+            _refuse_loss(facts["parity"])
+        facts["sha256"] = {
+            file.relative_to(folder).as_posix(): content_hash(file)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        }
+        write_json(folder / "model.json", facts)
+    return facts
+
+
+def _known(form: Format | str) -> Format:
+    try:
+        form = Format(form)
+    except ValueError:
+        raise SettingsError(f"format must be one of {', '.join(Format)}, not '{form}'") from None
+    needed = {Format.litert: "ai_edge_litert", Format.litert_int8: "ai_edge_litert", Format.openvino: "openvino"}
+    if form in needed and importlib.util.find_spec(needed[form]) is None:
+        raise SettingsError(f"exporting to {form} needs the runtime that checks it: pip install 'polytag[export]'")
+    return form
+
+
+def _attempt(failure: str, work: Callable[[], Any]) -> Any:
+    """What ``work`` returns; whatever a converter or a runtime raises is one line, and what it logs is dropped."""
+    from polytag.models.backend import quiet_stderr
+
+    reason = None
+    with quiet_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return work()
+        except Exception as error:
+            # Converters and runtimes raise what they like.
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
+    raise SettingsError(f"{failure} ({reason}): nothing was written; choose another format")
+
+
+def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] | None) -> None:
+    # Keras exports only what has been called once.
+    model(np.zeros((1, *model.input_shape[1:]), dtype=np.uint8))
+    if form is Format.keras:
+        model.save(path)
+    elif form is Format.savedmodel:
+        model.export(path, format="tf_saved_model", verbose=False)
+    elif calibration is not None:
+        write_int8(model, calibration, path)
+    else:
+        model.export(str(path), format=str(form), verbose=False)
+
+
+def _embed(form: Format, path: Path, facts: dict[str, Any]) -> None:
+    """Put the description into the file itself."""
+    text = json.dumps(facts, ensure_ascii=False)
+    if form is Format.savedmodel:
+        extra = path / "assets.extra"  # the folder that SavedModel leaves to its users
+        extra.mkdir()
+        (extra / "polytag.json").write_text(text, encoding="utf-8")
+    elif form is Format.onnx:
+        import onnx
+
+        network = onnx.load(path)
+        onnx.helper.set_model_props(network, {key: _text(value) for key, value in facts.items()})
+        onnx.save(network, path)
+    elif form is Format.openvino:
+        import openvino
+
+        network = openvino.Core().read_model(path)
+        for key, value in facts.items():
+            network.set_rt_info(_text(value), ["polytag", key])
+        complete = path.with_name("complete.xml")
+        openvino.save_model(network, complete, compress_to_fp16=False)
+        del network  # which has the weights' file open
+        for suffix in (".xml", ".bin"):
+            complete.with_suffix(suffix).replace(path.with_suffix(suffix))
+    else:
+        # A .keras file is a zip, and what TensorFlow Lite calls associated files is a zip behind the network.
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("polytag.json", text)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def runner(form: Format, path: Path) -> Network:
+    """The exported file on the runtime that it is for."""
+    if form is Format.keras:
+        from polytag.models.backend import keras
+
+        return keras.saving.load_model(path, compile=False).predict_on_batch
+    if form is Format.savedmodel:
+        import tensorflow
+
+        loaded = tensorflow.saved_model.load(str(path))
+        return lambda batch: loaded.serve(batch).numpy()
+    if form is Format.onnx:
+        return OnnxModel(path)
+    if form is Format.openvino:
+        import openvino
+
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda batch: compiled(batch)[0]
+    return LitertModel(path)
+
+
+def _description(bundle: Bundle, form: Format, file: str) -> dict[str, Any]:
+    """What a program must know to use the file."""
+    size, recipe = bundle.image_size, bundle.manifest["recipe"]
+    packages = ["polytag", "keras", "tensorflow"]
+    packages += {Format.onnx: ["onnx", "onnxruntime"], Format.openvino: ["openvino"]}.get(form, [])
+    packages += ["ai-edge-litert"] if FILES[form].endswith(".tflite") else []
+    versions = {}
+    for package in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "format": str(form),
+        "file": file,
+        "labels": list(bundle.labels),
+        "thresholds": [float(t) for t in bundle.thresholds],
+        "input": {"dtype": "uint8", "shape": [None, size, size, 3], "layout": "batch, height, width, RGB"},
+        "output": {"dtype": "float32", "shape": [None, len(bundle.labels)], "meaning": OUTPUT},
+        "preparation": PREPARATION.format(size=size),
+        "model": {key: recipe[key] for key in ("model", "backbone") if recipe.get(key)},
+        "versions": versions,
+        **({"note": NOTES[form]} if form in NOTES else {}),
+    }
+
+
+def _photos(bundle: Bundle, folder: str | Path | None, data: Dataset | None) -> tuple[NDArray[np.uint8], str]:
+    """Photos to compare by, uint8 (n, size, size, 3) with n of `COMPARED` at most, and what they are, in words."""
+    size = bundle.image_size
+    if folder is None and data is None:
+        seeds = (np.random.SeedSequence(0, spawn_key=(number,)) for number in range(COMPARED))
+        return np.stack([np.asarray(draw_scene(draw_labels(seed), size, seed)) for seed in seeds]), (
+            f"{COMPARED} drawn scenes, as no photos were given"
+        )
+    if folder is not None:
+        files = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in EXTENSIONS)
+        name = Path(folder).resolve().name
+    else:
+        assert data is not None
+        files, name = list(data.paths), data.title
+    pixels = _decoded(_spread(files, COMPARED), size)
+    if not pixels:
+        raise DataError(f"{folder or name} holds no photo that can be read: name a folder of photos")
+    # A few photos are compared several times over, so that the largest batch is full.
+    rows = np.arange(max(len(pixels), BATCHES[-1])) % len(pixels)
+    return np.stack(pixels)[rows], f"{counted(len(pixels), 'photo')} of {name}"
+
+
+def _divided(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], Dataset]:
+    """Photos to calibrate an 8-bit network by, uint8 (n, size, size, 3), and labelled photos to judge it on."""
+    if data is None:
+        raise SettingsError(
+            f"{Format.litert_int8} needs photos to choose its number ranges by and to measure what it loses: "
+            "name the labelled photos that the model was trained on, and others beside them, with --data"
+        )
+    aligned(bundle.labels, data)
+    seen = bundle.seen(data)
+    if not seen.any():
+        raise DataError("the model has seen none of these photos in training: --data must hold those it was trained on")
+    calibrating = np.array(_spread(np.flatnonzero(seen).tolist(), CALIBRATION_PHOTOS))
+    left = np.flatnonzero(~seen)
+    if not len(left):
+        left = np.setdiff1d(np.flatnonzero(seen), calibrating)
+    judged = data.take(_spread(left.tolist(), JUDGED))
+    if not (judged.targets == 1).any():
+        raise DataError(
+            "no labelled photo is left to measure the loss on: --data must hold more than those that calibrate"
+        )
+    return np.stack(_decoded(list(data.paths[calibrating]), bundle.image_size)), judged
+
+
+def _spread(items: list, at_most: int) -> list:
+    """So many of the items, at most, at equal distances."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, at_most).round().astype(int))] if items else []
+
+
+def _decoded(files: Sequence[str], size: int) -> list[NDArray[np.uint8]]:
+    """Those of the photos that can be read."""
+    return [pixels for pixels in decode_many(files, size) if not isinstance(pixels, ImageError)]
+
+
+def _differences(model: Network, twin: Network, photos: NDArray[np.uint8]) -> dict[str, float]:
+    """The largest difference of any probability, for each of `BATCHES`."""
+    return {
+        f"batch {n}": max(
+            float(np.abs(twin(batch) - np.asarray(model(batch))).max())
+            for batch in (photos[i : i + n] for i in range(0, len(photos) - n + 1, n))
+        )
+        for n in BATCHES
+    }
+
+
+def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dict[str, Any]:
+    """What labelled photos say of an 8-bit network beside its model."""
+    photos = enumerate(decode_many(judged.paths, bundle.image_size))
+    readable = ((row, pixels) for row, pixels in photos if not isinstance(pixels, ImageError))
+    rows: list[int] = []
+    expected, got = [], []
+    while some := list(islice(readable, BATCHES[-1])):
+        rows += [row for row, _ in some]
+        batch = np.stack([pixels for _, pixels in some])
+        expected.append(np.asarray(model(batch)))
+        got.append(twin(batch))
+    a, b = np.concatenate(expected), np.concatenate(got)
+    targets = aligned(bundle.labels, judged)[0][rows]
+    return {
+        "judged": len(rows),
+        "mean_average_precision": {
+            name: float(scores(targets, p)["mean_average_precision"][0]) for name, p in (("model", a), ("export", b))
+        },
+        "mean_difference": float(np.abs(a - b).mean()),
+        "changed_decisions": float(((a >= bundle.thresholds) != (b >= bundle.thresholds)).mean()),
+    }
+
+
+def _refuse_difference(form: Format, differences: dict[str, float]) -> None:
+    for batch, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise SettingsError(
+                f"probabilities of the {form} export differ from the model's by {difference:.2g} at {batch}, where at "
+                f"most {TOLERANCE:g} is allowed: nothing was written; choose another format"
+            )
+
+
+def _refuse_loss(parity: dict[str, Any]) -> None:
+    before, after = parity["mean_average_precision"].values()
+    if not before - after < MOST_LOST:
+        raise SettingsError(
+            f"8 bits lower mAP from {before:.4f} to {after:.4f} on {counted(parity['judged'], 'photo')}, where at most "
+            f"{MOST_LOST:g} is allowed: nothing was written; export to {Format.litert} instead"
+        )

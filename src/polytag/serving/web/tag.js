@@ -1,0 +1,454 @@
+// The tagging page. Photos stay in this tab: the server is sent each as it is, and again for each heat map.
+"use strict";
+
+const AT_ONCE = 2;        // requests under way
+const TRIES = 5;          // for a server that is busy
+const ROWS = 6;           // labels shown of a photo, besides those that it is given
+const HEAT_SIDE = 800;    // longer side of a heat map as it is drawn, in pixels
+const SCORES = { mean_average_precision: "mAP", samples_f1: "Samples-F1", subset_accuracy: "Subset accuracy",
+  label_accuracy: "Label accuracy" };
+// The colour map "inferno" (van der Walt and Smith 2015): equal steps of heat look equally large, in grey as well.
+const INFERNO = [[0, 0, 4], [27, 12, 65], [74, 12, 107], [120, 28, 109], [165, 44, 96], [207, 68, 70], [237, 105, 37],
+  [251, 155, 6], [247, 209, 61], [252, 255, 164]];
+
+const $ = (id) => document.getElementById(id);
+const logit = (p) => Math.log(p / (1 - p));
+const expit = (x) => 1 / (1 + Math.exp(-x));
+const number = (p) => (p > 0 && p < 0.005 ? "<0.01" : p < 1 && p >= 0.995 ? ">0.99" : p.toFixed(2));
+const counted = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+
+let model = null;         // what the server says of it, once it has
+let ready = null;         // the promise of that
+let photos = [];          // as the cards stand on the page
+let shift = 0;            // of all thresholds, in log-odds
+const moved = new Map();  // label → its threshold, where the user has moved it
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+const copyOf = (template) => $(template).content.firstElementChild.cloneNode(true);
+
+/* Asking the server */
+
+async function ask(path, options = {}) {
+  for (let tries = 1; ; tries++) {
+    const key = sessionStorage.getItem("key");
+    let answer;
+    try {
+      answer = await fetch(path, { ...options, headers: { ...options.headers, ...(key && { "X-API-Key": key }) } });
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      throw new Error("the server does not answer: is polytag serve still running?");
+    }
+    if (answer.status === 401) {
+      await newKey(key);
+    } else if (answer.status === 503 && tries < TRIES) {
+      const seconds = Math.min(30, Number(answer.headers.get("Retry-After")) || 1);
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    } else {
+      const content = await answer.json().catch(() => ({}));
+      options.signal?.throwIfAborted();
+      if (!answer.ok) throw refusal(content, answer.status);
+      return content;
+    }
+  }
+}
+
+const refusal = (problem, status = problem.status) =>
+  Object.assign(new Error(problem.detail || `the server answered ${status}`), { status });
+
+let asking = null;
+function newKey(refused) {
+  if (sessionStorage.getItem("key") !== refused) return null;  // given meanwhile, for another request
+  asking ??= new Promise((resolve, reject) => {
+    $("ask-why").textContent = refused === null ? "It is kept until this tab is closed." : "That key was not accepted.";
+    $("key").value = $("ask").returnValue = "";
+    $("ask").showModal();
+    $("ask").onclose = () => {
+      asking = null;
+      if ($("ask").returnValue === "given") resolve();
+      else reject(new Error("this server answers only with a key"));
+    };
+  });
+  return asking;
+}
+
+const waiting = [];
+let running = 0;
+function inTurn(work, first) {
+  return new Promise((resolve, reject) => {
+    waiting[first ? "unshift" : "push"](() => work().then(resolve, reject));
+    takeTurns();
+  });
+}
+function takeTurns() {
+  while (running < AT_ONCE && waiting.length) {
+    running++;
+    waiting.shift()().finally(() => {
+      running--;
+      takeTurns();
+    });
+  }
+}
+
+function send(photo, explain) {
+  const { signal } = photo.stop;
+  return inTurn(async () => {
+    signal.throwIfAborted();
+    await photo.file.slice(0, 1).arrayBuffer().catch(() => {
+      throw new Error("this cannot be read as a file: it was moved, or it is a folder, whose photos can be chosen instead");
+    });
+    const query = new URLSearchParams({ model: model.name, ...(explain && { explain }) });
+    const headers = { "Content-Type": "application/octet-stream" };
+    const { photos: [found] } = await ask(`v1/tag?${query}`, { method: "POST", headers, body: photo.file, signal });
+    if (found.problem) throw refusal(found.problem);
+    return found.labels;
+  }, explain !== undefined);
+}
+
+/* The model */
+
+function load(name = $("models").value) {
+  const asked = ask(name ? `v1/model?${new URLSearchParams({ model: name })}` : "v1/model").then((said) => {
+    if (asked === ready) displayModel(said);
+  });
+  asked.catch((error) => {
+    if (asked === ready) ready = null;
+    $("problem").textContent = `Nothing can be tagged yet: ${error.message}`;
+    $("problem").hidden = false;
+  });
+  return ready = asked;
+}
+
+function displayModel(said) {
+  model = said;
+  $("problem").hidden = true;
+  const several = model.models.length > 1;
+  $("model").textContent = several ? "" : model.name;
+  $("models").hidden = !several;
+  $("models").replaceChildren(...model.models.map((name) => new Option(name, name, false, name === model.name)));
+  const pairs = [["Approach", model.backbone ? `${model.approach}, ${model.backbone}` : model.approach],
+    ["Reads photos at", `${model.image_size} × ${model.image_size} pixels`]];
+  if (model.trained_on) pairs.push(["Trained on", counted(model.trained_on, "photo")]);
+  for (const [score, title] of Object.entries(SCORES)) {
+    if (typeof model.test?.[score] === "number") pairs.push([`${title} on test photos`, model.test[score].toFixed(3)]);
+  }
+  if (!model.test) pairs.push(["Test scores", "none"]);
+  pairs.push([counted(model.labels.length, "label"), model.labels.join(", ")]);
+  $("facts").querySelector("dl").replaceChildren(...pairs.map(([term, text]) => {
+    const pair = element("div");
+    pair.append(element("dt", term), element("dd", text));
+    return pair;
+  }));
+  $("facts").hidden = false;
+  $("sliders").replaceChildren(...model.labels.map(slider));
+  $("cards").style.setProperty("--rows", Math.min(ROWS, model.labels.length));
+  resetThresholds();
+}
+
+/* Thresholds */
+
+const raised = (p, by) => (by ? expit(logit(p) + by) : p);
+const cut = (label, given) => raised(moved.get(label) ?? given, shift);
+// Where nothing was moved, what the server decided stands.
+const isGiven = (found) => (shift || moved.has(found.label)
+  ? found.probability >= cut(found.label, found.threshold) : found.decision);
+
+function slider(label, index) {
+  const item = element("li"), name = element("label", label), value = element("span"), input = element("input");
+  Object.assign(input, { type: "range", min: 0.01, max: 0.99, step: 0.01, id: `slider-${index}` });
+  name.htmlFor = input.id;
+  input.addEventListener("input", () => {
+    moved.set(label, raised(input.valueAsNumber, -shift));
+    decideAll();
+  });
+  item.append(name, value, input);
+  return item;
+}
+
+function resetThresholds() {
+  moved.clear();
+  shift = $("shift").valueAsNumber = 0;
+  decideAll();
+}
+
+function decideAll() {
+  $("shift").setAttribute("aria-valuetext", shift ? `${Math.abs(shift)} ${shift > 0 ? "stricter" : "looser"}` : "as the model has them");
+  [...$("sliders").children].forEach((item, index) => {
+    const [, value, input] = item.children, label = model.labels[index], given = model.thresholds[index];
+    const now = cut(label, given);
+    input.value = now;
+    value.textContent = number(now) === number(given) ? number(now) : `${number(given)} → ${number(now)}`;
+    input.setAttribute("aria-valuetext", number(now));
+  });
+  $("reset").disabled = !shift && !moved.size;
+  photos.forEach(decide);
+  count();
+}
+
+function decide(photo) {
+  photo.ranked.forEach((found, rank) => {
+    const given = isGiven(found), threshold = cut(found.label, found.threshold), { row } = found;
+    row.classList.toggle("given", given);
+    row.querySelector(".mark").style.left = `${100 * threshold}%`;
+    row.querySelector(".unseen").textContent = `${given ? "given" : "not given"}, threshold ${number(threshold)}`;
+    row.hidden = !(given || rank < ROWS || photo.open);
+  });
+  const hidden = photo.ranked.filter((found) => found.row.hidden).length, more = photo.card.querySelector(".more");
+  more.hidden = !hidden && !photo.open;
+  more.textContent = photo.open ? "Fewer labels" : `${counted(hidden, "more label")}`;
+  more.setAttribute("aria-expanded", String(photo.open));
+}
+
+function count() {
+  const done = photos.filter(isDone).length, given = photos.flatMap((photo) => photo.labels.filter(isGiven)).length;
+  $("status").textContent = done < photos.length ? `${done} of ${counted(photos.length, "photo")} done` : "";
+  $("count").textContent = `${counted(photos.length, "photo")}, ${counted(given, "label")} given`;
+  $("results").hidden = !photos.length;
+  $("thresholds").hidden = !photos.length || !model;
+  document.body.classList.toggle("started", photos.length > 0);
+  for (const button of document.querySelectorAll("[data-copy], [data-save]")) button.disabled = !done;
+}
+
+/* Photos */
+
+const isDone = (photo) => photo.labels.length > 0 || photo.problem !== null;
+
+function add(files) {
+  const added = [...files].map((file) => {
+    const photo = { file, card: copyOf("card"), url: URL.createObjectURL(file), labels: [], ranked: [], problem: null,
+      shown: null, open: false, stop: null };
+    const { card } = photo, image = card.querySelector("img");
+    image.addEventListener("error", () => { image.hidden = true; card.querySelector(".blank").hidden = false; });
+    image.src = photo.url;
+    image.alt = `Photo ${file.name}`;
+    card.querySelector("h2").textContent = file.name;
+    const on = (part, what, work) => {
+      card.querySelector(part).setAttribute("aria-label", what);
+      card.querySelector(part).addEventListener("click", work);
+    };
+    on(".remove", `Remove ${file.name}`, () => remove(photo));
+    on(".again", `Try ${file.name} again`, () => tag(photo));
+    card.querySelector(".more").addEventListener("click", () => { photo.open = !photo.open; decide(photo); });
+    return photo;
+  });
+  photos = [...added, ...photos];
+  $("cards").prepend(...added.map((photo) => photo.card));
+  for (const photo of added) tag(photo);
+}
+
+function forget(photo) {
+  photo.stop.abort();
+  URL.revokeObjectURL(photo.url);
+  photo.card.remove();
+}
+
+function remove(photo) {
+  const at = photos.indexOf(photo);
+  photos.splice(at, 1);
+  forget(photo);
+  count();
+  ((photos[at] ?? photos[at - 1])?.card.querySelector(".remove") ?? $("choose")).focus();
+}
+
+async function tag(photo) {
+  photo.stop?.abort();
+  const stop = photo.stop = new AbortController();
+  Object.assign(photo, { labels: [], ranked: [], problem: null, shown: null, open: false });
+  display(photo);
+  count();
+  const [labels, problem] = await (ready ?? load()).then(() => send(photo)).then((found) => [found, null], (error) => [[], error]);
+  if (stop.signal.aborted) return;
+  Object.assign(photo, { labels, problem });
+  photo.ranked = [...photo.labels].sort((a, b) => b.probability - a.probability);
+  for (const found of photo.ranked) found.row = row(photo, found);
+  display(photo);
+  count();
+  const names = photo.ranked.filter(isGiven).map((found) => found.label);
+  $("spoken").textContent = `${photo.file.name}: ${photo.problem?.message ?? (names.join(", ") || "no label")}`;
+}
+
+function row(photo, found) {
+  const made = copyOf("row"), look = made.querySelector("button");
+  made.querySelector(".name").textContent = found.label;
+  made.querySelector(".number").textContent = number(found.probability);
+  made.querySelector(".level").style.width = `${100 * found.probability}%`;
+  look.title = `Heat map of “${found.label}”`;
+  look.setAttribute("aria-label", look.title);
+  look.addEventListener("click", () => toggleHeat(photo, found));
+  return made;
+}
+
+function display(photo) {
+  const { card, problem } = photo, state = card.querySelector(".state");
+  card.classList.toggle("waiting", !isDone(photo));
+  card.classList.toggle("failed", problem !== null);
+  state.textContent = problem ? problem.message : "waiting for its labels …";
+  if (problem) state.prepend(element("b", "Not tagged"));
+  state.hidden = photo.labels.length > 0;
+  // What is wrong with a photo stays wrong; what is wrong with a server may pass.
+  card.querySelector(".again").hidden = problem === null || [413, 415, 422].includes(problem.status);
+  card.querySelector(".labels").replaceChildren(...photo.ranked.map((found) => found.row));
+  displayHeat(photo);
+  decide(photo);
+}
+
+/* Heat maps */
+
+const COLOURS = Uint32Array.from({ length: 256 }, (_, heat) => {
+  const place = (heat / 255) * (INFERNO.length - 1), below = Math.min(Math.floor(place), INFERNO.length - 2);
+  const [red, green, blue] = INFERNO[below].map((from, i) => Math.round(from + (place - below) * (INFERNO[below + 1][i] - from)));
+  return (((105 + heat / 4) << 24) | (blue << 16) | (green << 8) | red) >>> 0;  // what is hot covers a little more
+});
+
+async function heatMap(photo, found) {
+  const { heatmap } = (await send(photo, found.label)).find(({ label }) => label === found.label);
+  if (!heatmap) throw new Error("the server sent none");
+  return createImageBitmap(new Blob([Uint8Array.from(atob(heatmap), (letter) => letter.charCodeAt(0))]));
+}
+
+async function toggleHeat(photo, found) {
+  photo.shown = photo.shown === found ? null : found;
+  const later = photos.some((other) => other.ranked.some(({ heat }) => heat));
+  displayHeat(photo, photo.shown ? `Looking for “${found.label}” …${later ? "" : " (the first time takes longest)"}` : "");
+  if (!photo.shown || found.heat) return;
+  let message = "";
+  found.asked ??= heatMap(photo, found);
+  try {
+    found.heat = await found.asked;
+  } catch (error) {
+    found.asked = null;
+    message = `No heat map: ${error.message}`;
+  }
+  if (photo.shown !== found) return;
+  if (!found.heat) photo.shown = null;
+  displayHeat(photo, message);
+}
+
+function displayHeat(photo, message = "") {
+  const { card, shown } = photo, canvas = card.querySelector("canvas"), caption = card.querySelector(".caption");
+  for (const found of photo.ranked) found.row.querySelector(".look").setAttribute("aria-pressed", String(found === shown));
+  canvas.hidden = !shown?.heat;
+  if (shown?.heat) paint(canvas, shown.heat, card.querySelector("img"));
+  caption.textContent = shown?.heat ? `Where “${shown.label}” was seen` : message;
+  caption.classList.toggle("scaled", !canvas.hidden);
+  caption.classList.toggle("busy", shown !== null && canvas.hidden);
+  caption.hidden = !caption.textContent;
+  canvas.setAttribute("aria-label", caption.textContent);
+  if (caption.textContent) $("spoken").textContent = caption.textContent;
+}
+
+// The model sees a photo squashed to a square, so its heat map is stretched back to the photo's own shape.
+function paint(canvas, heat, image) {
+  const width = image.naturalWidth || heat.width, height = image.naturalHeight || heat.height;
+  const scale = HEAT_SIDE / Math.max(width, height);
+  canvas.width = Math.max(1, width * scale);
+  canvas.height = Math.max(1, height * scale);
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(heat, 0, 0, canvas.width, canvas.height);
+  const picture = pen.getImageData(0, 0, canvas.width, canvas.height), pixels = new Uint32Array(picture.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = COLOURS[pixels[i] & 255];
+  pen.putImageData(picture, 0, 0);
+}
+
+/* Results to take along */
+
+function asJson() {
+  const told = (found) => ({ label: found.label, probability: found.probability,
+    threshold: cut(found.label, found.threshold), decision: isGiven(found) });
+  return JSON.stringify({ model: model?.name, photos: photos.filter(isDone).map((photo) => (photo.problem
+    ? { name: photo.file.name, problem: { status: photo.problem.status, detail: photo.problem.message } }
+    : { name: photo.file.name, labels: photo.labels.map(told) })) }, null, 2);
+}
+
+function asCsv() {
+  const labels = model?.labels ?? [], lines = photos.filter(isDone).map((photo) => [photo.file.name,
+    photo.labels.filter(isGiven).map((found) => found.label).join("|"), photo.problem?.message ?? "",
+    ...labels.map((label) => photo.labels.find((found) => found.label === label)?.probability ?? "")]);
+  const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  return [["image", "labels", "problem", ...labels], ...lines].map((line) => line.map(cell).join(",") + "\r\n").join("");
+}
+
+const FORMS = { json: [asJson, "application/json"], csv: [asCsv, "text/csv"] };
+
+async function copy(form) {
+  const text = FORMS[form][0]();
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // A page from another machine without HTTPS has no clipboard, but may copy what is selected.
+    const area = element("textarea", text), focused = document.activeElement;
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    focused.focus();
+    if (!copied) return `This browser does not let pages copy: save the ${form.toUpperCase()} instead`;
+  }
+  return `Copied ${counted(photos.filter(isDone).length, "photo")} as ${form.toUpperCase()}`;
+}
+
+function save(form) {
+  const [text, type] = FORMS[form], link = element("a");
+  link.href = URL.createObjectURL(new Blob([text()], { type }));
+  link.download = `labels.${form}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/* What the user does */
+
+for (const [button, input] of [["choose", "files"], ["shoot", "camera"]]) {
+  $(button).addEventListener("click", () => $(input).click());
+  $(input).addEventListener("change", () => {
+    add($(input).files);
+    $(input).value = "";
+  });
+}
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) add(event.clipboardData.files);
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("drop").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("drop").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("drop").classList.remove("over");
+  add(event.dataTransfer.files);
+  if (!event.dataTransfer.files.length) $("status").textContent = "That was no file: save the photo first, then drop it";
+});
+$("shift").addEventListener("input", () => {
+  shift = $("shift").valueAsNumber;
+  decideAll();
+});
+$("reset").addEventListener("click", resetThresholds);
+$("clear").addEventListener("click", () => {
+  photos.forEach(forget);
+  photos = [];
+  count();
+  $("choose").focus();
+});
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => { $("status").textContent = await copy(button.dataset.copy); });
+}
+for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save));
+$("models").addEventListener("change", () => {
+  load();
+  photos.forEach(tag);
+});
+$("ask").querySelector("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value);
+  $("ask").close("given");
+});
+$("without").addEventListener("click", () => $("ask").close());
+
+load();

@@ -1,0 +1,103 @@
+"""8-bit twins: close to their models, at any batch size, from any thread, without TensorFlow."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.data.images import decode
+from polytag.errors import BundleError
+from polytag.models.backend import keras, quiet_stderr
+from polytag.models.int8 import LitertModel, write_int8
+
+layers = keras.layers
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def photos(squares):
+    return np.stack([decode(path, SIZE) for path in squares[0].paths[:24]])
+
+
+@pytest.fixture(scope="module")
+def network(photos) -> keras.Model:
+    """What a backbone has, in small, with random weights: a residual branch, and probabilities that vary."""
+    keras.utils.set_random_seed(0)
+    inputs = layers.Input((SIZE, SIZE, 3), dtype="uint8", name="photo")
+    x = layers.Rescaling([0.02, 0.017, 0.015], [-2.0, -1.9, -1.8])(inputs)
+    x = layers.ReLU(6)(layers.Conv2D(32, 3, 2, "same")(x))
+    x = layers.Add()([x, layers.Conv2D(32, 1)(layers.ReLU(6)(layers.DepthwiseConv2D(3, 1, "same")(x)))])
+    x = layers.Dense(64, "relu")(layers.GlobalAveragePooling2D()(layers.Conv2D(64, 3)(x)))
+    logits = keras.Model(inputs, x)(photos) @ (kernel := np.random.default_rng(0).normal(size=(64, 3)).astype("f"))
+    scale = 2 / np.std(logits, axis=0)
+    outputs = layers.Dense(3, "sigmoid", name="probabilities")
+    model = keras.Model(inputs, outputs(x))
+    outputs.set_weights([kernel * scale, -np.mean(logits, axis=0) * scale])
+    return model
+
+
+@pytest.fixture(scope="module")
+def twin(network, photos, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "model.tflite"
+    with quiet_stderr():
+        write_int8(network, photos, path)
+    return path
+
+
+def test_it_is_small_and_close(network, twin, photos) -> None:
+    expected = np.asarray(network.predict_on_batch(photos))
+    got = LitertModel(twin)(photos)
+    assert got.dtype == np.float32
+    assert got.shape == expected.shape
+    assert 0 < np.abs(got - expected).mean() < 0.02 < np.ptp(expected, axis=0).min()
+    weights = sum(int(np.prod(weight.shape)) for weight in network.weights)
+    assert twin.stat().st_size < 2 * weights  # bytes, where 32 bits are four for each
+
+
+def test_a_batch_of_any_size_gives_what_single_photos_give(twin, photos) -> None:
+    run = LitertModel(twin)
+    assert run.width == 3
+    single = np.concatenate([run(photo[None]) for photo in photos])
+    for n in (2, 5, 1, 7, 24):
+        assert np.array_equal(run(photos[:n]), single[:n])
+
+
+def test_calls_from_several_threads_do_not_mix(twin, photos) -> None:
+    run = LitertModel(twin)
+    single = [run(photo[None]) for photo in photos]
+    batches = [photos[i : i + 1 + i % 3] for i in range(20)] * 5
+    with ThreadPoolExecutor(6) as pool:
+        for i, got in enumerate(pool.map(run, batches)):
+            start = i % 20
+            assert np.array_equal(got, np.concatenate(single[start : start + len(got)]))
+
+
+def test_it_runs_without_tensorflow(twin) -> None:
+    code = (
+        "import sys, numpy as np; from polytag.models.int8 import LitertModel; "
+        f"print(LitertModel(sys.argv[1])(np.zeros((2, {SIZE}, {SIZE}, 3), np.uint8)).shape); "
+        "assert not {'keras', 'tensorflow'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, twin], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(2, 3)\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
+def test_a_file_that_is_no_network_is_refused(tmp_path, content: bytes) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="not a network that LiteRT can run"):
+        LitertModel(path)
+    with pytest.raises(BundleError, match="not a network that LiteRT can run"):
+        LitertModel(tmp_path / "none.tflite")
+
+
+def test_what_the_photos_do_not_show_is_no_reason_to_fail(network, tmp_path) -> None:
+    path = tmp_path / "model.tflite"
+    with quiet_stderr():
+        write_int8(network, np.zeros((1, SIZE, SIZE, 3), np.uint8), path)
+    assert np.isfinite(LitertModel(path)(np.full((1, SIZE, SIZE, 3), 255, np.uint8))).all()
