@@ -115,7 +115,9 @@ def test_the_facts_are_told() -> None:
         "one \\| two",
     ):
         assert fact in card, fact
-    assert "Not tested" not in card and "not recorded" not in card
+    assert "Not tested" not in card and "not recorded" not in card and "8 bits:" not in card
+    kept = {"kept": True, "validation_mean_average_precision": 0.7631, "lost": 0.0019}
+    assert "8 bits: validation mAP 0.7631, +0.0019 lost" in model_card(manifest(int8=kept))
 
 
 def test_what_was_not_tested_is_said_and_no_score_is_made_up() -> None:

@@ -13,6 +13,7 @@ from polytag.evaluation.evaluation import MAIN_SCORES
 from polytag.evaluation.markdown import as_it_is, table
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.objectives import aim
+from polytag.models.int8 import in_8_bits
 
 Manifest = Mapping[str, Any]
 
@@ -71,6 +72,8 @@ def _summary(manifest: Manifest) -> str:
         f"{'' if fine_tuning == 'none' else f'; fine-tuning of the pretrained layers was {as_it_is(fine_tuning)}'}.",
         f"- Training took {duration(manifest['fit_seconds'])}.",
     ]
+    if "int8" in manifest:
+        lines.append(f"- {as_it_is(in_8_bits(manifest['int8']))}.")
     return "\n".join(lines)
 
 
