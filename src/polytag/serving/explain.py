@@ -159,7 +159,8 @@ def _divided(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool
     """
     chain = [layer for layer in network.layers if isinstance(layer, keras.Model)] or [network]
     first, end = chain[0], chain[-1].operations[-1]
-    pooling = next(layer for layer in reversed(first.layers) if layer.input.ndim == 4 and layer.output.ndim == 2)
+    vectors = [layer for layer in first.layers if layer.output.ndim == 2 and not isinstance(layer.input, list)]
+    pooling = next(layer for layer in vectors if layer.input.ndim == 4)
     features, vector = pooling.input, first.output
     has_sigmoid = getattr(end, "activation", None) is keras.activations.sigmoid
     if has_sigmoid:
