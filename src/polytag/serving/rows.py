@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, TextIO
@@ -147,8 +147,3 @@ TEXT_FORMATS: dict[str, Callable[[Iterable[Row], Sequence[str], TextIO], None]] 
 """Forms of a text file, all written while photos are being tagged."""
 
 FORMATS = (*TEXT_FORMATS, "parquet")
-
-
-def read_rows(lines: Iterable[str]) -> Iterator[Row]:
-    """The rows of lines that `write_jsonl` wrote."""
-    return map(Row.from_json, lines)
