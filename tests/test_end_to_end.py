@@ -110,7 +110,8 @@ def test_tag(run, sample, tmp_path) -> None:
     (tmp_path / "bad.jpg").write_text("no photo")
     mixed = polytag("tag", folder / "transfer", tmp_path / "bad.jpg", photo)
     assert mixed.returncode == 0
-    assert mixed.stdout == done.stdout and "bad.jpg: not an image" in mixed.stderr
+    bad, good = mixed.stdout.splitlines(keepends=True)
+    assert good == done.stdout and "bad.jpg: not an image" in bad and "1 of 2 photos" in mixed.stderr
     failed = polytag("tag", folder / "transfer", tmp_path / "bad.jpg")
     assert failed.returncode == 2
 

@@ -33,6 +33,7 @@ def trained(request, squares, tmp_path_factory) -> Bundle:
 def test_the_bundle_is_complete(trained, squares) -> None:
     facts = trained.manifest
     assert {p.name for p in trained.path.iterdir()} == {
+        "MODEL_CARD.md",
         "bundle.json",
         "model.keras",
         "model.onnx",
