@@ -80,13 +80,13 @@ def main() -> None:
             "side by side": side_by_side,
             "one by one": one_by_one,
             "per CPU second": processor,
-            "largest difference": float(off.max()),
-            "mean difference": float(off.mean()),
+            "largest off": float(off.max()),
+            "mean off": float(off.mean()),
             "mAP": float(scores(targets, found[name])["mean_average_precision"][0]),
         }
-    print(f"{'':36}" + "".join(f"{title:>20}" for title in rows["Keras"]))
+    print(f"{'photos/s':38}" + "".join(f"{title:>18}" for title in rows["Keras"]))
     for name, row in rows.items():
-        print(f"{name:36}" + "".join(f"{value:20.4g}" for value in row.values()))
+        print(f"{name:38}" + "".join(f"{value:18.4g}" for value in row.values()))
     if arguments.out:
         write_json(arguments.out, rows)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import BundleError, SettingsError
+from polytag.models.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     from polytag.models.backend import keras
@@ -48,12 +49,18 @@ class LitertModel:
         except ImportError:
             raise SettingsError("networks of 8 bits need LiteRT: pip install 'polytag[export]'") from None
         self._new: Callable[[], Any] = lambda: Interpreter(model_path=os.fspath(path), num_threads=threads)
-        try:
-            # An interpreter serves one call at a time: each call takes a free one, or makes one.
-            self._free = [self._new()]
-        except (ValueError, RuntimeError) as error:
-            raise BundleError(f"{path} is not a network that LiteRT can run ({str(error)[:120]})") from None
-        self.width: int = self._free[0].get_output_details()[0]["shape"][-1]
+        failure = None
+        with quiet_stderr():  # the first interpreter of a process announces itself
+            try:
+                first = self._new()
+                first.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                failure = " ".join(str(error).split())[:120]
+        if failure is not None:
+            raise BundleError(f"{path} is not a network that LiteRT can run ({failure})")
+        # An interpreter serves one call at a time: each call takes a free one, or makes one.
+        self._free = [first]
+        self.width = int(first.get_output_details()[0]["shape"][-1])
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         try:

@@ -112,9 +112,8 @@ def export(
                 f"the {form} export does not run", lambda: _differences(model.predict_on_batch, run, compared)
             ),
         }
-        if judged is None:
-            _refuse_difference(form, facts["parity"]["largest_difference"])
-        else:
+        _refuse_difference(form, facts["parity"]["largest_difference"], TOLERANCE if judged is None else 1.0)
+        if judged is not None:
             facts["parity"] |= _loss(bundle, model.predict_on_batch, run, judged)
             _refuse_loss(facts["parity"])
         facts["sha256"] = {
@@ -301,13 +300,11 @@ def _decoded(files: Sequence[str], size: int) -> list[NDArray[np.uint8]]:
 
 def _differences(model: Network, twin: Network, photos: NDArray[np.uint8]) -> dict[str, float]:
     """The largest difference of any probability, for each of `BATCHES`."""
-    return {
-        f"batch {n}": max(
-            float(np.abs(twin(batch) - np.asarray(model(batch))).max())
-            for batch in (photos[i : i + n] for i in range(0, len(photos) - n + 1, n))
-        )
-        for n in BATCHES
-    }
+    found = {}
+    for n in BATCHES:
+        batches = (photos[i : i + n] for i in range(0, len(photos) - n + 1, n))
+        found[f"batch {n}"] = float(np.max([np.abs(twin(batch) - np.asarray(model(batch))).max() for batch in batches]))
+    return found
 
 
 def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dict[str, Any]:
@@ -333,12 +330,12 @@ def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dic
     }
 
 
-def _refuse_difference(form: Format, differences: dict[str, float]) -> None:
+def _refuse_difference(form: Format, differences: dict[str, float], most: float) -> None:
     for batch, difference in differences.items():
-        if not difference <= TOLERANCE:
+        if not difference <= most:  # NaN is refused too
             raise SettingsError(
                 f"probabilities of the {form} export differ from the model's by {difference:.2g} at {batch}, where at "
-                f"most {TOLERANCE:g} is allowed: nothing was written; choose another format"
+                f"most {most:g} is allowed: nothing was written; choose another format"
             )
 
 
