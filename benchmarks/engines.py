@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py BUNDLE DATA [--photos 1000] [--rounds 5] [--out engines.json]
 
-DATA holds the photos that the bundle was trained on, of which 200 choose the ranges of 8-bit numbers, and others, of
+DATA holds the photos that the bundle was trained on, of which some choose the ranges of 8-bit numbers, and others, of
 which so many are tagged; decoding is not counted. Every engine has its turn in every round. Photos/s are the best of
 the rounds: with one call on one thread for each core at a time ("side by side"), and with one call after the other on
 all cores. Photos for each second of processor time depend least on what else the machine does. Differences are those
@@ -30,7 +30,7 @@ from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
 from polytag.models import int8
 from polytag.models.backend import quiet_stderr
-from polytag.models.int8 import LitertModel, write_int8
+from polytag.models.int8 import CALIBRATION_PHOTOS, LitertModel, write_int8
 from polytag.models.onnx import BATCH_SIZE, OnnxModel
 
 Photos = NDArray[np.uint8]
@@ -58,7 +58,7 @@ def main() -> None:
     bundle = pt.Bundle(arguments.bundle)
     data = pt.read(arguments.data, conflicts="unknown")
     seen, rng = bundle.seen(data), np.random.default_rng(0)
-    known = data.take(rng.permutation(np.flatnonzero(seen))[:200])
+    known = data.take(rng.permutation(np.flatnonzero(seen))[:CALIBRATION_PHOTOS])
     judged = data.take(rng.permutation(np.flatnonzero(~seen))[: arguments.photos])
     calibration, photos = (np.stack([decode(path, bundle.image_size) for path in d.paths]) for d in (known, judged))
     print(f"{len(photos)} photos that the model has not seen, {len(calibration)} to calibrate by", flush=True)
