@@ -47,6 +47,9 @@ IN_8_BITS = ("AveragePool", "Clip", "Conv", "GlobalAveragePool", "MaxPool", "Pad
 """ONNX's operations that take 8 bits there, as those of `polytag.models.int8` do."""
 
 
+SPEEDS = ("side by side", "one by one", "per CPU second")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
@@ -62,33 +65,31 @@ def main() -> None:
     judged = data.take(rng.permutation(np.flatnonzero(~seen))[: arguments.photos])
     calibration, photos = (np.stack([decode(path, bundle.image_size) for path in d.paths]) for d in (known, judged))
     print(f"{len(photos)} photos that the model has not seen, {len(calibration)} to calibrate by", flush=True)
+    targets, _ = aligned(bundle.labels, judged)
     found: dict[str, NDArray[np.float32]] = {}
     with tempfile.TemporaryDirectory() as folder:
         engines = built(bundle, calibration, Path(folder))
         speeds: dict[str, list[tuple[float, ...]]] = {name: [] for name in engines}
-        for _ in range(arguments.rounds):
+        for number in range(1, arguments.rounds + 1):
             for name, (_, side_by_side, one_by_one) in engines.items():
                 found[name], wall, processor = run(side_by_side, photos, os.cpu_count() or 1)
                 speeds[name].append((wall, run(one_by_one, photos, 1)[1], processor))
-    targets, _ = aligned(bundle.labels, judged)
-    rows = {}
-    for name, (size, _, _) in engines.items():
-        off = np.abs(found[name] - found["Keras"])
-        side_by_side, one_by_one, processor = np.max(speeds[name], axis=0)
-        rows[name] = {
-            "megabytes": size / 1e6,
-            "side by side": side_by_side,
-            "one by one": one_by_one,
-            "per CPU second": processor,
-            "largest off": float(off.max()),
-            "mean off": float(off.mean()),
-            "mAP": float(scores(targets, found[name])["mean_average_precision"][0]),
-        }
-    print(f"{'photos/s':38}" + "".join(f"{title:>18}" for title in rows["Keras"]))
-    for name, row in rows.items():
-        print(f"{name:38}" + "".join(f"{value:18.4g}" for value in row.values()))
-    if arguments.out:
-        write_json(arguments.out, rows)
+            rows = {
+                name: {
+                    "megabytes": size / 1e6,
+                    **dict(zip(SPEEDS, np.max(speeds[name], axis=0).tolist(), strict=True)),
+                    "largest off": float(np.abs(found[name] - found["Keras"]).max()),
+                    "mean off": float(np.abs(found[name] - found["Keras"]).mean()),
+                    "mAP": float(scores(targets, found[name])["mean_average_precision"][0]),
+                }
+                for name, (size, _, _) in engines.items()
+            }
+            # A table after each round, as a run may be stopped.
+            print(f"{f'after round {number}':38}" + "".join(f"{title:>16}" for title in rows["Keras"]))
+            for name, row in rows.items():
+                print(f"{name:38}" + "".join(f"{value:16.4g}" for value in row.values()), flush=True)
+            if arguments.out:
+                write_json(arguments.out, rows)
 
 
 def run(engine: Engine, photos: Photos, calls: int) -> tuple[NDArray[np.float32], float, float]:
