@@ -20,7 +20,7 @@ from PIL import Image
 
 import polytag as pt
 from polytag.errors import ImageError, SettingsError
-from polytag.serving.rows import FORMATS, TEXT_FORMATS, Row
+from polytag.serving.rows import TEXT_FORMATS, Form, Row
 from polytag.serving.tagging import TagFile, tag_photos, thresholds_of
 
 COLOURS = {"red": (250, 10, 10), "yellow": (240, 250, 20), "black": (0, 0, 0), "white": (255, 254, 253)}
@@ -121,7 +121,7 @@ def test_every_form_says_the_same(rows: list[Row]) -> None:
         assert replace(again, probabilities={}) == replace(row, probabilities={})
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", Form)
 def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
     photos = [str(album / f"{name}.png") for name in ("red", "yellow", "black", "white")] + [str(album / "broken.jpg")]
     whole = tmp_path / f"whole.{form}"

@@ -79,6 +79,7 @@ Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.joi
 Weights = Annotated[
     Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
 ]
+BundleFolder = Annotated[Path, typer.Argument(help="Folder of a bundle.")]
 Int8 = Annotated[
     bool, typer.Option("--int8", help="Make a twin in 8 bits too, which tags faster; kept if it loses next to nothing.")
 ]

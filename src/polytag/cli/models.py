@@ -8,6 +8,7 @@ import typer
 import polytag as pt
 from polytag.cli.app import (
     Backbone,
+    BundleFolder,
     ConflictsOption,
     Data,
     Epochs,
@@ -110,7 +111,7 @@ def train(
 @app.command()
 @one_line_errors
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: BundleFolder,
     data: Data,
     images: Images = None,
     image_column: ImageColumn = None,

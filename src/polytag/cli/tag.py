@@ -3,32 +3,19 @@
 import sys
 import time
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from polytag.cli.app import Engine, Overwrite, app, one_line_errors
+from polytag.cli.app import BundleFolder, Engine, Overwrite, app, one_line_errors
 from polytag.data.progress import progress_bar
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import Bundle
-from polytag.serving.rows import TEXT_FORMATS, Row
+from polytag.serving.rows import TEXT_FORMATS, Form, Row
 from polytag.serving.sidecars import write_sidecar
 from polytag.serving.sources import count, photos_in
 from polytag.serving.tagging import TagFile, tag_photos, thresholds_of
-
-BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
-
-
-class Form(StrEnum):
-    """How rows are written."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    parquet = "parquet"
 
 
 @app.command()

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 import polytag as pt
-from polytag.cli.app import ConflictsOption, Engine, ImageColumn, Images, LabelColumn, app, one_line_errors, read
+from polytag.cli.app import (
+    BundleFolder,
+    ConflictsOption,
+    Engine,
+    ImageColumn,
+    Images,
+    LabelColumn,
+    app,
+    one_line_errors,
+    read,
+)
 from polytag.data.images import decode
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import free
@@ -57,7 +67,7 @@ def serve(
 @app.command()
 @one_line_errors
 def explain(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: BundleFolder,
     image: Annotated[Path, typer.Argument(help="A photo.")],
     label: Annotated[
         list[str] | None, typer.Option(help="Label to explain, also several times; by default those that are given.")
@@ -88,7 +98,7 @@ def explain(
 @app.command()
 @one_line_errors
 def export(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: BundleFolder,
     out: Annotated[Path, typer.Argument(help="Folder to make: the network, and model.json that describes it.")],
     form: Annotated[Format, typer.Option("--format", help="What to export to.")],
     photos: Annotated[

@@ -93,8 +93,7 @@ class Bundle:
             ImageError: the photo cannot be read.
         """
         (probabilities,) = self.run(decode(photo, self.image_size)[None])
-        given = [j for j in np.argsort(-probabilities, kind="stable") if probabilities[j] >= self.thresholds[j]]
-        return {self.labels[j]: float(probabilities[j]) for j in given}
+        return {self.labels[j]: float(probabilities[j]) for j in given(probabilities, self.thresholds)}
 
     def predict(self, paths: Paths) -> tuple[NDArray[np.float32], dict[str, str]]:
         """Probabilities of many photos, read on several threads while the model runs.
@@ -202,6 +201,15 @@ class Bundle:
         if _sha256(path) != self.manifest["files"][name]:
             raise BundleError(f"{path} is damaged: its sha256 is not the recorded one; restore or train it again")
         return path
+
+
+def given(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> list[int]:
+    """The labels that a photo is given, as their numbers, the most probable first.
+
+    Args:
+        probabilities, thresholds: float32 (k,).
+    """
+    return [int(j) for j in np.argsort(-probabilities, kind="stable") if probabilities[j] >= thresholds[j]]
 
 
 def _is_whole(manifest: Any) -> bool:

@@ -1,11 +1,12 @@
 """ONNX graphs, written node by node."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from polytag.data.files import write_bytes_atomically
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for any ONNX Runtime that polytag accepts."""
@@ -96,9 +97,5 @@ class Graph:
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="polytag")
         model.ir_version = IR_VERSION
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            temporary.write_bytes(model.SerializeToString())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with write_bytes_atomically(path) as file:
+            file.write(model.SerializeToString())

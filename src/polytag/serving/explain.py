@@ -18,7 +18,7 @@ from polytag.data.images import decode
 from polytag.errors import SettingsError, listed
 from polytag.evaluation.calibration import LEAST_PROBABILITY
 from polytag.models.backend import choose_backend, keras
-from polytag.models.bundle import Bundle
+from polytag.models.bundle import Bundle, given
 
 ops = keras.ops
 
@@ -134,9 +134,8 @@ def explain(bundle: Bundle, photo: bytes | str | os.PathLike[str], labels: Seque
     explainer = Explainer(bundle)
     pixels = decode(photo, bundle.image_size)
     (probabilities,) = bundle.run(pixels[None])
-    ranked = np.argsort(-probabilities, kind="stable")
-    given = [bundle.labels[j] for j in ranked if probabilities[j] >= bundle.thresholds[j]]
-    labels = list(dict.fromkeys(labels)) or given or [bundle.labels[ranked[0]]]
+    own = given(probabilities, bundle.thresholds) or [int(probabilities.argmax())]
+    labels = list(dict.fromkeys(labels)) or [bundle.labels[j] for j in own]
     heats = explainer.heat(pixels, labels)
     which = [bundle.labels.index(label) for label in labels]
     return [

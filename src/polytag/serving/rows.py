@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import islice
 from typing import BinaryIO, TextIO
 
@@ -11,12 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import ImageError
+from polytag.models.bundle import given
 
 DIGITS = 6
 """Of a written probability."""
 
 ROWS_AT_ONCE = 4096
 """Rows of one group of a Parquet file."""
+
+
+class Form(StrEnum):
+    """How rows are written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,8 @@ class Row:
         """
         if isinstance(found, ImageError):
             return cls(photo, (), {}, str(found))
-        given = [labels[j] for j in np.argsort(-found, kind="stable") if found[j] >= thresholds[j]]
-        return cls(photo, tuple(given[:top]), dict(zip(labels, map(float, found), strict=True)))
+        chosen = [labels[j] for j in given(found, thresholds)[:top]]
+        return cls(photo, tuple(chosen), dict(zip(labels, map(float, found), strict=True)))
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -138,12 +150,10 @@ def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) ->
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-TEXT_FORMATS: dict[str, Callable[[Iterable[Row], Sequence[str], TextIO], None]] = {
-    "table": write_table,
-    "json": write_json,
-    "jsonl": write_jsonl,
-    "csv": write_csv,
+TEXT_FORMATS: dict[Form, Callable[[Iterable[Row], Sequence[str], TextIO], None]] = {
+    Form.table: write_table,
+    Form.json: write_json,
+    Form.jsonl: write_jsonl,
+    Form.csv: write_csv,
 }
 """Forms of a text file, all written while photos are being tagged."""
-
-FORMATS = (*TEXT_FORMATS, "parquet")

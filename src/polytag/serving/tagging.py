@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from polytag.data.files import write_atomically, write_bytes_atomically
 from polytag.errors import SettingsError
 from polytag.models.bundle import Bundle
-from polytag.serving.rows import TEXT_FORMATS, Row, write_parquet
+from polytag.serving.rows import TEXT_FORMATS, Form, Row, write_parquet
 
 FLUSHED_EVERY = 64
 """Rows after which those so far are handed to the system, and so survive the end of this process."""
@@ -50,7 +50,7 @@ class TagFile:
 
     Args:
         path: where it will be.
-        form: one of `polytag.serving.rows.FORMATS`.
+        form: how it is written, or its name.
         bundle, thresholds, top: what its rows depend on; a run with others cannot go on with it.
         resume: go on with what an earlier run has left.
         overwrite: replace what is there.
@@ -62,14 +62,14 @@ class TagFile:
     def __init__(
         self,
         path: Path,
-        form: str,
+        form: Form | str,
         bundle: Bundle,
         thresholds: NDArray[np.float32],
         top: int | None,
         resume: bool = False,
         overwrite: bool = False,
     ):
-        self.path, self.form, self.labels = path, form, bundle.labels
+        self.path, self.form, self.labels = path, Form(form), bundle.labels
         self.part = path.with_name(f"{path.name}.part")
         files = hashlib.sha256(json.dumps(bundle.manifest["files"], sort_keys=True).encode()).hexdigest()
         self._settings = {
@@ -127,7 +127,7 @@ class TagFile:
             if not kept:
                 self.part.unlink()  # nothing to go on with
             raise
-        if self.form == "parquet":
+        if self.form is Form.parquet:
             with write_bytes_atomically(self.path) as binary:
                 write_parquet(self._rows(), self.labels, binary)
         else:
