@@ -17,7 +17,7 @@ from polytag.models.pretrained import Weights, how_to_get_weights
 layers = keras.layers
 
 
-def backbone(name: str, image_size: int, weights: Weights | None) -> keras.Model:
+def backbone(name: str, image_size: int, weights: Weights | None, policy: str = "float32") -> keras.Model:
     """A backbone, frozen: photos uint8 (batch, size, size, 3) → feature map float32 (batch, height, width, channels).
 
     Args:
@@ -25,16 +25,23 @@ def backbone(name: str, image_size: int, weights: Weights | None) -> keras.Model
         image_size: side of the photos, in pixels.
         weights: from `polytag.models.pretrained.find_weights`; ``None`` gives random ones, which only tests
             have a use for.
+        policy: Keras' name of the types that it computes in. "mixed_bfloat16" keeps weights in float32 and gives a
+            feature map in bfloat16.
 
     Raises:
         SettingsError: there is no such network, or it cannot be built for photos of this size.
         WeightsError: the weights cannot be downloaded, or do not fit the network.
     """
     photo = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
-    if weights is not None and weights.kind == "torch":
-        features = _from_torch(photo, weights)
-    else:
-        features = _from_keras(photo, name, weights)
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        if weights is not None and weights.kind == "torch":
+            features = _from_torch(photo, weights)
+        else:
+            features = _from_keras(photo, name, weights)
+    finally:
+        keras.config.set_dtype_policy(usual)
     model = keras.Model(photo, features, name="backbone")
     model.trainable = False
     return model
@@ -42,7 +49,8 @@ def backbone(name: str, image_size: int, weights: Weights | None) -> keras.Model
 
 def pooled(features: keras.Model) -> keras.Model:
     """A backbone whose feature map is averaged over all places: photos → float32 (batch, channels)."""
-    return keras.Model(features.input, layers.GlobalAveragePooling2D()(features.output), name="backbone")
+    average = layers.GlobalAveragePooling2D(dtype="float32")
+    return keras.Model(features.input, average(features.output), name="backbone")
 
 
 def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor:
@@ -55,7 +63,9 @@ def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor
         if family.symmetric and c.stride > 1:
             x, padding = layers.ZeroPadding2D(side // 2)(x), "valid"
         if c.depthwise:
-            layer = layers.DepthwiseConv2D(side, c.stride, padding, name=c.name)
+            # Gradients of these in bfloat16 take TensorFlow up to fifty times as long.
+            dtype = "float32" if side > 3 or c.stride > 1 else None
+            layer = layers.DepthwiseConv2D(side, c.stride, padding, name=c.name, dtype=dtype)
         else:
             layer = layers.Conv2D(len(c.kernel), side, c.stride, padding, name=c.name)
         made.append((layer, c))

@@ -6,6 +6,7 @@ Every module of this package takes Keras from here: ``from polytag.models.backen
 import importlib.util
 import logging
 import os
+from pathlib import Path
 
 from polytag.errors import SettingsError
 from polytag.models.quiet import quiet_stderr
@@ -35,4 +36,24 @@ choose_backend()
 with quiet_stderr():
     import keras
 
-__all__ = ["choose_backend", "keras", "quiet_stderr"]
+__all__ = ["choose_backend", "keras", "quiet_stderr", "training_policy"]
+
+CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def training_policy() -> str:
+    """Keras' name of the types that large networks train fastest in: with bfloat16 where what computes has it.
+
+    Weights, and what is learned, are in float32 either way (Micikevicius et al. 2018, "Mixed precision training").
+    """
+    if keras.backend.backend() != "tensorflow":
+        return "float32"
+    import tensorflow
+
+    if cards := tensorflow.config.list_physical_devices("GPU"):
+        details = [tensorflow.config.experimental.get_device_details(card) for card in cards]
+        able = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
+    else:
+        facts = CPU_FACTS.read_text() if CPU_FACTS.exists() else ""
+        able = "avx512_bf16" in facts or "amx_bf16" in facts
+    return "mixed_bfloat16" if able else "float32"

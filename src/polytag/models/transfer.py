@@ -8,10 +8,9 @@ import numpy as np
 
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
-from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.architectures import head, joined
 from polytag.models.backbones import backbone, pooled
-from polytag.models.backend import keras
+from polytag.models.backend import keras, training_policy
 from polytag.models.batches import Batches
 from polytag.models.features import embed
 from polytag.models.fitting import (
@@ -51,11 +50,14 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
     epochs = min(FINE_TUNE_EPOCHS, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
-        before = mean_average_precision(validation.targets, fitted.probabilities)
-        tuned, kept = _fine_tune(network, train, validation, recipe, before, show_progress)
-        fitted = Fitted(fitted.history + tuned.history, tuned.probabilities if kept else fitted.probabilities)
-        network = joined(features, network.get_layer("head"))
-        facts["fine_tuning"] = "kept" if kept else "undone, since validation mAP was better without"
+        tuned_network, tuned = _fine_tune(network, train, validation, recipe, weights, show_progress)
+        frozen_score, score = (mean_average_precision(validation.targets, f.probabilities) for f in (fitted, tuned))
+        history = fitted.history + tuned.history
+        if score >= frozen_score:
+            network, fitted, facts["fine_tuning"] = tuned_network, tuned, "kept"
+        else:
+            facts["fine_tuning"] = "undone, since validation mAP was better without"
+        fitted = Fitted(history, fitted.probabilities)
     return Trained(network, recipe, fitted.history, fitted.probabilities, facts)
 
 
@@ -89,25 +91,31 @@ def fit_head(
 
 
 def _fine_tune(
-    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, frozen_score: float, show_progress: bool
-) -> tuple[Fitted, bool]:
-    """Train the backbone's late layers too: how it went, and whether it is kept, since validation mAP is no lower."""
+    frozen: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
+) -> tuple[keras.Model, Fitted]:
+    """Train the late layers of a copy too: the copy, and how it went."""
     epochs = recipe.fine_tune or 0
     # Whoever wants photos as they are has a reason: left and right may mean something.
     augmentation = "none" if recipe.augmentation == "none" else "mixup" if epochs >= MIXUP_EPOCHS else "colour"
     gentle = replace(recipe, epochs=epochs, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
-    before = network.get_weights()
-    features = network.get_layer("backbone")
-    _unfreeze(features, recipe.image_size)
-    optimizer = _optimizer(network, len(features.trainable_variables), len(batches) * gentle.epochs, len(batches) // 2)
-    with progress_bar(len(batches) * gentle.epochs, "transfer · fine-tuning", "step", show_progress) as bar:
-        fitted = run(network, batches, judged, gentle, bar, "transfer · fine-tuning", optimizer)
-    kept = max(epoch[VALIDATION_SCORE] for epoch in fitted.history) >= frozen_score
-    if not kept:
-        network.set_weights(before)
-        features.trainable = False
-    return fitted, kept
+
+    def copy(of: keras.Model, policy: str) -> keras.Model:
+        features = pooled(backbone(recipe.backbone, recipe.image_size, weights, policy))
+        _unfreeze(features, recipe.image_size)
+        width, n_labels = features.output_shape[-1], train.targets.shape[1]
+        twin = joined(features, head(width, n_labels, **recipe.hyperparameters))
+        twin.set_weights(of.get_weights())
+        return twin
+
+    learner = copy(frozen, training_policy())
+    n_pretrained = len(learner.get_layer("backbone").trainable_variables)
+    optimizer = _optimizer(learner, n_pretrained, len(batches) * epochs, len(batches) // 2)
+    with progress_bar(len(batches) * epochs, "transfer · fine-tuning", "step", show_progress) as bar:
+        fitted = run(learner, batches, judged, gentle, bar, "transfer · fine-tuning", optimizer)
+    # Judged as it will tag: in 32 bits, whatever it was trained in.
+    tuned = copy(learner, "float32")
+    return tuned, Fitted(fitted.history, tuned.predict(judged, verbose=0))
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:
