@@ -78,6 +78,20 @@ def test_contract(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(again(photos)), features, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [*FAMILIES, "EfficientNetB0"])
+def test_bfloat16_changes_types_and_little_else(name: str) -> None:
+    weights = find_weights(backbone=name) if name in FAMILIES else None
+    exact, mixed = (backbone(name, 64, weights, policy) for policy in ("float32", "mixed_bfloat16"))
+    mixed.set_weights(exact.get_weights())
+    assert keras.config.dtype_policy().name == "float32"
+    assert {variable.dtype for variable in mixed.weights if "seed" not in variable.path} == {"float32"}
+    photos = np.stack([np.asarray(draw_scene(["bus"], 64, seed)) for seed in range(3)])
+    assert mixed(photos).dtype.name == "bfloat16"
+    expected, features = (np.asarray(pooled(network)(photos)) for network in (exact, mixed))
+    assert features.dtype == np.float32
+    assert 0 < np.abs(features - expected).mean() < 0.1 * np.abs(expected).mean()
+
+
 @pytest.mark.parametrize("which", ["wheel", "random_weights"])
 def test_the_graph_equals_keras(which: str, wheel: Weights, random_weights: Weights, tmp_path: Path) -> None:
     weights = wheel if which == "wheel" else random_weights

@@ -44,8 +44,10 @@ class Fake:
         self.models = ["first"]
         self.app = FastAPI()
         secure(self.app, "127.0.0.1")
-        for path, kind in {"/": "html", "/tag.css": "css", "/tag.js": "javascript"}.items():
-            self.app.get(path)(self.file(path, kind))
+        self.app.get("/")(self.file("/", "html"))
+        self.app.get("/tag.css")(self.file("/tag.css", "css"))
+        for script in ("/tag.js", "/requests.js", "/heat.js"):
+            self.app.get(script)(self.file(script, "javascript"))
         self.app.get("/favicon.ico")(lambda: Response(status_code=204))
         self.app.get("/v1/model")(self.model)
         self.app.post("/v1/tag")(self.tag)

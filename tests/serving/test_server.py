@@ -323,7 +323,8 @@ def test_keys(client_of: Client, path: str) -> None:
 
 def test_what_needs_no_key(client_of: Client) -> None:
     client = client_of(api_key="secret")
-    for path in ("/", "/tag.css", "/tag.js", "/docs", "/docs.css", "/openapi.json", "/healthz"):
+    own = ("/", "/tag.css", "/tag.js", "/requests.js", "/heat.js")
+    for path in (*own, "/docs", "/docs.css", "/openapi.json", "/healthz"):
         assert client.get(path).status_code == 200, path
 
 
@@ -440,7 +441,8 @@ def test_the_documentation_is_whole_and_needs_nothing_from_elsewhere(client_of: 
 
 
 def test_pages_may_show_photos_that_they_hold(client: TestClient) -> None:
-    for path, kind in (("/", "text/html"), ("/tag.css", "text/css"), ("/tag.js", "text/javascript")):
+    scripts = [(f"/{name}.js", "text/javascript") for name in ("tag", "requests", "heat")]
+    for path, kind in (("/", "text/html"), ("/tag.css", "text/css"), *scripts):
         answer = client.get(path)
         assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
         assert "img-src 'self' blob: data:" in answer.headers["content-security-policy"]

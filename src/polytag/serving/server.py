@@ -102,7 +102,8 @@ def tagging_app(
     # With a key a page that took another name for this server (DNS rebinding) gains nothing, and proxies have names.
     secure(app, host if api_key is None else None)
     app.add_middleware(Measure, metrics=service.metrics)
-    add_pages(app, {"/": "tag.html", "/tag.css": "tag.css", "/tag.js": "tag.js", "/docs.css": "docs.css"}, PAGE_HEADERS)
+    files = ("tag.css", "tag.js", "requests.js", "heat.js", "docs.css")
+    add_pages(app, {"/": "tag.html"} | {f"/{name}": name for name in files}, PAGE_HEADERS)
     locked = [] if api_key is None else [Depends(_key_check(api_key))]
     refusals = () if api_key is None else (401,)
 

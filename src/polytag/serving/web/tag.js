@@ -1,15 +1,10 @@
 // The tagging page. Photos stay in this tab: the server is sent each as it is, and again for each heat map.
-"use strict";
+import { paint } from "./heat.js";
+import { ask, inTurn, refusal } from "./requests.js";
 
-const AT_ONCE = 2;        // requests under way
-const TRIES = 5;          // for a server that is busy
 const ROWS = 6;           // labels shown of a photo, besides those that it is given
-const HEAT_SIDE = 800;    // longer side of a heat map as it is drawn, in pixels
 const SCORES = { mean_average_precision: "mAP", samples_f1: "Samples-F1", subset_accuracy: "Subset accuracy",
   label_accuracy: "Label accuracy" };
-// The colour map "inferno" (van der Walt and Smith 2015): equal steps of heat look equally large, in grey as well.
-const INFERNO = [[0, 0, 4], [27, 12, 65], [74, 12, 107], [120, 28, 109], [165, 44, 96], [207, 68, 70], [237, 105, 37],
-  [251, 155, 6], [247, 209, 61], [252, 255, 164]];
 
 const $ = (id) => document.getElementById(id);
 const logit = (p) => Math.log(p / (1 - p));
@@ -32,67 +27,6 @@ function element(tag, text, className) {
 const copyOf = (template) => $(template).content.firstElementChild.cloneNode(true);
 
 /* Asking the server */
-
-async function ask(path, options = {}) {
-  for (let tries = 1; ; tries++) {
-    const key = sessionStorage.getItem("key");
-    let answer;
-    try {
-      answer = await fetch(path, { ...options, headers: { ...options.headers, ...(key && { "X-API-Key": key }) } });
-    } catch (error) {
-      if (options.signal?.aborted) throw error;
-      throw new Error("the server does not answer: is polytag serve still running?");
-    }
-    if (answer.status === 401) {
-      await newKey(key);
-    } else if (answer.status === 503 && tries < TRIES) {
-      const seconds = Math.min(30, Number(answer.headers.get("Retry-After")) || 1);
-      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-    } else {
-      const content = await answer.json().catch(() => ({}));
-      options.signal?.throwIfAborted();
-      if (!answer.ok) throw refusal(content, answer.status);
-      return content;
-    }
-  }
-}
-
-const refusal = (problem, status = problem.status) =>
-  Object.assign(new Error(problem.detail || `the server answered ${status}`), { status });
-
-let asking = null;
-function newKey(refused) {
-  if (sessionStorage.getItem("key") !== refused) return null;  // given meanwhile, for another request
-  asking ??= new Promise((resolve, reject) => {
-    $("ask-why").textContent = refused === null ? "It is kept until this tab is closed." : "That key was not accepted.";
-    $("key").value = $("ask").returnValue = "";
-    $("ask").showModal();
-    $("ask").onclose = () => {
-      asking = null;
-      if ($("ask").returnValue === "given") resolve();
-      else reject(new Error("this server answers only with a key"));
-    };
-  });
-  return asking;
-}
-
-const waiting = [];
-let running = 0;
-function inTurn(work, first) {
-  return new Promise((resolve, reject) => {
-    waiting[first ? "unshift" : "push"](() => work().then(resolve, reject));
-    takeTurns();
-  });
-}
-function takeTurns() {
-  while (running < AT_ONCE && waiting.length) {
-    running++;
-    waiting.shift()().finally(() => {
-      running--;
-      takeTurns();
-    });
-  }
-}
 
 function send(photo, explain) {
   const { signal } = photo.stop;
@@ -298,12 +232,6 @@ function display(photo) {
 
 /* Heat maps */
 
-const COLOURS = Uint32Array.from({ length: 256 }, (_, heat) => {
-  const place = (heat / 255) * (INFERNO.length - 1), below = Math.min(Math.floor(place), INFERNO.length - 2);
-  const [red, green, blue] = INFERNO[below].map((from, i) => Math.round(from + (place - below) * (INFERNO[below + 1][i] - from)));
-  return (((105 + heat / 4) << 24) | (blue << 16) | (green << 8) | red) >>> 0;  // what is hot covers a little more
-});
-
 async function heatMap(photo, found) {
   const { heatmap } = (await send(photo, found.label)).find(({ label }) => label === found.label);
   if (!heatmap) throw new Error("the server sent none");
@@ -339,20 +267,6 @@ function displayHeat(photo, message = "") {
   caption.hidden = !caption.textContent;
   canvas.setAttribute("aria-label", caption.textContent);
   if (caption.textContent) $("spoken").textContent = caption.textContent;
-}
-
-// The model sees a photo squashed to a square, so its heat map is stretched back to the photo's own shape.
-function paint(canvas, heat, image) {
-  const width = image.naturalWidth || heat.width, height = image.naturalHeight || heat.height;
-  const scale = HEAT_SIDE / Math.max(width, height);
-  canvas.width = Math.max(1, width * scale);
-  canvas.height = Math.max(1, height * scale);
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(heat, 0, 0, canvas.width, canvas.height);
-  const picture = pen.getImageData(0, 0, canvas.width, canvas.height), pixels = new Uint32Array(picture.data.buffer);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = COLOURS[pixels[i] & 255];
-  pen.putImageData(picture, 0, 0);
 }
 
 /* Results to take along */
