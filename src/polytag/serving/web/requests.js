@@ -1,0 +1,67 @@
+// Requests to the server: few at once, again while it is busy, with a key where it wants one.
+
+const AT_ONCE = 2;  // requests under way
+const TRIES = 5;    // for a server that is busy
+
+const $ = (id) => document.getElementById(id);
+
+export async function ask(path, options = {}) {
+  for (let tries = 1; ; tries++) {
+    const key = sessionStorage.getItem("key");
+    let answer;
+    try {
+      answer = await fetch(path, { ...options, headers: { ...options.headers, ...(key && { "X-API-Key": key }) } });
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      throw new Error("the server does not answer: is polytag serve still running?");
+    }
+    if (answer.status === 401) {
+      await newKey(key);
+    } else if (answer.status === 503 && tries < TRIES) {
+      const seconds = Math.min(30, Number(answer.headers.get("Retry-After")) || 1);
+      await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+    } else {
+      const content = await answer.json().catch(() => ({}));
+      options.signal?.throwIfAborted();
+      if (!answer.ok) throw refusal(content, answer.status);
+      return content;
+    }
+  }
+}
+
+export const refusal = (problem, status = problem.status) =>
+  Object.assign(new Error(problem.detail || `the server answered ${status}`), { status });
+
+let asking = null;
+function newKey(refused) {
+  if (sessionStorage.getItem("key") !== refused) return null;  // given meanwhile, for another request
+  asking ??= new Promise((resolve, reject) => {
+    $("ask-why").textContent = refused === null ? "It is kept until this tab is closed." : "That key was not accepted.";
+    $("key").value = $("ask").returnValue = "";
+    $("ask").showModal();
+    $("ask").onclose = () => {
+      asking = null;
+      if ($("ask").returnValue === "given") resolve();
+      else reject(new Error("this server answers only with a key"));
+    };
+  });
+  return asking;
+}
+
+const waiting = [];
+let running = 0;
+export function inTurn(work, first) {
+  return new Promise((resolve, reject) => {
+    waiting[first ? "unshift" : "push"](() => work().then(resolve, reject));
+    takeTurns();
+  });
+}
+function takeTurns() {
+  while (running < AT_ONCE && waiting.length) {
+    running++;
+    waiting.shift()().finally(() => {
+      running--;
+      takeTurns();
+    });
+  }
+}
