@@ -28,10 +28,11 @@ from polytag.data.files import write_json
 from polytag.data.images import decode, each
 from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
-from polytag.models import int8
+from polytag.models import quantisation
 from polytag.models.backend import quiet_stderr
-from polytag.models.int8 import CALIBRATION_PHOTOS, LitertModel, write_int8
+from polytag.models.int8 import CALIBRATION_PHOTOS, LitertModel
 from polytag.models.onnx import BATCH_SIZE, OnnxModel
+from polytag.models.quantisation import write_int8
 
 Photos = NDArray[np.uint8]
 Engine = Callable[[Photos], NDArray[np.float32]]
@@ -44,7 +45,7 @@ ONNX_INT8 = {
 """Settings of ONNX Runtime's static quantisation; weights are int8 for each channel."""
 
 IN_8_BITS = ("AveragePool", "Clip", "Conv", "GlobalAveragePool", "MaxPool", "Pad", "Relu")
-"""ONNX's operations that take 8 bits there, as those of `polytag.models.int8` do."""
+"""ONNX's operations that take 8 bits there, as those of `polytag.models.quantisation` do."""
 
 
 SPEEDS = ("side by side", "one by one", "per CPU second")
@@ -130,7 +131,7 @@ def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tup
         add("LiteRT", folder / "f32.tflite", LitertModel)
         write_int8(model, calibration, folder / "int8.tflite")
         add("LiteRT, 8 bits", folder / "int8.tflite", LitertModel)
-        with mock.patch.object(int8, "IN_32_BITS", ()):
+        with mock.patch.object(quantisation, "IN_32_BITS", ()):
             write_int8(model, calibration, folder / "all.tflite")
         add("LiteRT, 8 bits throughout", folder / "all.tflite", LitertModel)
         for name, settings in ONNX_INT8.items():

@@ -11,7 +11,8 @@ import pytest
 from polytag.data.images import decode
 from polytag.errors import BundleError
 from polytag.models.backend import keras, quiet_stderr
-from polytag.models.int8 import LitertModel, write_int8
+from polytag.models.int8 import LitertModel
+from polytag.models.quantisation import write_int8
 
 layers = keras.layers
 SIZE = 32

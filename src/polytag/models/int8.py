@@ -1,15 +1,8 @@
-"""Networks whose convolutions count in 8 bits, which LiteRT runs twice as fast as those in 32 bits.
-
-Weights are rounded for each channel of output, activations for each layer, on ranges that photos show (Jacob et al.
-2018, *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*).
-"""
+"""Networks whose convolutions count in 8 bits, as `polytag.models.quantisation` writes them and LiteRT runs them."""
 
 import os
-import tempfile
-import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +10,11 @@ from numpy.typing import NDArray
 from polytag.errors import BundleError, SettingsError
 from polytag.models.quiet import quiet_stderr
 
-if TYPE_CHECKING:
-    from polytag.models.backend import keras
-
 MOST_LOST = 0.005
 """Of validation mAP that 8 bits may cost."""
 
 CALIBRATION_PHOTOS = 50
-"""Training photos that show which values occur between layers: more of them stretch the ranges by rare values, and so
-make all steps coarser."""
-
-IN_32_BITS = ("ADD", "DIV", "FULLY_CONNECTED", "LOGISTIC", "MUL", "RELU", "SOFTMAX", "SUB")
-"""Operations that stay as they are: the scaling of photos, the sums of residual branches and the curves that end in
-probabilities. They take next to no time, and would add a third to the error; `benchmarks/engines.py` shows it."""
+"""Training photos that decide how weights and activations are rounded."""
 
 
 class LitertModel:
@@ -77,36 +62,6 @@ class LitertModel:
         output = interpreter.get_tensor(outputs["index"])
         self._free.append(interpreter)
         return output
-
-
-def write_int8(model: "keras.Model", photos: NDArray[np.uint8], path: Path) -> None:
-    """Write a model's 8-bit twin for LiteRT: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
-
-    Args:
-        model: with such inputs and outputs.
-        photos: uint8 (n, size, size, 3), which the model has been trained on; a few hundred will do.
-        path: the file to write, ending in .tflite.
-
-    Raises:
-        Exception: whatever the converter raises where it cannot do it.
-    """
-    import tensorflow
-
-    lite = tensorflow.lite
-    model(photos[:1])  # Keras exports only what has been called once
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's, of its own interpreter
-        model.export(folder, format="tf_saved_model", verbose=False)
-        converter = lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations = [lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([photo[None]] for photo in photos)
-        # What TensorFlow calls a debugger is its way to leave operations out.
-        chooser = lite.experimental.QuantizationDebugger(
-            converter=converter,
-            debug_dataset=converter.representative_dataset,
-            debug_options=lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_32_BITS)),
-        )
-        path.write_bytes(chooser.get_nondebug_quantized_model())
 
 
 def in_8_bits(facts: Mapping[str, Any]) -> str:

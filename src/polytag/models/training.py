@@ -24,7 +24,7 @@ from polytag.models.bundle import INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
 from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run, uncompiled
-from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel, write_int8
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel
 from polytag.models.onnx import BATCH_SIZE
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
@@ -185,6 +185,8 @@ def _add_int8(bundle: Bundle, network: keras.Model, train: Dataset, validation: 
     path = bundle.path / INT8_FILE
     rows = np.random.default_rng(recipe.seed).permutation(len(train))[:CALIBRATION_PHOTOS]
     try:
+        from polytag.models.quantisation import write_int8  # needs TensorFlow, whatever Keras computes with
+
         write_int8(network, photo_view(train, recipe.image_size).read(rows), path)
     except Exception as error:
         # Converters raise what they like; a training that took hours must not be lost for the want of a twin.

@@ -31,7 +31,7 @@ from polytag.errors import DataError, ImageError, SettingsError, counted
 from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
 from polytag.models.bundle import Bundle, new_folder
-from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel, write_int8
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel
 from polytag.models.onnx import OnnxModel
 from polytag.serving.formats import Format
 
@@ -159,6 +159,8 @@ def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] 
     elif form is Format.savedmodel:
         model.export(path, format="tf_saved_model", verbose=False)
     elif calibration is not None:
+        from polytag.models.quantisation import write_int8
+
         write_int8(model, calibration, path)
     else:
         model.export(str(path), format=str(form), verbose=False)
