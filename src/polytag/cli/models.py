@@ -34,7 +34,7 @@ from polytag.cli.app import (
 from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
 from polytag.evaluation.objectives import aim, parse_objective
-from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
+from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, takes
 
 
 @app.command()
@@ -75,7 +75,8 @@ def train(
     recipe = pt.Recipe.of(model, seed=seed, **settings)
     parse_objective(objective)
     check_effort(trials, _seconds(timeout), workers)
-    find_weights(weights, recipe.backbone)
+    if takes(model, "backbone"):
+        find_weights(weights, recipe.backbone)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
     dataset = read(data, images, image_column, label_column, conflicts)
