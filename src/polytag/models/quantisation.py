@@ -37,7 +37,7 @@ IN_32_BITS = ("ADD", "DIV", "FULLY_CONNECTED", "LOGISTIC", "MUL", "RELU", "SOFTM
 """Operations that stay as they are: the scaling of photos, the sums of residual branches and the curves that end in
 probabilities. They take next to no time, and would add a third to the error."""
 
-PLACES, VALUES = 200, 20_000
+PLACES, VALUES = 200, 4_000
 """Of a layer's output for one photo, how many places, and how many values, are looked at."""
 
 DAMPING = 0.01
@@ -64,7 +64,8 @@ def write_int8(model: keras.Model, photos: NDArray[np.uint8], path: Path) -> Non
         model.export(folder, format="tf_saved_model", verbose=False)
         content = tensorflow.lite.TFLiteConverter.from_saved_model(folder).convert()
         graph = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
-        _round_weights(graph, _correlations(graph, content, photos))
+        for convolution, products in _correlations(graph, content, photos):
+            convolution.weights = rounded(convolution.weights, products)
         # The rounded weights change a little what comes after them.
         _set_ranges(graph, bytes(flatbuffer_utils.convert_object_to_bytearray(graph)), photos)
         path.write_bytes(
@@ -161,14 +162,10 @@ def _correlations(
     return list(sums.items())
 
 
-def _round_weights(graph: ModelT, correlations: list[tuple[_Convolution, NDArray[np.float32]]]) -> None:
-    """Put all weights on the steps that 8 bits can tell apart, which the converter then finds them on."""
-    for convolution, products in correlations:
-        convolution.weights = rounded(convolution.weights, products)
-
-
 def rounded(weights: NDArray[np.floating], products: NDArray[np.floating]) -> NDArray[np.float64]:
     """Weights as multiples of each filter's step, a 127th of its largest weight, that change little of what it gives.
+
+    The converter, which rounds to the nearest of the same steps, leaves them as they are.
 
     Args:
         weights: (groups, filters, inputs).
