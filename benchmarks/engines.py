@@ -3,10 +3,10 @@
     python benchmarks/engines.py BUNDLE DATA [--photos 1000] [--rounds 5] [--out engines.json]
 
 DATA holds the photos that the bundle was trained on, of which some choose the ranges of 8-bit numbers, and others, of
-which so many are tagged; decoding is not counted. Every engine has its turn in every round. Photos/s are the best of
-the rounds: with one call on one thread for each core at a time ("side by side"), and with one call after the other on
-all cores. Photos for each second of processor time depend least on what else the machine does. Differences are those
-of probabilities from Keras'; mAP is that of the tagged photos.
+which so many are tagged; decoding is not counted. Every engine has its turn in every round, with a call on one thread
+for each core at a time, except for Keras, which has one call on all. Photos/s are the best of the rounds; those for
+each second of processor time depend least on what else the machine does. Differences are those of probabilities from
+Keras'; mAP is that of the tagged photos.
 """
 
 import argparse
@@ -15,9 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,27 +26,20 @@ from polytag.data.files import write_json
 from polytag.data.images import decode, each
 from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
-from polytag.models import quantisation
+from polytag.models import int8_litert, int8_onnx
 from polytag.models.backend import quiet_stderr
-from polytag.models.int8 import CALIBRATION_PHOTOS, LitertModel
+from polytag.models.int8 import CALIBRATION_PHOTOS
+from polytag.models.litert import LitertModel
 from polytag.models.onnx import BATCH_SIZE, OnnxModel
-from polytag.models.quantisation import write_int8
+from polytag.models.openvino import OpenvinoModel
 
 Photos = NDArray[np.uint8]
 Engine = Callable[[Photos], NDArray[np.float32]]
 
-ONNX_INT8 = {
-    "U8S8": {"activation_type": QuantType.QUInt8},
-    "U8S8 reduced range": {"activation_type": QuantType.QUInt8, "reduce_range": True},
-    "S8S8": {"activation_type": QuantType.QInt8},
-}
-"""Settings of ONNX Runtime's static quantisation; weights are int8 for each channel."""
-
-IN_8_BITS = ("AveragePool", "Clip", "Conv", "GlobalAveragePool", "MaxPool", "Pad", "Relu")
-"""ONNX's operations that take 8 bits there, as those of `polytag.models.quantisation` do."""
+CORES = os.cpu_count() or 1
 
 
-SPEEDS = ("side by side", "one by one", "per CPU second")
+SPEEDS = ("per second", "per CPU second")
 
 
 def main() -> None:
@@ -72,9 +63,9 @@ def main() -> None:
         engines = built(bundle, calibration, Path(folder))
         speeds: dict[str, list[tuple[float, ...]]] = {name: [] for name in engines}
         for number in range(1, arguments.rounds + 1):
-            for name, (_, side_by_side, one_by_one) in engines.items():
-                found[name], wall, processor = run(side_by_side, photos, os.cpu_count() or 1)
-                speeds[name].append((wall, run(one_by_one, photos, 1)[1], processor))
+            for name, (_, engine) in engines.items():
+                found[name], *speed = run(engine, photos, 1 if name == "Keras" else CORES)
+                speeds[name].append(tuple(speed))
             rows = {
                 name: {
                     "megabytes": size / 1e6,
@@ -83,7 +74,7 @@ def main() -> None:
                     "mean off": float(np.abs(found[name] - found["Keras"]).mean()),
                     "mAP": float(scores(targets, found[name])["mean_average_precision"][0]),
                 }
-                for name, (size, _, _) in engines.items()
+                for name, (size, _) in engines.items()
             }
             # A table after each round, as a run may be stopped.
             print(f"{f'after round {number}':38}" + "".join(f"{title:>16}" for title in rows["Keras"]))
@@ -102,47 +93,40 @@ def run(engine: Engine, photos: Photos, calls: int) -> tuple[NDArray[np.float32]
     return probabilities, len(photos) / wall, len(photos) / processor
 
 
-def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tuple[int, Engine, Engine]]:
-    """For each engine the bytes of its network, what runs it on one thread, and what runs it on all."""
-    import openvino
-
+def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tuple[int, Engine]]:
+    """For each engine the bytes of its network, and what runs it."""
     model = bundle.keras_model()
-    cores = os.cpu_count() or 1
-    engines: dict[str, tuple[int, Engine, Engine]] = {}
+    engines: dict[str, tuple[int, Engine]] = {}
 
-    def add(name: str, path: Path, make: Callable[[Path, int], Engine]) -> None:
-        size = path.stat().st_size + (path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0)
-        engines[name] = (size, make(path, 1), make(path, cores))
+    def add(name: str, path: Path, make: Callable[[Path], Engine]) -> None:
+        engines[name] = (path.stat().st_size, make(path))
 
-    def on_openvino(path: Path, threads: int, precision: str = "f32") -> Engine:
-        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-        network = openvino.Core().compile_model(path, "CPU", settings)
-        return lambda batch: network.create_infer_request().infer(batch)[0]
+    def onnx_runtime(path: Path) -> Engine:
+        return OnnxModel(path, threads=1)
+
+    def openvino(path: Path) -> Engine:
+        return OpenvinoModel(path, calls=CORES)
 
     with quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model(calibration[:1])
-        engines["Keras"] = ((bundle.path / "model.keras").stat().st_size, *[model.predict_on_batch] * 2)
-        add("ONNX Runtime", bundle.path / "model.onnx", OnnxModel)
-        model.export(str(folder / "f32.xml"), format="openvino", verbose=False)
-        add("OpenVINO", folder / "f32.xml", on_openvino)
-        add("OpenVINO in bfloat16", folder / "f32.xml", partial(on_openvino, precision="bf16"))
+        engines["Keras"] = ((bundle.path / "model.keras").stat().st_size, model.predict_on_batch)
+        add("ONNX Runtime", bundle.path / "model.onnx", onnx_runtime)
+        add("OpenVINO", bundle.path / "model.onnx", openvino)
         model.export(str(folder / "f32.tflite"), format="litert", verbose=False)
         add("LiteRT", folder / "f32.tflite", LitertModel)
-        write_int8(model, calibration, folder / "int8.tflite")
+        int8_litert.write_int8(model, calibration, folder / "int8.tflite")
         add("LiteRT, 8 bits", folder / "int8.tflite", LitertModel)
-        with mock.patch.object(quantisation, "IN_32_BITS", ()):
-            write_int8(model, calibration, folder / "all.tflite")
-        add("LiteRT, 8 bits throughout", folder / "all.tflite", LitertModel)
-        for name, settings in ONNX_INT8.items():
-            path = folder / f"{len(engines)}.onnx"
-            write_onnx_int8(bundle.path / "model.onnx", path, calibration, settings)
-            add(f"ONNX Runtime, 8 bits {name}", path, OnnxModel)
+        int8_onnx.write_int8(bundle.path / "model.onnx", calibration, folder / "int8.onnx")
+        write_plain_int8(bundle.path / "model.onnx", folder / "plain.onnx", calibration)
+        for name, file in {"8 bits": "int8.onnx", "8 bits by ONNX Runtime's tool": "plain.onnx"}.items():
+            add(f"ONNX Runtime, {name}", folder / file, onnx_runtime)
+            add(f"OpenVINO, {name}", folder / file, openvino)
     return engines
 
 
-def write_onnx_int8(source: Path, path: Path, calibration: Photos, settings: dict) -> None:
-    """Quantise an ONNX network by ONNX Runtime's own tool."""
+def write_plain_int8(source: Path, path: Path, calibration: Photos) -> None:
+    """Round an ONNX network's convolutions by ONNX Runtime's own tool."""
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -157,10 +141,10 @@ def write_onnx_int8(source: Path, path: Path, calibration: Photos, settings: dic
         path,
         Reader(),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(IN_8_BITS),
+        op_types_to_quantize=["Conv"],
         per_channel=True,
+        activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        **settings,
     )
 
 

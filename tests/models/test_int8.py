@@ -10,12 +10,15 @@ import pytest
 
 from polytag.data.images import decode
 from polytag.errors import BundleError
+from polytag.models import int8_litert, int8_onnx
 from polytag.models.backend import keras, quiet_stderr
-from polytag.models.int8 import LitertModel
-from polytag.models.quantisation import write_int8
+from polytag.models.litert import LitertModel
+from polytag.models.onnx import export_onnx
+from polytag.models.openvino import OpenvinoModel
 
 layers = keras.layers
 SIZE = 32
+RUNTIMES = {"litert": LitertModel, "openvino": OpenvinoModel}
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +43,34 @@ def network(photos) -> keras.Model:
     return model
 
 
+def write(runtime: str, network: keras.Model, photos: np.ndarray, folder: Path) -> Path:
+    if runtime == "litert":
+        with quiet_stderr():
+            int8_litert.write_int8(network, photos, folder / "model.tflite")
+        return folder / "model.tflite"
+    assert export_onnx(network, folder / "float.onnx")
+    int8_onnx.write_int8(folder / "float.onnx", photos, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def runtime(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def twin(network, photos, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("int8") / "model.tflite"
-    with quiet_stderr():
-        write_int8(network, photos, path)
-    return path
+def twin(runtime, network, photos, tmp_path_factory) -> Path:
+    return write(runtime, network, photos, tmp_path_factory.mktemp("int8"))
 
 
-def test_it_is_small_and_close(network, twin, photos) -> None:
+@pytest.fixture
+def run(runtime, twin):
+    return RUNTIMES[runtime](twin)
+
+
+def test_it_is_small_and_close(network, twin, run, photos) -> None:
     expected = np.asarray(network.predict_on_batch(photos))
-    got = LitertModel(twin)(photos)
+    got = run(photos)
     assert got.dtype == np.float32
     assert got.shape == expected.shape
     assert 0 < np.abs(got - expected).mean() < 0.02 < np.ptp(expected, axis=0).min()
@@ -58,16 +78,14 @@ def test_it_is_small_and_close(network, twin, photos) -> None:
     assert twin.stat().st_size < 2 * weights  # bytes, where 32 bits are four for each
 
 
-def test_a_batch_of_any_size_gives_what_single_photos_give(twin, photos) -> None:
-    run = LitertModel(twin)
+def test_a_batch_of_any_size_gives_what_single_photos_give(run, photos) -> None:
     assert run.width == 3
     single = np.concatenate([run(photo[None]) for photo in photos])
     for n in (2, 5, 1, 7, 24):
         assert np.array_equal(run(photos[:n]), single[:n])
 
 
-def test_calls_from_several_threads_do_not_mix(twin, photos) -> None:
-    run = LitertModel(twin)
+def test_calls_from_several_threads_do_not_mix(run, photos) -> None:
     single = [run(photo[None]) for photo in photos]
     batches = [photos[i : i + 1 + i % 3] for i in range(20)] * 5
     with ThreadPoolExecutor(6) as pool:
@@ -76,10 +94,11 @@ def test_calls_from_several_threads_do_not_mix(twin, photos) -> None:
             assert np.array_equal(got, np.concatenate(single[start : start + len(got)]))
 
 
-def test_it_runs_without_tensorflow(twin) -> None:
+def test_it_runs_without_tensorflow(runtime, twin) -> None:
+    kind = RUNTIMES[runtime].__name__
     code = (
-        "import sys, numpy as np; from polytag.models.int8 import LitertModel; "
-        f"print(LitertModel(sys.argv[1])(np.zeros((2, {SIZE}, {SIZE}, 3), np.uint8)).shape); "
+        f"import sys, numpy as np; from polytag.models.{runtime} import {kind}; "
+        f"print({kind}(sys.argv[1])(np.zeros((2, {SIZE}, {SIZE}, 3), np.uint8)).shape); "
         "assert not {'keras', 'tensorflow'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", code, twin], capture_output=True, text=True)
@@ -88,17 +107,23 @@ def test_it_runs_without_tensorflow(twin) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
-def test_a_file_that_is_no_network_is_refused(tmp_path, content: bytes) -> None:
-    path = tmp_path / "model.tflite"
+def test_a_file_that_is_no_network_is_refused(runtime, twin, tmp_path, content: bytes) -> None:
+    path = tmp_path / twin.name
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="not a network that LiteRT can run"):
-        LitertModel(path)
-    with pytest.raises(BundleError, match="not a network that LiteRT can run"):
-        LitertModel(tmp_path / "none.tflite")
+    for wrong in (path, tmp_path / "none" / twin.name):
+        with pytest.raises(BundleError, match="is not a network that"):
+            RUNTIMES[runtime](wrong)
 
 
-def test_what_the_photos_do_not_show_is_no_reason_to_fail(network, tmp_path) -> None:
-    path = tmp_path / "model.tflite"
-    with quiet_stderr():
-        write_int8(network, np.zeros((1, SIZE, SIZE, 3), np.uint8), path)
-    assert np.isfinite(LitertModel(path)(np.full((1, SIZE, SIZE, 3), 255, np.uint8))).all()
+def test_what_the_photos_do_not_show_is_no_reason_to_fail(runtime, network, tmp_path) -> None:
+    path = write(runtime, network, np.zeros((1, SIZE, SIZE, 3), np.uint8), tmp_path)
+    assert np.isfinite(RUNTIMES[runtime](path)(np.full((1, SIZE, SIZE, 3), 255, np.uint8))).all()
+
+
+def test_a_network_without_convolutions_has_no_twin(photos, tmp_path) -> None:
+    inputs = layers.Input((SIZE, SIZE, 3), dtype="uint8")
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs))
+    assert export_onnx(keras.Model(inputs, layers.Dense(3)(x)), tmp_path / "float.onnx")
+    with pytest.raises(ValueError, match="no convolution"):
+        int8_onnx.write_int8(tmp_path / "float.onnx", photos, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()

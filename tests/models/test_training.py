@@ -10,7 +10,7 @@ from polytag.data.images import decode
 from polytag.errors import BundleError, DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models import fitting, quantisation, training, transfer
+from polytag.models import fitting, training, transfer
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
@@ -265,8 +265,8 @@ def test_a_twin_in_8_bits_is_kept_only_where_it_loses_little(squares, monkeypatc
     out = tmp_path / "bundle"
     bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, out=out, int8=True, show_progress=False)
     facts = bundle.manifest["int8"]
-    assert facts["kept"] == kept and ("model-int8.tflite" in bundle.manifest["files"]) == kept
-    assert (out / "model-int8.tflite").exists() == kept
+    assert facts["kept"] == kept and ("model-int8.onnx" in bundle.manifest["files"]) == kept
+    assert (out / "model-int8.onnx").exists() == kept
     reached = bundle.manifest["validation"]["mean_average_precision"] - facts["lost"]
     assert facts["validation_mean_average_precision"] == pytest.approx(reached)
     if kept:
@@ -283,8 +283,11 @@ def test_a_network_that_8_bits_cannot_hold_is_trained_all_the_same(squares, monk
     def fails(*arguments) -> None:
         raise RuntimeError("no such operation\nand more")
 
-    monkeypatch.setattr(quantisation, "write_int8", fails)
+    monkeypatch.setattr(training, "write_int8", fails)
     train, validation, _ = squares
     bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, int8=True, show_progress=False)
-    assert bundle.manifest["int8"] == {"kept": False, "reason": "LiteRT cannot run it (no such operation)"}
+    assert bundle.manifest["int8"] == {
+        "kept": False,
+        "reason": "it cannot be rounded (no such operation)",
+    }
     assert bundle.engines == ("float32",)

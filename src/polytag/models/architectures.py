@@ -67,6 +67,7 @@ def transfer(
     *,
     backbone: str = "mobilenet_v2",
     weights: Weights | None = None,
+    policy: str = "float32",
     dense: int = 512,
     dropout: float = 0.3,
 ) -> keras.Model:
@@ -75,10 +76,10 @@ def transfer(
     Args:
         n_labels: number of outputs.
         image_size: side of the input, in pixels; at least 32.
-        backbone, weights: as in `polytag.models.backbones.backbone`.
+        backbone, weights, policy: as in `polytag.models.backbones.backbone`.
         dense, dropout: of the head.
     """
-    features = pooled(pretrained(backbone, image_size, weights))
+    features = pooled(pretrained(backbone, image_size, weights, policy))
     return joined(features, head(features.output_shape[-1], n_labels, dense=dense, dropout=dropout))
 
 

@@ -4,7 +4,7 @@
 
     bundle.json            labels, thresholds, recipe, versions, scores, and the sha256 of each file below
     model.onnx             what tagging runs
-    model-int8.tflite      the same in 8 bits, where it was asked for and costs next to nothing
+    model-int8.onnx        the same in 8 bits, where it was asked for and costs next to nothing
     model.keras            the same network for Keras: to train on, to export
     training-images.txt    content hashes of the photos that training has seen
     MODEL_CARD.md          bundle.json in words, for people
@@ -34,11 +34,12 @@ from polytag.data.files import write_atomically, write_json
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, each
 from polytag.errors import BundleError, ImageError, SettingsError
 from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
+from polytag.models.openvino import OpenvinoModel
 
 FORMAT = 1
 HASH_DIGITS = 32
 
-INT8_FILE = "model-int8.tflite"
+INT8_FILE = "model-int8.onnx"
 
 
 class Bundle:
@@ -154,9 +155,7 @@ class Bundle:
     def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
         if self.engine == "int8":
-            from polytag.models.int8 import LitertModel
-
-            return LitertModel(self._checked(INT8_FILE))
+            return OpenvinoModel(self._checked(INT8_FILE), calls=self.threads)
         if self._on_keras:
             return self.keras_model().predict_on_batch
         return OnnxModel(self._checked("model.onnx"), threads=1)

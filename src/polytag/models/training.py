@@ -1,5 +1,6 @@
 """Training: train and validation data in, a bundle out. Test data never comes here."""
 
+import importlib.util
 import time
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,10 @@ from polytag.models.bundle import INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
 from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run, uncompiled
-from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
+from polytag.models.int8_onnx import write_int8
 from polytag.models.onnx import BATCH_SIZE
+from polytag.models.openvino import OpenvinoModel
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
@@ -82,6 +85,8 @@ def fit(
     if searched and model not in SEARCHED:
         raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
     parse_objective(objective)
+    if int8 and importlib.util.find_spec("openvino") is None:
+        raise SettingsError("a network in 8 bits needs OpenVINO: pip install 'polytag[export]'")
     if out is not None:
         free(out)
     if train.labels != validation.labels:
@@ -175,25 +180,25 @@ def fit(
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )
     if int8:
-        _add_int8(bundle, network, train, validation, recipe)
+        _add_int8(bundle, train, validation, recipe)
     # Saved last and at once, so that a bundle that exists is a bundle that is complete.
     return bundle if out is None else bundle.save(out)
 
 
-def _add_int8(bundle: Bundle, network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe) -> None:
+def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recipe) -> None:
     """Give a bundle a twin in 8 bits, unless it loses too much; record which."""
     path = bundle.path / INT8_FILE
     rows = np.random.default_rng(recipe.seed).permutation(len(train))[:CALIBRATION_PHOTOS]
     try:
-        from polytag.models.quantisation import write_int8  # needs TensorFlow, whatever Keras computes with
-
-        write_int8(network, photo_view(train, recipe.image_size).read(rows), path)
+        write_int8(bundle.path / "model.onnx", photo_view(train, recipe.image_size).read(rows), path)
+        twin = OpenvinoModel(path)
     except Exception as error:
-        # Converters raise what they like; a training that took hours must not be lost for the want of a twin.
+        # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        bundle.record(int8={"kept": False, "reason": f"LiteRT cannot run it ({reason[:120]})"})
+        path.unlink(missing_ok=True)
+        bundle.record(int8={"kept": False, "reason": f"it cannot be rounded ({reason[:120]})"})
         return
-    twin, photos = LitertModel(path), photo_view(validation, recipe.image_size)
+    photos = photo_view(validation, recipe.image_size)
     starts = range(0, len(photos), BATCH_SIZE)
     parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
     probabilities = np.concatenate(list(parts))

@@ -8,7 +8,7 @@ import numpy as np
 
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
-from polytag.models.architectures import head, joined
+from polytag.models.architectures import head, joined, transfer
 from polytag.models.backbones import backbone, pooled
 from polytag.models.backend import keras, training_policy
 from polytag.models.batches import Batches
@@ -45,7 +45,7 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
     """Train a head on the frozen backbone's embeddings, then, if the recipe has it, the late layers as well."""
     features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
     top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
-    network = joined(features, uncompiled(top))
+    network, history = joined(features, uncompiled(top)), fitted.history
     facts = {"weights": weights.name, "fine_tuning": "none"}
     epochs = min(FINE_TUNE_EPOCHS, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
@@ -57,8 +57,7 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
             network, fitted, facts["fine_tuning"] = tuned_network, tuned, "kept"
         else:
             facts["fine_tuning"] = "undone, since validation mAP was better without"
-        fitted = Fitted(history, fitted.probabilities)
-    return Trained(network, recipe, fitted.history, fitted.probabilities, facts)
+    return Trained(network, recipe, history, fitted.probabilities, facts)
 
 
 def head_batches(
@@ -101,10 +100,9 @@ def _fine_tune(
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
 
     def copy(of: keras.Model, policy: str) -> keras.Model:
-        features = pooled(backbone(recipe.backbone, recipe.image_size, weights, policy))
-        _unfreeze(features, recipe.image_size)
-        width, n_labels = features.output_shape[-1], train.targets.shape[1]
-        twin = joined(features, head(width, n_labels, **recipe.hyperparameters))
+        network = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
+        twin = transfer(train.targets.shape[1], recipe.image_size, **network)
+        _unfreeze(twin.get_layer("backbone"), recipe.image_size)
         twin.set_weights(of.get_weights())
         return twin
 

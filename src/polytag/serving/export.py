@@ -31,8 +31,10 @@ from polytag.errors import DataError, ImageError, SettingsError, counted
 from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
 from polytag.models.bundle import Bundle, new_folder
-from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST, LitertModel
+from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
+from polytag.models.litert import LitertModel
 from polytag.models.onnx import OnnxModel
+from polytag.models.openvino import OpenvinoModel
 from polytag.serving.formats import Format
 
 BATCHES = (1, 5)
@@ -159,7 +161,7 @@ def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] 
     elif form is Format.savedmodel:
         model.export(path, format="tf_saved_model", verbose=False)
     elif calibration is not None:
-        from polytag.models.quantisation import write_int8
+        from polytag.models.int8_litert import write_int8
 
         write_int8(model, calibration, path)
     else:
@@ -214,10 +216,7 @@ def runner(form: Format, path: Path) -> Network:
     if form is Format.onnx:
         return OnnxModel(path)
     if form is Format.openvino:
-        import openvino
-
-        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return lambda batch: compiled(batch)[0]
+        return OpenvinoModel(path)
     return LitertModel(path)
 
 

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polytag.models import int8_litert, int8_onnx
 from polytag.models.backend import keras, quiet_stderr
-from polytag.models.int8 import LitertModel
-from polytag.models.quantisation import best_range, rounded, write_int8
+from polytag.models.litert import LitertModel
+from polytag.models.onnx import export_onnx
+from polytag.models.openvino import OpenvinoModel
+from polytag.models.rounding import Convolution, best_range, rounded
 
 layers = keras.layers
 
@@ -109,6 +112,35 @@ def test_every_kind_of_convolution(kind: str, tmp_path: Path) -> None:
     model = keras.Model(photo, outputs)
     photos = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     with quiet_stderr():
-        write_int8(model, photos, tmp_path / "m.tflite")
+        int8_litert.write_int8(model, photos, tmp_path / "m.tflite")
+    twins: list[LitertModel | OpenvinoModel] = [LitertModel(tmp_path / "m.tflite")]
+    if kind != "groups":  # which Keras cannot write for ONNX
+        assert export_onnx(model, tmp_path / "m.onnx")
+        int8_onnx.write_int8(tmp_path / "m.onnx", photos, tmp_path / "m-int8.onnx")
+        twins.append(OpenvinoModel(tmp_path / "m-int8.onnx"))
     expected = np.asarray(model(photos))
-    assert 0 < np.abs(LitertModel(tmp_path / "m.tflite")(photos) - expected).max() < 0.01
+    for twin in twins:
+        assert 0 < np.abs(twin(photos) - expected).max() < 0.01
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [None, ((0, 0), (0, 0)), ((1, 0), (2, 1))])
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_a_convolution_sees_what_its_filters_see(
+    stride: int, padding: tuple[tuple[int, int], tuple[int, int]] | None, depthwise: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(4, 1 if depthwise else 4, 3, 3)).astype(np.float32)
+    convolution = Convolution(weights, (stride, stride), padding, depthwise)
+    photo = rng.normal(size=(4, 11, 9)).astype(np.float32)
+    convolution.see(photo, rng)  # fewer places than are looked at, so all of them
+    layer = (layers.DepthwiseConv2D if depthwise else layers.Conv2D)(
+        *(() if depthwise else (4,)), 3, strides=stride, padding="same" if padding is None else "valid", use_bias=False
+    )
+    padded = np.pad(photo, [(0, 0), *(padding or ((0, 0), (0, 0)))]).transpose(1, 2, 0)[None]
+    layer.build(padded.shape)
+    layer.set_weights([weights.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))])
+    energy = np.square(np.asarray(layer(padded))).sum((0, 1, 2))
+    grouped = weights.reshape((4, 1, -1) if depthwise else (1, 4, -1))
+    products = np.broadcast_to(np.asarray(convolution._products), (len(grouped), *np.shape(convolution._products)[1:]))
+    np.testing.assert_allclose(np.einsum("gfi,gij,gfj->gf", grouped, products, grouped).ravel(), energy, rtol=1e-4)

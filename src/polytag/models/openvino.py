@@ -1,0 +1,51 @@
+"""Networks on OpenVINO, which runs those in 8 bits fastest; `benchmarks/engines.py` compares it with others."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.errors import BundleError, SettingsError
+
+
+class OpenvinoModel:
+    """A network on OpenVINO: a batch of arrays in, float32 (batch, width) out; may be called from any thread.
+
+    Args:
+        path: the network's file, OpenVINO's own or ONNX.
+        calls: calls at once, each on a thread of its own.
+
+    Raises:
+        SettingsError: OpenVINO is not installed.
+        BundleError: the file is no network that it can run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], calls: int = 1):
+        try:
+            import openvino
+        except ImportError:
+            raise SettingsError("this needs OpenVINO: pip install 'polytag[export]'") from None
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # or it computes in bfloat16 wherever it can
+            "INFERENCE_NUM_THREADS": calls,
+            "NUM_STREAMS": calls,
+            "ENABLE_CPU_PINNING": False,  # photos are decoded on the same cores
+        }
+        try:
+            self._network = openvino.Core().compile_model(os.fspath(path), "CPU", settings)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:120]
+            raise BundleError(f"{path} is not a network that OpenVINO can run ({reason})") from None
+        # A request serves one call at a time: each call takes a free one, or makes one.
+        self._free: list[Any] = []
+        self.width: int = self._network.output(0).partial_shape[1].get_length()
+
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        try:
+            request = self._free.pop()
+        except IndexError:
+            request = self._network.create_infer_request()
+        output = request.infer([batch])[0].copy()  # it belongs to the request
+        self._free.append(request)
+        return output
