@@ -1,15 +1,18 @@
 """8-bit twins: close to their models, at any batch size, from any thread, without TensorFlow."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import polytag as pt
 from polytag.data.images import decode
-from polytag.errors import BundleError
+from polytag.errors import BundleError, SettingsError
 from polytag.models import int8_litert, int8_onnx
 from polytag.models.backend import keras, quiet_stderr
 from polytag.models.litert import LitertModel
@@ -18,7 +21,7 @@ from polytag.models.openvino import OpenvinoModel
 
 layers = keras.layers
 SIZE = 32
-RUNTIMES = {"litert": LitertModel, "openvino": OpenvinoModel}
+RUNTIMES = {"litert": LitertModel, "openvino": partial(OpenvinoModel, calls=4)}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,6 @@ def test_it_is_small_and_close(network, twin, run, photos) -> None:
 
 
 def test_a_batch_of_any_size_gives_what_single_photos_give(run, photos) -> None:
-    assert run.width == 3
     single = np.concatenate([run(photo[None]) for photo in photos])
     for n in (2, 5, 1, 7, 24):
         assert np.array_equal(run(photos[:n]), single[:n])
@@ -94,16 +96,30 @@ def test_calls_from_several_threads_do_not_mix(run, photos) -> None:
             assert np.array_equal(got, np.concatenate(single[start : start + len(got)]))
 
 
-def test_it_runs_without_tensorflow(runtime, twin) -> None:
-    kind = RUNTIMES[runtime].__name__
+def elsewhere(path: Path, photos: np.ndarray, folder: Path, **environment: str) -> np.ndarray:
+    """What OpenVINO gives in a process of its own."""
+    np.save(folder / "photos.npy", photos)
     code = (
-        f"import sys, numpy as np; from polytag.models.{runtime} import {kind}; "
-        f"print({kind}(sys.argv[1])(np.zeros((2, {SIZE}, {SIZE}, 3), np.uint8)).shape); "
+        "import sys, numpy as np; from polytag.models.openvino import OpenvinoModel; "
+        "np.save(sys.argv[3], OpenvinoModel(sys.argv[1])(np.load(sys.argv[2]))); "
         "assert not {'keras', 'tensorflow'} & sys.modules.keys()"
     )
-    done = subprocess.run([sys.executable, "-c", code, twin], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, path, folder / "photos.npy", folder / "result.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "(2, 3)\n"
+    return np.load(folder / "result.npy")
+
+
+def test_the_engine_runs_without_tensorflow(network, photos, tmp_path) -> None:
+    path = write("openvino", network, photos, tmp_path)
+    assert np.array_equal(elsewhere(path, photos, tmp_path), OpenvinoModel(path)(photos))
+
+
+def test_a_processor_without_instructions_for_8_bits_gives_the_same(network, photos, tmp_path) -> None:
+    path = write("openvino", network, photos, tmp_path)
+    expected = OpenvinoModel(path)(photos)
+    got = elsewhere(path, photos, tmp_path, ONEDNN_MAX_CPU_ISA="AVX2")
+    assert np.abs(got - expected).max() < 0.01
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
@@ -127,3 +143,16 @@ def test_a_network_without_convolutions_has_no_twin(photos, tmp_path) -> None:
     with pytest.raises(ValueError, match="no convolution"):
         int8_onnx.write_int8(tmp_path / "float.onnx", photos, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_without_openvino_it_is_refused_before_any_work(squares, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    train, validation, _ = squares
+    for work in (
+        lambda: pt.fit(train, validation, "baseline", int8=True, show_progress=False),
+        lambda: pt.compare(train, tmp_path / "run", models=["baseline"], int8=True, show_progress=False),
+        lambda: OpenvinoModel(tmp_path / "model.onnx"),
+    ):
+        with pytest.raises(SettingsError, match=r"need it installed: pip install 'polytag\[export\]'"):
+            work()
+    assert not (tmp_path / "run").exists()

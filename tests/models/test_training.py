@@ -288,6 +288,6 @@ def test_a_network_that_8_bits_cannot_hold_is_trained_all_the_same(squares, monk
     bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, int8=True, show_progress=False)
     assert bundle.manifest["int8"] == {
         "kept": False,
-        "reason": "it cannot be rounded (no such operation)",
+        "reason": "that failed (no such operation)",
     }
     assert bundle.engines == ("float32",)

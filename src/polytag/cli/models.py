@@ -67,6 +67,7 @@ def train(
     from polytag.data.split import split_facts
     from polytag.evaluation.calibration import in_words
     from polytag.models.int8 import in_8_bits
+    from polytag.models.openvino import check_openvino
     from polytag.models.pretrained import find_weights
     from polytag.models.search import check_effort
 
@@ -75,6 +76,8 @@ def train(
     recipe = pt.Recipe.of(model, seed=seed, **settings)
     parse_objective(objective)
     check_effort(trials, _seconds(timeout), workers)
+    if int8:
+        check_openvino()
     if takes(model, "backbone"):
         find_weights(weights, recipe.backbone)
     if out.exists():

@@ -117,6 +117,7 @@ class Bundle:
         Yields:
             For each photo, in order, float32 (k,), or the `ImageError` that tells why it cannot be read.
         """
+        _ = self.run  # opened here once, rather than by every thread
         remaining = iter(photos)
         batches = iter(lambda: list(islice(remaining, BATCH_SIZE)), [])
         for found in each(self.probabilities, batches, self.threads):

@@ -29,6 +29,7 @@ from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.report import write_report
 from polytag.models.bundle import Bundle, free
 from polytag.models.int8 import in_8_bits
+from polytag.models.openvino import check_openvino
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, Recipe, takes
 from polytag.models.search import DEFAULT_TRIALS, check_effort
@@ -102,6 +103,8 @@ def compare(
     parse_objective(objective)
     recipes = {model: Recipe.of(model, seed=seed, **_for_model(model, settings)) for model in models}
     check_effort(trials, timeout, workers)
+    if int8:
+        check_openvino()
     _check_use(models, tune, trials is not None or timeout is not None, weights, settings)
     folder = Path(out)
     started = _started(folder, resume, overwrite)

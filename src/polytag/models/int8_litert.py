@@ -28,6 +28,10 @@ IN_32_BITS = ("ADD", "DIV", "FULLY_CONNECTED", "LOGISTIC", "MUL", "RELU", "SOFTM
 probabilities. They take next to no time, and would add a third to the error."""
 
 
+LEVELS = 127
+"""Steps that make up a filter's largest weight; the converter takes the same."""
+
+
 def write_int8(model: keras.Model, photos: NDArray[np.uint8], path: Path) -> None:
     """Write a model's 8-bit twin for LiteRT: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
 
@@ -76,7 +80,7 @@ def _round_weights(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> 
         for operation, convolution in operations:
             convolution.see(values(operation.inputs[0])[0].transpose(2, 0, 1), rng)
     for operation, convolution in operations:
-        weights = convolution.rounded().transpose((1, 2, 3, 0) if convolution.depthwise else (0, 2, 3, 1))
+        weights = convolution.rounded(LEVELS).transpose((1, 2, 3, 0) if convolution.depthwise else (0, 2, 3, 1))
         _buffer(graph, operation).data = np.frombuffer(np.ascontiguousarray(weights).tobytes(), np.uint8)
 
 

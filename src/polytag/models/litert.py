@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import BundleError, SettingsError
-from polytag.models.quiet import quiet_stderr
+from polytag.models.backend import quiet_stderr
 
 
 class LitertModel:
@@ -27,7 +27,7 @@ class LitertModel:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise SettingsError("this needs LiteRT: pip install 'polytag[export]'") from None
+            raise SettingsError("networks for LiteRT need it installed: pip install 'polytag[export]'") from None
         self._new: Callable[[], Any] = lambda: Interpreter(model_path=os.fspath(path), num_threads=threads)
         failure = None
         with quiet_stderr():  # the first interpreter of a process announces itself
@@ -40,7 +40,6 @@ class LitertModel:
             raise BundleError(f"{path} is not a network that LiteRT can run ({failure})")
         # An interpreter serves one call at a time: each call takes a free one, or makes one.
         self._free = [first]
-        self.width = int(first.get_output_details()[0]["shape"][-1])
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         try:

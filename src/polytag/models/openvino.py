@@ -1,5 +1,6 @@
 """Networks on OpenVINO, which runs those in 8 bits fastest; `benchmarks/engines.py` compares it with others."""
 
+import importlib.util
 import os
 from typing import Any
 
@@ -7,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import BundleError, SettingsError
+
+
+def check_openvino() -> None:
+    """Raise a `SettingsError` where OpenVINO is not installed."""
+    if importlib.util.find_spec("openvino") is None:
+        raise SettingsError("networks in 8 bits, and for OpenVINO, need it installed: pip install 'polytag[export]'")
 
 
 class OpenvinoModel:
@@ -22,10 +29,9 @@ class OpenvinoModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], calls: int = 1):
-        try:
-            import openvino
-        except ImportError:
-            raise SettingsError("this needs OpenVINO: pip install 'polytag[export]'") from None
+        check_openvino()
+        import openvino
+
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # or it computes in bfloat16 wherever it can
             "INFERENCE_NUM_THREADS": calls,
@@ -39,13 +45,12 @@ class OpenvinoModel:
             raise BundleError(f"{path} is not a network that OpenVINO can run ({reason})") from None
         # A request serves one call at a time: each call takes a free one, or makes one.
         self._free: list[Any] = []
-        self.width: int = self._network.output(0).partial_shape[1].get_length()
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         try:
             request = self._free.pop()
         except IndexError:
             request = self._network.create_infer_request()
-        output = request.infer([batch])[0].copy()  # it belongs to the request
+        output = request.infer([batch])[0]
         self._free.append(request)
         return output

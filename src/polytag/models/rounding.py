@@ -64,11 +64,11 @@ class Convolution:
             inputs = inputs.transpose(1, 0, 2, 3).reshape(1, len(places), -1)
         self._products = self._products + inputs.transpose(0, 2, 1) @ inputs
 
-    def rounded(self) -> NDArray[np.float32]:
-        """The weights, rounded together."""
+    def rounded(self, levels: int) -> NDArray[np.float32]:
+        """The weights, rounded together, as multiples of a step of which ``levels`` make up a filter's largest."""
         filters = len(self.weights)
         grouped = self.weights.reshape((filters, 1, -1) if self.depthwise else (1, filters, -1))
-        return rounded(grouped, np.asarray(self._products)).reshape(self.weights.shape).astype(np.float32)
+        return rounded(grouped, np.asarray(self._products), levels).reshape(self.weights.shape).astype(np.float32)
 
 
 @dataclass
@@ -88,14 +88,15 @@ class Activation:
         return best_range(np.concatenate(self._seen))
 
 
-def rounded(weights: NDArray[np.floating], products: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Weights as multiples of each filter's step, a 127th of its largest weight, that change little of what it gives.
+def rounded(weights: NDArray[np.floating], products: NDArray[np.floating], levels: int) -> NDArray[np.float64]:
+    """Weights as multiples of each filter's step that change little of what it gives.
 
     A converter, which rounds to the nearest of the same steps, leaves them as they are.
 
     Args:
         weights: (groups, filters, inputs).
         products: (groups, inputs, inputs), of the inputs with each other, summed over examples.
+        levels: steps that make up a filter's largest weight; 127 where weights have 8 bits.
     """
     left = weights.astype(np.float64)
     products = products.astype(np.float64)
@@ -107,12 +108,12 @@ def rounded(weights: NDArray[np.floating], products: NDArray[np.floating]) -> ND
     products += (DAMPING * strength.mean(-1) + 1e-9)[:, None, None] * np.eye(products.shape[-1])
     passed_on = np.linalg.cholesky(np.linalg.inv(products)).transpose(0, 2, 1)
     largest = np.abs(left).max(-1)
-    step = np.maximum(largest, 1e-12) / 127
+    step = np.maximum(largest, 1e-12) / levels
     # The largest stays, since converters take the step from it.
     stays = np.abs(left) == largest[:, :, None]
     result = np.empty_like(left)
     for i in range(left.shape[-1]):
-        nearest = np.clip(np.rint(left[:, :, i] / step), -127, 127) * step
+        nearest = np.clip(np.rint(left[:, :, i] / step), -levels, levels) * step
         result[:, :, i] = np.where(stays[:, :, i], np.sign(left[:, :, i]) * largest, nearest)
         error = (left[:, :, i] - result[:, :, i]) / passed_on[:, None, i, i]
         left[:, :, i + 1 :] -= error[:, :, None] * passed_on[:, None, i, i + 1 :]

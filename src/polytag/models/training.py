@@ -1,6 +1,5 @@
 """Training: train and validation data in, a bundle out. Test data never comes here."""
 
-import importlib.util
 import time
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from polytag.models.fitting import Trained, mean_average_precision, photo_batche
 from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
 from polytag.models.int8_onnx import write_int8
 from polytag.models.onnx import BATCH_SIZE
-from polytag.models.openvino import OpenvinoModel
+from polytag.models.openvino import OpenvinoModel, check_openvino
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
@@ -75,7 +74,7 @@ def fit(
         settings: fields of `Recipe`: image_size, epochs, fine_tune, seed, …
 
     Raises:
-        SettingsError: a setting is unknown or out of range, or ``out`` cannot be written.
+        SettingsError: a setting is unknown or out of range, ``out`` cannot be written, or 8 bits lack OpenVINO.
         DataError: the data cannot be learned from.
         WeightsError: there are no pretrained weights (transfer and the classical methods).
     """
@@ -85,8 +84,8 @@ def fit(
     if searched and model not in SEARCHED:
         raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
     parse_objective(objective)
-    if int8 and importlib.util.find_spec("openvino") is None:
-        raise SettingsError("a network in 8 bits needs OpenVINO: pip install 'polytag[export]'")
+    if int8:
+        check_openvino()
     if out is not None:
         free(out)
     if train.labels != validation.labels:
@@ -190,13 +189,15 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
     path = bundle.path / INT8_FILE
     rows = np.random.default_rng(recipe.seed).permutation(len(train))[:CALIBRATION_PHOTOS]
     try:
+        if "model.onnx" not in bundle.manifest["files"]:
+            raise ValueError("it has no ONNX twin, which is what would be rounded")
         write_int8(bundle.path / "model.onnx", photo_view(train, recipe.image_size).read(rows), path)
-        twin = OpenvinoModel(path)
+        twin = OpenvinoModel(path, calls=bundle.threads)
     except Exception as error:
         # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
         path.unlink(missing_ok=True)
-        bundle.record(int8={"kept": False, "reason": f"it cannot be rounded ({reason[:120]})"})
+        bundle.record(int8={"kept": False, "reason": f"that failed ({reason[:120]})"})
         return
     photos = photo_view(validation, recipe.image_size)
     starts = range(0, len(photos), BATCH_SIZE)
