@@ -115,6 +115,19 @@ def test_the_engine_runs_without_tensorflow(network, photos, tmp_path) -> None:
     assert np.array_equal(elsewhere(path, photos, tmp_path), OpenvinoModel(path)(photos))
 
 
+def test_the_first_calls_of_a_process_may_come_at_once(network, photos, tmp_path) -> None:
+    path = write("openvino", network, photos, tmp_path)
+    code = (
+        "import sys, threading, numpy as np; from concurrent.futures import ThreadPoolExecutor; "
+        "from polytag.models.openvino import OpenvinoModel; "
+        f"run = OpenvinoModel(sys.argv[1], calls=8); photo = np.zeros((1, {SIZE}, {SIZE}, 3), np.uint8); "
+        "sys.setswitchinterval(1e-6); together = threading.Barrier(8); "
+        "print(len(list(ThreadPoolExecutor(8).map(lambda _: (together.wait(), run(photo)), range(8)))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "8\n", done.stderr
+
+
 def test_a_processor_without_instructions_for_8_bits_gives_the_same(network, photos, tmp_path) -> None:
     path = write("openvino", network, photos, tmp_path)
     expected = OpenvinoModel(path)(photos)

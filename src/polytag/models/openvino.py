@@ -45,6 +45,10 @@ class OpenvinoModel:
             raise BundleError(f"{path} is not a network that OpenVINO can run ({reason})") from None
         # A request serves one call at a time: each call takes a free one, or makes one.
         self._free: list[Any] = []
+        # The first call of a process sets up what all share: two threads that did so at once would wait for ever.
+        (photo,) = self._network.inputs
+        _, *shape = photo.partial_shape
+        self(np.zeros([1, *(side.get_length() for side in shape)], photo.element_type.to_dtype()))
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         try:
