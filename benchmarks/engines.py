@@ -26,12 +26,11 @@ from polytag.data.files import write_json
 from polytag.data.images import decode, each
 from polytag.evaluation.evaluation import aligned
 from polytag.evaluation.metrics import scores
-from polytag.models import int8_litert, int8_onnx
+from polytag.models import int8_litert, int8_onnx, openvino
 from polytag.models.backend import quiet_stderr
 from polytag.models.int8 import CALIBRATION_PHOTOS
 from polytag.models.litert import LitertModel
 from polytag.models.onnx import BATCH_SIZE, OnnxModel
-from polytag.models.openvino import OpenvinoModel
 
 Photos = NDArray[np.uint8]
 Engine = Callable[[Photos], NDArray[np.float32]]
@@ -86,7 +85,8 @@ def main() -> None:
 
 def run(engine: Engine, photos: Photos, calls: int) -> tuple[NDArray[np.float32], float, float]:
     """Probabilities of all photos with so many calls at a time; photos for each second, by the clock and by the CPU."""
-    batches = (photos[i : i + BATCH_SIZE] for i in range(0, len(photos), BATCH_SIZE))
+    size = openvino.BATCH_SIZE if isinstance(engine, openvino.OpenvinoModel) else BATCH_SIZE
+    batches = (photos[i : i + size] for i in range(0, len(photos), size))
     wall, processor = time.perf_counter(), time.process_time()
     probabilities = np.concatenate(list(each(engine, batches, calls)))
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
@@ -101,18 +101,18 @@ def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tup
     def add(name: str, path: Path, make: Callable[[Path], Engine]) -> None:
         engines[name] = (path.stat().st_size, make(path))
 
-    def onnx_runtime(path: Path) -> Engine:
+    def on_onnx_runtime(path: Path) -> Engine:
         return OnnxModel(path, threads=1)
 
-    def openvino(path: Path) -> Engine:
-        return OpenvinoModel(path, calls=CORES)
+    def on_openvino(path: Path) -> Engine:
+        return openvino.OpenvinoModel(path, calls=CORES)
 
     with quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model(calibration[:1])
         engines["Keras"] = ((bundle.path / "model.keras").stat().st_size, model.predict_on_batch)
-        add("ONNX Runtime", bundle.path / "model.onnx", onnx_runtime)
-        add("OpenVINO", bundle.path / "model.onnx", openvino)
+        add("ONNX Runtime", bundle.path / "model.onnx", on_onnx_runtime)
+        add("OpenVINO", bundle.path / "model.onnx", on_openvino)
         model.export(str(folder / "f32.tflite"), format="litert", verbose=False)
         add("LiteRT", folder / "f32.tflite", LitertModel)
         int8_litert.write_int8(model, calibration, folder / "int8.tflite")
@@ -120,8 +120,8 @@ def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tup
         int8_onnx.write_int8(bundle.path / "model.onnx", calibration, folder / "int8.onnx")
         write_plain_int8(bundle.path / "model.onnx", folder / "plain.onnx", calibration)
         for name, file in {"8 bits": "int8.onnx", "8 bits by ONNX Runtime's tool": "plain.onnx"}.items():
-            add(f"ONNX Runtime, {name}", folder / file, onnx_runtime)
-            add(f"OpenVINO, {name}", folder / file, openvino)
+            add(f"ONNX Runtime, {name}", folder / file, on_onnx_runtime)
+            add(f"OpenVINO, {name}", folder / file, on_openvino)
     return engines
 
 

@@ -33,13 +33,15 @@ from polytag.data.dataset import Dataset
 from polytag.data.files import write_atomically, write_json
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, each
 from polytag.errors import BundleError, ImageError, SettingsError
+from polytag.models import openvino
 from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
-from polytag.models.openvino import OpenvinoModel
 
 FORMAT = 1
 HASH_DIGITS = 32
 
 INT8_FILE = "model-int8.onnx"
+
+CORES = os.cpu_count() or 1
 
 
 class Bundle:
@@ -119,7 +121,7 @@ class Bundle:
         """
         _ = self.run  # opened here once, rather than by every thread
         remaining = iter(photos)
-        batches = iter(lambda: list(islice(remaining, BATCH_SIZE)), [])
+        batches = iter(lambda: list(islice(remaining, self.batch_size)), [])
         for found in each(self.probabilities, batches, self.threads):
             assert not isinstance(found, ImageError)  # each photo's error stands in its own place
             yield from found
@@ -150,13 +152,21 @@ class Bundle:
     @property
     def threads(self) -> int:
         """Threads on which `probabilities` may be called at once, and should be, to keep this machine busy."""
-        return 1 if self._on_keras else os.cpu_count() or 1
+        if self._on_keras:
+            return 1
+        # OpenVINO computes on threads of its own: meanwhile those that wait for it leave room to decode.
+        return CORES * (2 if self.engine == "int8" else 1)
+
+    @property
+    def batch_size(self) -> int:
+        """Photos for one call of `probabilities` that get through it fastest."""
+        return openvino.BATCH_SIZE if self.engine == "int8" else BATCH_SIZE
 
     @cached_property
     def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
         if self.engine == "int8":
-            return OpenvinoModel(self._checked(INT8_FILE), calls=self.threads)
+            return openvino.OpenvinoModel(self._checked(INT8_FILE), calls=CORES)
         if self._on_keras:
             return self.keras_model().predict_on_batch
         return OnnxModel(self._checked("model.onnx"), threads=1)

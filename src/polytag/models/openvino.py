@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from polytag.errors import BundleError, SettingsError
 
+BATCH_SIZE = 8
+"""Photos for one call: its threads are handed each call, which takes a while for few photos."""
+
 
 def check_openvino() -> None:
     """Raise a `SettingsError` where OpenVINO is not installed."""

@@ -20,14 +20,13 @@ from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
-from polytag.models.bundle import INT8_FILE, Bundle, free, write_bundle
+from polytag.models.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
 from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run, uncompiled
 from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
 from polytag.models.int8_onnx import write_int8
-from polytag.models.onnx import BATCH_SIZE
-from polytag.models.openvino import OpenvinoModel, check_openvino
+from polytag.models.openvino import BATCH_SIZE, OpenvinoModel, check_openvino
 from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
@@ -192,7 +191,7 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
         if "model.onnx" not in bundle.manifest["files"]:
             raise ValueError("it has no ONNX twin, which is what would be rounded")
         write_int8(bundle.path / "model.onnx", photo_view(train, recipe.image_size).read(rows), path)
-        twin = OpenvinoModel(path, calls=bundle.threads)
+        twin = OpenvinoModel(path, calls=CORES)
     except Exception as error:
         # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
         reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
@@ -201,7 +200,7 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
         return
     photos = photo_view(validation, recipe.image_size)
     starts = range(0, len(photos), BATCH_SIZE)
-    parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
+    parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts, CORES)
     probabilities = np.concatenate(list(parts))
     score = mean_average_precision(validation.targets, probabilities)
     lost = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score

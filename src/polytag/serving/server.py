@@ -19,7 +19,6 @@ from PIL import Image
 from polytag.data.images import decode
 from polytag.errors import ImageError, SettingsError, counted, listed
 from polytag.models.bundle import Bundle
-from polytag.models.onnx import BATCH_SIZE
 from polytag.serving.batching import Batcher
 from polytag.serving.http import (
     HEADERS,
@@ -205,7 +204,7 @@ class _Service:
         self.tagging: Batcher[Bundle, bytes, NDArray[np.float32] | ImageError] = Batcher(
             Bundle.probabilities,
             min(bundle.threads for bundle in self.bundles.values()),
-            BATCH_SIZE,
+            min(bundle.batch_size for bundle in self.bundles.values()),
             limits.waiting_photos,
             self.metrics.batch.observe,
         )
