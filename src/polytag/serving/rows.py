@@ -68,7 +68,7 @@ class Row:
         if isinstance(found, ImageError):
             return cls(photo, (), {}, str(found))
         chosen = [labels[j] for j in given(found, thresholds)[:top]]
-        return cls(photo, tuple(chosen), dict(zip(labels, map(float, found), strict=True)))
+        return cls(photo, tuple(chosen), dict(zip(labels, found.tolist(), strict=True)))
 
     def to_json(self) -> str:
         """One line of JSON."""
