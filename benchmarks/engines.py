@@ -37,7 +37,6 @@ Engine = Callable[[Photos], NDArray[np.float32]]
 
 CORES = os.cpu_count() or 1
 
-
 SPEEDS = ("per second", "per CPU second")
 
 

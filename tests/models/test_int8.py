@@ -22,6 +22,7 @@ from polytag.models.openvino import OpenvinoModel
 layers = keras.layers
 SIZE = 32
 RUNTIMES = {"litert": LitertModel, "openvino": partial(OpenvinoModel, calls=4)}
+NAMES = {"litert": "LiteRT", "openvino": "OpenVINO"}
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,7 @@ def test_it_is_small_and_close(network, twin, run, photos) -> None:
 
 def test_a_batch_of_any_size_gives_what_single_photos_give(run, photos) -> None:
     single = np.concatenate([run(photo[None]) for photo in photos])
+    assert single.shape == (24, 3)
     for n in (2, 5, 1, 7, 24):
         assert np.array_equal(run(photos[:n]), single[:n])
 
@@ -140,7 +142,7 @@ def test_a_file_that_is_no_network_is_refused(runtime, twin, tmp_path, content: 
     path = tmp_path / twin.name
     path.write_bytes(content)
     for wrong in (path, tmp_path / "none" / twin.name):
-        with pytest.raises(BundleError, match="is not a network that"):
+        with pytest.raises(BundleError, match=f"is not a network that {NAMES[runtime]} can run"):
             RUNTIMES[runtime](wrong)
 
 

@@ -200,7 +200,7 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
         return
     photos = photo_view(validation, recipe.image_size)
     starts = range(0, len(photos), BATCH_SIZE)
-    parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts, CORES)
+    parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
     probabilities = np.concatenate(list(parts))
     score = mean_average_precision(validation.targets, probabilities)
     lost = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score
