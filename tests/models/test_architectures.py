@@ -57,6 +57,16 @@ def test_baseline_has_the_documented_size() -> None:
     assert pooled < 200_000
 
 
+def test_a_cnn_in_16_bits_has_the_same_weights_and_nearly_the_same_probabilities() -> None:
+    keras.utils.set_random_seed(0)
+    model, coarse = cnn(3, 48), cnn(3, 48, policy="mixed_bfloat16")
+    coarse.set_weights(model.get_weights())
+    assert {weight.dtype for weight in coarse.weights} == {"float32"}
+    batch = photos(5, 48)
+    p = coarse.predict(batch, verbose=0)
+    assert p.dtype == np.float32 and 0 < np.abs(p - model.predict(batch, verbose=0)).max() < 0.02
+
+
 def test_bad_pooling_is_refused() -> None:
     with pytest.raises(SettingsError, match="flatten, average or max"):
         cnn(2, 32, pooling="sum")

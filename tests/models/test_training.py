@@ -122,6 +122,7 @@ def test_a_diverging_training_says_so(squares, tmp_path) -> None:
             "baseline",
             image_size=32,
             epochs=3,
+            batch_size=2,
             learning_rate=10.0,
             weight_decay=10.0,
             out=tmp_path / "b",
@@ -174,6 +175,46 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
     assert tuned.manifest["fine_tuning"].startswith("undone")
     assert tuned.manifest["trainable_parameters"] == frozen.manifest["trainable_parameters"]
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
+
+
+def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkeypatch) -> None:
+    train, validation, _ = squares
+    monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)
+    original, starts, ends = transfer.run, [], []
+
+    def run(network, *args, **kwargs):
+        starts.append(network.get_weights())
+        fitted = original(network, *args, **kwargs)
+        ends.append(network.get_weights())
+        return fitted
+
+    monkeypatch.setattr(transfer, "run", run)
+    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    straight = Calibration.straight("none", np.ones(3), np.zeros(3))
+    monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
+    bundle = pt.fit(train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, show_progress=False)
+    assert len(ends) == 3 and len(bundle.manifest["history"]) == 1 + 5
+    for one, other in zip(starts[1], starts[2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))
+    for kept, one, other in zip(bundle.keras_model().get_weights(), ends[1], ends[2], strict=True):
+        np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
+
+
+def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) -> None:
+    train, validation, _ = squares
+    policies, original = [], training.cnn
+
+    def cnn(*args, policy="float32", **settings):
+        policies.append(policy)
+        return original(*args, policy=policy, **settings)
+
+    monkeypatch.setattr(training, "cnn", cnn)
+    monkeypatch.setattr(training, "training_policy", lambda: "mixed_bfloat16")
+    bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, show_progress=False)
+    assert policies == ["mixed_bfloat16", "float32"]
+    assert {layer.compute_dtype for layer in bundle.keras_model()._flatten_layers()} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_unknown_labels_are_allowed(squares) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from polytag.errors import SettingsError, WeightsError
-from polytag.models.backend import keras
+from polytag.models.backend import computing_in, keras
 from polytag.models.inverted_residuals import FAMILIES, Convolution, walk
 from polytag.models.pretrained import Weights, how_to_get_weights
 
@@ -33,15 +33,11 @@ def backbone(name: str, image_size: int, weights: Weights | None, policy: str = 
         WeightsError: the weights cannot be downloaded, or do not fit the network.
     """
     photo = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
-    usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
+    with computing_in(policy):
         if weights is not None and weights.kind == "torch":
             features = _from_torch(photo, weights)
         else:
             features = _from_keras(photo, name, weights)
-    finally:
-        keras.config.set_dtype_policy(usual)
     model = keras.Model(photo, features, name="backbone")
     model.trainable = False
     return model

@@ -60,7 +60,7 @@ choose_backend()
 with quiet_stderr():
     import keras
 
-__all__ = ["choose_backend", "keras", "quiet_stderr", "training_policy"]
+__all__ = ["choose_backend", "computing_in", "keras", "quiet_stderr", "training_policy"]
 
 CPU_FACTS = Path("/proc/cpuinfo")
 
@@ -81,3 +81,14 @@ def training_policy() -> str:
         facts = CPU_FACTS.read_text() if CPU_FACTS.exists() else ""
         able = "avx512_bf16" in facts or "amx_bf16" in facts
     return "mixed_bfloat16" if able else "float32"
+
+
+@contextmanager
+def computing_in(policy: str) -> Iterator[None]:
+    """Layers that are made in the block compute in the types of this policy, except where they name others."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(usual)

@@ -17,13 +17,13 @@ from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
-from polytag.models.architectures import MODELS
+from polytag.models.architectures import cnn
 from polytag.models.backbones import backbone
-from polytag.models.backend import keras
+from polytag.models.backend import keras, training_policy
 from polytag.models.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
-from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run, uncompiled
+from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run
 from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
 from polytag.models.int8_onnx import write_int8
 from polytag.models.openvino import BATCH_SIZE, OpenvinoModel, check_openvino
@@ -233,9 +233,12 @@ def count(weights: list) -> int:
 def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
     """Train the network of `baseline` or `tuned` from scratch on photos."""
     keras.utils.set_random_seed(recipe.seed)
-    network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
+    learner = cnn(len(train.labels), recipe.image_size, policy=training_policy(), **recipe.hyperparameters)
     batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
         fit_network = train_cnn if recipe.model == "tuned" else run
-        fitted = fit_network(network, batches, judged, recipe, bar, recipe.model)
-    return Trained(uncompiled(network), recipe, fitted.history, fitted.probabilities)
+        fitted = fit_network(learner, batches, judged, recipe, bar, recipe.model)
+    # Judged as it will tag: in 32 bits, whatever it was trained in.
+    network = cnn(len(train.labels), recipe.image_size, **recipe.hyperparameters)
+    network.set_weights(learner.get_weights())
+    return Trained(network, recipe, fitted.history, network.predict(judged, verbose=0))

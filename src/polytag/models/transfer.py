@@ -37,6 +37,11 @@ FIRST_LAYER, HEAD = 0.3, 5.0
 MIXUP_EPOCHS = 8
 """Epochs from which photos are blended: fewer are over before the network would learn them by heart."""
 
+TRAINING_EPOCHS = 10
+"""Epochs after which a backbone of some millions of parameters begins to learn some thousand photos by heart: what is
+beyond goes into further trainings from the same start, whose weights are averaged (Wortsman et al. 2022, "Model soups:
+averaging weights of multiple fine-tuned models improves accuracy without increasing inference time")."""
+
 AVERAGED_STEPS = 500
 """Weights are averaged over about this many steps (Polyak & Juditsky 1992), or a tenth of all where those are fewer."""
 
@@ -96,7 +101,7 @@ def _fine_tune(
     epochs = recipe.fine_tune or 0
     # Whoever wants photos as they are has a reason: left and right may mean something.
     augmentation = "none" if recipe.augmentation == "none" else "mixup" if epochs >= MIXUP_EPOCHS else "colour"
-    gentle = replace(recipe, epochs=epochs, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
+    gentle = replace(recipe, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
 
     def copy(of: keras.Model, policy: str) -> keras.Model:
@@ -108,12 +113,20 @@ def _fine_tune(
 
     learner = copy(frozen, training_policy())
     n_pretrained = len(learner.get_layer("backbone").trainable_variables)
-    optimizer = _optimizer(learner, n_pretrained, len(batches) * epochs, len(batches) // 2)
+    start, learned, history = learner.get_weights(), [], []
+    parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
     with progress_bar(len(batches) * epochs, "transfer · fine-tuning", "step", show_progress) as bar:
-        fitted = run(learner, batches, judged, gentle, bar, "transfer · fine-tuning", optimizer)
+        for number, part in enumerate(parts, 1):
+            title = f"transfer · fine-tuning {number} of {len(parts)}" if len(parts) > 1 else "transfer · fine-tuning"
+            learner.set_weights(start)
+            optimizer = _optimizer(learner, n_pretrained, len(batches) * len(part), len(batches) // 2)
+            fitted = run(learner, batches, judged, replace(gentle, epochs=len(part)), bar, title, optimizer)
+            history += fitted.history
+            learned.append(learner.get_weights())
+    learner.set_weights([np.mean(same, axis=0) for same in zip(*learned, strict=True)])
     # Judged as it will tag: in 32 bits, whatever it was trained in.
     tuned = copy(learner, "float32")
-    return tuned, Fitted(fitted.history, tuned.predict(judged, verbose=0))
+    return tuned, Fitted(history, tuned.predict(judged, verbose=0))
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:
