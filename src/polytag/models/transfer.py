@@ -40,7 +40,8 @@ MIXUP_EPOCHS = 8
 TRAINING_EPOCHS = 10
 """Epochs after which a backbone of some millions of parameters begins to learn some thousand photos by heart: what is
 beyond goes into further trainings from the same start, whose weights are averaged (Wortsman et al. 2022, "Model soups:
-averaging weights of multiple fine-tuned models improves accuracy without increasing inference time")."""
+averaging weights of multiple fine-tuned models improves accuracy without increasing inference time"). The learning rate
+of these falls to a half only: they end further apart, and their mean is the better for it."""
 
 AVERAGED_STEPS = 500
 """Weights are averaged over about this many steps (Polyak & Juditsky 1992), or a tenth of all where those are fewer."""
@@ -119,7 +120,8 @@ def _fine_tune(
         for number, part in enumerate(parts, 1):
             title = f"transfer · fine-tuning {number} of {len(parts)}" if len(parts) > 1 else "transfer · fine-tuning"
             learner.set_weights(start)
-            optimizer = _optimizer(learner, n_pretrained, len(batches) * len(part), len(batches) // 2)
+            steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
+            optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2)
             fitted = run(learner, batches, judged, replace(gentle, epochs=len(part)), bar, title, optimizer)
             history += fitted.history
             learned.append(learner.get_weights())
@@ -171,7 +173,7 @@ class DiscriminativeAdamW(keras.optimizers.AdamW):
 
 
 def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
-    """Warm-up and cosine, rates that rise with depth, averaged weights."""
+    """Warm-up and a cosine that ends after so many steps, rates that rise with depth, averaged weights."""
     n_new = len(network.trainable_variables) - n_pretrained
     optimizer = DiscriminativeAdamW(
         warm_up_and_cosine(FINE_TUNE_RATE, steps, warm_up),
