@@ -11,6 +11,7 @@ from polytag.errors import BundleError, DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models import fitting, training, transfer
+from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
@@ -203,13 +204,13 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
 
 def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) -> None:
     train, validation, _ = squares
-    policies, original = [], training.cnn
+    policies, original = [], MODELS["baseline"]
 
     def cnn(*args, policy="float32", **settings):
         policies.append(policy)
         return original(*args, policy=policy, **settings)
 
-    monkeypatch.setattr(training, "cnn", cnn)
+    monkeypatch.setitem(MODELS, "baseline", cnn)
     monkeypatch.setattr(training, "training_policy", lambda: "mixed_bfloat16")
     bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, show_progress=False)
     assert policies == ["mixed_bfloat16", "float32"]

@@ -17,7 +17,7 @@ from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
-from polytag.models.architectures import cnn
+from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras, training_policy
 from polytag.models.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
@@ -233,12 +233,13 @@ def count(weights: list) -> int:
 def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
     """Train the network of `baseline` or `tuned` from scratch on photos."""
     keras.utils.set_random_seed(recipe.seed)
-    learner = cnn(len(train.labels), recipe.image_size, policy=training_policy(), **recipe.hyperparameters)
+    build = partial(MODELS[recipe.model], len(train.labels), recipe.image_size, **recipe.hyperparameters)
+    learner = build(policy=training_policy())
     batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
         fit_network = train_cnn if recipe.model == "tuned" else run
         fitted = fit_network(learner, batches, judged, recipe, bar, recipe.model)
     # Judged as it will tag: in 32 bits, whatever it was trained in.
-    network = cnn(len(train.labels), recipe.image_size, **recipe.hyperparameters)
+    network = build()
     network.set_weights(learner.get_weights())
     return Trained(network, recipe, fitted.history, network.predict(judged, verbose=0))

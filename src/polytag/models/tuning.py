@@ -12,7 +12,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
-from polytag.models.architectures import cnn
+from polytag.models.architectures import MODELS
 from polytag.models.backend import keras, training_policy
 from polytag.models.batches import Batches
 from polytag.models.fitting import Fitted, photo_batches, run, warm_up_and_cosine
@@ -93,7 +93,8 @@ def cnn_score(
     recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
     keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
-    network = cnn(len(train.labels), recipe.image_size, policy=training_policy(), **recipe.hyperparameters)
+    build = MODELS[recipe.model]
+    network = build(len(train.labels), recipe.image_size, policy=training_policy(), **recipe.hyperparameters)
     batches, judged = photo_batches(train.take(rows), recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, "", "step", False) as bar:
         return _judged(lambda callbacks: train_cnn(network, batches, judged, recipe, bar, "trial", callbacks), report)
