@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polytag.data.cache import View
-from polytag.models.batches import Batches, augmented, mixed
+from polytag.models.batches import Batches, augmented
 from polytag.models.recipe import AUGMENTATIONS
 
 
@@ -96,19 +96,3 @@ def test_a_crop_shows_a_part_of_the_photo() -> None:
         assert (steps >= 0).all() or (steps <= 0).all()
         spans.append(abs(row[-1] - row[0]) / 255)
     assert 0.55 < min(spans) < max(spans) <= 1
-
-
-def test_blended_photos_keep_their_labels_shares() -> None:
-    rng = np.random.default_rng(0)
-    photos = np.repeat(np.arange(0, 240, 40, dtype=np.uint8), 4 * 4 * 3).reshape(6, 4, 4, 3)
-    targets = np.eye(6, dtype=np.float32)
-    blended, shares = mixed(photos, targets, rng)
-    assert blended.dtype == np.uint8 and blended.shape == photos.shape
-    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
-    # A photo is as bright as its labels' shares say, and itself makes up at least half of it.
-    np.testing.assert_allclose(blended[:, 0, 0, 0], shares @ np.arange(0, 240, 40), atol=0.51)
-    assert (np.diag(shares) >= 0.5).all() and (np.diag(shares) < 1).any()
-    targets[2, 5] = -1
-    _, shares = mixed(photos, targets, np.random.default_rng(0))
-    order = np.random.default_rng(0).permutation(6)
-    assert (shares[:, 5] == -1).tolist() == [i == 2 or order[i] == 2 for i in range(6)]

@@ -12,9 +12,6 @@ from polytag.models.backend import keras
 LEAST_AREA = 0.35
 """Of a photo that a random part of it keeps."""
 
-MIXUP = 0.4
-"""α of mixup: the fainter one of two photos has more than a third in one pair of five."""
-
 
 class Batches(keras.utils.PyDataset):
     """Cached arrays with their targets, a batch at a time.
@@ -66,8 +63,6 @@ class Batches(keras.utils.PyDataset):
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
             batch = np.stack([augmented(photo, self._augmentation, rng) for photo in batch])
-        if self._augmentation == "mixup":
-            batch, targets = mixed(batch, targets, rng)
         return batch, targets
 
     @property
@@ -86,29 +81,16 @@ def augmented(photo: NDArray[np.uint8], augmentation: str, rng: np.random.Genera
     """A random variation of a photo uint8 (size, size, 3), of the same shape."""
     if rng.random() < 0.5:
         photo = photo[:, ::-1]
-    if augmentation in ("crop", "colour", "mixup"):
+    if augmentation in ("crop", "colour"):
         size = photo.shape[0]
         area, ratio = rng.uniform(LEAST_AREA, 1.0), np.exp(rng.uniform(-0.25, 0.25))
         width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
         left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
         box = (left, top, left + width, top + height)
         photo = np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
-    if augmentation in ("colour", "mixup"):
+    if augmentation == "colour":
         contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, 3)
         brightness = rng.uniform(-12, 12)
         table = np.clip(np.arange(256)[:, None] * contrast + brightness, 0, 255).astype(np.uint8)
         photo = np.stack([table[photo[..., channel], channel] for channel in range(3)], axis=-1)
     return photo
-
-
-def mixed(
-    photos: NDArray[np.uint8], targets: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Photos (n, size, size, 3) and targets (n, k), each blended with another's; unknown where either is unknown."""
-    other = rng.permutation(len(photos))
-    share = rng.beta(MIXUP, MIXUP, len(photos)).astype(np.float32)
-    share = np.maximum(share, 1 - share)[:, None]
-    known = (targets >= 0) & (targets[other] >= 0)
-    weight = share[:, :, None, None]
-    blended = np.rint(weight * photos + (1 - weight) * photos[other]).astype(np.uint8)
-    return blended, np.where(known, share * targets + (1 - share) * targets[other], -1).astype(np.float32)

@@ -6,10 +6,9 @@ from typing import Any
 
 from polytag.errors import SettingsError
 
-AUGMENTATIONS = ("none", "flip", "crop", "colour", "mixup")
+AUGMENTATIONS = ("none", "flip", "crop", "colour")
 """No change; mirrored left to right half of the time; that, and a random part of the area; that, and brightness,
-contrast and tint moved by up to a fifth; that, and each photo and its labels blended with another's (Zhang et al.
-2018, "mixup: beyond empirical risk minimization")."""
+contrast and tint moved by up to a fifth."""
 
 LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
 """Of `polytag.models.losses`, which needs Keras."""
@@ -72,7 +71,7 @@ class Recipe:
         backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
             classical methods).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
-            as many as make up 12,000 photos, at most 8: that costs minutes, and a small set gains most. From 20 on they
+            as many as make up 12,000 photos, at most 8: that costs minutes, and a small set gains most. From 12 on they
             are several trainings, whose weights are averaged.
         seed: of everything that is drawn.
         hyperparameters: keyword arguments of the architecture; what a classical method has chosen.

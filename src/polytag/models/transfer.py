@@ -34,10 +34,7 @@ lie between (Howard & Ruder 2018), and the head, which is new, has `HEAD` times 
 
 FIRST_LAYER, HEAD = 0.3, 5.0
 
-MIXUP_EPOCHS = 8
-"""Epochs from which photos are blended: fewer are over before the network would learn them by heart."""
-
-TRAINING_EPOCHS = 10
+TRAINING_EPOCHS = 6
 """Epochs after which a backbone of some millions of parameters begins to learn some thousand photos by heart: what is
 beyond goes into further trainings from the same start, whose weights are averaged (Wortsman et al. 2022, "Model soups:
 averaging weights of multiple fine-tuned models improves accuracy without increasing inference time"). The learning rate
@@ -101,7 +98,7 @@ def _fine_tune(
     """Train the late layers of a copy too: the copy, and how it went."""
     epochs = recipe.fine_tune or 0
     # Whoever wants photos as they are has a reason: left and right may mean something.
-    augmentation = "none" if recipe.augmentation == "none" else "mixup" if epochs >= MIXUP_EPOCHS else "colour"
+    augmentation = "none" if recipe.augmentation == "none" else "colour"
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
 
