@@ -6,9 +6,12 @@ complete. So a run that was stopped goes on where it was, whatever the form of i
 
 import hashlib
 import json
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,13 +136,23 @@ class TagFile:
         else:
             with write_atomically(self.path) as text:
                 text.reconfigure(errors="backslashreplace")
-                TEXT_FORMATS[self.form](self._rows(), self.labels, text)
+                if self.form is Form.jsonl:
+                    with self._lines() as lines:
+                        shutil.copyfileobj(lines, text)
+                else:
+                    TEXT_FORMATS[self.form](self._rows(), self.labels, text)
         self.part.unlink()
 
-    def _rows(self) -> Iterator[Row]:
+    @contextmanager
+    def _lines(self) -> Iterator[TextIO]:
+        """What there is, rows as lines of JSON."""
         with self.part.open(encoding="utf-8") as file:
-            next(file)
-            yield from map(Row.from_json, file)
+            file.readline()  # the settings
+            yield file
+
+    def _rows(self) -> Iterator[Row]:
+        with self._lines() as lines:
+            yield from map(Row.from_json, lines)
 
 
 def thresholds_of(bundle: Bundle, given: Iterable[str]) -> NDArray[np.float32]:
