@@ -9,9 +9,7 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,29 +128,20 @@ class TagFile:
             if not kept:
                 self.part.unlink()  # nothing to go on with
             raise
-        if self.form is Form.parquet:
-            with write_bytes_atomically(self.path) as binary:
-                write_parquet(self._rows(), self.labels, binary)
-        else:
-            with write_atomically(self.path) as text:
-                text.reconfigure(errors="backslashreplace")
-                if self.form is Form.jsonl:
-                    with self._lines() as lines:
+        with self.part.open(encoding="utf-8") as lines:
+            lines.readline()  # the settings
+            kept_rows = map(Row.from_json, lines)
+            if self.form is Form.parquet:
+                with write_bytes_atomically(self.path) as binary:
+                    write_parquet(kept_rows, self.labels, binary)
+            else:
+                with write_atomically(self.path) as text:
+                    text.reconfigure(errors="backslashreplace")
+                    if self.form is Form.jsonl:
                         shutil.copyfileobj(lines, text)
-                else:
-                    TEXT_FORMATS[self.form](self._rows(), self.labels, text)
+                    else:
+                        TEXT_FORMATS[self.form](kept_rows, self.labels, text)
         self.part.unlink()
-
-    @contextmanager
-    def _lines(self) -> Iterator[TextIO]:
-        """What there is, rows as lines of JSON."""
-        with self.part.open(encoding="utf-8") as file:
-            file.readline()  # the settings
-            yield file
-
-    def _rows(self) -> Iterator[Row]:
-        with self._lines() as lines:
-            yield from map(Row.from_json, lines)
 
 
 def thresholds_of(bundle: Bundle, given: Iterable[str]) -> NDArray[np.float32]:
