@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from polytag.data import cache as cache_module
 from polytag.data import measure as measure_module
-from polytag.data.cache import ArrayCache, fill, pixel_cache, pixels
+from polytag.data.cache import ArrayCache, fill, photo_view, pixel_cache, pixels
 from polytag.data.cache_room import cache_folder
 from polytag.data.images import content_hash, decode
 from polytag.data.measure import measure
-from polytag.errors import SettingsError
+from polytag.errors import DataError, SettingsError
 
 Photos = Callable[..., list[str]]
 
@@ -159,6 +159,30 @@ def test_embeddings_depend_on_weights_size_view_and_versions(
     Path(paths[0]).write_bytes(Path(photos(tmp_path / "new", 1)[0]).read_bytes() + b"\0")
     features.embed(paths, 32, found)
     assert len(runs) == 7
+
+
+@pytest.mark.filterwarnings("ignore:polytag's cache exceeds its limit")
+def test_photos_that_had_to_make_room_are_decoded_anew(
+    tmp_path: Path, photos: Photos, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = photos(tmp_path, 6)
+    pixels(paths, 16)
+    assert len(decoded) == 6
+    monkeypatch.setenv("POLYTAG_CACHE_LIMIT", "1e-6")
+    ArrayCache("features", (8,), "float32")  # as embedding does between decoding and fine-tuning
+    view = photo_view(paths[::-1], 16)
+    assert len(decoded) == 12, "the limit removed them"
+    ArrayCache("more features", (8,), "float32")
+    np.testing.assert_array_equal(view.read(), [decode(path, 16) for path in paths[::-1]])
+    photo_view(paths, 16)
+    assert len(decoded) == 12, "what is held stays"
+
+
+def test_a_view_of_a_photo_that_cannot_be_read_is_refused(tmp_path: Path, photos: Photos) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"text")
+    with pytest.raises(DataError, match=r"bad\.jpg cannot be read: not an image"):
+        photo_view([*photos(tmp_path, 2), str(bad)], 16)
 
 
 def test_bad_photos_are_reported_and_the_rest_is_there(tmp_path: Path, photos: Photos) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from polytag.data.cache_room import INDEX, ROWS, alone, cache_folder, discard, hold, make_room, usable
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, decode, each
-from polytag.errors import ImageError, SettingsError
+from polytag.errors import DataError, ImageError, SettingsError
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """SQLite's codes for a file that is no database, or no longer one."""
@@ -217,6 +217,22 @@ def pixels(
     cache = pixel_cache(size)
     rows, bad = fill([cache], paths, lambda path: (decode(path, size),), on_progress)
     return cache.open(), rows, {path: str(error) for path, error in bad.items()}
+
+
+def photo_view(paths: Paths, size: int) -> View:
+    """The pixels of photos that can all be read, uint8 (n, size, size, 3), which stay as long as the view is held.
+
+    They are mostly there already; what had to make room for something else since is decoded anew.
+
+    Raises:
+        DataError: one of the photos cannot be read.
+    """
+    cache = pixel_cache(size)
+    rows, bad = fill([cache], paths, lambda path: (decode(path, size),))
+    if bad:
+        path, error = next(iter(bad.items()))
+        raise DataError(f"{path} cannot be read: {error}")
+    return View(cache, rows)
 
 
 def fill(

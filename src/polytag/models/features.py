@@ -6,9 +6,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.cache import ArrayCache, View, cache_folder, pixel_cache, pixels
+from polytag.data.cache import ArrayCache, View, cache_folder, photo_view, pixels
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, each
-from polytag.errors import DataError, ImageError
+from polytag.errors import ImageError
 from polytag.models.backbone_onnx import write_backbone
 from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
 from polytag.models.pretrained import Weights, find_weights
@@ -55,6 +55,9 @@ def embed(
 
     Returns:
         The embeddings, float32 (n, d), in the cache; d is 1280 for MobileNetV2.
+
+    Raises:
+        DataError: one of the photos cannot be read.
     """
     name = f"{weights.name}-{image_size}-{PIXEL_PATH}.{VERSION}"
     run, threads, width = _backbone(weights, image_size, name)
@@ -64,16 +67,11 @@ def embed(
     waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if row < 0}
     on_progress(len(paths) - len(waiting))
     if waiting:
-        _, image_rows, bad = pixels(list(waiting.values()), image_size)
-        if bad:
-            path, reason = next(iter(bad.items()))
-            raise DataError(f"{path} cannot be read: {reason}")
-        images = pixel_cache(image_size)
+        photos = photo_view(list(waiting.values()), image_size)
         new_keys = list(waiting)
 
         def features_from(start: int) -> NDArray[np.float32]:
-            batch = images.read(image_rows[start : start + STORED_AT_ONCE])
-            batch = np.ascontiguousarray(VIEWS[view](batch))
+            batch = np.ascontiguousarray(VIEWS[view](photos.read(slice(start, start + STORED_AT_ONCE))))
             return np.concatenate([run(batch[i : i + BATCH_SIZE]) for i in range(0, len(batch), BATCH_SIZE)])
 
         starts = range(0, len(waiting), STORED_AT_ONCE)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.cache import View, pixel_cache
+from polytag.data.cache import photo_view
 from polytag.data.dataset import Dataset
-from polytag.data.images import content_hash
 from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import scores
@@ -47,16 +46,10 @@ class Trained:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def photo_view(data: Dataset, image_size: int) -> View:
-    """The cached pixels of photos that have all been decoded, uint8 (n, size, size, 3)."""
-    cache = pixel_cache(image_size)
-    return View(cache, cache.rows([content_hash(path) for path in data.paths]))
-
-
 def photo_batches(data: Dataset, recipe: Recipe, training: bool) -> Batches:
     """Batches of photos: shuffled and augmented for training, as they are otherwise."""
     augmentation = recipe.augmentation if training else "none"
-    view = photo_view(data, recipe.image_size)
+    view = photo_view(data.paths, recipe.image_size)
     return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polytag.data.cache import pixels
+from polytag.data.cache import photo_view, pixels
 from polytag.data.dataset import Dataset
 from polytag.data.images import each
 from polytag.data.progress import progress_bar
@@ -23,7 +23,7 @@ from polytag.models.backend import keras, training_policy
 from polytag.models.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
-from polytag.models.fitting import Trained, mean_average_precision, photo_batches, photo_view, run
+from polytag.models.fitting import Trained, mean_average_precision, photo_batches, run
 from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
 from polytag.models.int8_onnx import write_int8
 from polytag.models.openvino import BATCH_SIZE, OpenvinoModel, check_openvino
@@ -190,7 +190,7 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
     try:
         if "model.onnx" not in bundle.manifest["files"]:
             raise ValueError("it has no ONNX twin, which is what would be rounded")
-        write_int8(bundle.path / "model.onnx", photo_view(train, recipe.image_size).read(rows), path)
+        write_int8(bundle.path / "model.onnx", photo_view(train.paths, recipe.image_size).read(rows), path)
         twin = OpenvinoModel(path, calls=CORES)
     except Exception as error:
         # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
@@ -198,7 +198,7 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
         path.unlink(missing_ok=True)
         bundle.record(int8={"kept": False, "reason": f"that failed ({reason[:120]})"})
         return
-    photos = photo_view(validation, recipe.image_size)
+    photos = photo_view(validation.paths, recipe.image_size)
     starts = range(0, len(photos), BATCH_SIZE)
     parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
     probabilities = np.concatenate(list(parts))
