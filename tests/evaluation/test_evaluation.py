@@ -113,7 +113,7 @@ def test_only_the_same_photos_can_be_compared() -> None:
 def contest(*names: str) -> Contest:
     data = dataset(60)
     contestants = tuple(
-        Contestant(name, noisy(data, 0.6 / (i + 1)), 0.5, 10 * (i + 1), 100, 61.0 * (i + 1))
+        Contestant(name, noisy(data, 0.6 / (i + 1)), 0.5, 10 * (i + 1), 100, 61.0 * (i + 1), 0.5)
         for i, name in enumerate(names)
     )
     parts = {"train": 1, "validation": 2, "test": 60}

@@ -70,7 +70,8 @@ def evaluated(data: Dataset, probabilities, threshold=0.5) -> Evaluation:
 
 
 def contestant(name: str, evaluation: Evaluation, history=(), trials=()) -> Contestant:
-    return Contestant(name, evaluation, 0.5, 1234, 5678, 61.0, history, trials, {"image_size": 64})
+    kept = 0 if history else None
+    return Contestant(name, evaluation, 0.5, 1234, 5678, 61.0, 0.556, history, kept, trials, {"image_size": 64})
 
 
 class Page(HTMLParser):
@@ -294,6 +295,12 @@ def test_worst_and_best_photos(tmp_path):
     assert worst.split()[worst.split().index("3.jpg") + 1 :][:3] == ["✗dog0.97", "○bus0.02", "✓cat0.90"]
     assert "The commonest confusion: bus is missed and dog given" in page.text["confusion"]
     assert "Of the 3 photos in which bus was missed, 2 were given dog" in page.text["confusion"]
+
+
+def test_averaged_trainings_are_of_no_epoch(tmp_path, contest):
+    averaged = replace(contest.contestants[0], kept_epoch=None)
+    page, _ = written(tmp_path, replace(contest, contestants=(averaged, *contest.contestants[1:])))
+    assert "baseline 0.556 (averaged trainings)" in " ".join(page.text["learning"].split())
 
 
 def test_training_and_search(tmp_path, contest):

@@ -161,7 +161,7 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
 
     def harmful(network, *args, **kwargs):
         network.set_weights([w * 0 for w in network.get_weights()])
-        return fitting.Fitted([{"validation_mean_average_precision": 0.0}], np.zeros_like(validation.targets, float))
+        return fitting.Fitted([{"validation_mean_average_precision": 0.0}], 0, np.zeros_like(validation.targets, float))
 
     original = transfer.run
     calls = []
@@ -174,6 +174,8 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
     tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
     assert calls == ["head", "transfer"]
     assert tuned.manifest["fine_tuning"].startswith("undone")
+    head = [epoch["validation_mean_average_precision"] for epoch in tuned.manifest["history"][:-1]]
+    assert tuned.manifest["kept_epoch"] == int(np.argmax(head))
     assert tuned.manifest["trainable_parameters"] == frozen.manifest["trainable_parameters"]
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
 
@@ -195,6 +197,7 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, show_progress=False)
     assert len(ends) == 3 and len(bundle.manifest["history"]) == 1 + 5
+    assert bundle.manifest["kept_epoch"] is None, "the mean is of no epoch"
     for one, other in zip(starts[1], starts[2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))

@@ -26,7 +26,10 @@ class Contestant:
         trainable_parameters, parameters: how many numbers training may change, and how many there are.
         fit_seconds: wall-clock time of training with its search and embedding; photos that were not in the cache
             yet were decoded in that time as well.
+        validation_score: mAP on the validation photos, 0 to 1.
         history: for each epoch loss, learning_rate, validation_loss, validation_mean_average_precision.
+        kept_epoch: the row of the history whose weights were kept; ``None`` without a history, or where they are the
+            mean of several trainings.
         trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
         recipe: the settings it was trained with.
         importance: of each hyperparameter of the search, most important first, 1 in all; empty where it is not known.
@@ -41,7 +44,9 @@ class Contestant:
     trainable_parameters: int
     parameters: int
     fit_seconds: float
+    validation_score: float
     history: Sequence[Mapping[str, float]] = ()
+    kept_epoch: int | None = None
     trials: Sequence[Mapping[str, Any]] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)

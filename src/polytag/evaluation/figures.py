@@ -23,7 +23,7 @@ from polytag.data.pictures import (
     room,
     short,
 )
-from polytag.evaluation.contest import VALIDATION_SCORE, Contestant, Pair
+from polytag.evaluation.contest import Contestant, Pair
 from polytag.evaluation.evaluation import Difference, Evaluation
 from polytag.evaluation.metrics import CALIBRATION_BINS
 
@@ -102,7 +102,7 @@ def _beside(axes: Axes) -> dict[str, Any]:
 def learning_curve(contestants: Sequence[Contestant], validation: str, training: str | None = None) -> Figure:
     """How a number of the validation photos (solid) and one of the training photos (dotted) went by epoch.
 
-    The epoch whose weights were kept, that with the best validation mAP, has a marker.
+    The epoch whose weights were kept has a marker.
     """
     figure, axes = panel(4.4, 2.9, left=0.5, right=0.15, bottom=0.5)
     heights: list[float] = []
@@ -114,7 +114,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
                 heights += values[np.isfinite(values) & (values > 0)].tolist()
                 lone = "." if len(epochs) == 1 else ""
                 axes.plot(epochs, values, color=colour_of(i), linestyle=style, linewidth=width, marker=lone)
-        kept = kept_epoch(contestant)
+        kept = contestant.kept_epoch
         if kept is not None:
             value = contestant.history[kept].get(validation, math.nan)
             axes.plot(kept + 1, value, MARKERS[i % len(MARKERS)], color=colour_of(i), markersize=7)
@@ -130,13 +130,6 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_xlabel("epoch", color=MUTED)
     return figure
-
-
-def kept_epoch(contestant: Contestant) -> int | None:
-    """The row of the history with the best validation mAP, whose weights were kept; ``None`` without one."""
-    scores = [epoch.get(VALIDATION_SCORE, math.nan) for epoch in contestant.history]
-    defined = [i for i, score in enumerate(scores) if math.isfinite(score)]
-    return max(defined, key=lambda i: scores[i]) if defined else None
 
 
 def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:

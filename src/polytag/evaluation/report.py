@@ -183,9 +183,10 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
         losses = np.array([epoch.get("validation_loss", math.nan) for epoch in c.history])
         if np.isfinite(losses).any() and losses[-1] > 1.1 * np.nanmin(losses):
             overfitted.append((c.name, f"{c.name} after epoch {np.nanargmin(losses) + 1}"))
-        kept = figures.kept_epoch(c)
-        if kept is not None:
-            reached.append((c.history[kept][VALIDATION_SCORE], c.name, f"epoch {kept + 1} of {len(c.history)}"))
+        if c.history:
+            # The mean of several trainings is of no epoch.
+            kept = "averaged trainings" if c.kept_epoch is None else f"epoch {c.kept_epoch + 1} of {len(c.history)}"
+            reached.append((c.validation_score, c.name, kept))
     reached.sort(reverse=True)
     first = f"{reached[0][1]} reached {reached[0][0]:.3f}" if reached else "not defined"
     kept_epochs = joined([f"{name} {score:.3f} ({epoch})" for score, name, epoch in reached])
@@ -379,8 +380,7 @@ def _doubts_about_training(c: Contestant) -> list[str]:
     doubts = []
     if 0 < len(c.trials) < FEW_TRIALS:
         doubts.append(f"The search for {c.name} made only {counted(len(c.trials), 'trial')}: more may find better.")
-    kept = figures.kept_epoch(c)
-    validation = math.nan if kept is None else c.history[kept][VALIDATION_SCORE]
+    validation = c.validation_score
     test = c.evaluation.scores["mean_average_precision"]
     if abs(validation - test) > 0.05:
         why = "choosing by validation photos flattered it, or one" if validation > test else "one"

@@ -75,7 +75,7 @@ def fit_classical(
         top, chosen, notes = fit_head(name, seen, train.targets, judged, validation.targets, recipe.seed, bar.update)
     facts = {"weights": weights.name, "notes": notes}
     probabilities = keras.ops.convert_to_numpy(top(judged))
-    return Trained(joined(features, top), replace(recipe, hyperparameters=chosen), [], probabilities, facts)
+    return Trained(joined(features, top), replace(recipe, hyperparameters=chosen), [], None, probabilities, facts)
 
 
 def fit_head(

@@ -29,6 +29,9 @@ class Fitted:
     history: list[dict[str, float]]
     """For each epoch its loss, learning rate, validation loss and validation mAP."""
 
+    kept: int | None
+    """The row of the history whose weights were kept; ``None`` where they are the mean of several trainings."""
+
     probabilities: NDArray[np.float32]
     """What the kept weights give for the validation photos, float32 (n, k)."""
 
@@ -40,6 +43,7 @@ class Trained:
     model: keras.Model
     recipe: Recipe
     history: list[dict[str, float]]
+    kept: int | None
     probabilities: NDArray[np.float32]
     """What the network gives for the validation photos, float32 (n, k)."""
 
@@ -102,7 +106,7 @@ def run(
         )
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
     history = [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
-    return Fitted(history, judge.probabilities)
+    return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), judge.probabilities)
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:

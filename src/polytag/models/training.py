@@ -159,6 +159,7 @@ def fit(
             "parameters": count(network.weights),
             "fit_seconds": round(seconds, 1),
             "history": trained.history,
+            "kept_epoch": trained.kept,
             "calibration": {"kind": calibration.kind, "log_loss": log_losses},
             "objective": objective,
             **trained.facts,
@@ -242,4 +243,4 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     # Judged as it will tag: in 32 bits, whatever it was trained in.
     network = build()
     network.set_weights(learner.get_weights())
-    return Trained(network, recipe, fitted.history, network.predict(judged, verbose=0))
+    return Trained(network, recipe, fitted.history, fitted.kept, network.predict(judged, verbose=0))

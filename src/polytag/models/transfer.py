@@ -57,10 +57,11 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
         frozen_score, score = (mean_average_precision(validation.targets, f.probabilities) for f in (fitted, tuned))
         history = fitted.history + tuned.history
         if score >= frozen_score:
-            network, fitted, facts["fine_tuning"] = tuned_network, tuned, "kept"
+            kept = None if tuned.kept is None else len(fitted.history) + tuned.kept
+            network, fitted, facts["fine_tuning"] = tuned_network, replace(tuned, kept=kept), "kept"
         else:
             facts["fine_tuning"] = "undone, since validation mAP was better without"
-    return Trained(network, recipe, history, fitted.probabilities, facts)
+    return Trained(network, recipe, history, fitted.kept, fitted.probabilities, facts)
 
 
 def head_batches(
@@ -125,7 +126,8 @@ def _fine_tune(
     learner.set_weights([np.mean(same, axis=0) for same in zip(*learned, strict=True)])
     # Judged as it will tag: in 32 bits, whatever it was trained in.
     tuned = copy(learner, "float32")
-    return tuned, Fitted(history, tuned.predict(judged, verbose=0))
+    kept = fitted.kept if len(parts) == 1 else None
+    return tuned, Fitted(history, kept, tuned.predict(judged, verbose=0))
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:
