@@ -361,8 +361,12 @@ def test_content_hash_follows_the_content(tmp_path: Path) -> None:
         content_hash(tmp_path / "none")
 
 
-@pytest.mark.parametrize(("kind", "at_once"), [("PNG", 1), ("JPEG", 3)])
-def test_large_photos_are_decoded_one_at_a_time_unless_they_are_jpegs(kind: str, at_once: int, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options", "at_once"), [("PNG", {}, 1), ("JPEG", {}, 3), ("JPEG", {"progressive": True}, 1)]
+)
+def test_large_photos_are_decoded_one_at_a_time_unless_a_part_of_them_will_do(
+    kind: str, options: dict, at_once: int, monkeypatch
+) -> None:
     monkeypatch.setattr(images, "LARGE_PIXELS", 64 * 64 - 1)
     met = threading.Barrier(at_once)
     inside = 0
@@ -376,4 +380,4 @@ def test_large_photos_are_decoded_one_at_a_time_unless_they_are_jpegs(kind: str,
         inside -= 1
 
     monkeypatch.setattr(images, "_pixels", pixels)
-    assert list(decode_many([encoded(noise(64, 64), kind)] * 3, 32, threads=3)) == [None] * 3
+    assert list(decode_many([encoded(noise(64, 64), kind, **options)] * 3, 32, threads=3)) == [None] * 3

@@ -180,6 +180,11 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("photos", "epochs"), [(84, 8), (1500, 8), (2000, 6), (5600, 2), (12_001, 1), (10**6, 1)])
+def test_small_sets_are_fine_tuned_longer(photos: int, epochs: int) -> None:
+    assert transfer.default_epochs(photos) == epochs
+
+
 def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)

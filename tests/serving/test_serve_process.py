@@ -1,5 +1,6 @@
 """The tagging server as it runs: slow and silent clients, huge bodies, and the end."""
 
+import asyncio
 import http.client
 import os
 import re
@@ -179,6 +180,56 @@ def test_a_request_under_way_is_not_taken_for_silence(
         answer = connection.getresponse()
         assert (answer.status, b"probability" in answer.read()) == (200, True)
     connection.close()
+
+
+def test_requests_that_come_together_are_both_waited_for(
+    served: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_http, "IDLE_SECONDS", 0.2)
+    app = served_http.FastAPI()
+
+    @app.get("/")
+    async def slowly() -> str:
+        await asyncio.sleep(0.5)
+        return "there"
+
+    with socket.create_connection(("127.0.0.1", port_of(served(app)))) as client:
+        client.settimeout(20)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        answers = client.makefile("rb").read()  # to the end: then nothing more is asked
+    assert answers.count(b'"there"') == 2
+
+
+def test_connections_beyond_the_limit_are_told_so(
+    served: Callable[[Any], str], colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_http, "MOST_CONNECTIONS", 1)
+    port = port_of(served(tagging_app({"colours": colours})))
+    with socket.create_connection(("127.0.0.1", port)):
+        answer = received(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 503 ") and "application/problem+json" in answer
+    assert "retry-after: 1\r\n" in answer and "x-content-type-options: nosniff\r\n" in answer
+    assert '"detail":"too many connections: try again in a moment"' in answer
+    while post(port, photo())[0] == 503:  # until the server has noticed that the first has gone
+        time.sleep(0.02)
+
+
+def test_what_is_no_http_is_told_so(served: Callable[[Any], str], colours: Bundle) -> None:
+    port = port_of(served(tagging_app({"colours": colours})))
+    answer = received(port, b"\x16\x03\x01\x02\x00 this is TLS\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 400 ") and "application/problem+json" in answer
+    assert '"detail":"expected a request in HTTP/1.1, got something else"' in answer
+    assert post(port, photo())[0] == 200
+
+
+def received(port: int, sent: bytes) -> str:
+    """What the server answers until it closes the connection, its headers in lower case."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(20)
+        client.sendall(sent)
+        first, _, rest = client.makefile("rb").read().decode().partition("\r\n")
+        head, _, body = rest.partition("\r\n\r\n")
+        return f"{first}\r\n{head.lower()}\r\n\r\n{body}"
 
 
 def test_a_client_that_leaves_is_no_error(

@@ -464,6 +464,12 @@ def test_serving_imports_neither_keras_nor_tensorflow(colours: Bundle, tmp_path:
     assert done.returncode == 0, done.stderr
 
 
+def test_an_empty_key_opens_no_server(colours: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYTAG_API_KEY", "")  # as $(cat key.txt) gives it where there is no such file
+    done = CliRunner().invoke(command_line, ["serve", str(colours.path), "--port", "0"])
+    assert done.exit_code == 2 and "an API key must be" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -25,6 +25,18 @@ def test_a_folder_stands_for_the_photos_below_it(album: Path) -> None:
     assert list(photos_in(["."])) == ["./a.png", "./b.JPG", "./sub/c.webp"]
 
 
+def test_a_folder_that_cannot_be_read_is_named_like_a_photo(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def guarded(folder: str) -> object:
+        if folder == "./empty":
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert sorted(photos_in(["."])) == ["./a.png", "./b.JPG", "./empty", "./sub/c.webp"]
+
+
 def test_files_are_taken_as_they_are_and_need_not_exist(album: Path) -> None:
     assert list(photos_in(["notes.md", "gone.jpg", "a.png", "a.png"])) == ["notes.md", "gone.jpg", "a.png", "a.png"]
 

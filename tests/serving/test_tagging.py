@@ -139,10 +139,10 @@ def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Pat
         part.write('{"photo": "half a li')
     with pytest.raises(SettingsError, match="add --resume to go on"):
         TagFile(out, form, bundle, bundle.thresholds, None)
-    with pytest.raises(SettingsError, match="other thresholds"):
+    with pytest.raises(SettingsError, match="other settings"):
         TagFile(out, form, bundle, bundle.thresholds / 2, None, resume=True)
     again = TagFile(out, form, bundle, bundle.thresholds, None, resume=True)
-    assert again.done == set(photos[:2])
+    assert list(again.done.elements()) == photos[:2] and again.failed == 0
     again.write(tag_photos(bundle, photos[2:]))
     assert {path.name for path in tmp_path.iterdir()} == {whole.name, out.name}
     if form == "parquet":
@@ -224,6 +224,51 @@ def test_not_one_readable_photo_is_an_error(bundle: pt.Bundle, album: Path) -> N
     done = polytag("tag", bundle.path, album / "broken.jpg")
     assert done.returncode == 2 and "none of 1 photo could be read" in done.stderr
     assert "not an image" in done.stdout
+
+
+def test_the_command_goes_on_and_speaks_of_all_photos(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    red, broken, out = str(album / "red.png"), str(album / "broken.jpg"), tmp_path / "tags.jsonl"
+
+    def stopped() -> Iterator[Row]:
+        yield from tag_photos(bundle, [red])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        TagFile(out, "jsonl", bundle, bundle.thresholds, None).write(stopped())
+    refused = polytag("tag", bundle.path, red, broken, "--out", out, "--resume", "--write-metadata")
+    assert refused.returncode == 2 and "with other settings" in refused.stderr
+    done = polytag("tag", bundle.path, red, broken, red, broken, "--out", out, "--resume")
+    assert done.returncode == 0 and f"{out}: 4 photos" in done.stdout, done.stderr
+    assert "2 of 4 photos could not be read" in done.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["photo"] for line in lines] == [red, broken, red, broken]
+    assert ["error" in line for line in lines] == [False, True, False, True]
+
+
+def test_what_is_left_may_be_bad_altogether(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    red, broken = str(album / "red.png"), str(album / "broken.jpg")
+    for earlier, code in ((red, 0), (broken, 2)):
+        out = tmp_path / f"{Path(earlier).stem}.jsonl"
+
+        def stopped(earlier: str = earlier) -> Iterator[Row]:
+            yield from tag_photos(bundle, [earlier])
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            TagFile(out, "jsonl", bundle, bundle.thresholds, None).write(stopped())
+        done = polytag("tag", bundle.path, earlier, broken, broken, "--out", out, "--resume")
+        assert done.returncode == code, done.stderr
+        assert len(out.read_text().splitlines()) == 3
+
+
+def test_a_sidecar_that_cannot_be_written_stops_nothing(bundle: pt.Bundle, album: Path) -> None:
+    long = album / f"{'a' * 248}.png"
+    long.write_bytes((album / "red.png").read_bytes())
+    done = polytag("tag", bundle.path, album, "--format", "jsonl", "--write-metadata")
+    assert done.returncode == 2
+    assert f"1 sidecar missing; the first: {long}.xmp cannot be" in done.stderr
+    assert len(done.stdout.splitlines()) == len([*album.glob("*.png"), *album.glob("*.jpg")])
+    assert (album / "red.png.xmp").exists()
 
 
 def test_tagging_waits_for_no_heavy_library(bundle: pt.Bundle, album: Path) -> None:

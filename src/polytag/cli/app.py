@@ -65,7 +65,7 @@ FineTune = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Epochs in which transfer trains its backbone too; by default as many as see 12,000 photos, at most 8.",
+        help="Epochs in which transfer trains its backbone too; by default as many as see 12,000 photos, 1 to 8.",
     ),
 ]
 Backbone = Annotated[

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -56,17 +57,23 @@ def tag(
     if out is None and (form == Form.parquet or resume):
         raise SettingsError(f"{'--resume' if resume else '--format parquet'} needs a file: name it with --out")
     total = count(photos)
-    file = None if out is None else TagFile(out, form, opened, thresholds, top, resume, overwrite)
-    tally = _Tally(write_metadata)
-    start = time.perf_counter()
+    file = None if out is None else TagFile(out, form, opened, thresholds, top, resume, overwrite, write_metadata)
+    done = Counter() if file is None else file.done.copy()
+    tally = _Tally(write_metadata, done.total(), 0 if file is None else file.failed)
+    earlier, start = tally.photos, time.perf_counter()
     # Rows that scroll by are progress enough, and a bar would tear them.
     with progress_bar(total, "tagging", "photo", file is not None or not sys.stdout.isatty()) as bar:
-        done = set() if file is None else file.done
-        bar.update(len(done))
+        bar.update(tally.photos)
+
+        def waiting() -> Iterator[str]:
+            for photo in photos_in(photos):
+                if done[photo]:
+                    done[photo] -= 1
+                else:
+                    yield photo
 
         def rows() -> Iterator[Row]:
-            waiting = (photo for photo in photos_in(photos) if photo not in done)
-            for row in tag_photos(opened, waiting, thresholds, top):
+            for row in tag_photos(opened, waiting(), thresholds, top):
                 tally.add(row)
                 yield row
                 bar.update(1)
@@ -81,8 +88,8 @@ def tag(
                     print(f"{file.part} keeps what is done: add --resume to go on", file=sys.stderr)
                 raise
     if file is not None:
-        speed = tally.photos / max(1e-9, time.perf_counter() - start)
-        print(f"{out}: {counted(tally.photos + len(done), 'photo')}, {speed:.0f} photos/s")
+        speed = (tally.photos - earlier) / max(1e-9, time.perf_counter() - start)
+        print(f"{out}: {counted(tally.photos, 'photo')}, {speed:.0f} photos/s")
     tally.close()
 
 
@@ -98,22 +105,29 @@ def _form_of(out: Path | None) -> Form:
 class _Tally:
     """Counts what became of photos, and writes their sidecars on the way."""
 
-    def __init__(self, write_metadata: bool):
+    def __init__(self, write_metadata: bool, photos: int, failed: int):
         self._write_metadata = write_metadata
-        self.photos = self._failed = self._foreign = 0
+        self.photos, self._failed = photos, failed
+        """Those of earlier runs included."""
+        self._foreign = self._unwritten = 0
+        self._first_reason = ""
 
     def add(self, row: Row) -> None:
         self.photos += 1
         if row.error:
             self._failed += 1
-        elif self._write_metadata and not write_sidecar(row.photo, row.labels):
-            self._foreign += 1
+        elif self._write_metadata:
+            try:
+                self._foreign += not write_sidecar(row.photo, row.labels)
+            except SettingsError as error:
+                self._unwritten += 1
+                self._first_reason = self._first_reason or str(error)
 
     def close(self) -> None:
         """Say what was left out.
 
         Raises:
-            PolytagError: not one photo could be read.
+            PolytagError: not one photo could be read, or a sidecar could not be written.
         """
         if self._foreign:
             print(f"{counted(self._foreign, 'sidecar')} of other programs left as they are", file=sys.stderr)
@@ -121,3 +135,5 @@ class _Tally:
             raise PolytagError(f"none of {counted(self._failed, 'photo')} could be read")
         if self._failed:
             print(f"{self._failed:,} of {counted(self.photos, 'photo')} could not be read", file=sys.stderr)
+        if self._unwritten:
+            raise PolytagError(f"{counted(self._unwritten, 'sidecar')} missing; the first: {self._first_reason}")

@@ -1,5 +1,6 @@
 """Commands that use a trained model."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,8 @@ from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import free
 from polytag.serving.formats import Format
 
+API_KEY = "POLYTAG_API_KEY"
+
 
 @app.command()
 @one_line_errors
@@ -36,7 +39,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="POLYTAG_API_KEY",
+            envvar=API_KEY,
             help="What every request must carry. Better set in the environment: a command line can be seen by all "
             "users of a machine.",
         ),
@@ -46,6 +49,8 @@ def serve(
     """Tag photos over HTTP, on a page and for programs."""
     from polytag.serving.server import serve_tagging
 
+    if api_key is None:
+        api_key = os.environ.get(API_KEY)  # an empty one is none to Typer, but who set it wants no open server
     opened = {bundle.resolve().name: pt.Bundle(bundle, engine)}
     for other in others or []:
         name, _, path = other.partition("=")

@@ -40,7 +40,8 @@ MAX_PIXELS = 80_000_000
 
 LARGE_PIXELS = 20_000_000
 """A photo beyond this is decoded while no other such photo is: with transparency it takes 14 bytes for each pixel, so
-many at once, which strangers could send, would fill the memory. JPEGs are decoded at a fraction of their size."""
+many at once, which strangers could send, would fill the memory. JPEGs are decoded at a fraction of their size, unless
+they are progressive: of those, all coefficients are held."""
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """File name endings that make a table's cell look like a photo (lower case)."""
@@ -144,7 +145,8 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}", "too large")
-            with _large if width * height > LARGE_PIXELS and image.format != "JPEG" else nullcontext():
+            whole = image.format != "JPEG" or "progressive" in image.info
+            with _large if whole and width * height > LARGE_PIXELS else nullcontext():
                 yield image
     except ImageError:
         raise
@@ -212,10 +214,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         wide = np.asarray(image, dtype=np.uint32)
         return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        values = np.nan_to_num(np.asarray(image))
         # 32-bit modes carry no range of their own: floats are 0–1 or 0–255, integers 0–255 or 0–65535.
         top = 65535.0 if values.max() > 255 else 1.0 if image.mode == "F" and values.max() <= 1 else 255.0
-        return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
+        grey = np.empty(values.shape, np.uint8)
+        for one, row in zip(grey, values, strict=True):  # the whole photo in 64 bits would fill the memory
+            one[:] = (np.clip(row.astype(np.float64) / top, 0, 1) * 255).round()
+        return Image.fromarray(grey).convert("RGB")
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -71,7 +71,7 @@ class Recipe:
         backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
             classical methods).
         fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
-            as many as make up 12,000 photos, at most 8: that costs minutes, and a small set gains most. From 12 on they
+            as many as make up 12,000 photos, 1 to 8: that costs minutes, and a small set gains most. From 12 on they
             are several trainings, whose weights are averaged.
         seed: of everything that is drawn.
         hyperparameters: keyword arguments of the architecture; what a classical method has chosen.

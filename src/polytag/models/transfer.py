@@ -26,7 +26,8 @@ from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
 FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
-"""How many photos, counted in each epoch anew, and epochs fine-tuning sees at most when its epochs are left open."""
+"""How many photos, counted in each epoch anew, and epochs fine-tuning sees at most when its epochs are left open.
+"""
 
 FINE_TUNE_RATE = 3e-4
 """Learning rate of the backbone's last layer. The first that is trained has `FIRST_LAYER` times it, those between
@@ -44,13 +45,18 @@ AVERAGED_STEPS = 500
 """Weights are averaged over about this many steps (Polyak & Juditsky 1992), or a tenth of all where those are fewer."""
 
 
+def default_epochs(photos: int) -> int:
+    """In how many epochs the backbone is trained on so many photos, where nobody says it."""
+    return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
+
+
 def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool) -> Trained:
     """Train a head on the frozen backbone's embeddings, then, if the recipe has it, the late layers as well."""
     features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
     top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
     network, history = joined(features, uncompiled(top)), fitted.history
     facts = {"weights": weights.name, "fine_tuning": "none"}
-    epochs = min(FINE_TUNE_EPOCHS, FINE_TUNE_PHOTOS // len(train)) if recipe.fine_tune is None else recipe.fine_tune
+    epochs = default_epochs(len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
         tuned_network, tuned = _fine_tune(network, train, validation, recipe, weights, show_progress)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from polytag.errors import SettingsError
 
 try:
+    import h11
     import uvicorn
 
     # Other files take these libraries' names from here, so that one place says what to install.
@@ -54,6 +55,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+LAST_ANSWER = {**HEADERS, "Cache-Control": "no-store", "Connection": "close"}
+"""Headers of an answer that no app gives, after which the connection ends."""
+
 LARGEST_JSON = 64 * 1024
 """Bytes of a JSON body; what is sent here names a thing and an action."""
 
@@ -61,7 +65,7 @@ IDLE_SECONDS = 30
 """How long a connection may stay without a request, from its first byte to the end of its headers."""
 
 MOST_CONNECTIONS = 500
-"""Beyond them requests are refused: systems let a process open about 1,000 files."""
+"""Requests on further ones are refused: systems let a process open about 1,000 files."""
 
 
 def problem_details(status: int, detail: str) -> dict[str, Any]:
@@ -185,28 +189,45 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 
 class Connection(H11Protocol):
-    """Uvicorn's connection, closed when no request comes: otherwise a client that says nothing holds it for ever."""
+    """Uvicorn's connection, closed when no request comes: otherwise a client that says nothing holds it for ever.
+
+    Its own answers, to too many connections and to what is no HTTP, are problem details as well.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_request()
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.app = problem(503, "too many connections: try again in a moment", LAST_ANSWER | {"Retry-After": "1"})
+        self._idle = self._soon_idle()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._idle.cancel()
+        self._idle_no_more()
 
     def on_response_complete(self) -> None:
         # Also bounds how long the rest of a body that was refused is swallowed, and how long an answer is read.
-        self._expect_request()
+        self._idle.cancel()
+        self._idle = self._soon_idle()
         super().on_response_complete()
+        self._idle_no_more()  # the next request may have come with the last one
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
         super().connection_lost(exc)
 
-    def _expect_request(self) -> None:
-        self._idle = self.loop.call_later(IDLE_SECONDS, self.transport.abort)
+    def send_400_response(self, msg: str) -> None:
+        answer = problem(400, "expected a request in HTTP/1.1, got something else", LAST_ANSWER)
+        head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers)
+        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _soon_idle(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(IDLE_SECONDS, self.transport.abort)
+
+    def _idle_no_more(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._idle.cancel()
 
 
 def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object], finish_seconds: int = 5) -> None:
@@ -238,7 +259,6 @@ def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object],
             http=Connection,
             log_level="warning",
             server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=finish_seconds,
         )
         with suppress(KeyboardInterrupt):

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from polytag.data.files import write_atomically
+from polytag.errors import SettingsError
 
 TOOLKIT = "polytag"
 """Who wrote a sidecar, as it says in its first line."""
@@ -41,11 +42,15 @@ def write_sidecar(photo: str, labels: Sequence[str]) -> bool:
         Whether the sidecar says now what it should. A sidecar that another program wrote is left as it is.
 
     Raises:
-        SettingsError: the folder cannot be written to.
+        SettingsError: it cannot be written, or an earlier one cannot be read.
     """
     path = Path(f"{photo}.xmp")
-    if path.exists():
-        if f'x:xmptk="{TOOLKIT}"' not in path.read_text(encoding="utf-8", errors="replace")[:500]:
+    try:
+        earlier = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror})") from None
+    if earlier is not None:
+        if f'x:xmptk="{TOOLKIT}"' not in earlier[:500]:
             return False
     elif not labels:
         return True

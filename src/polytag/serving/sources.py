@@ -51,12 +51,17 @@ def count(sources: Sequence[str]) -> int | None:
 
 
 def _below(folder: str) -> Iterator[str]:
-    """Photos in a folder and the folders below, hidden ones and links to folders left out."""
-    for parent, folders, files in os.walk(folder):
+    """Photos in a folder and the folders below, hidden ones and links to folders left out; and folders that cannot be
+    read, which get an error as photos do that cannot."""
+    closed: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=lambda error: closed.append(error.filename)):
+        yield from closed
+        closed.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
                 yield os.path.join(parent, name)
+    yield from closed
 
 
 def _listed(path: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ complete. So a run that was stopped goes on where it was, whatever the form of i
 import hashlib
 import json
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class TagFile:
         path: where it will be.
         form: how it is written, or its name.
         bundle, thresholds, top: what its rows depend on; a run with others cannot go on with it.
+        sidecars: whether each row has one, which is so for all or for none.
         resume: go on with what an earlier run has left.
         overwrite: replace what is there.
 
@@ -69,6 +70,7 @@ class TagFile:
         top: int | None,
         resume: bool = False,
         overwrite: bool = False,
+        sidecars: bool = False,
     ):
         self.path, self.form, self.labels = path, Form(form), bundle.labels
         self.part = path.with_name(f"{path.name}.part")
@@ -78,9 +80,12 @@ class TagFile:
             "engine": bundle.engine,
             "thresholds": [round(float(t), 6) for t in thresholds],
             "top": top,
+            "sidecars": sidecars,
         }
-        self.done: set[str] = set()
-        """Photos of which earlier runs have written the rows."""
+        self.done: Counter[str] = Counter()
+        """Photos of which earlier runs have written the rows, with how many: one may be named more than once."""
+        self.failed = 0
+        """How many of those rows are errors."""
         if path.is_dir():
             raise SettingsError(f"{path} is a folder: name a file with --out")
         if path.exists() and not overwrite:
@@ -104,19 +109,21 @@ class TagFile:
                 settings = None
             if settings != self._settings:
                 raise SettingsError(
-                    f"{self.part} was made by another bundle or with other thresholds: --overwrite begins anew"
+                    f"{self.part} was made by another bundle or with other settings: --overwrite begins anew"
                 )
             whole = file.tell()
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                self.done.add(json.loads(line)["photo"])
+                row = json.loads(line)
+                self.done[row["photo"]] += 1
+                self.failed += "error" in row
             file.truncate(whole)
 
     def write(self, rows: Iterable[Row]) -> None:
         """Add the rows that are not yet there, and then make the file of all."""
-        kept = len(self.done)
+        kept = self.done.total()
         try:
             with self.part.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 for row in rows:
