@@ -1,6 +1,6 @@
 """The pointing game (Zhang et al. 2018): does the heat lie on the object?
 
-    python benchmarks/pointing_game.py [--model transfer] [--scenes 600] [--image-size 160] [--seed 0]
+    python benchmarks/pointing_game.py [--model transfer] [--scenes 600] [--image-size 224] [--seed 0]
 
 Trains on drawn scenes, of which it is known where each object is, and explains all labels that the test scenes show.
 A label is hit where the hottest place of its heat map lies within the box around what can be seen of its object.
@@ -32,9 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="transfer")
     parser.add_argument("--scenes", type=int, default=600)
-    parser.add_argument("--image-size", type=int, default=160)
+    parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--fine-tune", type=int, default=0, help="epochs; for transfer")
+    parser.add_argument("--fine-tune", type=int, help="epochs; for transfer")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     settings = {"image_size": arguments.image_size, "epochs": arguments.epochs, "seed": arguments.seed}

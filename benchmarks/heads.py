@@ -1,0 +1,169 @@
+"""Which head on a frozen backbone: the one that transfer has, or one that looks at places of the photo.
+
+    python benchmarks/heads.py DATA [--seeds 0 1 2] [--image-size 224] [--larger 288] [--out FILE]
+
+All heads learn from the same last feature map of MobileNetV2, of photos and their mirror images, with the same loss,
+optimizer and early stopping: "average" is transfer's own; "average and maximum" pools both ways; "two sizes" sees
+averages at both sizes; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks for each label
+where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs: this is a
+choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px, in the temporary folder.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import polytag as pt
+from polytag.data.cache import View, photo_view, pixels
+from polytag.data.files import write_json
+from polytag.data.progress import progress_bar
+from polytag.evaluation.contest import VALIDATION_SCORE
+from polytag.models.architectures import head
+from polytag.models.backbones import backbone
+from polytag.models.backend import keras
+from polytag.models.batches import Batches
+from polytag.models.features import VIEWS, embed
+from polytag.models.fitting import run
+from polytag.models.pretrained import Weights, find_weights
+from polytag.models.recipe import Recipe
+
+layers, ops = keras.layers, keras.ops
+
+VIEWED = ("plain", "flipped")
+
+Maps = list[NDArray[np.float16]]
+"""Of each view, float16 (n, rows, columns, channels)."""
+
+
+class Held:
+    """Arrays in memory, or mapped, in place of a cache."""
+
+    def __init__(self, arrays: NDArray):
+        self._arrays, self.shape = arrays, arrays.shape[1:]
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._arrays[rows].astype(np.float32)
+
+
+def maps_of(data: pt.Dataset, size: int, weights: Weights, folder: Path) -> Maps:
+    """The backbone's last feature map of every photo."""
+    network, photos, found = backbone("mobilenet_v2", size, weights), photo_view(data.paths, size), []
+    for view in VIEWED:
+        shape = (len(data), *network.output_shape[1:])
+        maps = np.lib.format.open_memmap(folder / f"{view}.npy", "w+", np.float16, shape)
+        for start in range(0, len(data), 32):
+            batch = VIEWS[view](photos.read(slice(start, start + 32)))
+            maps[start : start + 32] = network.predict_on_batch(np.ascontiguousarray(batch))
+        found.append(maps)
+    return found
+
+
+def attention(shape: tuple[int, ...], n_labels: int, weight: float = 0.3) -> keras.Model:
+    """Class-specific residual attention: the mean logit of all places, and some of those that see the label."""
+    inputs = layers.Input(shape)
+    x = layers.Dropout(0.3)(layers.Reshape((-1, shape[-1]))(inputs))
+    logits = layers.Dense(n_labels)(x)
+    attended = ops.sum(ops.softmax(logits, axis=1) * logits, axis=1)
+    outputs = layers.Activation("sigmoid")(ops.mean(logits, axis=1) + weight * attended)
+    return keras.Model(inputs, outputs, name="attention")
+
+
+class Queries(layers.Layer):
+    """A learned query for each label."""
+
+    def __init__(self, n_labels: int, units: int):
+        super().__init__()
+        self.queries = self.add_weight((1, n_labels, units), "random_normal", name="queries")
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return ops.repeat(self.queries, ops.shape(x)[0], axis=0)
+
+
+class PerLabel(layers.Layer):
+    """A logit of each label from its own vector."""
+
+    def __init__(self, n_labels: int, units: int):
+        super().__init__()
+        self.kernel = self.add_weight((1, n_labels, units), "glorot_uniform", name="kernel")
+        self.bias = self.add_weight((n_labels,), "zeros", name="bias")
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return ops.sum(x * self.kernel, axis=-1) + self.bias
+
+
+def decoder(shape: tuple[int, ...], n_labels: int, units: int = 256) -> keras.Model:
+    """One block of a decoder without self-attention: each label's query attends to places."""
+    inputs = layers.Input(shape)
+    x = layers.Dropout(0.3)(layers.Reshape((-1, shape[-1]))(inputs))
+    places = layers.Dense(units, activation="relu")(x)
+    query = Queries(n_labels, units)(places)
+    seen = layers.LayerNormalization()(query + layers.MultiHeadAttention(4, units // 4)(query, places))
+    hidden = layers.Dense(units)(layers.Dropout(0.3)(layers.Dense(2 * units, activation="relu")(seen)))
+    outputs = layers.Activation("sigmoid")(PerLabel(n_labels, units)(layers.LayerNormalization()(seen + hidden)))
+    return keras.Model(inputs, outputs, name="decoder")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--larger", type=int, default=288)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    data, weights = pt.read(arguments.data, conflicts="unknown"), find_weights()
+    for size in (arguments.image_size, arguments.larger):
+        data = data.without(pixels(data.paths, size)[2])
+    row = {path: number for number, path in enumerate(data.paths)}
+
+    def pooled_head(shape: tuple[int, ...], n_labels: int) -> keras.Model:
+        return head(shape[-1], n_labels)
+
+    with tempfile.TemporaryDirectory() as folder:
+        maps = maps_of(data, arguments.image_size, weights, Path(folder))
+        average = [m.mean(axis=(1, 2), dtype=np.float32) for m in maps]
+        maximum = [m.max(axis=(1, 2)) for m in maps]
+        larger = [embed(data.paths, arguments.larger, weights, view).read() for view in VIEWED]
+        heads: dict[str, tuple[list[NDArray], Callable[..., keras.Model]]] = {
+            "average": (average, pooled_head),
+            "average and maximum": ([np.hstack(both) for both in zip(average, maximum, strict=True)], pooled_head),
+            "two sizes": ([np.hstack(both) for both in zip(average, larger, strict=True)], pooled_head),
+            "attention": (maps, attention),
+            "decoder": (maps, decoder),
+        }
+        results: dict[str, dict[str, list[float]]] = {name: {"validation mAP": [], "seconds": []} for name in heads}
+        for seed in arguments.seeds:
+            train, validation, _ = pt.split(data, seed=seed)
+            recipe = Recipe.of("transfer", image_size=arguments.image_size, seed=seed)
+            for name, (views, build) in heads.items():
+
+                def batches(part: pt.Dataset, views: list[NDArray], recipe: Recipe = recipe) -> Batches:
+                    rows = np.array([row[path] for path in part.paths])
+                    held = [View(Held(v), rows) for v in views]  # type: ignore[arg-type]
+                    return Batches(held, part.targets, recipe.batch_size, shuffle=len(held) > 1, seed=recipe.seed)
+
+                keras.utils.set_random_seed(seed)
+                network, start = build(views[0].shape[1:], len(data.labels)), time.perf_counter()
+                known, judged = batches(train, views), batches(validation, views[:1])
+                with progress_bar(len(known) * recipe.epochs, name, "step") as bar:
+                    fitted = run(network, known, judged, recipe, bar, name)
+                results[name]["validation mAP"].append(fitted.history[fitted.kept or 0][VALIDATION_SCORE])
+                results[name]["seconds"].append(round(time.perf_counter() - start, 1))
+                if arguments.out:
+                    write_json(arguments.out, results)
+    print(f"{'':22}{'validation mAP':>15} {'sd':>7} {'against average':>26} {'seconds':>8}")
+    plain = np.array(results["average"]["validation mAP"])
+    for name, result in results.items():
+        values = np.array(result["validation mAP"])
+        apart = ", ".join(f"{d:+.4f}" for d in values - plain)
+        sd = values.std(ddof=min(1, len(values) - 1))
+        print(f"{name:22}{values.mean():15.4f} {sd:7.4f} {apart:>26} {np.mean(result['seconds']):8.1f}")
+
+
+if __name__ == "__main__":
+    main()

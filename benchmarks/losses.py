@@ -1,0 +1,57 @@
+"""Which loss a frozen transfer model learns best by: validation mAP and log loss of each, over several seeds.
+
+    python benchmarks/losses.py DATA [--seeds 0 1 2] [--backbone mobilenet_v2] [--image-size 224] [--out FILE]
+
+All train the same head on the same embeddings with the same optimizer and early stopping. Log loss is that of raw
+probabilities, before polytag calibrates them. This is a choice, so test photos have no part in it.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import polytag as pt
+from polytag.data.cache import pixels
+from polytag.data.files import write_json
+from polytag.evaluation.contest import VALIDATION_SCORE
+from polytag.models.losses import LOSSES
+from polytag.models.pretrained import find_weights
+from polytag.models.recipe import Recipe
+from polytag.models.transfer import fit_head, head_batches
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    data = pt.read(arguments.data, conflicts="unknown")
+    data = data.without(pixels(data.paths, arguments.image_size)[2])
+    weights = find_weights(backbone=arguments.backbone)
+    results: dict[str, dict[str, list[float]]] = {loss: {"validation mAP": [], "log loss": []} for loss in LOSSES}
+    for seed in arguments.seeds:
+        train, validation, _ = pt.split(data, seed=seed)
+        for loss, result in results.items():
+            settings = {"backbone": arguments.backbone, "image_size": arguments.image_size}
+            recipe = Recipe.of("transfer", loss=loss, seed=seed, **settings)
+            _, fitted = fit_head(*head_batches(train, validation, recipe, weights, True), recipe, True)
+            kept = fitted.history[fitted.kept or 0]
+            result["validation mAP"].append(kept[VALIDATION_SCORE])
+            result["log loss"].append(kept["validation_loss"])
+        if arguments.out:
+            write_json(arguments.out, results)
+    print(f"{'':14}{'validation mAP':>15} {'sd':>7} {'against bce':>26} {'log loss':>9}")
+    plain = np.array(results["bce"]["validation mAP"])
+    for loss, result in results.items():
+        values = np.array(result["validation mAP"])
+        apart = ", ".join(f"{d:+.4f}" for d in values - plain)
+        sd = values.std(ddof=min(1, len(values) - 1))
+        print(f"{loss:14}{values.mean():15.4f} {sd:7.4f} {apart:>26} {np.mean(result['log loss']):9.4f}")
+
+
+if __name__ == "__main__":
+    main()
