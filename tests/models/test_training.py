@@ -15,6 +15,7 @@ from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
+from polytag.models.pretrained import find_weights
 
 SMALL = {
     "baseline": {"epochs": 3},
@@ -208,6 +209,30 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
     assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))
     for kept, one, other in zip(bundle.keras_model().get_weights(), ends[1], ends[2], strict=True):
         np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "MobileNetV2"])
+def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, tmp_path, name: str) -> None:
+    train, validation, test = squares
+    weights = None
+    if name == "MobileNetV2":  # as keras.applications builds it, with layers of batch normalisation
+        weights = tmp_path / "random.weights.h5"
+        base = keras.applications.MobileNetV2(input_shape=(48, 48, 3), include_top=False, weights=None)
+        base.save_weights(weights)
+    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    settings = {"image_size": 48, "epochs": 1, "fine_tune": 1, "loss": "asymmetric", "show_progress": False}
+    bundle = pt.fit(train, validation, "transfer", backbone=name, weights=weights, out=tmp_path / "bundle", **settings)
+    before = backbone(name, 48, find_weights(weights, name))
+    after = bundle.keras_model().get_layer("backbone")
+    changed = {
+        b.path.rpartition("/")[2]
+        for a, b in zip(before.variables, after.variables, strict=True)
+        if "seed" not in b.path and np.abs(np.asarray(a) - np.asarray(b)).max() > 0
+    }
+    assert "kernel" in changed and not {"moving_mean", "moving_variance", "gamma", "beta"} & changed
+    probabilities, _ = Bundle(tmp_path / "bundle").predict(test.paths)
+    photos = np.stack([decode(path, 48) for path in test.paths])
+    np.testing.assert_allclose(bundle.keras_model().predict(photos, verbose=0), probabilities, atol=1e-4)
 
 
 def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) -> None:

@@ -31,7 +31,7 @@ from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
 from polytag.models.transfer import fit_transfer, head_batches
-from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
+from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score, transfer_space
 
 
 def fit(
@@ -108,6 +108,7 @@ def fit(
     if searched:
         space, first = SPACES[model]
         if pretrained is not None:
+            space = partial(transfer_space, loss=settings.get("loss"))  # one that was asked for is not up for choice
             head_batches(train, validation, recipe, pretrained, show_progress)  # embeds, which workers would all do
         found = search(
             train,
