@@ -5,6 +5,7 @@ import base64
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -17,7 +18,9 @@ from PIL import Image
 
 from polytag.data.images import decode
 from polytag.errors import ImageError
+from polytag.models.bundle import Bundle
 from polytag.serving.http import HEADERS, FastAPI, Request, Response, problem, secure
+from polytag.serving.server import tagging_app
 
 pytest.importorskip("playwright", reason="browser tests need Playwright: pip install playwright")
 if shutil.which("chromium") is None:
@@ -169,6 +172,39 @@ def test_a_photo_is_sent_as_it_is_and_its_labels_are_bars_with_thresholds(page: 
     assert rows.count() == len(LABELS)
     picture = page.get_by_role("img", name="Photo sea.jpg")
     assert picture.evaluate("image => image.naturalWidth") == 32
+
+
+def test_the_page_and_the_real_server_understand_each_other(
+    page: Any, served: Callable[[Any], str], colours: Bundle, photos: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    page.address, page.expected = served(tagging_app({"colours": colours})), "422 (Unprocessable"
+    path = photos(tmp_path, ["sea.jpg"])[0]
+    upload(page, path)
+    assert given(page) == list(colours.tag(path))
+    assert "3 labels" in page.locator("#facts").inner_text()
+    (tmp_path / "empty.jpg").touch()
+    page.locator("#files").set_input_files([str(tmp_path / "empty.jpg")])
+    answered(page, 2)
+    assert "the file is empty" in page.locator("article .state").inner_text()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_are_readable_in_both_themes(page: Any, photo: str, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    upload(page, photo)
+    paper = light(page, "body", "backgroundColor")
+    assert (paper > 0.7) if theme == "light" else (paper < 0.1)
+    for place in ("body", "article .name", "article .number", "header", "#count"):
+        lighter, darker = sorted([light(page, place, "color"), paper], reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, f"WCAG 2.2, 1.4.3: {place}"
+
+
+def light(page: Any, selector: str, style: str) -> float:
+    """The relative luminance of a colour of the page, 0 to 1, as WCAG defines it."""
+    colour = page.locator(selector).first.evaluate(f"element => getComputedStyle(element).{style}")
+    shares = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
 def test_the_model_is_told(page: Any) -> None:
