@@ -185,7 +185,7 @@ def test_the_page_and_the_real_server_understand_each_other(
     (tmp_path / "empty.jpg").touch()
     page.locator("#files").set_input_files([str(tmp_path / "empty.jpg")])
     answered(page, 2)
-    assert "the file is empty" in page.locator("article .state").inner_text()
+    page.locator("article").filter(has_text="the file is empty").wait_for()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
