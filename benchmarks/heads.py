@@ -2,11 +2,11 @@
 
     python benchmarks/heads.py DATA [--seeds 0 1 2] [--image-size 224] [--larger 288] [--out FILE]
 
-All heads learn from the same last feature map of MobileNetV2, of photos and their mirror images, with the same loss,
-optimizer and early stopping: "average" is transfer's own; "average and maximum" pools both ways; "two sizes" sees
-averages at both sizes; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks for each label
-where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs: this is a
-choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px, in the temporary folder.
+All heads learn from MobileNetV2's last feature map of photos and their mirror images, with the same loss, optimizer
+and early stopping. "average" is transfer's own; "average and maximum" pools both ways; "two sizes" also sees averages
+of the photos at the larger size; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks for
+each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs:
+this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px in the temporary folder.
 """
 
 import argparse

@@ -362,10 +362,18 @@ def test_content_hash_follows_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "at_once"), [("PNG", {}, 1), ("JPEG", {}, 3), ("JPEG", {"progressive": True}, 1)]
+    ("photo", "at_once"),
+    [
+        (encoded(noise(64, 64), "PNG"), 1),
+        (encoded(noise(64, 64), "JPEG"), 3),
+        (encoded(noise(64, 64)[..., 0], "JPEG"), 3),
+        (encoded(noise(64, 64), "JPEG", progressive=True), 1),
+        # Scans of one channel each, of which this has the first one's header.
+        (encoded(noise(64, 64), "JPEG").replace(b"\xff\xda\0\x0c\x03", b"\xff\xda\0\x08\x01"), 1),
+    ],
 )
 def test_large_photos_are_decoded_one_at_a_time_unless_a_part_of_them_will_do(
-    kind: str, options: dict, at_once: int, monkeypatch
+    photo: bytes, at_once: int, monkeypatch
 ) -> None:
     monkeypatch.setattr(images, "LARGE_PIXELS", 64 * 64 - 1)
     met = threading.Barrier(at_once)
@@ -380,4 +388,4 @@ def test_large_photos_are_decoded_one_at_a_time_unless_a_part_of_them_will_do(
         inside -= 1
 
     monkeypatch.setattr(images, "_pixels", pixels)
-    assert list(decode_many([encoded(noise(64, 64), kind, **options)] * 3, 32, threads=3)) == [None] * 3
+    assert list(decode_many([photo] * 3, 32, threads=3)) == [None] * 3

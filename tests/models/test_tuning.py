@@ -109,15 +109,6 @@ def test_the_winner_is_trained_in_full(squares, tmp_path, model: str, workers: i
     assert len(bundle.manifest["history"]) == 2
 
 
-@pytest.mark.parametrize("loss", [None, *LOSS_NAMES[:2]])
-def test_a_loss_that_was_asked_for_is_not_up_for_choice(squares, loss: str | None) -> None:
-    train, validation, _ = squares
-    settings = {"image_size": 48, "epochs": 1, "fine_tune": 0, "trials": 1, "show_progress": False}
-    bundle = pt.fit(train, validation, "transfer", loss=loss, **settings)
-    assert [trial.get("loss") for trial in bundle.manifest["trials"]] == ["bce" if loss is None else None]
-    assert bundle.manifest["recipe"]["loss"] == (loss or "bce")
-
-
 def test_who_is_searched(squares, tmp_path) -> None:
     train, validation, test = squares
     with pytest.raises(SettingsError, match="baseline is not searched"):

@@ -42,7 +42,6 @@ def write_colour_bundle(folder: Path) -> Bundle:
         "thresholds": [0.5, 0.5, 0.5],
         "recipe": {"model": "baseline", "image_size": SIZE},
         "history": [],
-        "kept_epoch": None,
         "validation_accuracy": None,
         "fit_seconds": 0.0,
         "parameters": 0,

@@ -51,7 +51,6 @@ def write_colours(folder: Path, *labels: str) -> Path:
         "data": {"train": 120, "validation": 30},
         "test": {"samples_f1": 0.9},
         "history": {},
-        "kept_epoch": None,
         "validation_accuracy": None,
         "fit_seconds": 1.0,
         "parameters": 0,

@@ -212,7 +212,7 @@ def original(tmp_path_factory) -> Path:
     """A bundle of a planted network, which no training could better."""
     folder = tmp_path_factory.mktemp("explain")
     Image.fromarray(drawn("red")).save(folder / "seen.png")
-    facts = {"history": [], "kept_epoch": None, "fit_seconds": 1.0, "parameters": 1, "trainable_parameters": 1}
+    facts = {"history": [], "fit_seconds": 1.0, "parameters": 1, "trainable_parameters": 1}
     recipe = {"model": "transfer", "image_size": SIZE}
     keras.utils.set_random_seed(0)
     manifest = {"labels": list(COLOURS), "recipe": recipe, **facts}

@@ -45,16 +45,8 @@ def bundle(data, tmp_path_factory) -> pt.Bundle:
     kernel = last.get_weights()[0]
     kernel *= 2 / (hidden @ kernel).std(axis=0)
     last.set_weights([kernel, -(hidden @ kernel).mean(axis=0)])
-    about = {
-        "history": [],
-        "kept_epoch": None,
-        "fit_seconds": 0,
-        "parameters": 0,
-        "trainable_parameters": 0,
-        "labels": list(data.labels),
-        "recipe": {"model": "baseline", "image_size": SIZE},
-    }
-    bundle = write_bundle(model, about, seen)
+    about = {"history": [], "fit_seconds": 0, "parameters": 0, "trainable_parameters": 0, "labels": list(data.labels)}
+    bundle = write_bundle(model, about | {"recipe": {"model": "baseline", "image_size": SIZE}}, seen)
     bundle.record(thresholds=np.linspace(0.2, 0.8, len(data.labels)).tolist())
     return bundle.save(tmp_path_factory.mktemp("bundle") / "random")
 

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from polytag.cli import app as command_line
 from polytag.errors import SettingsError
 from polytag.models.bundle import Bundle
+from polytag.serving import server
 from polytag.serving.server import tagging_app
 from polytag.serving.uploads import Limits
 
@@ -465,6 +466,7 @@ def test_serving_imports_neither_keras_nor_tensorflow(colours: Bundle, tmp_path:
 
 
 def test_an_empty_key_opens_no_server(colours: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "serve", lambda *_, **__: None)
     monkeypatch.setenv("POLYTAG_API_KEY", "")  # as $(cat key.txt) gives it where there is no such file
     done = CliRunner().invoke(command_line, ["serve", str(colours.path), "--port", "0"])
     assert done.exit_code == 2 and "an API key must be" in done.stderr

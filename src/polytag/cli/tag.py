@@ -57,9 +57,12 @@ def tag(
     if out is None and (form == Form.parquet or resume):
         raise SettingsError(f"{'--resume' if resume else '--format parquet'} needs a file: name it with --out")
     total = count(photos)
-    file = None if out is None else TagFile(out, form, opened, thresholds, top, resume, overwrite, write_metadata)
-    done = Counter() if file is None else file.done.copy()
-    tally = _Tally(write_metadata, done.total(), 0 if file is None else file.failed)
+    file = None if out is None else TagFile(out, form, opened, thresholds, top, resume, overwrite)
+    tally = _Tally(write_metadata)
+    done: Counter[str] = Counter()  # since a photo may be named more than once
+    for row in () if file is None else file.earlier():
+        done[row.photo] += 1
+        tally.add(row)
     earlier, start = tally.photos, time.perf_counter()
     # Rows that scroll by are progress enough, and a bar would tear them.
     with progress_bar(total, "tagging", "photo", file is not None or not sys.stdout.isatty()) as bar:
@@ -105,11 +108,9 @@ def _form_of(out: Path | None) -> Form:
 class _Tally:
     """Counts what became of photos, and writes their sidecars on the way."""
 
-    def __init__(self, write_metadata: bool, photos: int, failed: int):
+    def __init__(self, write_metadata: bool):
         self._write_metadata = write_metadata
-        self.photos, self._failed = photos, failed
-        """Those of earlier runs included."""
-        self._foreign = self._unwritten = 0
+        self.photos = self._failed = self._foreign = self._unwritten = 0
         self._first_reason = ""
 
     def add(self, row: Row) -> None:

@@ -24,7 +24,7 @@ from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle import free
 from polytag.serving.formats import Format
 
-API_KEY = "POLYTAG_API_KEY"
+KEY_VARIABLE = "POLYTAG_API_KEY"
 
 
 @app.command()
@@ -39,7 +39,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar=API_KEY,
+            envvar=KEY_VARIABLE,
             help="What every request must carry. Better set in the environment: a command line can be seen by all "
             "users of a machine.",
         ),
@@ -50,7 +50,7 @@ def serve(
     from polytag.serving.server import serve_tagging
 
     if api_key is None:
-        api_key = os.environ.get(API_KEY)  # an empty one is none to Typer, but who set it wants no open server
+        api_key = os.environ.get(KEY_VARIABLE)  # an empty one is none to Typer, but who set it wants no open server
     opened = {bundle.resolve().name: pt.Bundle(bundle, engine)}
     for other in others or []:
         name, _, path = other.partition("=")

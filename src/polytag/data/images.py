@@ -7,6 +7,7 @@ layers inside the models, so what is made here is all that a model needs.
 import hashlib
 import io
 import os
+import struct
 import threading
 import warnings
 from collections import deque
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from polytag.errors import ImageError
 
@@ -41,7 +43,7 @@ MAX_PIXELS = 80_000_000
 LARGE_PIXELS = 20_000_000
 """A photo beyond this is decoded while no other such photo is: with transparency it takes 14 bytes for each pixel, so
 many at once, which strangers could send, would fill the memory. JPEGs are decoded at a fraction of their size, unless
-they are progressive: of those, all coefficients are held."""
+they come in several scans, as progressive ones do: of those, all coefficients are held."""
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """File name endings that make a table's cell look like a photo (lower case)."""
@@ -145,8 +147,7 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}", "too large")
-            whole = image.format != "JPEG" or "progressive" in image.info
-            with _large if whole and width * height > LARGE_PIXELS else nullcontext():
+            with _large if width * height > LARGE_PIXELS and not _in_one_scan(image) else nullcontext():
                 yield image
     except ImageError:
         raise
@@ -169,6 +170,19 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
         words = " ".join(str(error).split())
         problem = "truncated" if "truncated" in words.lower() else "damaged"
         raise ImageError(f"damaged: {words if ' ' in words else 'undecodable'}", problem) from None
+
+
+def _in_one_scan(image: Image.Image) -> bool:
+    """Whether a photo that was just opened is a JPEG whose first scan has all of its channels, for good."""
+    if not isinstance(image, JpegImageFile) or "progressive" in image.info:
+        return False
+    # Pillow has read on to the end of the scan's header: its length, the number of its channels, two bytes for each.
+    assert image.fp is not None
+    length, here = 6 + 2 * image.layers, image.fp.tell()
+    image.fp.seek(here - length)
+    header = image.fp.read(3)
+    image.fp.seek(here)
+    return header == struct.pack(">HB", length, image.layers)
 
 
 def _is_heif(source: bytes | str | os.PathLike[str]) -> bool:

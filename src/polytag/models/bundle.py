@@ -222,18 +222,12 @@ def given(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -
     return [int(j) for j in np.argsort(-probabilities, kind="stable") if probabilities[j] >= thresholds[j]]
 
 
-RELIED_ON = frozenset(
-    ("history", "kept_epoch", "validation_accuracy", "fit_seconds", "parameters", "trainable_parameters")
-)
-"""Of a description, beside what is looked at more closely."""
-
-
 def _is_whole(manifest: Any) -> bool:
     """Whether a description has all that tagging and reports rely on."""
     try:
         thresholds = np.array(manifest["thresholds"], dtype=np.float64)
         return (
-            manifest.keys() >= RELIED_ON
+            {"history", "validation_accuracy", "fit_seconds", "parameters", "trainable_parameters"} <= manifest.keys()
             and all(isinstance(label, str) for label in manifest["labels"])
             and thresholds.shape == (len(manifest["labels"]),)
             and bool(((thresholds > 0) & (thresholds < 1)).all())

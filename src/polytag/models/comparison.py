@@ -187,7 +187,7 @@ def compare(
                 fit_seconds=facts["fit_seconds"],
                 validation_score=facts["validation"]["mean_average_precision"] or 0.0,
                 history=facts["history"],
-                kept_epoch=facts["kept_epoch"],
+                kept_epoch=facts.get("kept_epoch"),
                 trials=facts.get("trials", ()),
                 recipe=facts["recipe"],
                 importance=facts.get("importance", {}),

@@ -31,7 +31,7 @@ from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
 from polytag.models.transfer import fit_transfer, head_batches
-from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score, transfer_space
+from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
 
 
 def fit(
@@ -108,7 +108,6 @@ def fit(
     if searched:
         space, first = SPACES[model]
         if pretrained is not None:
-            space = partial(transfer_space, loss=settings.get("loss"))  # one that was asked for is not up for choice
             head_batches(train, validation, recipe, pretrained, show_progress)  # embeds, which workers would all do
         found = search(
             train,
@@ -192,15 +191,14 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
     try:
         if "model.onnx" not in bundle.manifest["files"]:
             raise ValueError("it has no ONNX twin, which is what would be rounded")
-        write_int8(bundle.path / "model.onnx", photo_view(train.paths, recipe.image_size).read(rows), path)
-        twin = OpenvinoModel(path, calls=CORES)
+        write_int8(bundle.path / "model.onnx", photo_view(train.paths[rows], recipe.image_size).read(), path)
+        twin, photos = OpenvinoModel(path, calls=CORES), photo_view(validation.paths, recipe.image_size)
     except Exception as error:
         # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
         reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
         path.unlink(missing_ok=True)
         bundle.record(int8={"kept": False, "reason": f"that failed ({reason[:120]})"})
         return
-    photos = photo_view(validation.paths, recipe.image_size)
     starts = range(0, len(photos), BATCH_SIZE)
     parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
     probabilities = np.concatenate(list(parts))

@@ -26,8 +26,7 @@ from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
 FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
-"""How many photos, counted in each epoch anew, and epochs fine-tuning sees at most when its epochs are left open.
-"""
+"""Where epochs are left open: so many photos, each epoch's counted anew, and so many epochs at most."""
 
 FINE_TUNE_RATE = 3e-4
 """Learning rate of the backbone's last layer. The first that is trained has `FIRST_LAYER` times it, those between
@@ -46,7 +45,7 @@ AVERAGED_STEPS = 500
 
 
 def default_epochs(photos: int) -> int:
-    """In how many epochs the backbone is trained on so many photos, where nobody says it."""
+    """Epochs of fine-tuning on so many training photos, where they are left open: at least one."""
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
 
 

@@ -115,14 +115,14 @@ def train_cnn(
     return run(network, train, validation, recipe, bar, title, optimizer, callbacks)
 
 
-def transfer_space(trial: BaseTrial, recipe: Recipe, loss: str | None = None) -> Recipe:
-    """A linear head or one hidden layer, its loss (unless one was asked for) and its training; the backbone is frozen
-    and never the question."""
+def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
+    """A linear head or one hidden layer, its loss and its training; the backbone is frozen and never the question."""
     return replace(
         recipe,
         learning_rate=_suggested(trial, "learning_rate", 1e-4, 1e-2),
         weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
-        loss=loss or trial.suggest_categorical("loss", LOSS_NAMES),
+        # One other than the usual was asked for, and is not up for choice.
+        loss=trial.suggest_categorical("loss", LOSS_NAMES) if recipe.loss == LOSS_NAMES[0] else recipe.loss,
         hyperparameters={
             "dense": trial.suggest_categorical("dense", (0, 256, 512, 1024)),
             "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),

@@ -55,9 +55,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-LAST_ANSWER = {**HEADERS, "Cache-Control": "no-store", "Connection": "close"}
-"""Headers of an answer that no app gives, after which the connection ends."""
-
 LARGEST_JSON = 64 * 1024
 """Bytes of a JSON body; what is sent here names a thing and an action."""
 
@@ -120,6 +117,12 @@ def secure(app: FastAPI, host: str | None) -> None:
     def failed(request: Request, error: Exception) -> JSONResponse:
         # This answer is made outside of all middleware.
         return problem(500, "something went wrong here; the terminal says what", HEADERS)
+
+
+UNHEARD = {**HEADERS, "Cache-Control": "no-store"}
+"""Headers of answers to requests that reach no app."""
+
+CROWDED = problem(503, "too many connections: try again in a moment", {**UNHEARD, "Retry-After": "1"})
 
 
 class Guard:
@@ -196,36 +199,35 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            self.app = problem(503, "too many connections: try again in a moment", LAST_ANSWER | {"Retry-After": "1"})
-        self._idle = self._soon_idle()
+        self._idle = self._idle_timer()
 
     def data_received(self, data: bytes) -> None:
+        self.app = CROWDED if len(self.connections) > MOST_CONNECTIONS else self.config.loaded_app
         super().data_received(data)
-        self._idle_no_more()
+        self._stop_timer_if_busy()
 
     def on_response_complete(self) -> None:
         # Also bounds how long the rest of a body that was refused is swallowed, and how long an answer is read.
         self._idle.cancel()
-        self._idle = self._soon_idle()
+        self._idle = self._idle_timer()
         super().on_response_complete()
-        self._idle_no_more()  # the next request may have come with the last one
+        self._stop_timer_if_busy()  # the next request may have come with the last one
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        answer = problem(400, "expected a request in HTTP/1.1, got something else", LAST_ANSWER)
+        answer = problem(400, "expected a request in HTTP/1.1, got something else", {**UNHEARD, "Connection": "close"})
         head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers)
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _soon_idle(self) -> asyncio.TimerHandle:
+    def _idle_timer(self) -> asyncio.TimerHandle:
         return self.loop.call_later(IDLE_SECONDS, self.transport.abort)
 
-    def _idle_no_more(self) -> None:
+    def _stop_timer_if_busy(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self._idle.cancel()
 

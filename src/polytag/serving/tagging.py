@@ -7,9 +7,11 @@ complete. So a run that was stopped goes on where it was, whatever the form of i
 import hashlib
 import json
 import shutil
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +55,6 @@ class TagFile:
         path: where it will be.
         form: how it is written, or its name.
         bundle, thresholds, top: what its rows depend on; a run with others cannot go on with it.
-        sidecars: whether each row has one, which is so for all or for none.
         resume: go on with what an earlier run has left.
         overwrite: replace what is there.
 
@@ -70,7 +71,6 @@ class TagFile:
         top: int | None,
         resume: bool = False,
         overwrite: bool = False,
-        sidecars: bool = False,
     ):
         self.path, self.form, self.labels = path, Form(form), bundle.labels
         self.part = path.with_name(f"{path.name}.part")
@@ -80,12 +80,9 @@ class TagFile:
             "engine": bundle.engine,
             "thresholds": [round(float(t), 6) for t in thresholds],
             "top": top,
-            "sidecars": sidecars,
         }
-        self.done: Counter[str] = Counter()
-        """Photos of which earlier runs have written the rows, with how many: one may be named more than once."""
-        self.failed = 0
-        """How many of those rows are errors."""
+        self.done = 0
+        """How many rows earlier runs have written."""
         if path.is_dir():
             raise SettingsError(f"{path} is a folder: name a file with --out")
         if path.exists() and not overwrite:
@@ -116,14 +113,24 @@ class TagFile:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                row = json.loads(line)
-                self.done[row["photo"]] += 1
-                self.failed += "error" in row
+                self.done += 1
             file.truncate(whole)
+
+    def earlier(self) -> Iterator[Row]:
+        """The rows that earlier runs have written."""
+        with self._kept() as lines:
+            yield from map(Row.from_json, lines)
+
+    @contextmanager
+    def _kept(self) -> Iterator[TextIO]:
+        """All rows so far, a line each."""
+        with self.part.open(encoding="utf-8") as lines:
+            lines.readline()  # the settings
+            yield lines
 
     def write(self, rows: Iterable[Row]) -> None:
         """Add the rows that are not yet there, and then make the file of all."""
-        kept = self.done.total()
+        kept = self.done
         try:
             with self.part.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 for row in rows:
@@ -135,8 +142,7 @@ class TagFile:
             if not kept:
                 self.part.unlink()  # nothing to go on with
             raise
-        with self.part.open(encoding="utf-8") as lines:
-            lines.readline()  # the settings
+        with self._kept() as lines:
             kept_rows = map(Row.from_json, lines)
             if self.form is Form.parquet:
                 with write_bytes_atomically(self.path) as binary:
