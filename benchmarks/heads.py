@@ -6,7 +6,7 @@ All heads learn from MobileNetV2's last feature map of photos and their mirror i
 and early stopping. "average" is transfer's own; "average and maximum" pools both ways; "two sizes" also sees averages
 of the photos at the larger size; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks for
 each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs:
-this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px in the temporary folder.
+this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px, in a temporary folder.
 """
 
 import argparse
