@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from choices import Results, show
 from numpy.typing import NDArray
 
 import polytag as pt
@@ -136,7 +137,7 @@ def main() -> None:
             "attention": (maps, attention),
             "decoder": (maps, decoder),
         }
-        results: dict[str, dict[str, list[float]]] = {name: {"validation mAP": [], "seconds": []} for name in heads}
+        results: Results = {name: {"validation mAP": [], "seconds": []} for name in heads}
         for seed in arguments.seeds:
             train, validation, _ = pt.split(data, seed=seed)
             recipe = Recipe.of("transfer", image_size=arguments.image_size, seed=seed)
@@ -156,13 +157,7 @@ def main() -> None:
                 results[name]["seconds"].append(round(time.perf_counter() - start, 1))
                 if arguments.out:
                     write_json(arguments.out, results)
-    print(f"{'':22}{'validation mAP':>15} {'sd':>7} {'against average':>26} {'seconds':>8}")
-    plain = np.array(results["average"]["validation mAP"])
-    for name, result in results.items():
-        values = np.array(result["validation mAP"])
-        apart = ", ".join(f"{d:+.4f}" for d in values - plain)
-        sd = values.std(ddof=min(1, len(values) - 1))
-        print(f"{name:22}{values.mean():15.4f} {sd:7.4f} {apart:>26} {np.mean(result['seconds']):8.1f}")
+    show(results, "seconds", 1)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ probabilities, before polytag calibrates them. This is a choice, so test photos 
 import argparse
 from pathlib import Path
 
-import numpy as np
+from choices import Results, show
 
 import polytag as pt
 from polytag.data.cache import pixels
@@ -32,7 +32,7 @@ def main() -> None:
     data = pt.read(arguments.data, conflicts="unknown")
     data = data.without(pixels(data.paths, arguments.image_size)[2])
     weights = find_weights(backbone=arguments.backbone)
-    results: dict[str, dict[str, list[float]]] = {loss: {"validation mAP": [], "log loss": []} for loss in LOSSES}
+    results: Results = {loss: {"validation mAP": [], "log loss": []} for loss in LOSSES}
     for seed in arguments.seeds:
         train, validation, _ = pt.split(data, seed=seed)
         for loss, result in results.items():
@@ -44,13 +44,7 @@ def main() -> None:
             result["log loss"].append(kept["validation_loss"])
         if arguments.out:
             write_json(arguments.out, results)
-    print(f"{'':14}{'validation mAP':>15} {'sd':>7} {'against bce':>26} {'log loss':>9}")
-    plain = np.array(results["bce"]["validation mAP"])
-    for loss, result in results.items():
-        values = np.array(result["validation mAP"])
-        apart = ", ".join(f"{d:+.4f}" for d in values - plain)
-        sd = values.std(ddof=min(1, len(values) - 1))
-        print(f"{loss:14}{values.mean():15.4f} {sd:7.4f} {apart:>26} {np.mean(result['log loss']):9.4f}")
+    show(results, "log loss", 4)
 
 
 if __name__ == "__main__":

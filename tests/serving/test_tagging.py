@@ -121,19 +121,24 @@ def test_every_form_says_the_same(rows: list[Row]) -> None:
         assert replace(again, probabilities={}) == replace(row, probabilities={})
 
 
+def stop_after(photos: list[str], bundle: pt.Bundle, out: Path) -> None:
+    """Tag photos into a file, and be interrupted when these are done."""
+
+    def rows() -> Iterator[Row]:
+        yield from tag_photos(bundle, photos)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        TagFile(out, out.suffix[1:], bundle, bundle.thresholds, None).write(rows())
+
+
 @pytest.mark.parametrize("form", Form)
 def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
     photos = [str(album / f"{name}.png") for name in ("red", "yellow", "black", "white")] + [str(album / "broken.jpg")]
     whole = tmp_path / f"whole.{form}"
     TagFile(whole, form, bundle, bundle.thresholds, None).write(tag_photos(bundle, photos))
     out = tmp_path / f"out.{form}"
-
-    def stopped() -> Iterator[Row]:
-        yield from tag_photos(bundle, photos[:2])
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        TagFile(out, form, bundle, bundle.thresholds, None).write(stopped())
+    stop_after(photos[:2], bundle, out)
     assert not out.exists()
     with (tmp_path / f"out.{form}.part").open("a") as part:
         part.write('{"photo": "half a li')
@@ -156,12 +161,7 @@ def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Pat
 
 
 def test_a_stop_before_the_first_row_leaves_nothing(bundle: pt.Bundle, tmp_path: Path) -> None:
-    def stopped() -> Iterator[Row]:
-        raise KeyboardInterrupt
-        yield
-
-    with pytest.raises(KeyboardInterrupt):
-        TagFile(tmp_path / "a.csv", "csv", bundle, bundle.thresholds, None).write(stopped())
+    stop_after([], bundle, tmp_path / "a.csv")
     assert not list(tmp_path.iterdir())
 
 
@@ -228,13 +228,7 @@ def test_not_one_readable_photo_is_an_error(bundle: pt.Bundle, album: Path) -> N
 
 def test_the_command_goes_on_and_speaks_of_all_photos(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
     red, broken, out = str(album / "red.png"), str(album / "broken.jpg"), tmp_path / "tags.jsonl"
-
-    def stopped() -> Iterator[Row]:
-        yield from tag_photos(bundle, [red])
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        TagFile(out, "jsonl", bundle, bundle.thresholds, None).write(stopped())
+    stop_after([red], bundle, out)
     sidecar = Path(f"{red}.xmp")
     sidecar.unlink(missing_ok=True)
     done = polytag("tag", bundle.path, red, broken, red, broken, "--out", out, "--resume", "--write-metadata")
@@ -250,13 +244,7 @@ def test_what_is_left_may_be_bad_altogether(bundle: pt.Bundle, album: Path, tmp_
     red, broken = str(album / "red.png"), str(album / "broken.jpg")
     for earlier, code in ((red, 0), (broken, 2)):
         out = tmp_path / f"{Path(earlier).stem}.jsonl"
-
-        def stopped(earlier: str = earlier) -> Iterator[Row]:
-            yield from tag_photos(bundle, [earlier])
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            TagFile(out, "jsonl", bundle, bundle.thresholds, None).write(stopped())
+        stop_after([earlier], bundle, out)
         done = polytag("tag", bundle.path, earlier, broken, broken, "--out", out, "--resume")
         assert done.returncode == code, done.stderr
         assert len(out.read_text().splitlines()) == 3

@@ -55,6 +55,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+DEFAULT_HEADERS = {**HEADERS, "Cache-Control": "no-store"}
+"""Of every answer that says nothing else."""
+
 LARGEST_JSON = 64 * 1024
 """Bytes of a JSON body; what is sent here names a thing and an action."""
 
@@ -119,10 +122,7 @@ def secure(app: FastAPI, host: str | None) -> None:
         return problem(500, "something went wrong here; the terminal says what", HEADERS)
 
 
-UNHEARD = {**HEADERS, "Cache-Control": "no-store"}
-"""Headers of answers to requests that reach no app."""
-
-CROWDED = problem(503, "too many connections: try again in a moment", {**UNHEARD, "Retry-After": "1"})
+CROWDED = problem(503, "too many connections: try again in a moment", {**DEFAULT_HEADERS, "Retry-After": "1"})
 
 
 class Guard:
@@ -140,7 +140,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in {**HEADERS, "Cache-Control": "no-store"}.items():
+                for name, value in DEFAULT_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -218,7 +218,9 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        answer = problem(400, "expected a request in HTTP/1.1, got something else", {**UNHEARD, "Connection": "close"})
+        answer = problem(
+            400, "expected a request in HTTP/1.1, got something else", {**DEFAULT_HEADERS, "Connection": "close"}
+        )
         head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers)
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
