@@ -186,6 +186,45 @@ def test_small_sets_are_fine_tuned_longer(photos: int, epochs: int) -> None:
     assert transfer.default_epochs(photos) == epochs
 
 
+@pytest.mark.parametrize(
+    ("size", "training"), [(32, 32), (100, 100), (224, 224), (256, 224), (288, 224), (320, 256), (448, 352), (1024, 800)]
+)
+def test_fine_tuning_trains_on_smaller_photos(size: int, training: int) -> None:
+    assert transfer.fine_tuning_size(size) == training
+
+
+def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(squares, monkeypatch) -> None:
+    train, validation, test = squares
+    monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
+    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    seen, original = [], transfer.run
+
+    def run(network, batches, judged, *args, **kwargs):
+        seen.append((batches[0][0].shape[1:], judged[0][0].shape[1:]))
+        return original(network, batches, judged, *args, **kwargs)
+
+    monkeypatch.setattr(transfer, "run", run)
+    straight = Calibration.straight("none", np.ones(3), np.zeros(3))
+    monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
+    bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
+    assert seen[1:] == [((48, 48, 3), (48, 48, 3))] and bundle.manifest["fine_tuning"] == "kept"
+    assert bundle.keras_model().input_shape == (None, 96, 96, 3)
+    probabilities, _ = bundle.predict(validation.paths)
+    score = fitting.mean_average_precision(validation.targets, probabilities)
+    assert bundle.manifest["validation"]["mean_average_precision"] == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+@pytest.mark.parametrize("size", [288, 300])
+def test_the_same_layers_are_trained_at_either_size(name: str, size: int) -> None:
+    def trained(size: int) -> list[str]:
+        network = backbone(name, size, find_weights(None, name))
+        transfer._unfreeze(network, size)
+        return [layer.name for layer in transfer._leaves(network) if layer.trainable]
+
+    assert trained(size) == trained(transfer.fine_tuning_size(size))
+
+
 def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)

@@ -61,7 +61,8 @@ class Recipe:
 
     Attributes:
         model: one of `ALL_MODELS`.
-        image_size: side of the square that photos are brought to, in pixels; 32 to 1024.
+        image_size: side of the square that photos are brought to, in pixels; 32 to 1024. Fine-tuning trains on
+            smaller ones beyond 224.
         epochs: passes over the training photos, at most.
         batch_size: photos in a step; in fine-tuning at most 32.
         learning_rate: of Adam, at the start; of transfer's head, as fine-tuning has its own rates.

@@ -49,6 +49,16 @@ def default_epochs(photos: int) -> int:
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
 
 
+def fine_tuning_size(image_size: int) -> int:
+    """Side in pixels of the photos that fine-tuning trains on, for a model that tags photos of ``image_size``.
+
+    What random parts of photos show is larger than in whole ones, so a network tags best at a larger size than it was
+    trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"): beyond 224 px, the size that
+    backbones come from, training at seven ninths of the size is no worse and takes three fifths of the time.
+    """
+    return max(min(image_size, 224), 32 * round(image_size * 7 / 9 / 32))
+
+
 def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool) -> Trained:
     """Train a head on the frozen backbone's embeddings, then, if the recipe has it, the late layers as well."""
     features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
@@ -106,16 +116,17 @@ def _fine_tune(
     # Whoever wants photos as they are has a reason: left and right may mean something.
     augmentation = "none" if recipe.augmentation == "none" else "colour"
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
-    batches, judged = photo_batches(train, gentle, True), photo_batches(validation, gentle, False)
+    smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
+    batches, judged = photo_batches(train, smaller, True), photo_batches(validation, smaller, False)
 
-    def copy(of: keras.Model, policy: str) -> keras.Model:
+    def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
         network = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
-        twin = transfer(train.targets.shape[1], recipe.image_size, **network)
-        _unfreeze(twin.get_layer("backbone"), recipe.image_size)
+        twin = transfer(train.targets.shape[1], image_size, **network)
+        _unfreeze(twin.get_layer("backbone"), image_size)
         twin.set_weights(of.get_weights())
         return twin
 
-    learner = copy(frozen, training_policy())
+    learner = copy(frozen, smaller.image_size, training_policy())
     n_pretrained = len(learner.get_layer("backbone").trainable_variables)
     start, learned, history = learner.get_weights(), [], []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
@@ -129,10 +140,10 @@ def _fine_tune(
             history += fitted.history
             learned.append(learner.get_weights())
     learner.set_weights([np.mean(same, axis=0) for same in zip(*learned, strict=True)])
-    # Judged as it will tag: in 32 bits, whatever it was trained in.
-    tuned = copy(learner, "float32")
+    # Judged as it will tag: in 32 bits and on photos of full size, whatever it was trained in and on.
+    tuned = copy(learner, recipe.image_size, "float32")
     kept = fitted.kept if len(parts) == 1 else None
-    return tuned, Fitted(history, kept, tuned.predict(judged, verbose=0))
+    return tuned, Fitted(history, kept, tuned.predict(photo_batches(validation, gentle, False), verbose=0))
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:
