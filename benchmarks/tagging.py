@@ -1,14 +1,15 @@
 """How fast a bundle tags photos, from the disk to a file of rows, against the plain way, in one run.
 
-    python benchmarks/tagging.py BUNDLE DATA [--enlarged 1000] [--cold 10] [--out FILE]
+    python benchmarks/tagging.py BUNDLE DATA [--enlarged 1000] [--cold 10] [--rounds 4] [--out FILE]
 
 The plain way opens each photo with Pillow, decodes it in full, resizes it, and calls `model.predict` in batches of 32.
 It comes as a loop, which decodes a batch, then predicts it, and "overlapped", as one `predict` of all photos for which
 Keras decodes on other threads; with the bundle's own Keras model and, where its backbone is MobileNetV2 and was not
-fine-tuned, with the same network as ``keras.applications`` builds it, since polytag's own is faster than that. Each way
-runs in a process of its own; the clock starts when the photos do, with the model loaded, and all files have been read
-once before. mAP is that of the photos that the bundle has not seen. A part of the photos is enlarged to 1600×1200 for a
-second round. Last, ``--cold`` single photos are tagged, each by a new process.
+fine-tuned, with the same network as ``keras.applications`` builds it, since polytag's own is faster than that. The ways
+take turns with the same quarter of the photos, so that a machine that slows down for a while slows them all. Each turn
+is a process of its own; the clock starts when the photos do, with the model loaded, and all files have been read once
+before. mAP is that of the photos that the bundle has not seen. A part of the photos is enlarged to 1600×1200 for a
+second measurement. Last, ``--cold`` single photos are tagged, each by a new process.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,12 @@ print(model.predict(photo[None], verbose=0))
 """
 
 Result = dict[str, Any]
+Turn = tuple[float, NDArray[np.float32], float]
+"""Seconds, probabilities and peak memory in megabytes of one way with some photos."""
 
 
-def plain(
-    bundle: str, paths: Sequence[str], published: bool, overlapped: bool
-) -> tuple[float, NDArray[np.float32], float]:
-    """Seconds, probabilities and peak memory of the plain way, in the process that was started for it."""
+def plain(bundle: str, paths: Sequence[str], published: bool, overlapped: bool) -> Turn:
+    """The plain way, in the process that was started for it."""
     import reference
 
     from polytag.models.pretrained import find_weights
@@ -78,7 +79,7 @@ def plain(
     return time.perf_counter() - start, probabilities, peak_megabytes()
 
 
-def polytag(bundle: str, paths: Sequence[str], engine: str) -> tuple[float, NDArray[np.float32], float]:
+def polytag(bundle: str, paths: Sequence[str], engine: str) -> Turn:
     """The same of `polytag tag`'s own functions."""
     from polytag.serving.rows import Row
     from polytag.serving.tagging import TagFile, tag_photos
@@ -98,33 +99,41 @@ def polytag(bundle: str, paths: Sequence[str], engine: str) -> tuple[float, NDAr
     )
 
 
-def measured(bundle: pt.Bundle, data: pt.Dataset, paths: Sequence[str], unseen: NDArray[np.bool_]) -> Result:
-    """Every way on these photos."""
+def measured(
+    bundle: pt.Bundle, data: pt.Dataset, paths: Sequence[str], unseen: NDArray[np.bool_], rounds: int
+) -> Result:
+    """Every way on these photos, in turns."""
     facts = bundle.manifest
     networks = {"": False}
     if facts["recipe"].get("backbone") == "mobilenet_v2" and facts.get("fine_tuning") == "none":
         networks[", network of keras.applications"] = True
-    ways: dict[str, tuple] = {
-        f"plain {way}{network}": (plain, str(bundle.path), paths, published, overlapped)
+    ways: dict[str, tuple[Callable[..., Turn], tuple[Any, ...]]] = {
+        f"plain {way}{network}": (plain, (published, overlapped))
         for network, published in networks.items()
         for way, overlapped in {"loop": False, "overlapped": True}.items()
     }
-    for engine in bundle.engines:
-        ways[f"polytag {engine}"] = (polytag, str(bundle.path), paths, engine)
+    ways |= {f"polytag {engine}": (polytag, (engine,)) for engine in bundle.engines}
     for path in paths:
         Path(path).read_bytes()
+    turns: dict[str, list[Turn]] = {name: [] for name in ways}
+    for part in np.array_split(paths, rounds):
+        for name, (way, settings) in ways.items():
+            turns[name].append(in_fresh_process(way, str(bundle.path), part.tolist(), *settings))
+    first = np.concatenate([probabilities for _, probabilities, _ in turns["plain loop"]])
     results: Result = {}
-    first: NDArray[np.float32] | None = None
-    for name, way in ways.items():
-        seconds, probabilities, memory = in_fresh_process(*way)
-        first = probabilities if first is None else first
+    for name in ways:
+        seconds, parts, memory = zip(*turns[name], strict=True)
+        probabilities = np.concatenate(parts)
+        speeds = [round(len(part) / s, 1) for part, s in zip(parts, seconds, strict=True)]
         results[name] = {
-            "photos_per_second": round(len(paths) / seconds, 1),
+            "photos_per_second": round(len(paths) / sum(seconds), 1),
+            "slowest_turn": min(speeds),
+            "fastest_turn": max(speeds),
             "mean_average_precision": round(
                 float(scores(data.targets[unseen], probabilities[unseen])["mean_average_precision"][0]), 4
             ),
             "largest_difference": round(float(np.abs(probabilities - first).max()), 6),
-            "peak_megabytes": round(memory),
+            "peak_megabytes": round(max(memory)),
         }
         print(f"  {name:48} {json.dumps(results[name])}", flush=True)
     for engine in bundle.engines:
@@ -166,20 +175,21 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--enlarged", type=int, default=1000)
     parser.add_argument("--cold", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     bundle, data = pt.Bundle(arguments.bundle), pt.read(arguments.data, conflicts="unknown")
     paths, unseen = [str(path) for path in data.paths], ~bundle.seen(data)
     results: Result = {}
     print(f"{len(paths):,} photos, {int(unseen.sum()):,} of them unseen")
-    results["as they are"] = measured(bundle, data, paths, unseen)
+    results["as they are"] = measured(bundle, data, paths, unseen, arguments.rounds)
     if arguments.enlarged:
         rows = np.flatnonzero(unseen)[: arguments.enlarged]
         rows = np.concatenate([rows, np.flatnonzero(~unseen)[: arguments.enlarged - len(rows)]])
         with tempfile.TemporaryDirectory() as folder:
             large = enlarged([paths[row] for row in rows], Path(folder))
             print(f"{len(large):,} photos of {ENLARGED[0]}×{ENLARGED[1]}")
-            results["enlarged"] = measured(bundle, data.take(rows), large, unseen[rows])
+            results["enlarged"] = measured(bundle, data.take(rows), large, unseen[rows], arguments.rounds)
     if arguments.cold:
         results["one photo, seconds"] = cold(bundle, paths[0], arguments.cold)
         print(f"one photo, from the start of the process: {json.dumps(results['one photo, seconds'])} seconds")
