@@ -61,7 +61,7 @@ def main() -> None:
     settings: list[dict] = []
     for number in range(arguments.settings):
         trial = study.ask()
-        candidate = cnn_space(trial, recipe)
+        candidate = cnn_space(trial, recipe, ())
         settings.append(dict(trial.params))
         for name, (photos, epochs) in trainings.items():
             start = time.perf_counter()

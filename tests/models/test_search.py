@@ -28,7 +28,7 @@ from pathlib import Path
 TRACE = Path(__file__).with_name("trace.txt")
 
 
-def space(trial, recipe):
+def space(trial, recipe, asked):
     return replace(
         recipe,
         learning_rate=trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True),
@@ -238,6 +238,8 @@ def test_the_file(searched, tmp_path) -> None:
     assert searched(trials=4, storage=log).trials[:3] == before
     with pytest.raises(SettingsError, match="a search with other recipe"):
         searched(trials=4, storage=log, seed=1)
+    with pytest.raises(SettingsError, match="a search with other settings"):
+        searched(trials=4, storage=log, asked=["loss"])
     log.write_text("{\n" + log.read_text())
     with pytest.raises(SettingsError, match="delete it"):
         searched(trials=5, storage=log)

@@ -20,7 +20,7 @@ def drawn(model: str, n: int, image_size: int = 48) -> list[Recipe]:
     """Candidates drawn at random from a model's space."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     recipe = Recipe.of(model, image_size=image_size)
-    return [SPACES[model][0](study.ask(), recipe) for _ in range(n)]
+    return [SPACES[model][0](study.ask(), recipe, ()) for _ in range(n)]
 
 
 def test_what_can_be_searched_has_a_space() -> None:
@@ -31,7 +31,7 @@ def test_what_can_be_searched_has_a_space() -> None:
 def test_a_search_begins_with_what_is_known(model: str) -> None:
     space, first = SPACES[model]
     recipe = Recipe.of(model, image_size=224)
-    candidates = [space(optuna.trial.FixedTrial(params), recipe) for params in first]
+    candidates = [space(optuna.trial.FixedTrial(params), recipe, ()) for params in first]
     defaults = {
         name: p.default
         for name, p in inspect.signature(MODELS[model]).parameters.items()
@@ -45,6 +45,17 @@ def test_a_search_begins_with_what_is_known(model: str) -> None:
     searched = ("learning_rate", "weight_decay", "loss", "hyperparameters")
     for candidate in candidates:
         assert replace(candidate, **{name: getattr(recipe, name) for name in searched}) == recipe
+
+
+@pytest.mark.parametrize("model", SEARCHED)
+def test_what_was_asked_for_is_not_searched(model: str) -> None:
+    recipe = Recipe.of(model, learning_rate=0.5, weight_decay=0.25, loss="bce")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(8):
+        trial = study.ask()
+        candidate = SPACES[model][0](trial, recipe, ("learning_rate", "weight_decay", "loss", "seed"))
+        assert (candidate.learning_rate, candidate.weight_decay, candidate.loss) == (0.5, 0.25, "bce")
+        assert trial.params and not {"learning_rate", "weight_decay", "loss"} & trial.params.keys()
 
 
 def test_every_cnn_can_be_built_and_is_no_larger_than_the_baseline() -> None:
@@ -99,10 +110,11 @@ def test_a_candidate_that_diverges_is_pruned(squares, monkeypatch) -> None:
 def test_the_winner_is_trained_in_full(squares, tmp_path, model: str, workers: int) -> None:
     train, validation, _ = squares
     settings = {"image_size": 48, "epochs": 2, "workers": workers, "show_progress": False}
-    settings |= {"fine_tune": 0} if model == "transfer" else {}
+    settings |= {"fine_tune": 0, "loss": "bce"} if model == "transfer" else {}
     bundle = pt.fit(train, validation, model, trials=2, search_log=tmp_path / "search.log", **settings)
     trials, recipe = bundle.manifest["trials"], bundle.manifest["recipe"]
     assert len(trials) == 2 and "importance" in bundle.manifest
+    assert not any("loss" in trial for trial in trials), "it was asked for, or is never searched"
     best = max((t for t in trials if t["state"] == "complete"), key=lambda t: t["score"])
     assert recipe["hyperparameters"]["dense"] == best["dense"]
     assert recipe["learning_rate"] == pytest.approx(best["learning_rate"], rel=0.06)

@@ -219,16 +219,19 @@ def pixels(
     return cache.open(), rows, {path: str(error) for path, error in bad.items()}
 
 
-def photo_view(paths: Paths, size: int) -> View:
+def photo_view(paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None) -> View:
     """The pixels of photos that can all be read, uint8 (n, size, size, 3), which stay as long as the view is held.
 
     They are mostly there already; what had to make room for something else since is decoded anew.
+
+    Args:
+        paths, size, on_progress: as in `pixels`.
 
     Raises:
         DataError: one of the photos cannot be read.
     """
     cache = pixel_cache(size)
-    rows, bad = fill([cache], paths, lambda path: (decode(path, size),))
+    rows, bad = fill([cache], paths, lambda path: (decode(path, size),), on_progress)
     if bad:
         path, error = next(iter(bad.items()))
         raise DataError(f"{path} cannot be read: {error}")

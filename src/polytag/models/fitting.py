@@ -1,6 +1,6 @@
 """One network, fitted: Keras owns the loop, validation mAP decides which epoch's weights are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,10 +50,12 @@ class Trained:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def photo_batches(data: Dataset, recipe: Recipe, training: bool) -> Batches:
+def photo_batches(
+    data: Dataset, recipe: Recipe, training: bool, on_progress: Callable[[int], object] = lambda n: None
+) -> Batches:
     """Batches of photos: shuffled and augmented for training, as they are otherwise."""
     augmentation = recipe.augmentation if training else "none"
-    view = photo_view(data.paths, recipe.image_size)
+    view = photo_view(data.paths, recipe.image_size, on_progress)
     return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed)
 
 

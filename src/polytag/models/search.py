@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +25,9 @@ from polytag.errors import SettingsError
 from polytag.models.recipe import Recipe
 from polytag.models.search_worker import LostWorkerError, Report, Score, crew
 
-Space = Callable[[optuna.trial.BaseTrial, Recipe], Recipe]
-"""From a trial, whose `suggest_…` it calls, and the recipe that was asked for, to the recipe to try."""
+Space = Callable[[optuna.trial.BaseTrial, Recipe, Collection[str]], Recipe]
+"""From a trial, whose `suggest_…` it calls, the recipe to start from, and the names of its fields that were asked for
+and are not up for choice, to the recipe to try."""
 
 DEFAULT_TRIALS = 20
 """Trials where neither their number nor the time is given."""
@@ -66,6 +67,7 @@ def search(
     score: Score,
     *,
     first: Sequence[Mapping[str, Any]] = (),
+    asked: Collection[str] = (),
     trials: int | None = None,
     timeout: float | None = None,
     workers: int = 1,
@@ -78,12 +80,13 @@ def search(
 
     Args:
         train, validation: readable photos.
-        recipe: what was asked for; its seed counts.
+        recipe: what candidates start from; its seed counts.
         space: proposes a candidate.
         score: trains a candidate cheaply and gives its validation mAP, 0 to 1; it calls the last of its arguments
             with each epoch and its mAP, and lets `optuna.TrialPruned`, which that may raise, pass. For several
             workers it must be a function of a module.
         first: what is suggested in the first trials.
+        asked: the recipe's fields that are not searched.
         trials: how many; ``None`` for as many as the time allows or, without a timeout, `DEFAULT_TRIALS`.
         timeout: seconds, those of earlier processes included, after which no trial is begun; at least one is.
         workers: processes that try at the same time, with the processor's cores shared among them. One that dies
@@ -100,9 +103,9 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = _opened(storage, recipe, train, validation)
+        study = _opened(storage, recipe, asked, train, validation)
         with progress_bar(trials, f"{recipe.model} · search", "trial", show_progress) as bar:
-            course = _Course(study, recipe, space, first, trials, timeout, bar)
+            course = _Course(study, recipe, lambda trial: space(trial, recipe, asked), first, trials, timeout, bar)
             if workers > 1 and not course.over():
                 # Left in this order, an interruption first ends the processes, then the threads that wait for them.
                 with ThreadPoolExecutor(workers) as threads, crew(train, validation, score, workers) as processes:
@@ -112,7 +115,7 @@ def search(
         if not any(trial.state == TrialState.COMPLETE for trial in finished):
             raise SettingsError("every trial of the search diverged: look at the photos, or allow more trials")
         return Found(
-            space(optuna.trial.FixedTrial(study.best_params), recipe),
+            space(optuna.trial.FixedTrial(study.best_params), recipe, asked),
             [_told(trial) for trial in finished],
             _importance(study, recipe.seed),
             course.earlier,
@@ -139,13 +142,13 @@ class _Course:
         self,
         study: optuna.Study,
         recipe: Recipe,
-        space: Space,
+        candidate: Callable[[optuna.Trial], Recipe],
         first: Sequence[Mapping[str, Any]],
         trials: int | None,
         timeout: float | None,
         bar: Any,
     ):
-        self._study, self._recipe, self._space, self._first = study, recipe, space, first
+        self._study, self._recipe, self._candidate, self._first = study, recipe, candidate, first
         self._trials, self._timeout, self._bar = trials, timeout, bar
         self._lock = threading.Lock()
         self.earlier = float(study.user_attrs.get("seconds", 0))
@@ -193,7 +196,7 @@ class _Course:
                 self._study.enqueue_trial(dict(untried[0]))
             trial = self._study.ask()
             trial.set_user_attr("draw", draw)
-            return trial, self._space(trial, self._recipe)
+            return trial, self._candidate(trial)
 
     def _report(self, trial: optuna.Trial, epoch: int, validation_map: float) -> None:
         trial.report(validation_map, epoch)
@@ -215,7 +218,9 @@ class _Course:
             self._bar.set_postfix_str(f"best validation mAP {max(t.value or 0 for t in complete):.3f}", refresh=False)
 
 
-def _opened(storage: str | Path | None, recipe: Recipe, train: Dataset, validation: Dataset) -> optuna.Study:
+def _opened(
+    storage: str | Path | None, recipe: Recipe, asked: Collection[str], train: Dataset, validation: Dataset
+) -> optuna.Study:
     """The study of this recipe and these data in the file, a new one where there is none."""
     if storage is not None:
         _drop_torn_line(Path(storage))
@@ -230,7 +235,12 @@ def _opened(storage: str | Path | None, recipe: Recipe, train: Dataset, validati
         )
     except (ValueError, KeyError) as error:
         raise SettingsError(f"{storage} is damaged ({error}): delete it, and the search starts anew") from None
-    searched = {"recipe": recipe.to_json(), "train": train.fingerprint, "validation": validation.fingerprint}
+    searched = {
+        "recipe": recipe.to_json(),
+        "settings": sorted(asked),
+        "train": train.fingerprint,
+        "validation": validation.fingerprint,
+    }
     before = study.user_attrs.get("searched", searched)
     if before != searched:
         other = [name for name in searched if searched[name] != before.get(name)]

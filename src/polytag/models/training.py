@@ -116,6 +116,7 @@ def fit(
             space,
             cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
             first=first,
+            asked=[name for name, value in settings.items() if value is not None],
             trials=trials,
             timeout=timeout,
             workers=workers,

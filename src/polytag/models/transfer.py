@@ -117,7 +117,10 @@ def _fine_tune(
     augmentation = "none" if recipe.augmentation == "none" else "colour"
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
-    batches, judged = photo_batches(train, smaller, True), photo_batches(validation, smaller, False)
+    title = f"transfer · reading photos at {smaller.image_size} px"
+    with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
+        batches = photo_batches(train, smaller, True, bar.update)
+        judged = photo_batches(validation, smaller, False, bar.update)
 
     def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
         network = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}

@@ -1,6 +1,6 @@
 """What is searched for each model, and the cheap training by which its candidates are judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,8 +47,11 @@ TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
 """The point of `transfer_space` to begin with: what is taken without a search."""
 
 
-def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
-    """The baseline's architecture with other sizes, a fourth block, an end of another kind, and other rates."""
+def cnn_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
+    """The baseline's architecture with other sizes, a fourth block, an end of another kind, and other rates.
+
+    As in the other spaces, fields of the recipe that were asked for are not up for choice.
+    """
     reduce = reduction(recipe.image_size)
     # Three blocks leave too few pixels of a smaller photo for a fourth.
     fourth = (0, 128, 256) if recipe.image_size // reduce >= 48 else (0,)
@@ -62,12 +65,8 @@ def cnn_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
         "dense": trial.suggest_categorical("dense", (128, 256, 512)),
         "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
     }
-    return replace(
-        recipe,
-        learning_rate=_suggested(trial, "learning_rate", 1e-4, 3e-3),
-        weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
-        hyperparameters=architecture,
-    )
+    rates = _rates(trial, {"learning_rate": (1e-4, 3e-3), "weight_decay": (1e-4, 1e-1)}, asked)
+    return replace(recipe, **rates, hyperparameters=architecture)
 
 
 def reduction(image_size: int) -> int:
@@ -115,19 +114,15 @@ def train_cnn(
     return run(network, train, validation, recipe, bar, title, optimizer, callbacks)
 
 
-def transfer_space(trial: BaseTrial, recipe: Recipe) -> Recipe:
+def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
     """A linear head or one hidden layer, its loss and its training; the backbone is frozen and never the question."""
-    return replace(
-        recipe,
-        learning_rate=_suggested(trial, "learning_rate", 1e-4, 1e-2),
-        weight_decay=_suggested(trial, "weight_decay", 1e-4, 1e-1),
-        # One other than the usual was asked for, and is not up for choice.
-        loss=trial.suggest_categorical("loss", LOSS_NAMES) if recipe.loss == LOSS_NAMES[0] else recipe.loss,
-        hyperparameters={
-            "dense": trial.suggest_categorical("dense", (0, 256, 512, 1024)),
-            "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
-        },
-    )
+    rates = _rates(trial, {"learning_rate": (1e-4, 1e-2), "weight_decay": (1e-4, 1e-1)}, asked)
+    loss = recipe.loss if "loss" in asked else trial.suggest_categorical("loss", LOSS_NAMES)
+    top = {
+        "dense": trial.suggest_categorical("dense", (0, 256, 512, 1024)),
+        "dropout": round(trial.suggest_float("dropout", 0.1, 0.7), 2),
+    }
+    return replace(recipe, **rates, loss=loss, hyperparameters=top)
 
 
 def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report, *, weights: Weights) -> float:
@@ -144,9 +139,10 @@ SPACES: dict[str, tuple[Space, tuple[dict[str, Any], ...]]] = {
 """For each model of `polytag.models.recipe.SEARCHED` what is searched, and where to begin."""
 
 
-def _suggested(trial: BaseTrial, name: str, low: float, high: float) -> float:
-    """A number from low to high, any order of magnitude as likely as any other, to two digits."""
-    return float(f"{trial.suggest_float(name, low, high, log=True):.1e}")
+def _rates(trial: BaseTrial, ranges: dict[str, tuple[float, float]], asked: Collection[str]) -> dict[str, Any]:
+    """Numbers in their ranges, any order of magnitude as likely as any other, to two digits."""
+    searched = {name: ends for name, ends in ranges.items() if name not in asked}
+    return {name: float(f"{trial.suggest_float(name, *ends, log=True):.1e}") for name, ends in searched.items()}
 
 
 def _judged(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Report) -> float:
