@@ -3,10 +3,11 @@
     python benchmarks/heads.py DATA [--seeds 0 1 2] [--image-size 224] [--larger 288] [--out FILE]
 
 All heads learn from MobileNetV2's last feature map of photos and their mirror images, with the same loss, optimizer
-and early stopping. "average" is transfer's own; "average and maximum" pools both ways; "two sizes" also sees averages
-of the photos at the larger size; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks for
-each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs:
-this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px, in a temporary folder.
+and early stopping. "average" is transfer's own, "larger size" the same at the larger size, and "two sizes" sees the
+averages of both; "average and maximum" pools both ways; "attention" is class-specific residual attention (Zhu & Wu
+2021); "decoder" asks for each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units).
+Printed are validation mAPs: this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at
+224 px, in a temporary folder.
 """
 
 import argparse
@@ -133,6 +134,7 @@ def main() -> None:
         heads: dict[str, tuple[list[NDArray], Callable[..., keras.Model]]] = {
             "average": (average, pooled_head),
             "average and maximum": ([np.hstack(both) for both in zip(average, maximum, strict=True)], pooled_head),
+            "larger size": (larger, pooled_head),
             "two sizes": ([np.hstack(both) for both in zip(average, larger, strict=True)], pooled_head),
             "attention": (maps, attention),
             "decoder": (maps, decoder),

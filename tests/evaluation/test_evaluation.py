@@ -108,6 +108,12 @@ def test_pairing_is_tighter_than_two_separate_intervals() -> None:
 def test_only_the_same_photos_can_be_compared() -> None:
     with pytest.raises(DataError, match="same images"):
         differences(noisy(dataset(20), 0.1), noisy(dataset(21), 0.1))
+    data = dataset(20)
+    with pytest.raises(DataError, match="same groups"):
+        differences(noisy(data, 0.1), noisy(replace(data, groups=data.groups // 2), 0.1))
+    one = noisy(data, 0.1)
+    with pytest.raises(DataError, match="not 300 and 7"):
+        differences(one, judge(data.labels, one.thresholds, data, one.targets, one.probabilities, 1, [], n_resamples=7))
 
 
 def contest(*names: str) -> Contest:

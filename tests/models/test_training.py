@@ -207,7 +207,8 @@ def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(s
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
-    assert seen[1:] == [((48, 48, 3), (48, 48, 3))] and bundle.manifest["fine_tuning"] == "kept"
+    assert seen[1:] == [((48, 48, 3), (48, 48, 3))]
+    assert bundle.manifest["fine_tuning"] == "kept; it used photos of 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
     probabilities, _ = bundle.predict(validation.paths)
     score = fitting.mean_average_precision(validation.targets, probabilities)
@@ -326,6 +327,7 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
         ({"augmentation": "cutout"}, "none, flip, crop"),
         ({"out": tmp_path}, "exists already"),
         ({"objective": "accuracy"}, "objective must be f1, subset"),
+        ({"model": "tuned", "hyperparameters": {"dense": 8}}, "hyperparameters are what the search of tuned chooses"),
     ):
         with pytest.raises(SettingsError, match=message):
             pt.fit(train, validation, **settings)

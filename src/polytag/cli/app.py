@@ -52,13 +52,21 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 SplitFile = Annotated[Path | None, typer.Option("--split", help="Use the split of this file (columns image and part).")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the split and of all training.")]
 ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training photos, at most.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Passes over the training photos, at most; by default 15 for the baseline, 60 for others. For transfer "
+        "they are those of its head; --fine-tune says how many follow.",
+    ),
+]
 Trials = Annotated[
     int | None,
-    typer.Option(min=1, help="Trials of the search for hyperparameters; 20 where --timeout is not given either."),
+    typer.Option(min=1, help="Trials of each search for hyperparameters; 20 where --timeout is not given either."),
 ]
 Timeout = Annotated[
-    float | None, typer.Option(help="Minutes after which a search begins no other trial, those before a stop included.")
+    float | None,
+    typer.Option(help="Minutes after which each search begins no other trial, those before a stop included."),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that try hyperparameters at the same time.")]
 FineTune = Annotated[

@@ -80,7 +80,7 @@ def audit(
     label_column: LabelColumn = None,
     split_file: SplitFile = None,
     label_errors: LabelErrors = False,
-    json: Annotated[Path | None, typer.Option(help="Write all findings to this JSON file.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all flagged findings to this JSON file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with pictures into this folder.")] = None,
     clean: Annotated[Path | None, typer.Option(help="Write a cleaned table: .csv, .tsv or .parquet.")] = None,
     decisions: Annotated[

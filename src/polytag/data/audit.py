@@ -118,6 +118,9 @@ def audit(
         embeddings: float32 (n, d), rows of NaN where there is none; finds more copies.
         probabilities: float32 (n, k), out of sample; finds missing and wrong labels.
         on_progress: called with the number of photos that became ready.
+
+    Raises:
+        DataError: no photo can be read, or the probabilities are not of these photos and labels.
     """
     names = dataset.names
     measured = measure(dataset.paths, on_progress)

@@ -36,8 +36,8 @@ def find_photos(table: Table, images: str | os.PathLike[str] | None = None) -> t
             for name, line in zip(table.images, table.lines, strict=True):
                 _file_in(home, name, 0, f"{table.place} {line}")
             raise DataError(
-                f"the images of {table.source} (first: {table.images[0]}) are neither in {home} nor in a folder below "
-                "it: name their folder with --images"
+                f"the images of {table.source} (first: {table.images[0]}) are neither in {home} nor in the folders "
+                "below it, two levels deep: name their folder with --images"
             )
         folder, dropped = best
     files = [

@@ -48,6 +48,7 @@ def read(
         but missing are named in ``left_out``.
 
     Raises:
+        SettingsError: an argument does not go with the others or with this kind of source.
         DataError: the source or the folder of photos cannot be understood; the message says what to do.
         ConflictError: rows contradict each other and ``conflicts`` is ``None``.
     """

@@ -56,6 +56,7 @@ def split(
         on_progress: called with the number of photos that were looked at.
 
     Raises:
+        SettingsError: the ratios or the seed are out of range.
         DataError: there are too few images, a label is never or always present, or the given split does
             not fit the data.
     """
@@ -93,7 +94,7 @@ def split_facts(
     elif dataset.parts is not None:
         how = f"as the table of labels says; {own}"
     else:
-        how = f"each part has its share of every label, and no picture is in two of them (seed {seed})"
+        how = f"each part has its share of every label, and photos of one picture share a part (seed {seed})"
     return {"how": how, **{name: len(part) for name, part in zip(PARTS, parts, strict=True)}}
 
 
@@ -151,7 +152,7 @@ def check_learnable(dataset: Dataset) -> None:
 
 
 def leaks(parts: Sequence[Dataset]) -> int:
-    """How many groups of identical photos stand in more than one part."""
+    """How many groups of photos, as `keep_together` finds them, stand in more than one part."""
     seen: dict[int, int] = {}
     across: set[int] = set()
     for number, part in enumerate(parts):

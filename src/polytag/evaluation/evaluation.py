@@ -201,10 +201,13 @@ def differences(a: Evaluation, b: Evaluation) -> list[Difference]:
     """Compare two models on the same test photos: each resample draws the same photos for both.
 
     Raises:
-        DataError: the evaluations are of different photos or labels.
+        DataError: the evaluations are of different photos, groups or labels, or resampled another number of times.
     """
-    if a.names != b.names or a.labels != b.labels:
-        raise DataError("two models can be compared only on the same images and labels")
+    if a.names != b.names or a.labels != b.labels or not np.array_equal(a.groups, b.groups):
+        raise DataError("two models can be compared only on the same images, in the same groups, and labels")
+    times = [len(e.resampled[MAIN_SCORES[0]]) for e in (a, b)]
+    if times[0] != times[1]:
+        raise DataError(f"two models can be compared only by equally many resamples, not {times[0]} and {times[1]}")
     return [
         Difference(name, a.scores[name] - b.scores[name], *interval(a.resampled[name] - b.resampled[name]))
         for name in MAIN_SCORES

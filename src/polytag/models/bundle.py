@@ -54,6 +54,7 @@ class Bundle:
     Raises:
         BundleError: it is none, or it is incomplete, or lacks the engine. Altered files are found when they are
             first used.
+        SettingsError: the engine is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str], engine: str = "float32"):
@@ -84,6 +85,8 @@ class Bundle:
                 f"{self.path} cannot be run by '{engine}', only by {' or '.join(self.engines)}: int8 is made by "
                 "training with --int8, and kept if it loses next to nothing"
             )
+        if engine == "int8":
+            openvino.check_openvino()
         self.engine = engine
 
     def __repr__(self) -> str:

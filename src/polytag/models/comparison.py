@@ -97,6 +97,7 @@ def compare(
     Raises:
         SettingsError: a setting or the folder cannot be used.
         DataError: the data cannot be learned from.
+        WeightsError: there are no pretrained weights (transfer and the classical methods).
     """
     if not models or len(set(models)) < len(models):
         raise SettingsError(f"name each model once, of {', '.join(ALL_MODELS)}; got {', '.join(models) or 'none'}")

@@ -82,6 +82,8 @@ def fit(
     check_effort(trials, timeout, workers)
     if searched and model not in SEARCHED:
         raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
+    if searched and recipe.hyperparameters:
+        raise SettingsError(f"hyperparameters are what the search of {model} chooses: leave them out")
     parse_objective(objective)
     if int8:
         check_openvino()

@@ -74,6 +74,9 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
         if score >= frozen_score:
             kept = None if tuned.kept is None else len(fitted.history) + tuned.kept
             network, fitted, facts["fine_tuning"] = tuned_network, replace(tuned, kept=kept), "kept"
+            size = fine_tuning_size(recipe.image_size)
+            if size != recipe.image_size:
+                facts["fine_tuning"] += f"; it used photos of {size} × {size} px"
         else:
             facts["fine_tuning"] = "undone, since validation mAP was better without"
     return Trained(network, recipe, history, fitted.kept, fitted.probabilities, facts)
