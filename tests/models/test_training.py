@@ -10,7 +10,7 @@ from polytag.data.images import decode
 from polytag.errors import BundleError, DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models import fitting, training, transfer
+from polytag.models import fitting, openvino, training, transfer
 from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
@@ -386,6 +386,10 @@ def test_a_twin_in_8_bits_is_kept_only_where_it_loses_little(squares, monkeypatc
     reached = bundle.manifest["validation"]["mean_average_precision"] - facts["lost"]
     assert facts["validation_mean_average_precision"] == pytest.approx(reached)
     if kept:
+        with monkeypatch.context() as without:
+            without.setattr(openvino.importlib.util, "find_spec", lambda name: None)
+            with pytest.raises(SettingsError, match="pip install 'polytag\\[export\\]'"):
+                Bundle(out, "int8")
         twin = Bundle(out, "int8")
         probabilities = twin.predict(validation.paths)[0]
         assert fitting.mean_average_precision(validation.targets, probabilities) == pytest.approx(reached, abs=1e-6)
