@@ -4,24 +4,27 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+# How long an example may take says more of the machine than of polytag.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 Photos = Callable[[Path, int | Iterable[str]], list[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keeps the tests away from the user's cache; processes that a test starts inherit it."""
-    before = os.environ.get("POLYTAG_CACHE")
+    """Keeps the tests away from the user's cache and settings; processes that a test starts inherit this."""
     folder = tmp_path_factory.mktemp("cache")
-    os.environ["POLYTAG_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["POLYTAG_CACHE"]
-    else:
-        os.environ["POLYTAG_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("POLYTAG_")]:
+            patch.delenv(name)
+        patch.setenv("POLYTAG_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

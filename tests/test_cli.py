@@ -1,7 +1,13 @@
 """Bad input on the command line: one clear line, exit code 2, nothing half-written, nothing changed."""
 
+import inspect
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -9,6 +15,7 @@ from typer.testing import CliRunner
 
 import polytag as pt
 from polytag.cli import app
+from polytag.models.pretrained import find_weights
 
 
 def photos(folder: Path, names: list[str]) -> None:
@@ -140,18 +147,89 @@ def test_unknown_options_are_refused_by_the_parser() -> None:
     assert result.exit_code == 2 and "Traceback" not in result.output
 
 
-def test_the_effort_of_a_search_is_passed_on(tmp_path, monkeypatch) -> None:
-    photos(tmp_path, GOOD)
-    asked: dict[str, object] = {}
+@pytest.fixture
+def asked(monkeypatch) -> dict[str, Any]:
+    """What the library is asked for by the command that was called last; it does nothing."""
+    arguments: dict[str, Any] = {}
 
-    def compare(data: pt.Dataset, *arguments: object, **settings: object) -> None:
-        asked.update(settings)
-        raise pt.SettingsError("asked")
+    def take(command: str) -> Callable[..., None]:
+        signature = inspect.signature(getattr(pt, command))
 
-    monkeypatch.setattr(pt, "compare", compare)
-    effort = ["--tune", "tuned, transfer", "--trials", 7, "--timeout", 1.5, "--workers", 2]
-    assert refused("compare", table(tmp_path, f"image,labels\n{ROWS}"), "--out", tmp_path / "run", *effort).endswith(
-        "asked"
-    )
-    assert asked["tune"] == ["tuned", "transfer"] and asked["trials"] == 7 and asked["workers"] == 2
-    assert asked["timeout"] == 90, "minutes on the command line, seconds in Python"
+        def called(*positional: object, **named: object) -> None:
+            given = signature.bind(*positional, **named).arguments
+            arguments.clear()
+            arguments.update(given.pop("settings", {}) | given)
+            raise pt.SettingsError("asked")
+
+        return called
+
+    for command in ("compare", "fit"):
+        monkeypatch.setattr(pt, command, take(command))
+    return arguments
+
+
+OPTIONS: dict[str, Any] = {
+    "--image-size": 64, "--epochs": 3, "--trials": 7, "--timeout": 1.5, "--workers": 2, "--fine-tune": 4, "--seed": 5,
+    "--backbone": "efficientnet_lite0", "--loss": "focal", "--objective": "precision=0.9",
+}  # fmt: skip
+SETTINGS = {option.removeprefix("--").replace("-", "_"): value for option, value in OPTIONS.items()}
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, asked: dict[str, Any]) -> None:
+    weights = find_weights(None, "efficientnet_lite0").path
+    given = [word for option in OPTIONS.items() for word in option]
+    own = ["--models", "tuned, transfer", "--tune", "tuned, transfer", "--resume"] if command == "compare" else []
+    words = [command, data, "--out", tmp_path / "out", "--weights", weights, "--int8", *given, *own]
+    assert refused(*words).endswith("asked")
+    expected: dict[str, Any] = SETTINGS | {"out": tmp_path / "out", "weights": weights, "int8": True}
+    expected["timeout"] = 90  # minutes on the command line, seconds in Python
+    if command == "compare":
+        expected |= {"models": ["tuned", "transfer"], "tune": ["tuned", "transfer"], "resume": True}
+        expected |= {"overwrite": False, "given_split": None}
+    else:
+        expected["model"] = "transfer"
+    for name in ("data", "train", "validation", "say"):
+        asked.pop(name, None)
+    assert asked == expected
+
+
+def test_what_nobody_foresaw_is_one_line_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **settings: object) -> None:
+        raise OSError(28, "No space left on device", "run/model.keras")
+
+    monkeypatch.setattr(pt, "compare", full)
+    told = refused("compare", data, "--out", tmp_path / "run")
+    assert told == "polytag: No space left on device (run/model.keras)"
+
+    def stopped(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pt, "compare", stopped)
+    result = CliRunner().invoke(app, ["compare", str(data), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 130 and result.stderr.endswith("polytag: stopped\n")
+
+
+def test_a_terminal_that_lacks_a_sign_ends_nothing() -> None:
+    command = [sys.executable, "-c", "from polytag.cli import app, main; app.registered_commands.clear(); "
+               "app.command()(lambda: print('a − b')); main()"]  # fmt: skip
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "a \\u2212 b\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "warned"), [("0.0.0.0", None, True), ("0.0.0.0", "k", False), ("::1", None, False)]
+)
+def test_a_server_that_is_open_to_everybody_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, key: str | None, warned: bool
+) -> None:
+    def serve(bundles: object, api_key: str | None, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+        on_ready(f"http://{host}:{port}/")
+
+    bundle = SimpleNamespace(labels=("a", "b"))
+    monkeypatch.setattr(pt, "Bundle", lambda path, engine: bundle)
+    monkeypatch.setattr("polytag.serving.server.serve_tagging", serve)
+    words = ["serve", str(tmp_path), "--host", host, *([] if key is None else ["--api-key", key])]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert ("everybody who reaches this machine" in result.stderr) == warned

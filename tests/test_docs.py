@@ -34,11 +34,19 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
 
 
+def slug(title: str) -> str:
+    """What links call a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            titles = re.findall(r"^#+ (.*)", there.read_text(), re.M) if heading else []
+            assert not heading or heading in map(slug, titles), (target, heading)
 
 
 def test_the_command_line_reference_is_current(tmp_path) -> None:

@@ -87,9 +87,10 @@ def test_a_description_with_odd_values_is_refused(bundle, change: dict) -> None:
         pt.Bundle(bundle)
 
 
-def test_a_bundle_of_another_format_is_refused(bundle) -> None:
+@pytest.mark.parametrize("version", ["format", "pixel_path"])
+def test_a_bundle_of_another_version_is_refused(bundle, version: str) -> None:
     facts = json.loads((bundle / "bundle.json").read_text())
-    (bundle / "bundle.json").write_text(json.dumps(facts | {"format": 99, "polytag": "9.9"}))
+    (bundle / "bundle.json").write_text(json.dumps(facts | {version: 99, "polytag": "9.9"}))
     with pytest.raises(BundleError, match=r"polytag 9\.9"):
         pt.Bundle(bundle)
 

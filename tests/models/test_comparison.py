@@ -1,5 +1,7 @@
 """The main job from Python: what can be refused is refused before hours of training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,8 +37,6 @@ def test_missing_weights_are_said_before_anything_is_trained(data, tmp_path, mon
 
 
 def test_a_leaking_split_is_honoured_and_said(squares, tmp_path) -> None:
-    from dataclasses import replace
-
     data = squares[0]
     parts = np.array(["train", "validation", "test"])[np.arange(len(data)) % 3]
     leaking = replace(
@@ -68,6 +68,22 @@ def test_overwriting_removes_only_what_polytag_wrote(squares, tmp_path) -> None:
         pt.compare(squares[2].take([0, 1]), run, ["baseline"], overwrite=True, **settings)
     with pytest.raises(SettingsError, match="started with other seed"):
         pt.compare(squares[2], run, ["baseline"], resume=True, seed=5, **settings)
+    other = np.array(squares[2].targets)
+    other[0] = 1 - other[0]
+    swapped = tmp_path / "split.csv"
+    swapped.write_text((run / "split.csv").read_text().replace(",test", ",x").replace(",train", ",test"))
+    swapped.write_text(swapped.read_text().replace(",x", ",train"))
+    for name, changed in {
+        "data": {"data": replace(squares[2], targets=other)},
+        "split": {"given_split": swapped},
+        "models": {"models": ["baseline", "tuned"]},
+        "settings": {"epochs": 2},
+        "int8": {"int8": True},
+    }.items():
+        with pytest.raises(SettingsError, match=rf"started with other .*{name}"):
+            pt.compare(
+                **{"data": squares[2], "out": run, "models": ["baseline"], "resume": True, **settings, **changed}
+            )
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from polytag.errors import SettingsError
 from polytag.models import search as searching
 from polytag.models.recipe import Recipe
 from polytag.models.search import Found, search
+from until import until
 
 PRETENDED = '''
 """A space of two numbers, of which one counts, and a score that leaves a trace."""
@@ -212,13 +212,6 @@ def test_a_killed_search_leaves_no_orphans_and_goes_on(squares, searched, preten
     found = searched(first=(), trials=len(begun) + 3, storage=tmp_path / "search.log")
     assert len(found.trials) == len(begun) + 3
     assert set(begun[:done]) <= set(tried(found))
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:

@@ -21,6 +21,7 @@ from polytag.models.bundle import Bundle
 from polytag.serving import http as served_http
 from polytag.serving.server import tagging_app
 from polytag.serving.uploads import Limits
+from until import until
 
 Start = Callable[..., tuple[subprocess.Popen, int]]
 
@@ -105,8 +106,7 @@ def test_the_end_waits_for_what_is_under_way(start: Start) -> None:
         under_way.sendall(head.encode() + content[:100])
         assert b"polytag_requests" in metrics(port)  # what was sent before has arrived
         process.send_signal(signal.SIGTERM)
-        while can_connect(port):
-            time.sleep(0.02)
+        until(lambda: not can_connect(port))
         assert process.poll() is None
         under_way.sendall(content[100:])
         answer = under_way.makefile("rb").read()
@@ -165,14 +165,14 @@ def test_a_client_without_a_request_is_dropped(
 def test_a_request_under_way_is_not_taken_for_silence(
     served: Callable[[Any], str], colours: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served_http, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(served_http, "IDLE_SECONDS", 1.0)
     port = port_of(served(tagging_app({"colours": colours})))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     content = photo()
 
     def slowly() -> Iterator[bytes]:
         yield content[:100]
-        time.sleep(0.5)
+        time.sleep(1.5)
         yield content[100:]
 
     for _ in range(2):  # on one connection

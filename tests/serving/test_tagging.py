@@ -144,8 +144,17 @@ def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Pat
         part.write('{"photo": "half a li')
     with pytest.raises(SettingsError, match="add --resume to go on"):
         TagFile(out, form, bundle, bundle.thresholds, None)
-    with pytest.raises(SettingsError, match="other settings"):
-        TagFile(out, form, bundle, bundle.thresholds / 2, None, resume=True)
+    retrained, faster = pt.Bundle(bundle.path), pt.Bundle(bundle.path)
+    retrained.manifest = {**bundle.manifest, "files": dict.fromkeys(bundle.manifest["files"], "another")}
+    faster.engine = "int8"
+    for other, thresholds, top in (
+        (bundle, bundle.thresholds / 2, None),
+        (bundle, bundle.thresholds, 2),
+        (retrained, bundle.thresholds, None),
+        (faster, bundle.thresholds, None),
+    ):
+        with pytest.raises(SettingsError, match="another bundle or with other settings"):
+            TagFile(out, form, other, thresholds, top, resume=True)
     again = TagFile(out, form, bundle, bundle.thresholds, None, resume=True)
     assert [row.photo for row in again.earlier()] == photos[:2]
     again.write(tag_photos(bundle, photos[2:]))
@@ -158,6 +167,20 @@ def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Pat
         assert read["probabilities"][1]["blue"] == pytest.approx(20 / 255, abs=1e-6)
     else:
         assert out.read_text() == whole.read_text()
+
+
+def test_rows_survive_a_kill(bundle: pt.Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    row = Row.of("photo.jpg", np.array([0.1, 0.2, 0.3], np.float32), bundle.labels, bundle.thresholds)
+
+    def rows() -> Iterator[Row]:
+        yield from [row] * 64
+        yield row  # asked for once the 64th is written
+        on_the_disk.extend(out.with_name("out.jsonl.part").read_text().splitlines())
+
+    on_the_disk: list[str] = []
+    TagFile(out, "jsonl", bundle, bundle.thresholds, None).write(rows())
+    assert len(on_the_disk) >= 1 + 64, "the settings and the rows"
 
 
 def test_a_stop_before_the_first_row_leaves_nothing(bundle: pt.Bundle, tmp_path: Path) -> None:
