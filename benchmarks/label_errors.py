@@ -51,6 +51,7 @@ def main() -> None:
     data = pt.read(arguments.data, conflicts="unknown")
     if arguments.images:
         data = data.take(np.sort(np.random.default_rng(0).permutation(len(data))[: arguments.images]))
+    data = data.take((data.targets >= 0).all(axis=1))  # what is unknown can be neither right nor wrong
     groups = pt.keep_together(data).groups
     plain, mirrored = (embeddings_of(data.paths, view=view) for view in ("plain", "flipped"))
     if plain is None or mirrored is None:

@@ -1,5 +1,6 @@
 """Bad input on the command line: one clear line, exit code 2, nothing half-written, nothing changed."""
 
+import errno
 import inspect
 import os
 import subprocess
@@ -208,6 +209,13 @@ def test_what_nobody_foresaw_is_one_line_too(data: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(pt, "compare", stopped)
     result = CliRunner().invoke(app, ["compare", str(data), "--out", str(tmp_path / "run")])
     assert result.exit_code == 130 and result.stderr.endswith("polytag: stopped\n")
+
+    def unheard(*arguments: object, **settings: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(pt, "compare", unheard)
+    result = CliRunner().invoke(app, ["compare", str(data), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1 and "Broken pipe" not in result.output
 
 
 def test_a_terminal_that_lacks_a_sign_ends_nothing() -> None:

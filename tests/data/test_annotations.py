@@ -1,6 +1,7 @@
 """COCO, LVIS, Create ML and Pascal VOC: what is drawn into their files is what is read."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_coco_photos_are_found_where_people_put_them(where: str, named: str, tmp
         assert sets(data) == [{"dog"}, set(), {"cat"}]
         assert all(str(tmp_path / where) in photo for photo in data.paths)
     assert data.notes[0] == "instances.json: COCO, 4 annotations of 2 labels"
+
+
+@pytest.mark.parametrize("what", ["images", "categories"])
+def test_coco_ids_that_are_given_twice_are_refused(what: str, tmp_path: Path, photos: Photos) -> None:
+    photos(tmp_path, ["a.jpg", "b.jpg"])
+    content = coco(["a.jpg", "b.jpg"], [{"dog"}, {"cat"}], ["cat", "dog"])
+    content[what][1]["id"] = content[what][0]["id"]
+    assert f"2 {what} with only 1 different ids" in refusal(write_json(tmp_path / "c.json", content))
 
 
 def test_coco_files_of_missing_photos_or_outside(tmp_path: Path, photos: Photos) -> None:
@@ -312,6 +321,12 @@ def test_voc_things_that_are_difficult_are_unknown(voc_folder: Path) -> None:
         assert said(data, "1 image left out because not annotated: lone.jpg")
         assert dict(data.left_out) == {"lone.jpg": "not annotated"}
         assert f"{source.name}: Pascal VOC, 4 XML files with 2 labels" in data.notes
+
+
+def test_names_that_utf_8_cannot_hold_are_refused_even_of_what_is_left_out(voc_folder: Path, photos: Photos) -> None:
+    lone = voc_folder / "JPEGImages" / "lone.jpg"
+    lone.rename(os.fsdecode(os.fsencode(lone.parent) + b"/caf\xe9.jpg"))
+    assert "1 file name that UTF-8 cannot hold ('caf\\udce9.jpg'): rename them" in refusal(voc_folder)
 
 
 def test_voc_files_beside_the_photos(voc_folder: Path) -> None:

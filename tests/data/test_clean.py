@@ -73,6 +73,19 @@ def test_only_what_is_certain_is_proposed(found: Audit) -> None:
     assert {d.by for d in propose(found)} == {"audit"}
 
 
+def test_what_only_a_copy_knows_is_kept(data: Dataset) -> None:
+    for name in ("2.jpg", "3.jpg"):
+        (data.root / name).write_bytes((data.root / "0.jpg").read_bytes())
+    targets = np.array(data.targets)
+    targets[:4] = [[-1, -1, -1], [1, -1, 0], [1, 0, 1], [-1, -1, -1]]
+    # 0 has three exact copies; one of them knows of "Boat", and two contradict each other about "sea".
+    decisions = propose(audit(replace(data, targets=targets)))
+    assert {(d.label, d.action, d.reason) for d in decisions if d.image == "0.jpg"} == {
+        ("boat", "present", "exact copy 1.jpg says so"),
+        ("Boat", "absent", "exact copy 2.jpg says so"),
+    }
+
+
 def test_each_decision_is_in_the_table_with_its_reason(found: Audit, tmp_path: Path) -> None:
     cleaned, folder = clean(found, tmp_path / "out.csv", tmp_path / "d.csv")
     assert folder is None

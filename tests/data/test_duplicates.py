@@ -71,6 +71,21 @@ def test_copies_are_found_with_their_kind(change: str, scenes: list[str], tmp_pa
     assert pairs == sorted(pairs, key=lambda pair: (pair.a, pair.b))
 
 
+def test_equals_have_few_candidates_each(scenes: list[str], tmp_path: Path) -> None:
+    """Of many blank photos none, and of one picture saved many times as many as tie it together."""
+    paths = []
+    for i in range(3 * duplicates.PER_PHOTO):
+        for name, scene in (("blank", Image.new("RGB", (64, 64), (i, i, i))), ("scene", Image.open(scenes[0]))):
+            paths.append(str(tmp_path / f"{name}{i:02}.jpg"))
+            scene.save(paths[-1], comment=str(i).encode())
+    measured = measure(paths)
+    found = duplicates._candidates(measured.thumbnails, np.arange(len(paths)), False, [(0, 2)])
+    assert 0 < len(found) <= len(paths) // 2 * duplicates.PER_PHOTO * len(duplicates.ZOOMS)
+    assert all("scene" in paths[i] and "scene" in paths[j] for i, j, _ in found)
+    groups = groups_of(find_duplicates(measured, different(measured)), different(measured))
+    assert len(set(groups[1::2].tolist())) == 1 and len(set(groups[::2].tolist())) == len(paths) // 2
+
+
 def test_different_scenes_are_no_copies(scenes: list[str]) -> None:
     measured = measure(scenes)
     assert find_duplicates(measured, different(measured)) == []

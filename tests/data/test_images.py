@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polytag.data import images
-from polytag.data.images import content_hash, decode, decode_many
+from polytag.data.images import content_hash, decode, decode_many, each
 from polytag.errors import ImageError
 
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 153, 153)  # all in the palette of mode P
@@ -294,6 +294,20 @@ CORPUS = [
         ("TIFF", "L", {}),
     ]
 ]
+
+
+def test_whoever_stops_waits_for_nothing_that_is_queued() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.01)
+        return number
+
+    results = each(work, range(1000), threads=2)
+    assert next(results) == 0
+    results.close()
+    assert len(begun) < 16
 
 
 @settings(deadline=None, max_examples=400)

@@ -1,5 +1,7 @@
 """Training: each approach gives a complete bundle, the same one for the same seed, and never sees test data."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,8 +294,6 @@ def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) ->
 
 
 def test_unknown_labels_are_allowed(squares) -> None:
-    from dataclasses import replace
-
     train, validation, _ = squares
     targets = np.array(train.targets)
     targets[::3, 0] = -1
@@ -304,8 +304,6 @@ def test_unknown_labels_are_allowed(squares) -> None:
 
 
 def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> None:
-    from dataclasses import replace
-
     train, validation, _ = squares
     broken = tmp_path / "broken.jpg"
     broken.write_text("not a photo")
@@ -313,6 +311,28 @@ def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> N
     bundle = pt.fit(replace(train, paths=paths), validation, "baseline", image_size=32, epochs=1, show_progress=False)
     assert next(iter(bundle.manifest["data"]["left_out"].values())).startswith("not an image")
     assert bundle.manifest["data"]["train"] == len(train) - 1
+
+
+def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatch, tmp_path) -> None:
+    train, validation, _ = squares
+    copies = []
+    for part in (train, validation):
+        folder = tmp_path / f"{len(copies)}"
+        folder.mkdir()
+        paths = [shutil.copy(path, folder / Path(path).name) for path in part.paths]
+        copies.append(replace(part, paths=np.array(list(map(str, paths))), root=folder))
+    original = training.calibrated
+
+    def calibrated(*arguments):
+        for part in copies:
+            Path(part.paths[0]).unlink()
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "calibrated", calibrated)
+    bundle = pt.fit(*copies, "baseline", image_size=32, epochs=1, show_progress=False)
+    assert np.isfinite(bundle.thresholds).all() and bundle.seen(train).all()
+    (name,) = bundle.manifest["data"]["left_out"]
+    assert name == copies[1].names[0] and "since training began" in bundle.manifest["data"]["left_out"][name]
 
 
 def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> None:
@@ -364,8 +384,6 @@ def test_fine_tuning_leaves_early_squeeze_and_excitation_alone() -> None:
 
 
 def test_photos_that_cannot_be_read_leave_nothing_to_learn_from(squares, tmp_path) -> None:
-    from dataclasses import replace
-
     train, validation, _ = squares
     broken = tmp_path / "broken.jpg"
     broken.write_text("not a photo")

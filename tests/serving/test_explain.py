@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import polytag as pt
 from polytag.cli import app
-from polytag.data.images import decode
+from polytag.data.images import content_hash, decode
 from polytag.errors import ImageError, SettingsError
 from polytag.evaluation.calibration import Calibration
 from polytag.models.architectures import joined, transfer
@@ -216,7 +216,7 @@ def original(tmp_path_factory) -> Path:
     recipe = {"model": "transfer", "image_size": SIZE}
     keras.utils.set_random_seed(0)
     manifest = {"labels": list(COLOURS), "recipe": recipe, **facts}
-    bundle = write_bundle(chain(60.0), manifest, [str(folder / "seen.png")])
+    bundle = write_bundle(chain(60.0), manifest, [content_hash(folder / "seen.png")])
     return bundle.save(folder / "bundle").path
 
 

@@ -46,7 +46,7 @@ def bundle(data, tmp_path_factory) -> pt.Bundle:
     kernel *= 2 / (hidden @ kernel).std(axis=0)
     last.set_weights([kernel, -(hidden @ kernel).mean(axis=0)])
     about = {"history": [], "fit_seconds": 0, "parameters": 0, "trainable_parameters": 0, "labels": list(data.labels)}
-    bundle = write_bundle(model, about | {"recipe": {"model": "baseline", "image_size": SIZE}}, seen)
+    bundle = write_bundle(model, about | {"recipe": {"model": "baseline", "image_size": SIZE}}, map(content_hash, seen))
     bundle.record(thresholds=np.linspace(0.2, 0.8, len(data.labels)).tolist())
     return bundle.save(tmp_path_factory.mktemp("bundle") / "random")
 

@@ -56,6 +56,14 @@ def test_rows(bundle: pt.Bundle, album: Path) -> None:
     assert broken.labels == () and not broken.probabilities
 
 
+def test_names_on_standard_input_need_not_be_utf_8(bundle: pt.Bundle, album: Path) -> None:
+    command = [sys.executable, "-m", "polytag", "tag", str(bundle.path), "-", "--format", "jsonl"]
+    names = os.fsencode(album / "red.png") + b"\n" + b"caf\xe9.jpg\n"
+    done = subprocess.run(command, input=names, capture_output=True, timeout=120, env={**os.environ, "PYTHONUTF8": "1"})
+    red, other = map(json.loads, done.stdout.splitlines())
+    assert red["labels"] == ["red"] and other["error"] == "there is no such file" and done.returncode == 0, done.stderr
+
+
 def test_thresholds_and_top(bundle: pt.Bundle, album: Path) -> None:
     photo = [str(album / "yellow.png")]
 

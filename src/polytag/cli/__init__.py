@@ -15,4 +15,6 @@ def main() -> None:
         # A terminal that cannot show a sign must not end a run after hours of training.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     app()

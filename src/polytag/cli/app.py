@@ -105,6 +105,8 @@ def one_line_errors(command: Callable) -> Callable:
         except PolytagError as error:
             print(f"polytag: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
+        except BrokenPipeError:
+            raise  # whoever reads the output has enough of it: Typer ends without a word
         except OSError as error:
             # A full disk, a folder that vanished: what polytag did not foresee but the system can name.
             place = f" ({error.filename})" if error.filename else ""

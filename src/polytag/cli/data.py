@@ -149,6 +149,7 @@ def explore(
 
     _refuse_existing(out / PAGE, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)
+    _measure(dataset)
     print(write_page(dataset, out, _embeddings(dataset, "plain", "embedding photos"), overwrite=overwrite))
 
 
@@ -230,6 +231,7 @@ def split(
 def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
     from polytag.data.audit import audit as look
 
+    _measure(dataset)
     small = _embeddings(dataset, "half", "embedding photos")
     probabilities = None
     if label_errors:
@@ -248,13 +250,18 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
     return look(dataset, small, probabilities)
 
 
-def _embeddings(dataset: "Dataset", view: str, doing: str) -> NDArray[np.float32] | None:
-    """Measure and embed the photos; without pretrained weights say what is missed and go on."""
+def _measure(dataset: "Dataset") -> None:
+    """Read each photo once: what comes later finds measurements and pixels in the cache."""
     from polytag.data.measure import measure
-    from polytag.models.features import embeddings_of
 
     with progress_bar(len(dataset), "measuring photos", "photo") as bar:
         measure(dataset.paths, bar.update)
+
+
+def _embeddings(dataset: "Dataset", view: str, doing: str) -> NDArray[np.float32] | None:
+    """Embed the photos; without pretrained weights say what is missed and go on."""
+    from polytag.models.features import embeddings_of
+
     with progress_bar(len(dataset), doing, "photo") as bar:
         embeddings = embeddings_of(dataset.paths, view=view, on_progress=bar.update)
     if embeddings is None:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polytag.data.audit import Audit, disputed
 from polytag.data.dataset import Dataset
 from polytag.data.decisions import Decision, apply_decisions, read_decisions, write_decisions
@@ -97,9 +99,11 @@ def propose(found: Audit) -> list[Decision]:
 
 
 def _of_copies(found: Audit) -> list[Decision]:
-    """Keep the first of exact copies; what they contradict each other about becomes unknown in it."""
+    """Keep the first of exact copies, with what the others know and it does not; where they contradict each other, the
+    label becomes unknown in it."""
     place = {name: i for i, name in enumerate(found.dataset.names)}
     unknown: dict[tuple[str, str], str] = {}
+    told: dict[tuple[str, str], dict[str, str]] = {}
     drops = []
     for pair in found.pairs:
         first, copy = found.names[pair.a], found.names[pair.b]
@@ -108,4 +112,18 @@ def _of_copies(found: Audit) -> list[Decision]:
         drops.append(Decision(copy, "", "drop", f"exact copy of {first}"))
         for label in disputed(found.dataset, place[first], place[copy]):
             unknown.setdefault((first, label), f"exact copy {copy} contradicts it")
-    return [*(Decision(image, label, "unknown", reason) for (image, label), reason in unknown.items()), *drops]
+        kept, dropped = (found.dataset.targets[place[name]] for name in (first, copy))
+        for j in np.flatnonzero((kept < 0) & (dropped >= 0)):
+            label = found.dataset.labels[j]
+            if label not in found.dataset.disputed.get(first, ()):
+                told.setdefault((first, label), {}).setdefault("present" if dropped[j] else "absent", copy)
+    return [
+        *(Decision(image, label, "unknown", reason) for (image, label), reason in unknown.items()),
+        *(
+            Decision(image, label, action, f"exact copy {copy} says so")
+            for (image, label), said in told.items()
+            for action, copy in said.items()
+            if len(said) == 1
+        ),
+        *drops,
+    ]

@@ -64,7 +64,7 @@ class Dataset:
             f", {counted(unknown, 'unknown entry').replace('entrys', 'entries')}" if unknown else ""
         )
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The photos' paths relative to `root`, with forward slashes."""
         return [Path(os.path.relpath(path, self.root)).as_posix() for path in self.paths]

@@ -25,7 +25,7 @@ from polytag.data.files import write_json
 from polytag.data.images import content_hash
 from polytag.data.measure import THUMBNAIL, Measurements
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the same photos would give other pairs."""
 
 KINDS = ("exact", "near", "cropped", "mirrored")
@@ -159,19 +159,22 @@ def _candidates(
         alike: pairs of positions in ``rows`` that are candidates anyway.
     """
     plain, textured = _coarse(thumbnails, rows, False, 1.0)
+    places = np.flatnonzero(textured)
+    plain = plain[places]
     best: dict[tuple[int, int], tuple[float, float]] = {}
 
     for zoom in ZOOMS:
-        for i, j, product in _neighbours(plain, _coarse(thumbnails, rows, mirrored, zoom)[0], CANDIDATE):
+        other = _coarse(thumbnails, rows[places], mirrored, zoom)[0]
+        for first, second, product in _neighbours(plain, other, CANDIDATE):
+            i, j = int(places[first]), int(places[second])
             # Unzoomed, a pair is found from either side.
             key = (j, i) if zoom == 1 and j < i else (i, j)
             if key not in best or product > best[key][0]:
                 best[key] = (product, zoom)
-    for key in alike:
-        best.setdefault(key, (0.0, 1.0))
-    return [
-        (int(rows[i]), int(rows[j]), zoom) for (i, j), (_, zoom) in sorted(best.items()) if textured[i] and textured[j]
-    ]
+    for i, j in alike:
+        if textured[i] and textured[j]:
+            best.setdefault((i, j), (0.0, 1.0))
+    return [(int(rows[i]), int(rows[j]), zoom) for (i, j), (_, zoom) in sorted(best.items())]
 
 
 def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -210,7 +213,8 @@ def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) ->
         products[np.arange(len(products)), np.arange(start, start + len(products))] = -1
         near = products >= least
         for row in np.flatnonzero(near.sum(axis=1) > PER_PHOTO):
-            near[row] &= products[row] >= np.partition(products[row], -PER_PHOTO)[-PER_PHOTO]
+            near[row] = False
+            near[row, np.argpartition(products[row], -PER_PHOTO)[-PER_PHOTO:]] = True
         i, j = np.divmod(np.flatnonzero(near), len(b))
         yield from zip((start + i).tolist(), j.tolist(), products[i, j].tolist(), strict=True)
 

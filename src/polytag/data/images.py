@@ -275,12 +275,15 @@ def each(
     threads = threads or os.cpu_count() or 1
     remaining = iter(sources)
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(one, source) for source in islice(remaining, 16 * threads))
-        while waiting:
-            done = waiting.popleft()
-            for source in islice(remaining, 1):
-                waiting.append(pool.submit(one, source))
-            yield done.result()
+        try:
+            waiting = deque(pool.submit(one, source) for source in islice(remaining, 16 * threads))
+            while waiting:
+                done = waiting.popleft()
+                for source in islice(remaining, 1):
+                    waiting.append(pool.submit(one, source))
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever stops need not wait for what nobody will read
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:

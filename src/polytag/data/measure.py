@@ -126,8 +126,9 @@ def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None)
         return pixels, measurements_of(header, pixels)
 
     rows, errors = fill([pixel_cache(SIDE), cache], paths, one, on_progress)
-    records = np.zeros(len(paths), RECORD)
-    records[rows >= 0] = cache.read(rows[rows >= 0])
+    known = rows >= 0
+    records = cache.read(np.maximum(rows, 0)) if known.any() else np.zeros(len(paths), RECORD)
+    records[~known] = np.zeros((), RECORD)
     return Measurements(paths, rows >= 0, errors, records)
 
 

@@ -70,10 +70,6 @@ def read(
     kept = [file for file in merged.rows if file not in dropped]
     if not kept:
         raise DataError(f"{path} has no usable row: every image was left out because its rows conflict")
-    unwritable = [file for file in kept if not file.isprintable() and file != file.encode(errors="ignore").decode()]
-    if unwritable:
-        shown = listed([ascii(name[file]) for file in unwritable])
-        raise DataError(f"{counted(len(unwritable), 'file name')} that UTF-8 cannot hold ({shown}): rename them")
     missing = [file for file in kept if not os.path.isfile(file)]
     found = [file for file in kept if os.path.isfile(file)]
     locked = [file for file in found if not os.access(file, os.R_OK)]
@@ -90,6 +86,11 @@ def read(
         **{name[file]: "its rows conflict" for file in dropped},
         **(_not_annotated(folder, files) if table.one_file_each else {}),
     }
+    names = [*(name[file] for file in kept), *left_out]
+    unwritable = [one for one in names if not one.isprintable() and one != one.encode(errors="ignore").decode()]
+    if unwritable:
+        shown = listed([ascii(one) for one in unwritable])
+        raise DataError(f"{counted(len(unwritable), 'file name')} that UTF-8 cannot hold ({shown}): rename them")
     contents = grouped(present)
     named = [merged.groups.get(file, frozenset()) for file in present]
     groups = contents if table.groups is None else join_groups(contents, named)

@@ -285,6 +285,7 @@ def shares(parts: Sequence[Dataset], combinations: int = 10) -> list[tuple[str, 
     rows = [("images", [len(part) for part in parts])]
     rows += [(label, [int(p[:, j].sum()) for p in present]) for j, label in enumerate(labels)]
     sets, which = np.unique(np.concatenate(present), axis=0, return_inverse=True)
+    which = which.ravel()  # NumPy 2.0 alone keeps an axis
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     counts = np.stack([np.bincount(which[part_of == i], minlength=len(sets)) for i in range(len(parts))], axis=1)
     several = [i for i in np.argsort(-counts.sum(axis=1), kind="stable") if sets[i].sum() > 1]

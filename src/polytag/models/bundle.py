@@ -242,33 +242,37 @@ def _is_whole(manifest: Any) -> bool:
         return False
 
 
-def write_bundle(model: Any, manifest: Mapping[str, Any], training_paths: Sequence[str]) -> Bundle:
+def write_bundle(model: Any, manifest: Mapping[str, Any], training_photos: Iterable[str]) -> Bundle:
     """Write a bundle to a temporary folder that lives as long as the object; `Bundle.save` keeps it.
 
     Args:
         model: the `keras.Model`: photos uint8 → probabilities.
         manifest: labels, recipe and whatever else is known. Thresholds are 0.5 until they are recorded.
-        training_paths: the photos that training, choosing and stopping have seen.
+        training_photos: the `content_hash` of each photo that training, choosing and stopping have seen.
     """
     folder = Path(tempfile.mkdtemp(prefix="polytag-"))
-    model.save(folder / "model.keras")
-    export_onnx(model, folder / "model.onnx")
-    hashes = sorted({content_hash(path)[:HASH_DIGITS] for path in training_paths})
-    (folder / "training-images.txt").write_text("\n".join(hashes) + "\n")
-    _describe(
-        folder,
-        {
-            "format": FORMAT,
-            "pixel_path": PIXEL_PATH,
-            "polytag": importlib.metadata.version("polytag"),
-            "thresholds": [0.5] * len(manifest["labels"]),
-            "validation_accuracy": None,
-            **manifest,
-            "versions": _versions(),
-            "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
-        },
-    )
-    bundle = Bundle(folder)
+    try:
+        model.save(folder / "model.keras")
+        export_onnx(model, folder / "model.onnx")
+        hashes = sorted({photo[:HASH_DIGITS] for photo in training_photos})
+        (folder / "training-images.txt").write_text("\n".join(hashes) + "\n")
+        _describe(
+            folder,
+            {
+                "format": FORMAT,
+                "pixel_path": PIXEL_PATH,
+                "polytag": importlib.metadata.version("polytag"),
+                "thresholds": [0.5] * len(manifest["labels"]),
+                "validation_accuracy": None,
+                **manifest,
+                "versions": _versions(),
+                "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+            },
+        )
+        bundle = Bundle(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
     return bundle
 

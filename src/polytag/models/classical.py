@@ -74,7 +74,7 @@ def fit_classical(
     with progress_bar(STEPS[name], f"{name} · fitting", "step", show_progress) as bar:
         top, chosen, notes = fit_head(name, seen, train.targets, judged, validation.targets, recipe.seed, bar.update)
     facts = {"weights": weights.name, "notes": notes}
-    probabilities = keras.ops.convert_to_numpy(top(judged))
+    probabilities = top.predict(judged, verbose=0)
     return Trained(joined(features, top), replace(recipe, hyperparameters=chosen), [], None, probabilities, facts)
 
 

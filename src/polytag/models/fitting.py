@@ -102,12 +102,13 @@ def run(
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
     # Batches come in the order that they themselves draw.
     record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
-    if not np.isfinite(record.history["loss"]).all():
+    if not (np.isfinite(record.history["loss"]).all() and np.isfinite(judge.probabilities).all()):
         raise SettingsError(
             f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
         )
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
-    history = [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
+    epochs = [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
+    history = [{name: value for name, value in epoch.items() if np.isfinite(value)} for epoch in epochs]
     return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), judge.probabilities)
 
 

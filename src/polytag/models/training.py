@@ -9,7 +9,7 @@ import numpy as np
 
 from polytag.data.cache import photo_view, pixels
 from polytag.data.dataset import Dataset
-from polytag.data.images import each
+from polytag.data.images import content_hash, each
 from polytag.data.progress import progress_bar
 from polytag.data.split import check_learnable
 from polytag.errors import DataError, SettingsError, counted
@@ -105,6 +105,8 @@ def fit(
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
     check_learnable(train)
     check_validation(validation)
+    # Of what is trained on, whatever becomes of the files meanwhile.
+    fingerprint, hashes = train.fingerprint, [content_hash(path) for path in (*train.paths, *validation.paths)]
 
     found: Found | None = None
     if searched:
@@ -147,7 +149,7 @@ def fit(
             "data": {
                 "train": len(train),
                 "validation": len(validation),
-                "fingerprint": train.fingerprint,
+                "fingerprint": fingerprint,
                 "left_out": dict(train.left_out) | dict(validation.left_out),
                 "labels": {
                     label: {
@@ -167,10 +169,15 @@ def fit(
             "objective": objective,
             **trained.facts,
         },
-        [*train.paths, *validation.paths],
+        hashes,
     )
     # Through the bundle, so that thresholds are chosen on the very probabilities that tagging will give.
-    probabilities, _ = bundle.predict(validation.paths)
+    probabilities, gone = bundle.predict(validation.paths)
+    if gone:
+        validation = validation.without({path: f"since training began: {reason}" for path, reason in gone.items()})
+        probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
+        left_out = bundle.manifest["data"]["left_out"] | dict(validation.left_out)
+        bundle.record(data=bundle.manifest["data"] | {"left_out": left_out})
     thresholds = choose_thresholds(validation.targets, probabilities, objective)
     beyond = out_of_reach(validation.targets, probabilities, objective)
     judged = scores(validation.targets, probabilities, thresholds)
@@ -196,15 +203,15 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
             raise ValueError("it has no ONNX twin, which is what would be rounded")
         write_int8(bundle.path / "model.onnx", photo_view(train.paths[rows], recipe.image_size).read(), path)
         twin, photos = OpenvinoModel(path, calls=CORES), photo_view(validation.paths, recipe.image_size)
+        starts = range(0, len(photos), BATCH_SIZE)
+        parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
+        probabilities = np.concatenate(list(parts))
     except Exception as error:
         # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
         reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
         path.unlink(missing_ok=True)
         bundle.record(int8={"kept": False, "reason": f"that failed ({reason[:120]})"})
         return
-    starts = range(0, len(photos), BATCH_SIZE)
-    parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
-    probabilities = np.concatenate(list(parts))
     score = mean_average_precision(validation.targets, probabilities)
     lost = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score
     facts = {"kept": lost < MOST_LOST, "validation_mean_average_precision": score, "lost": lost}

@@ -286,7 +286,10 @@ def _divided(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], D
         raise DataError(
             "no labelled photo is left to measure the loss on: --data must hold more than those that calibrate"
         )
-    return np.stack(_decoded(list(data.paths[calibrating]), bundle.image_size)), judged
+    photos = _decoded(list(data.paths[calibrating]), bundle.image_size)
+    if not photos:
+        raise DataError("none of the photos that the model has seen in training can be read any more")
+    return np.stack(photos), judged
 
 
 def _spread(items: list, at_most: int) -> list:
@@ -319,6 +322,8 @@ def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dic
         batch = np.stack([pixels for _, pixels in some])
         expected.append(np.asarray(model(batch)))
         got.append(twin(batch))
+    if not rows:
+        raise DataError("none of the labelled photos to measure the loss on can be read")
     a, b = np.concatenate(expected), np.concatenate(got)
     targets = aligned(bundle.labels, judged)[0][rows]
     return {
