@@ -51,8 +51,10 @@ class BundleError(PolytagError):
 
 
 def counted(n: int, noun: str) -> str:
-    """``counted(1, "image")`` is "1 image", ``counted(2000, "image")`` is "2,000 images"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    """``counted(1, "image")`` is "1 image", ``counted(2000, "entry")`` is "2,000 entries"."""
+    if n == 1:
+        return f"{n:,} {noun}"
+    return f"{n:,} {noun[:-1]}ies" if noun.endswith("y") else f"{n:,} {noun}s"
 
 
 def listed(items: list[str], at_most: int = 5) -> str:

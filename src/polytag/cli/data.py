@@ -46,9 +46,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same scenes.")] = 0,
 ) -> None:
     """Write the built-in data set: drawn scenes of ten labels."""
-    from tqdm import tqdm
-
-    with tqdm(total=images, desc="drawing scenes", unit="scene", delay=0.5) as bar:
+    with progress_bar(images, "drawing scenes", "scene") as bar:
         pt.write_sample(folder, images, size, seed, bar.update)
     print(f"{counted(images, 'scene')} in {folder}")
 

@@ -64,10 +64,10 @@ def _coco(path: Path, content: Mapping[str, Any]) -> Table:
         raise DataError(f"{path} names no category: expected one at least in 'categories'")
     column = {number: labels.index(name) for number, name in zip(ids, names, strict=True) if name in labels}
     row = {_id(path, "image", i, image, "id"): i - 1 for i, image in enumerate(images, 1)}
-    for what, entries, distinct in (("image", images, len(row)), ("categorie", categories, len(set(ids)))):
+    for what, entries, distinct in (("image", images, len(row)), ("category", categories, len(set(ids)))):
         if distinct < len(entries):
             raise DataError(
-                f"{path} has {len(entries):,} {what}s with only {distinct:,} different ids: give each an id of its own"
+                f"{path} has {counted(len(entries), what)} with only {distinct:,} different ids: give each an id of its own"
             )
 
     negatives = any("neg_category_ids" in image for image in images)

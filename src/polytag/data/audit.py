@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.data.duplicates import Pair, groups_of, recall_duplicates
+from polytag.data.duplicates import KINDS, Pair, groups_of, recall_duplicates
 from polytag.data.files import write_json
 from polytag.data.issues import ISSUES, SCALED, UNREADABLE
 from polytag.data.label_checks import imbalance, label_findings
@@ -262,12 +262,11 @@ def _measured(table: _Table, measured: Measurements) -> None:
 def _copies(table: _Table, dataset: Dataset, pairs: list[Pair]) -> None:
     """Flag the later photo of each pair, once, for its closest relation to an earlier one."""
     names = table.names
-    order = ("exact", "near", "cropped", "mirrored")
     closest: dict[int, Pair] = {}
     for pair in pairs:
         before = closest.get(pair.b)
-        if before is None or (order.index(pair.kind), -pair.similarity) < (
-            order.index(before.kind),
+        if before is None or (KINDS.index(pair.kind), -pair.similarity) < (
+            KINDS.index(before.kind),
             -before.similarity,
         ):
             closest[pair.b] = pair

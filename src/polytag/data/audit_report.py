@@ -85,7 +85,7 @@ def answer(found: Audit) -> str:
 
 def _named(found: Audit, issue: str) -> str:
     noun = {"photo": "photo", "label": "label", "entry": "entry"}[ISSUES[issue].about]
-    number = counted(found.counts[issue], noun).replace("entrys", "entries")
+    number = counted(found.counts[issue], noun)
     return f"{ISSUES[issue].title.lower()} ({number})"
 
 

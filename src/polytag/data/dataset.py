@@ -61,7 +61,7 @@ class Dataset:
     def __str__(self) -> str:
         unknown = int((self.targets < 0).sum())
         return f"{counted(len(self), 'image')}, {counted(len(self.labels), 'label')}" + (
-            f", {counted(unknown, 'unknown entry').replace('entrys', 'entries')}" if unknown else ""
+            f", {counted(unknown, 'unknown entry')}" if unknown else ""
         )
 
     @cached_property

@@ -67,9 +67,9 @@ def read_folders(root: Path) -> Table:
     notes = []
     joined = n_files - len(first) - copies
     if joined:
-        notes.append(f"{counted(joined, 'copy').replace('copys', 'copies')} in further folders: their labels joined")
+        notes.append(f"{counted(joined, 'copy')} in further folders: their labels joined")
     if copies:
-        notes.append(f"{counted(copies, 'copy').replace('copys', 'copies')} within one folder: each photo read once")
+        notes.append(f"{counted(copies, 'copy')} within one folder: each photo read once")
     strangers = Counter(
         entry.suffix.lower() or "no ending"
         for place in places

@@ -5,7 +5,6 @@ entry in twenty is taken to be wrong, and that a photo without any label is rare
 them, so that what looks like the only label of a photo is not doubted lightly.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from polytag.data.dataset import Dataset
 from polytag.data.files import write_bytes_atomically
 from polytag.data.images import decode
-from polytag.errors import DataError, ImageError, SettingsError
+from polytag.errors import DataError, ImageError
 
 NOISE = 0.05
 """The share of entries that is taken to be wrong before anything is seen: Northcutt et al. (2021) found 3.3 % in
@@ -97,34 +96,25 @@ def label_errors(dataset: Dataset, probabilities: NDArray[np.floating]) -> pd.Da
     )
 
 
-def contact_sheet(
-    dataset: Dataset, errors: pd.DataFrame, path: str | os.PathLike[str], at_most: int = 60, kind: str | None = None
-) -> int:
+def contact_sheet(dataset: Dataset, errors: pd.DataFrame, path: Path, at_most: int = 60) -> int:
     """Draw the worst entries as one picture, to be looked at: the photo, its given labels, what is suspected.
 
     Args:
         dataset: the photos that ``errors`` speaks of.
         errors: of `label_errors`.
-        path: the picture to write, .png, .jpg or .jpeg.
+        path: the PNG to write.
         at_most: entries to draw; the worst come first.
-        kind: "missing" or "wrong" for one of them alone.
 
     Returns:
         How many entries were drawn.
 
     Raises:
         DataError: there is nothing to draw.
-        SettingsError: the picture cannot be written, or there is no such kind.
+        SettingsError: the picture cannot be written.
     """
     import matplotlib
 
-    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-    path = Path(path)
-    if path.suffix.lower() not in formats:
-        raise SettingsError(f"a contact sheet must end in .png or .jpg, but {path.name} does not")
-    if kind is not None and kind not in KINDS:
-        raise SettingsError(f"kind must be one of {', '.join(KINDS)}, not '{kind}'")
-    chosen = (errors if kind is None else errors[errors["kind"] == kind]).head(at_most)
+    chosen = errors.head(at_most)
     if not len(chosen):
         raise DataError("there is no suspected label error to draw")
     # Matplotlib's own font knows Latin, Greek, Cyrillic and more, and is there on every machine.
@@ -149,7 +139,7 @@ def contact_sheet(
             place = (x, y + PICTURE[1] + 4 + 16 * number)
             draw.text(place, _cut(text, font, PICTURE[0]), fill=ink, font=font)
     with write_bytes_atomically(path) as file:
-        sheet.save(file, formats[path.suffix.lower()], quality=88)
+        sheet.save(file, "PNG")
     return len(chosen)
 
 

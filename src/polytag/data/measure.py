@@ -6,8 +6,7 @@ models see, and its pixels go into the cache that training reads, so neither dec
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,6 @@ from PIL import Image, ImageChops
 from polytag.data.cache import ArrayCache, fill, pixel_cache
 from polytag.data.images import PIXEL_PATH, Header, Paths, examine
 from polytag.errors import ImageError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SIDE = 224
 """Side at which photos are measured, in pixels: the one at which models see them by default."""
@@ -60,7 +56,13 @@ RECORD = np.dtype(
         ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)),
     ]
 )
-"""One photo's measurements, as the cache keeps them."""
+"""One photo's measurements, as the cache keeps them.
+
+Format, mode, width and height (upright, in pixels), frames, orientation (EXIF, 1 to 8), alpha, deep (more than 8 bits a
+channel), grey (no colour anywhere); from 0 to 1 brightness (mean luma), contrast (its standard deviation), p01 … p99
+(its percentiles), sharpness, the means of red, green and blue and those of their squares; histograms of red, green and
+blue, and a grey thumbnail squashed to a square.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,28 +90,6 @@ class Measurements:
     def thumbnails(self) -> NDArray[np.uint8]:
         """Grey thumbnails, each squashed to a square: uint8 (n, 64, 64)."""
         return self.records["thumbnail"]
-
-    @cached_property
-    def table(self) -> "pd.DataFrame":
-        """One row per photo; brightness, percentiles, contrast, channels and sharpness from 0 to 1, sizes in pixels.
-
-        Columns: path, problem ("" where the photo can be read) and reason; format, mode, width, height (upright),
-        frames, orientation (EXIF, 1 to 8), alpha, deep (more than 8 bits a channel), grey (no colour anywhere);
-        brightness (mean luma), p01 … p99 (its percentiles), contrast (its standard deviation), sharpness;
-        red, green, blue (means) and red_square … (means of squares).
-        """
-        import pandas as pd
-
-        errors = [self.errors.get(path) for path in self.paths]
-        columns = {name: self.records[name] for name in RECORD.names or () if name not in ("histogram", "thumbnail")}
-        return pd.DataFrame(
-            {
-                "path": list(self.paths),
-                "problem": ["" if error is None else error.problem for error in errors],
-                "reason": ["" if error is None else str(error) for error in errors],
-                **columns,
-            }
-        )
 
 
 def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None) -> Measurements:

@@ -39,7 +39,6 @@ class Suspect:
         suggestion: what accepting saves, about the same image and label; ``None`` if there is nothing to suggest.
         why: the finding behind it, in one sentence.
         probability: that the photo shows the label, 0 to 1, where a model was asked.
-        score: how suspicious, higher is more; suspects are shown in the order given, whatever their scores.
         other: name of the photo that it is compared with, or "".
 
     Raises:
@@ -52,7 +51,6 @@ class Suspect:
     suggestion: Decision | None
     why: str
     probability: float | None = None
-    score: float = 0.0
     other: str = ""
 
     def __post_init__(self) -> None:
