@@ -185,12 +185,13 @@ def test_what_cannot_be_read_is_zero_and_says_why(photos: list[str]) -> None:
     assert sum(progress) == len(photos)
     assert result.readable.tolist() == [True, True, False, True, False]
     assert not result.records[[2, 4]].tobytes().strip(b"\0")
-    table = result.table
-    assert table["path"].tolist() == photos
-    assert table["problem"].tolist() == ["", "", "not an image", "", "missing"]
-    assert [bool(reason) for reason in table["reason"]] == [False, False, True, False, True]
-    assert len(table) == len(result.histograms) == len(result.thumbnails) == 5
-    assert table["brightness"].between(0, 1).all()
+    assert {path: error.problem for path, error in result.errors.items()} == {
+        photos[2]: "not an image",
+        photos[4]: "missing",
+    }
+    assert len(result.records) == len(result.histograms) == len(result.thumbnails) == 5
+    brightness = result.records["brightness"][result.readable]
+    assert ((brightness > 0) & (brightness < 1)).all()
 
 
 def test_nothing_is_decoded_twice(photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,4 +230,4 @@ def test_training_finds_the_pixels_in_its_cache(photos: list[str], monkeypatch: 
 
 def test_no_photos() -> None:
     result = measure([])
-    assert isinstance(result, Measurements) and len(result.table) == 0
+    assert isinstance(result, Measurements) and len(result.records) == 0

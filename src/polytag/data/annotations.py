@@ -67,7 +67,7 @@ def _coco(path: Path, content: Mapping[str, Any]) -> Table:
     for what, entries, distinct in (("image", images, len(row)), ("category", categories, len(set(ids)))):
         if distinct < len(entries):
             raise DataError(
-                f"{path} has {counted(len(entries), what)} with only {distinct:,} different ids: give each an id of its own"
+                f"{path} has {counted(len(entries), what)} with only {distinct:,} different ids: give each its own"
             )
 
     negatives = any("neg_category_ids" in image for image in images)
