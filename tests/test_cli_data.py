@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from typer.testing import CliRunner
 
 import polytag as pt
 from polytag.cli import app
+from polytag.data.decisions import read_decisions
 from polytag.data.sample import draw_scene
+from polytag.models.pretrained import find_weights
 
 LABELS = [["bus"], ["bus", "truck"], ["truck"], ["sitar"], ["sitar", "tabla"], ["tabla"]]
 
@@ -142,3 +145,42 @@ def test_explore_writes_its_page(data: Path, tmp_path: Path) -> None:
     said = run("explore", data, "--out", tmp_path / "page")
     page = tmp_path / "page" / "index.html"
     assert str(page) in said and "sitar" in page.read_text()
+
+
+def test_label_errors_are_judged_by_models_that_saw_no_copy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[np.ndarray] = []
+
+    def out_of_sample(features: np.ndarray, targets: np.ndarray, groups: np.ndarray, **settings: object) -> np.ndarray:
+        asked.append(groups)
+        probabilities = np.where(targets == 1, 0.9, 0.1).astype(np.float32)
+        probabilities[2, 0] = 0.99
+        return probabilities
+
+    monkeypatch.setattr("polytag.models.probe.out_of_sample", out_of_sample)
+    told = run("audit", data, "--label-errors")
+    (groups,) = asked
+    assert groups[24] == groups[0] and len(set(groups.tolist())) == 24, "the mirrored photo is no other picture"
+    assert "missing label" in told.lower()
+
+
+def test_without_weights_there_are_no_label_errors(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = replace(find_weights(), path=None)
+    monkeypatch.setattr("polytag.models.features.find_weights", lambda: found)
+    result = CliRunner().invoke(app, ["audit", str(data), "--label-errors"])
+    assert result.exit_code == 2 and "--label-errors needs pretrained weights" in result.stderr.splitlines()[-1]
+    assert "without pretrained weights" in run("audit", data)
+
+
+def test_a_review_begins_with_what_is_certain_and_never_forgets(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr("polytag.serving.review.serve_review", lambda data, suspects, *rest, **on: shown.append(1))
+    (data / "3.jpg").write_text("no photo")
+    decisions = tmp_path / "decisions.csv"
+    run("review", data, "--decisions", decisions)
+    assert [d.image for d in read_decisions(decisions) if d.action == "drop"] == ["3.jpg"]
+    decisions.write_text("image,label,action,into,reason,by\n5.jpg,bus,absent,,seen,review\n")
+    before = decisions.read_bytes()
+    run("review", data, "--decisions", decisions)
+    assert decisions.read_bytes() == before and len(shown) == 2

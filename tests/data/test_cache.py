@@ -319,9 +319,10 @@ import sys, numpy as np
 from polytag.data.cache import ArrayCache
 first, steps = int(sys.argv[1]), int(sys.argv[2])
 cache = ArrayCache("random", (20000,), "int64")
-print("ready", flush=True)
 for number in range(first, first + steps, 4):
     cache.add([str(number + i) for i in range(4)], [np.full(20000, number + i) for i in range(4)])
+    if number == first:
+        print("ready", flush=True)
 """
 
 
@@ -349,15 +350,13 @@ def complete(numbers: range) -> int:
 def test_whoever_is_killed_at_any_moment_leaves_whole_rows() -> None:
     moments = random.Random(0)
     counts = [0]
-    for start in range(0, 5000, 1000):
-        victim = filler(start, 1000)
+    for start in range(0, 25_000, 5000):
+        victim = filler(start, 5000)
         time.sleep(moments.uniform(0.0, 0.15))
         victim.kill()
         victim.communicate(timeout=30)
-        counts.append(complete(range(5000)))
-        assert counts[-1] - counts[-2] < 1000, "it had ended before it was killed"
-    assert counts == sorted(counts)
-    assert counts[-1] > 0
+        counts.append(complete(range(25_000)))
+        assert 4 <= counts[-1] - counts[-2] < 5000, "it had ended before it was killed"
 
 
 def test_a_reader_sees_whole_rows_while_others_add() -> None:

@@ -223,14 +223,16 @@ def test_saving_does_not_keep_anybody_waiting(tmp_path: Path) -> None:
     reason = "the probe gives 'sea' 0.97, but the table says absent"
     write_decisions(path, [Decision(f"photos/image{i}.jpg", "sea", "present", reason) for i in range(20_000)])
     file = DecisionFile(path)
+    start = time.perf_counter()
     file.read()
+    whole = time.perf_counter() - start
     seconds = []
     for i in range(9):
         start = time.perf_counter()
         file.save(Decision(f"photos/image{i}.jpg", "sea", "absent", "seen", "review"))
         seconds.append(time.perf_counter() - start)
     assert len(read_decisions(path)) == 20_000
-    assert min(seconds) < 0.05, seconds
+    assert min(seconds) < whole / 2, (whole, seconds)
 
 
 # Applying ------------------------------------------------------------------------------------------------------------

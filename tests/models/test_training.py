@@ -12,7 +12,7 @@ from polytag.data.images import decode
 from polytag.errors import BundleError, DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models import fitting, openvino, training, transfer
+from polytag.models import fitting, onnx, openvino, training, transfer
 from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
@@ -333,6 +333,17 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
     assert np.isfinite(bundle.thresholds).all() and bundle.seen(train).all()
     (name,) = bundle.manifest["data"]["left_out"]
     assert name == copies[1].names[0] and "since training began" in bundle.manifest["data"]["left_out"][name]
+
+
+def test_a_twin_that_differs_is_dropped_and_keras_runs_the_bundle(squares, monkeypatch) -> None:
+    train, validation, test = squares
+    monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
+    with pytest.warns(UserWarning, match=r"no ONNX twin was written \(it differed from the model"):
+        bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, show_progress=False)
+    assert "model.onnx" not in bundle.manifest["files"] and not (bundle.path / "model.onnx").exists()
+    photos = np.stack([decode(path, 32) for path in test.paths])
+    expected = bundle.keras_model().predict(photos, verbose=0)
+    np.testing.assert_allclose(bundle.predict(test.paths)[0], expected, atol=1e-5)
 
 
 def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> None:
