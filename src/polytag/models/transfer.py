@@ -54,7 +54,7 @@ def fine_tuning_size(image_size: int) -> int:
 
     What random parts of photos show is larger than in whole ones, so a network tags best at a larger size than it was
     trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"): beyond 224 px, the size that
-    backbones come from, training at seven ninths of the size is no worse and takes three fifths of the time.
+    backbones come from, it is trained at about seven ninths of the size, which takes three fifths of the time.
     """
     return max(min(image_size, 224), 32 * round(image_size * 7 / 9 / 32))
 
