@@ -313,7 +313,8 @@ def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> N
     assert bundle.manifest["data"]["train"] == len(train) - 1
 
 
-def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize(("model", "place"), [("baseline", training), ("transfer", transfer)])
+def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatch, tmp_path, model, place) -> None:
     train, validation, _ = squares
     copies = []
     for part in (train, validation):
@@ -321,15 +322,20 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
         folder.mkdir()
         paths = [shutil.copy(path, folder / Path(path).name) for path in part.paths]
         copies.append(replace(part, paths=np.array(list(map(str, paths))), root=folder))
-    original = training.calibrated
+    original = place.run
 
-    def calibrated(*arguments):
-        for part in copies:
-            Path(part.paths[0]).unlink()
-        return original(*arguments)
+    def run(*arguments, **settings):
+        fitted = original(*arguments, **settings)
+        if model == "baseline" or len(arguments) > 6:  # fine-tuning brings its optimizer
+            for part in copies:
+                Path(part.paths[0]).unlink()
+        return fitted
 
-    monkeypatch.setattr(training, "calibrated", calibrated)
-    bundle = pt.fit(*copies, "baseline", image_size=32, epochs=1, show_progress=False)
+    monkeypatch.setattr(place, "run", run)
+    monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
+    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    fine_tune = {"fine_tune": 1} if model == "transfer" else {}
+    bundle = pt.fit(*copies, model, image_size=64, epochs=1, show_progress=False, **fine_tune)
     assert np.isfinite(bundle.thresholds).all() and bundle.seen(train).all()
     (name,) = bundle.manifest["data"]["left_out"]
     assert name == copies[1].names[0] and "since training began" in bundle.manifest["data"]["left_out"][name]

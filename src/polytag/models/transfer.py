@@ -124,6 +124,7 @@ def _fine_tune(
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
         batches = photo_batches(train, smaller, True, bar.update)
         judged = photo_batches(validation, smaller, False, bar.update)
+    whole = photo_batches(validation, gentle, False)  # held from the start: files may vanish in the hours that follow
 
     def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
         network = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
@@ -149,7 +150,7 @@ def _fine_tune(
     # Judged as it will tag: in 32 bits and on photos of full size, whatever it was trained in and on.
     tuned = copy(learner, recipe.image_size, "float32")
     kept = fitted.kept if len(parts) == 1 else None
-    return tuned, Fitted(history, kept, tuned.predict(photo_batches(validation, gentle, False), verbose=0))
+    return tuned, Fitted(history, kept, tuned.predict(whole, verbose=0))
 
 
 def _unfreeze(features: keras.Model, image_size: int) -> None:
