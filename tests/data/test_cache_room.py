@@ -175,7 +175,7 @@ import sys, numpy as np
 from polytag.data.cache import ArrayCache
 from polytag.data.cache_room import make_room
 me = int(sys.argv[1])
-for step in range(60):
+for step in range(150):
     number = (me + step) % 3
     cache = ArrayCache(f"shared{number}", (1000,), "uint8")
     key = str(step % 20)

@@ -107,8 +107,10 @@ def run(
             f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
         )
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
-    epochs = [{name: float(record.history[name][e]) for name in names} for e in range(len(record.epoch))]
-    history = [{name: value for name, value in epoch.items() if np.isfinite(value)} for epoch in epochs]
+    history = [
+        {name: float(record.history[name][e]) for name in names if np.isfinite(record.history[name][e])}
+        for e in range(len(record.epoch))
+    ]
     return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), judge.probabilities)
 
 
