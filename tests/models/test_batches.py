@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from polytag.data.cache import View
+from polytag.models.backend import keras
 from polytag.models.batches import Batches, augmented
 from polytag.models.recipe import AUGMENTATIONS
 
@@ -68,6 +69,23 @@ def test_both_views_are_drawn() -> None:
     array, rows = np.zeros((50, 2), np.float32), np.arange(50)
     values = drawn(Batches([view(array, rows), view(array + 1, rows)], np.zeros((50, 1), np.int8), 16, shuffle=True))
     assert 0.2 < values.mean() < 0.8
+
+
+def test_a_training_sees_the_same_batches_from_threads() -> None:
+    array, targets = images(50), np.random.default_rng(1).integers(0, 2, (50, 2), dtype=np.int8)
+
+    def trained(threads: int) -> tuple[list[float], list[np.ndarray]]:
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+        network.compile(keras.optimizers.SGD(1e-6), "mse")
+        batches = Batches([view(array, np.arange(50))], targets, 4, True, "colour", seed=3, threads=threads)
+        losses = network.fit(batches, epochs=3, shuffle=False, verbose=0).history["loss"]
+        return losses, [*network.get_weights(), network.predict(batches, verbose=0)]
+
+    (losses, arrays), (same_losses, same_arrays) = trained(1), trained(2)
+    assert losses == same_losses and len(set(losses)) == 3
+    for a, b in zip(arrays, same_arrays, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS[1:])

@@ -27,6 +27,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: a new order in each epoch; otherwise the given order, and the first view.
         augmentation: one of `polytag.models.recipe.AUGMENTATIONS`, for photos.
         seed: of order and augmentation.
+        threads: that prepare batches ahead of the network; with 1 it waits for each.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class Batches(keras.utils.PyDataset):
         shuffle: bool = False,
         augmentation: str = "none",
         seed: int = 0,
+        threads: int = 1,
     ):
-        super().__init__()
+        super().__init__(workers=threads, max_queue_size=4)
         self._views = views
         self.targets = targets
         self._batch_size = batch_size

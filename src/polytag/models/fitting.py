@@ -21,6 +21,13 @@ from polytag.models.recipe import Recipe
 PATIENCE = 5
 """Epochs without a better validation mAP after which training stops; the best epoch's weights are kept."""
 
+MANY_PHOTOS = 200
+"""From here on batches are prepared by threads of Keras, for whose start and end an epoch waits a fifth of a second.
+
+Otherwise TensorFlow prepares them on the network's own threads, and in many a training, from its first step to its
+last, the network then computes on a single core.
+"""
+
 
 @dataclass
 class Fitted:
@@ -56,7 +63,8 @@ def photo_batches(
     """Batches of photos: shuffled and augmented for training, as they are otherwise."""
     augmentation = recipe.augmentation if training else "none"
     view = photo_view(data.paths, recipe.image_size, on_progress)
-    return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed)
+    threads = 2 if len(data) >= MANY_PHOTOS else 1
+    return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed, threads)
 
 
 def run(
