@@ -148,7 +148,8 @@ def main() -> None:
                 def batches(part: pt.Dataset, views: list[NDArray], recipe: Recipe = recipe) -> Batches:
                     rows = np.array([row[path] for path in part.paths])
                     held = [View(Held(v), rows) for v in views]  # type: ignore[arg-type]
-                    return Batches(held, part.targets, recipe.batch_size, shuffle=len(held) > 1, seed=recipe.seed)
+                    shuffle, threads = len(held) > 1, 2 if views[0].ndim == 4 else 1
+                    return Batches(held, part.targets, recipe.batch_size, shuffle, seed=recipe.seed, threads=threads)
 
                 keras.utils.set_random_seed(seed)
                 network, start = build(views[0].shape[1:], len(data.labels)), time.perf_counter()
