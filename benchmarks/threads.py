@@ -1,9 +1,9 @@
 """How much faster networks learn from photos when threads of their own prepare the batches, in one run.
 
-    python benchmarks/threads.py DATA [--rounds 5] [--image-size 224] [--json F]
+    python benchmarks/threads.py DATA [--models tuned,transfer,baseline] [--rounds 5] [--image-size 224] [--json F]
 
-The baseline and MobileNetV2's late layers learn for one epoch each, in turns with batches that TensorFlow prepares on
-the network's threads and with batches from threads of Keras. Printed are the seconds of each epoch, its judgement on
+The CNNs and MobileNetV2's late layers learn for a few epochs each, in turns with batches that TensorFlow prepares on
+the network's threads and with batches from threads of Keras. Printed are the seconds of each training, its judgement on
 validation photos included; both ways learn the same, which is checked.
 """
 
@@ -26,7 +26,11 @@ from polytag.models.backend import keras
 FROM = {"network's threads": math.inf, "own threads": 0}
 """How many photos are enough for threads of their own, for each way."""
 
-SETTINGS: dict[str, dict[str, Any]] = {"baseline": {"epochs": 1}, "transfer": {"fine_tune": 1}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "tuned": {"epochs": 4, "trials": 1},
+    "transfer": {"fine_tune": 1},
+    "baseline": {"epochs": 1},
+}
 
 
 @contextmanager
@@ -49,19 +53,26 @@ def epochs_on_photos() -> Iterator[list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    parser.add_argument("--models", default=",".join(SETTINGS), help="separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     train, validation, _ = pt.split(pt.read(arguments.data, conflicts="unknown"))
-    seconds: dict[str, dict[str, list[float]]] = {model: {way: [] for way in FROM} for model in SETTINGS}
-    losses: dict[str, set[float]] = {model: set() for model in SETTINGS}
+    models = arguments.models.split(",")
+    seconds: dict[str, dict[str, list[float]]] = {model: {way: [] for way in FROM} for model in models}
+    losses: dict[str, set[float]] = {model: set() for model in models}
     for _ in range(arguments.rounds):
-        for model, settings in SETTINGS.items():
+        for model in models:
             for way, many in FROM.items():
                 with patch.object(fitting, "MANY_PHOTOS", many), epochs_on_photos() as timed:
                     bundle = pt.fit(
-                        train, validation, model, image_size=arguments.image_size, show_progress=False, **settings
+                        train,
+                        validation,
+                        model,
+                        image_size=arguments.image_size,
+                        show_progress=False,
+                        **SETTINGS[model],
                     )
                 seconds[model][way] += timed
                 losses[model].add(bundle.manifest["history"][-1]["loss"])

@@ -24,8 +24,7 @@ PATIENCE = 5
 MANY_PHOTOS = 200
 """From here on batches are prepared by threads of Keras, for whose start and end an epoch waits a fifth of a second.
 
-Otherwise TensorFlow prepares them on the network's own threads, and in many a training, from its first step to its
-last, the network then computes on a single core.
+Otherwise TensorFlow prepares them on the network's own threads, and small networks wait for them.
 """
 
 
