@@ -27,7 +27,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: a new order in each epoch; otherwise the given order, and the first view.
         augmentation: one of `polytag.models.recipe.AUGMENTATIONS`, for photos.
         seed: of order and augmentation.
-        threads: that prepare batches ahead of the network; with 1 it waits for each.
+        threads: of Keras that prepare batches ahead of the network; with 1 that is left to Keras' backend.
     """
 
     def __init__(
