@@ -14,10 +14,8 @@ from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models import fitting, onnx, openvino, training, transfer
 from polytag.models.architectures import MODELS
-from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
-from polytag.models.pretrained import find_weights
 
 SMALL = {
     "baseline": {"epochs": 3},
@@ -152,131 +150,24 @@ def test_the_same_seed_gives_the_same_model_whoever_prepares_batches(squares, mo
     np.testing.assert_array_equal(first, probabilities(3))
 
 
+def test_the_graph_of_a_step_is_drawn_once(squares, monkeypatch) -> None:
+    train, validation, _ = squares
+    drawn, original = [], keras.Model.train_step
+
+    def train_step(self, *args):
+        drawn.append(self.name)
+        return original(self, *args)
+
+    monkeypatch.setattr(keras.Model, "train_step", train_step)
+    pt.fit(train, validation, "transfer", image_size=32, epochs=2, fine_tune=0, show_progress=False)
+    assert drawn == ["head"]
+
+
 def test_it_learns(squares) -> None:
     train, validation, test = squares
     bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=25, fine_tune=0, show_progress=False)
     chance = (test.targets == 1).mean()
     assert pt.evaluate(bundle, test).scores["mean_average_precision"] > chance + 0.3
-
-
-def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
-    train, validation, test = squares
-    settings = {"image_size": 48, "epochs": 6, "show_progress": False}
-    frozen = pt.fit(train, validation, "transfer", fine_tune=0, **settings)
-
-    def harmful(network, *args, **kwargs):
-        network.set_weights([w * 0 for w in network.get_weights()])
-        return fitting.Fitted([{"validation_mean_average_precision": 0.0}], 0, np.zeros_like(validation.targets, float))
-
-    original = transfer.run
-    calls = []
-
-    def run(network, *args, **kwargs):
-        calls.append(network.name)
-        return harmful(network) if len(args) > 5 else original(network, *args, **kwargs)
-
-    monkeypatch.setattr(transfer, "run", run)
-    tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
-    assert calls == ["head", "transfer"]
-    assert tuned.manifest["fine_tuning"].startswith("undone")
-    head = [epoch["validation_mean_average_precision"] for epoch in tuned.manifest["history"][:-1]]
-    assert tuned.manifest["kept_epoch"] == int(np.argmax(head))
-    assert tuned.manifest["trainable_parameters"] == frozen.manifest["trainable_parameters"]
-    np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
-
-
-@pytest.mark.parametrize(("photos", "epochs"), [(84, 8), (1500, 8), (2000, 6), (5600, 2), (12_001, 1), (10**6, 1)])
-def test_small_sets_are_fine_tuned_longer(photos: int, epochs: int) -> None:
-    assert transfer.default_epochs(photos) == epochs
-
-
-@pytest.mark.parametrize(
-    ("size", "training"), [(32, 32), (100, 100), (224, 224), (256, 224), (288, 224), (320, 256), (448, 352), (999, 768)]
-)
-def test_fine_tuning_trains_on_smaller_photos(size: int, training: int) -> None:
-    assert transfer.fine_tuning_size(size) == training
-
-
-def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(squares, monkeypatch) -> None:
-    train, validation, _ = squares
-    monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
-    seen, original = [], transfer.run
-
-    def run(network, batches, judged, *args, **kwargs):
-        seen.append((batches[0][0].shape[1:], judged[0][0].shape[1:]))
-        return original(network, batches, judged, *args, **kwargs)
-
-    monkeypatch.setattr(transfer, "run", run)
-    straight = Calibration.straight("none", np.ones(3), np.zeros(3))
-    monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
-    bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
-    assert seen[1:] == [((48, 48, 3), (48, 48, 3))]
-    assert bundle.manifest["fine_tuning"] == "kept; it used photos of 48 × 48 px"
-    assert bundle.keras_model().input_shape == (None, 96, 96, 3)
-    probabilities, _ = bundle.predict(validation.paths)
-    score = fitting.mean_average_precision(validation.targets, probabilities)
-    assert bundle.manifest["validation"]["mean_average_precision"] == pytest.approx(score, abs=1e-4)
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
-@pytest.mark.parametrize("size", [288, 300])
-def test_the_same_layers_are_trained_at_either_size(name: str, size: int) -> None:
-    def trained(size: int) -> list[bool]:
-        network = backbone(name, size, find_weights(None, name))
-        transfer._unfreeze(network, size)
-        return [layer.trainable for layer in transfer._leaves(network)]
-
-    assert trained(size) == trained(transfer.fine_tuning_size(size))
-
-
-def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkeypatch) -> None:
-    train, validation, _ = squares
-    monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)
-    original, starts, ends = transfer.run, [], []
-
-    def run(network, *args, **kwargs):
-        starts.append(network.get_weights())
-        fitted = original(network, *args, **kwargs)
-        ends.append(network.get_weights())
-        return fitted
-
-    monkeypatch.setattr(transfer, "run", run)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
-    straight = Calibration.straight("none", np.ones(3), np.zeros(3))
-    monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
-    bundle = pt.fit(train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, show_progress=False)
-    assert len(ends) == 3 and len(bundle.manifest["history"]) == 1 + 5
-    assert bundle.manifest["kept_epoch"] is None, "the mean is of no epoch"
-    for one, other in zip(starts[1], starts[2], strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))
-    for kept, one, other in zip(bundle.keras_model().get_weights(), ends[1], ends[2], strict=True):
-        np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "MobileNetV2"])
-def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, tmp_path, name: str) -> None:
-    train, validation, test = squares
-    weights = None
-    if name == "MobileNetV2":  # as keras.applications builds it, with layers of batch normalisation
-        weights = tmp_path / "random.weights.h5"
-        base = keras.applications.MobileNetV2(input_shape=(48, 48, 3), include_top=False, weights=None)
-        base.save_weights(weights)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
-    settings = {"image_size": 48, "epochs": 1, "fine_tune": 1, "loss": "asymmetric", "show_progress": False}
-    bundle = pt.fit(train, validation, "transfer", backbone=name, weights=weights, out=tmp_path / "bundle", **settings)
-    before = backbone(name, 48, find_weights(weights, name))
-    after = bundle.keras_model().get_layer("backbone")
-    changed = {
-        b.path.rpartition("/")[2]
-        for a, b in zip(before.variables, after.variables, strict=True)
-        if "seed" not in b.path and np.abs(np.asarray(a) - np.asarray(b)).max() > 0
-    }
-    assert "kernel" in changed and not {"moving_mean", "moving_variance", "gamma", "beta"} & changed
-    probabilities, _ = Bundle(tmp_path / "bundle").predict(test.paths)
-    photos = np.stack([decode(path, 48) for path in test.paths])
-    np.testing.assert_allclose(bundle.keras_model().predict(photos, verbose=0), probabilities, atol=1e-4)
 
 
 def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) -> None:
@@ -373,33 +264,6 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
     with pytest.raises(DataError, match="0 validation images without any label"):
         pt.fit(train, validation.take([]))
     assert not list(tmp_path.iterdir())
-
-
-def test_fine_tuning_trains_the_late_layers_only() -> None:
-    network = backbone("mobilenet_v2", 64, None)
-    transfer._unfreeze(network, 64)
-    layers = [layer for layer in network._flatten_layers() if layer.weights and not isinstance(layer, keras.Model)]
-    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    trained = {layer.name for layer in layers if layer.trainable}
-    assert not any(layer.trainable for layer in normalisations)
-    # A side of 8 is an eighth of 64: the sixth block is the first whose output is smaller.
-    assert {"Conv_1", "block_16_project", "block_7_expand", "block_6_depthwise"} <= trained
-    assert not trained & {"Conv1", "block_1_expand", "block_5_project", "block_6_expand"}
-    assert {weight.path for weight in network.trainable_weights} == {
-        weight.path for layer in layers if layer.name in trained for weight in layer.weights
-    }
-
-
-def test_fine_tuning_leaves_early_squeeze_and_excitation_alone() -> None:
-    network = backbone("EfficientNetB0", 64, None)
-    transfer._unfreeze(network, 64)
-    trained = {layer.name for layer in transfer._leaves(network) if layer.trainable and layer.weights}
-    assert {"block5a_se_reduce", "top_conv", "block7a_project_conv"} <= trained
-    # Its output is a single pixel, but what it weighs has a quarter of the photo's side.
-    assert not trained & {"stem_conv", "block2a_se_reduce", "block1a_se_expand"}
-    assert not any(
-        layer.trainable for layer in transfer._leaves(network) if isinstance(layer, keras.layers.BatchNormalization)
-    )
 
 
 def test_photos_that_cannot_be_read_leave_nothing_to_learn_from(squares, tmp_path) -> None:

@@ -106,6 +106,8 @@ def run(
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
     if optimizer.use_ema:
         steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before any that judges or keeps weights
+    # Its variables, were they made in the graph of the first step, would have that graph drawn twice.
+    optimizer.build(network.trainable_variables)
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
     # Batches come in the order that they themselves draw.
     record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
