@@ -1,13 +1,14 @@
 """Whether training takes more memory on more photos: the peak on DATA, and on N times as many, in one run.
 
-    python benchmarks/memory.py DATA [--times 10] [--steps 50] [--image-size 224] [--json F]
+    python benchmarks/memory.py DATA [--trainings frozen fine-tuned baseline tuned] [--times 10] [--json F]
 
 The photos are repeated under other names, each copy with a few bytes more behind its end: the pictures stay the same,
 but the cache, which goes by content, has to decode, embed and keep every one of them. That takes room for N times the
 decoded photos, 150 KB each at 224 px, in the temporary folder. Every training runs in a process of its own: transfer on
-a frozen backbone with a fresh cache, then fine-tuning on that cache, for a number of steps that does not grow with the
-photos. Reported are the peak resident memory, which includes pages of the mapped cache that the system may take back at
-any time, and the peak of private memory, which has to be there (Linux only).
+a frozen backbone with a fresh cache, then, on that cache, fine-tuning, the baseline CNN and the tuned one with a search
+of two trials. Epochs on photos have a number of steps that does not grow with the photos. Reported are the peak
+resident memory, which includes pages of the mapped cache that the system may take back at any time, and the peak of
+private memory, which has to be there (Linux only).
 """
 
 import argparse
@@ -25,6 +26,13 @@ from processes import in_fresh_process, peak_megabytes, private_memory
 import polytag as pt
 from polytag.data.dataset import Dataset
 from polytag.data.measure import measure
+
+TRAININGS: dict[str, dict[str, Any]] = {
+    "frozen": {"fine_tune": 0},
+    "fine-tuned": {"fine_tune": 1},
+    "baseline": {"model": "baseline", "epochs": 1},
+    "tuned": {"model": "tuned", "epochs": 1, "trials": 2},
+}
 
 
 def repeated(data: Dataset, times: int, folder: Path) -> Dataset:
@@ -47,21 +55,21 @@ def repeated(data: Dataset, times: int, folder: Path) -> Dataset:
     )
 
 
-def train(parts: tuple[Dataset, Dataset], image_size: int, weights: str | None, fine_tune: int, steps: int) -> Any:
+def train(parts: tuple[Dataset, Dataset], settings: dict[str, Any], steps: int) -> Any:
     """Train in the process that was started for it; epochs on photos, which fine-tuning has, end after some steps."""
     from polytag.models.backend import keras
 
     plain_fit = keras.Model.fit
 
-    def fit(self: keras.Model, batches: Any, **settings: Any) -> Any:
+    def fit(self: keras.Model, batches: Any, **options: Any) -> Any:
         if len(self.input_shape) == 4:
-            settings["steps_per_epoch"] = min(steps, len(batches))
-        return plain_fit(self, batches, **settings)
+            options["steps_per_epoch"] = min(steps, len(batches))
+        return plain_fit(self, batches, **options)
 
     keras.Model.fit = fit
     start = time.time()
     with private_memory() as private:
-        pt.fit(*parts, show_progress=False, image_size=image_size, weights=weights, fine_tune=fine_tune)
+        pt.fit(*parts, show_progress=False, **settings)
     return {
         "peak MB": round(peak_megabytes()),
         "peak private MB": round(private["peak"]),
@@ -72,8 +80,9 @@ def train(parts: tuple[Dataset, Dataset], image_size: int, weights: str | None, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    parser.add_argument("--trainings", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
     parser.add_argument("--times", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50, help="of fine-tuning")
+    parser.add_argument("--steps", type=int, default=50, help="of an epoch on photos")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -93,16 +102,13 @@ def main() -> None:
                 repeated(part, times, Path(folder) / name)
                 for name, part in (("train", training), ("validation", validation))
             )
-            for name, fine_tune in (("frozen", 0), ("fine-tuned", 1)):
+            for name in arguments.trainings:
+                settings = {"image_size": arguments.image_size, **TRAININGS[name]}
+                if "fine_tune" in settings and weights is not None:
+                    settings["weights"] = str(weights)
                 row = results.setdefault(name, {})
                 row[f"{len(parts[0]) + len(parts[1])} photos"] = in_fresh_process(
-                    train,
-                    parts,
-                    arguments.image_size,
-                    None if weights is None else str(weights),
-                    fine_tune,
-                    arguments.steps,
-                    cache=f"{folder}/cache",
+                    train, parts, settings, arguments.steps, cache=f"{folder}/cache"
                 )
     for row in results.values():
         few, many = row.values()
