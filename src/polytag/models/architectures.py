@@ -10,6 +10,7 @@ from polytag.errors import SettingsError
 from polytag.models.backbones import backbone as pretrained
 from polytag.models.backbones import pooled
 from polytag.models.backend import computing_in, keras
+from polytag.models.normalisation import FusedBatchNormalization
 from polytag.models.pretrained import Weights
 
 layers = keras.layers
@@ -20,6 +21,7 @@ def cnn(
     image_size: int,
     *,
     policy: str = "float32",
+    fused: bool = False,
     reduce: int = 1,
     filters1: int = 32,
     filters2: int = 64,
@@ -37,6 +39,7 @@ def cnn(
         n_labels: number of outputs.
         image_size: side of the input, in pixels.
         policy: Keras' name of the types that it computes in; weights and probabilities are float32 in any.
+        fused: normalise by `FusedBatchNormalization`, for a network that is trained and not kept.
         reduce: photos are first reduced to one in this many pixels of their side, by averaging.
         filters1, filters2, filters3: 3×3 filters of each block.
         filters4: those of a fourth block, which 0 leaves out.
@@ -47,6 +50,7 @@ def cnn(
     if pooling not in ("flatten", "average", "max"):
         raise SettingsError(f"pooling must be flatten, average or max, not '{pooling}'")
     inputs = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
+    normalisation = FusedBatchNormalization if fused else layers.BatchNormalization
     with computing_in(policy):
         x = layers.Rescaling(1 / 255)(inputs)
         if reduce > 1:
@@ -54,7 +58,7 @@ def cnn(
         for filters in filter(None, (filters1, filters2, filters3, filters4)):
             x = layers.Conv2D(filters, 3, activation="relu")(x)
             # Keras' 0.99 needs hundreds of steps to forget its start: more than small sets have before they stop.
-            x = layers.BatchNormalization(momentum=0.9)(x)
+            x = normalisation(momentum=0.9)(x)
             x = layers.MaxPooling2D()(x)
         pool = {"flatten": layers.Flatten, "average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
         x = pool[pooling]()(x)

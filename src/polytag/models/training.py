@@ -244,7 +244,7 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     """Train the network of `baseline` or `tuned` from scratch on photos."""
     keras.utils.set_random_seed(recipe.seed)
     build = partial(MODELS[recipe.model], len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    learner = build(policy=training_policy())
+    learner = build(policy=training_policy(), fused=True)
     batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
         fit_network = train_cnn if recipe.model == "tuned" else run

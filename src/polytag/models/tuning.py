@@ -92,8 +92,9 @@ def cnn_score(
     recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
     keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.seed)
-    build = MODELS[recipe.model]
-    network = build(len(train.labels), recipe.image_size, policy=training_policy(), **recipe.hyperparameters)
+    network = MODELS[recipe.model](
+        len(train.labels), recipe.image_size, policy=training_policy(), fused=True, **recipe.hyperparameters
+    )
     batches, judged = photo_batches(train.take(rows), recipe, True), photo_batches(validation, recipe, False)
     with progress_bar(len(batches) * recipe.epochs, "", "step", False) as bar:
         return _judged(lambda callbacks: train_cnn(network, batches, judged, recipe, bar, "trial", callbacks), report)

@@ -1,18 +1,19 @@
-"""How much faster networks learn from photos when threads of their own prepare the batches, in one run.
+"""How much faster networks learn from photos by one of the means to that end, in one run with and without it.
 
-    python benchmarks/threads.py DATA [--models tuned,transfer,baseline] [--rounds 5] [--image-size 224] [--json F]
+    python benchmarks/training_speed.py DATA --without threads|fused [--models M,N] [--rounds 5] [--json F]
 
-The CNNs and MobileNetV2's late layers learn for a few epochs each, in turns with batches that TensorFlow prepares on
-the network's threads and with batches from threads of Keras. Printed are the seconds of each training, its judgement on
-validation photos included; both ways learn the same, which is checked.
+"threads" of their own prepare batches of photos, which TensorFlow does on the network's threads otherwise; "fused" is
+the CNNs' batch normalisation in one operation, where Keras has a dozen. Networks learn for a few epochs each, in turns
+without and with it. Printed are the seconds of each training, its judgement on validation photos included, and the mean
+loss of each way's last epochs; threads must not change it at all, and fusing only by rounding.
 """
 
 import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,11 +21,13 @@ from unittest.mock import patch
 import numpy as np
 
 import polytag as pt
-from polytag.models import fitting
+from polytag.models import architectures, fitting
 from polytag.models.backend import keras
 
-FROM = {"network's threads": math.inf, "own threads": 0}
-"""How many photos are enough for threads of their own, for each way."""
+WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "threads": lambda: patch.object(fitting, "MANY_PHOTOS", math.inf),
+    "fused": lambda: patch.object(architectures, "FusedBatchNormalization", keras.layers.BatchNormalization),
+}
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "tuned": {"epochs": 4, "trials": 1},
@@ -53,6 +56,7 @@ def epochs_on_photos() -> Iterator[list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
+    parser.add_argument("--without", choices=list(WITHOUT), required=True)
     parser.add_argument("--models", default=",".join(SETTINGS), help="separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--image-size", type=int, default=224)
@@ -60,12 +64,13 @@ def main() -> None:
     arguments = parser.parse_args()
     train, validation, _ = pt.split(pt.read(arguments.data, conflicts="unknown"))
     models = arguments.models.split(",")
-    seconds: dict[str, dict[str, list[float]]] = {model: {way: [] for way in FROM} for model in models}
-    losses: dict[str, set[float]] = {model: set() for model in models}
+    ways = {f"without {arguments.without}": WITHOUT[arguments.without], f"with {arguments.without}": nullcontext}
+    seconds: dict[str, dict[str, list[float]]] = {model: {way: [] for way in ways} for model in models}
+    losses: dict[str, dict[str, list[float]]] = {model: {way: [] for way in ways} for model in models}
     for _ in range(arguments.rounds):
         for model in models:
-            for way, many in FROM.items():
-                with patch.object(fitting, "MANY_PHOTOS", many), epochs_on_photos() as timed:
+            for way, changed in ways.items():
+                with changed(), epochs_on_photos() as timed:
                     bundle = pt.fit(
                         train,
                         validation,
@@ -75,11 +80,12 @@ def main() -> None:
                         **SETTINGS[model],
                     )
                 seconds[model][way] += timed
-                losses[model].add(bundle.manifest["history"][-1]["loss"])
-    for model, ways in seconds.items():
-        before, now = (float(np.median(times)) for times in ways.values())
-        print(f"{model}: " + ", ".join(f"{way} {np.round(times, 1)} s" for way, times in ways.items()), end="; ")
-        print(f"medians {before:.1f} and {now:.1f} s, {before / now:.2f} ×; the same loss: {len(losses[model]) == 1}")
+                losses[model][way].append(bundle.manifest["history"][-1]["loss"])
+    for model, times in seconds.items():
+        for way, values in times.items():
+            print(f"{model} {way}: {np.round(values, 1)} s, last loss {np.mean(losses[model][way]):.6f}")
+        before, now = (float(np.median(values)) for values in times.values())
+        print(f"{model}: medians {before:.1f} and {now:.1f} s, {before / now:.2f} ×")
     if arguments.json:
         arguments.json.write_text(json.dumps(seconds, indent=2) + "\n")
 
