@@ -19,11 +19,14 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import ModelProto, TensorProto, helper, numpy_helper
 
         self._helper, self._array, self._types = helper, numpy_helper.from_array, TensorProto
-        self._nodes: list = []
-        self._constants: list = []
+        # Filled from the start, since what is put together at the end would hold all constants several times.
+        self._model = ModelProto(
+            ir_version=IR_VERSION, producer_name="polytag", opset_import=[helper.make_opsetid("", OPSET)]
+        )
+        self._graph = self._model.graph
 
     def photos(self, name: str = "photo") -> str:
         """Photos uint8 (batch, height, width, 3) as a float feature map."""
@@ -67,18 +70,18 @@ class Graph:
 
     def constant(self, values: ArrayLike) -> str:
         """Numbers, as float32."""
-        name = f"c{len(self._constants)}"
-        self._constants.append(self._array(np.ascontiguousarray(values, dtype=np.float32), name))
+        name = f"c{len(self._graph.initializer)}"
+        self._graph.initializer.append(self._array(np.ascontiguousarray(values, dtype=np.float32), name))
         return name
 
     def node(self, operation: str, inputs: list[str], **attributes: Any) -> str:
         """Another operation on values."""
-        output = f"x{len(self._nodes)}"
-        self._nodes.append(self._helper.make_node(operation, inputs, [output], **attributes))
+        output = f"x{len(self._graph.node)}"
+        self._graph.node.append(self._helper.make_node(operation, inputs, [output], **attributes))
         return output
 
     def write(self, path: Path, name: str, inputs: tuple[int | str, ...], output: str, width: int) -> None:
-        """Write the graph; the file appears only when it is complete.
+        """Write the graph, once; the file appears only when it is complete.
 
         Args:
             path: the file.
@@ -87,15 +90,9 @@ class Graph:
             output: the value that is the result, float32 (batch, width).
             width: of it.
         """
-        helper, types = self._helper, self._types
-        graph = helper.make_graph(
-            self._nodes,
-            name,
-            [helper.make_tensor_value_info("photo", types.UINT8, ["batch", *inputs])],
-            [helper.make_tensor_value_info(output, types.FLOAT, ["batch", width])],
-            self._constants,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="polytag")
-        model.ir_version = IR_VERSION
+        value, types = self._helper.make_tensor_value_info, self._types
+        self._graph.name = name
+        self._graph.input.append(value("photo", types.UINT8, ["batch", *inputs]))
+        self._graph.output.append(value(output, types.FLOAT, ["batch", width]))
         with write_bytes_atomically(path) as file:
-            file.write(model.SerializeToString())
+            file.write(self._model.SerializeToString())
