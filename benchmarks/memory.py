@@ -56,7 +56,7 @@ def repeated(data: Dataset, times: int, folder: Path) -> Dataset:
 
 
 def train(parts: tuple[Dataset, Dataset], settings: dict[str, Any], steps: int) -> Any:
-    """Train in the process that was started for it; epochs on photos, which fine-tuning has, end after some steps."""
+    """Train in the process that was started for it; epochs on photos, rather than embeddings, end after some steps."""
     from polytag.models.backend import keras
 
     plain_fit = keras.Model.fit

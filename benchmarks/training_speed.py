@@ -4,8 +4,8 @@
 
 "threads" of their own prepare batches of photos, which TensorFlow does on the network's threads otherwise; "fused" is
 the CNNs' batch normalisation in one operation, where Keras has a dozen. Networks learn for a few epochs each, in turns
-without and with it. Printed are the seconds of each training, its judgement on validation photos included, and the mean
-loss of each way's last epochs; threads must not change it at all, and fusing only by rounding.
+without and with it. Printed are the seconds of each training, its judgement on validation photos included, and each
+way's losses in the last epoch: one, as the seed is, which threads must not change and fusing only by rounding.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
     models = arguments.models.split(",")
     ways = {f"without {arguments.without}": WITHOUT[arguments.without], f"with {arguments.without}": nullcontext}
     seconds: dict[str, dict[str, list[float]]] = {model: {way: [] for way in ways} for model in models}
-    losses: dict[str, dict[str, list[float]]] = {model: {way: [] for way in ways} for model in models}
+    losses: dict[str, dict[str, set[float]]] = {model: {way: set() for way in ways} for model in models}
     for _ in range(arguments.rounds):
         for model in models:
             for way, changed in ways.items():
@@ -80,10 +80,10 @@ def main() -> None:
                         **SETTINGS[model],
                     )
                 seconds[model][way] += timed
-                losses[model][way].append(bundle.manifest["history"][-1]["loss"])
+                losses[model][way].add(bundle.manifest["history"][-1]["loss"])
     for model, times in seconds.items():
         for way, values in times.items():
-            print(f"{model} {way}: {np.round(values, 1)} s, last loss {np.mean(losses[model][way]):.6f}")
+            print(f"{model} {way}: {np.round(values, 1)} s, last loss {sorted(losses[model][way])}")
         before, now = (float(np.median(values)) for values in times.values())
         print(f"{model}: medians {before:.1f} and {now:.1f} s, {before / now:.2f} ×")
     if arguments.json:
