@@ -1,11 +1,12 @@
 """How much faster networks learn from photos by one of the means to that end, in one run with and without it.
 
-    python benchmarks/training_speed.py DATA --without threads|fused [--models M,N] [--rounds 5] [--json F]
+    python benchmarks/training_speed.py DATA --without threads|fused|divided [--models M,N] [--rounds 5] [--json F]
 
 "threads" of their own prepare batches of photos, which TensorFlow does on the network's threads otherwise; "fused" is
-the CNNs' batch normalisation in one operation, where Keras has a dozen. Networks learn for a few epochs each, in turns
-without and with it. Printed are the seconds of each training, its judgement on validation photos included, and each
-way's losses in the last epoch: one, as the seed is, which threads must not change and fusing only by rounding.
+the CNNs' batch normalisation in one operation, where Keras has a dozen; "divided" are transfer's early layers on ONNX
+Runtime, which fine-tuning leaves as they are. Networks learn for a few epochs each, in turns without and with it.
+Printed are the seconds of each training, its judgement on validation photos included, and each way's losses in the last
+epoch: one, as the seed is, which threads must not change and the others only by rounding.
 """
 
 import argparse
@@ -21,12 +22,13 @@ from unittest.mock import patch
 import numpy as np
 
 import polytag as pt
-from polytag.models import architectures, fitting
+from polytag.models import architectures, fitting, transfer
 from polytag.models.backend import keras
 
 WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "threads": lambda: patch.object(fitting, "MANY_PHOTOS", math.inf),
     "fused": lambda: patch.object(architectures, "FusedBatchNormalization", keras.layers.BatchNormalization),
+    "divided": lambda: patch.object(transfer, "divided", lambda network, twin: (network, None)),
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -45,7 +47,7 @@ def epochs_on_photos() -> Iterator[list[float]]:
     def fit(self: keras.Model, *batches: Any, **settings: Any) -> Any:
         start = time.perf_counter()
         record = plain_fit(self, *batches, **settings)
-        if len(self.input_shape) == 4:
+        if len(self.input_shape) == 4:  # whole photos, or their early feature maps
             seconds.append(time.perf_counter() - start)
         return record
 

@@ -6,7 +6,8 @@ import pytest
 import polytag as pt
 from polytag.data.images import decode
 from polytag.evaluation.calibration import Calibration
-from polytag.models import fitting, training, transfer
+from polytag.models import fitting, late_layers, training, transfer
+from polytag.models.architectures import transfer as transfer_network
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
 from polytag.models.bundle import Bundle
@@ -65,7 +66,8 @@ def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(s
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
-    assert seen[1:] == [((48, 48, 3), (48, 48, 3))]
+    # What the early layers make of 48 pixels is an eighth of that.
+    assert seen[1:] == [((6, 6, 32), (6, 6, 32))]
     assert bundle.manifest["fine_tuning"] == "kept; it used photos of 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
     probabilities, _ = bundle.predict(validation.paths)
@@ -78,8 +80,8 @@ def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(s
 def test_the_same_layers_are_trained_at_either_size(name: str, size: int) -> None:
     def trained(size: int) -> list[bool]:
         network = backbone(name, size, find_weights(None, name))
-        transfer._unfreeze(network, size)
-        return [layer.trainable for layer in transfer._leaves(network)]
+        late_layers.unfreeze(network, size)
+        return [layer.trainable for layer in late_layers.leaves(network)]
 
     assert trained(size) == trained(transfer.fine_tuning_size(size))
 
@@ -105,7 +107,8 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
     for one, other in zip(starts[1], starts[2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))
-    for kept, one, other in zip(bundle.keras_model().get_weights(), ends[1], ends[2], strict=True):
+    late = bundle.keras_model().get_weights()[-len(ends[1]) :]
+    for kept, one, other in zip(late, ends[1], ends[2], strict=True):
         np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
 
 
@@ -133,9 +136,56 @@ def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, 
     np.testing.assert_allclose(bundle.keras_model().predict(photos, verbose=0), probabilities, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "channels"), [("mobilenet_v2", 32), ("efficientnet_lite0", 40)])
+def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(name: str, channels: int) -> None:
+    network = transfer_network(3, 64, backbone=name, weights=find_weights(None, name))
+    late_layers.unfreeze(network.get_layer("backbone"), 64)
+    late, features = late_layers.divided(network, network)
+    photos = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    made = features(photos)
+    assert made.shape == (2, 8, 8, channels) and made.dtype == np.float32
+    expected = network.predict(photos, verbose=0)
+    np.testing.assert_allclose(late.predict(made, verbose=0), expected, atol=1e-5)
+    assert [w.path for w in late.trainable_variables] == [w.path for w in network.trainable_variables]
+    # Of the same layers: what it learns, the whole network knows.
+    late.set_weights([weight * 0.9 for weight in late.get_weights()])
+    after = network.predict(photos, verbose=0)
+    assert np.abs(after - expected).max() > 1e-3
+    np.testing.assert_allclose(late.predict(made, verbose=0), after, atol=1e-5)
+
+
+def test_a_network_whose_early_layers_cannot_be_divided_off_is_trained_whole(monkeypatch) -> None:
+    nested = transfer_network(3, 64, backbone="MobileNetV2", weights=None)
+    late_layers.unfreeze(nested.get_layer("backbone"), 64)
+    assert late_layers.divided(nested, nested) == (nested, None)
+    network = transfer_network(3, 64, weights=find_weights(None))
+    late_layers.unfreeze(network.get_layer("backbone"), 64)
+    monkeypatch.setattr(late_layers, "export_onnx", lambda *_: False)
+    assert late_layers.divided(network, network) == (network, None)
+
+
+def test_the_narrowest_place_is_one_that_all_paths_lead_through() -> None:
+    layers = keras.layers
+    photo = layers.Input((8, 8, 3), dtype="uint8")
+    stem = layers.Conv2D(4, 1, strides=2, name="stem")(layers.Rescaling(1 / 255)(photo))
+    small = layers.Conv2D(1, 1, name="small")(stem)  # smaller, but a path leads past it
+    both = layers.Concatenate()([stem, small])
+    narrow = layers.Conv2D(2, 1, name="narrow")(both)
+    wide = layers.Conv2D(9, 1, name="wide")(layers.ReLU(name="as_narrow")(narrow))
+    trained = layers.Conv2D(1, 1, name="trained")(wide)
+    network = keras.Model(photo, layers.GlobalAveragePooling2D()(trained))
+    for layer in network.layers:
+        layer.trainable = layer.name == "trained"
+    assert network.layers[late_layers.narrowest(network)].name == "as_narrow"
+    network.get_layer("small").trainable = True
+    assert network.layers[late_layers.narrowest(network)].name == "stem"
+    network.get_layer("stem").trainable = True
+    assert late_layers.narrowest(network) is None
+
+
 def test_fine_tuning_trains_the_late_layers_only() -> None:
     network = backbone("mobilenet_v2", 64, None)
-    transfer._unfreeze(network, 64)
+    late_layers.unfreeze(network, 64)
     layers = [layer for layer in network._flatten_layers() if layer.weights and not isinstance(layer, keras.Model)]
     normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     trained = {layer.name for layer in layers if layer.trainable}
@@ -150,11 +200,11 @@ def test_fine_tuning_trains_the_late_layers_only() -> None:
 
 def test_fine_tuning_leaves_early_squeeze_and_excitation_alone() -> None:
     network = backbone("EfficientNetB0", 64, None)
-    transfer._unfreeze(network, 64)
-    trained = {layer.name for layer in transfer._leaves(network) if layer.trainable and layer.weights}
+    late_layers.unfreeze(network, 64)
+    trained = {layer.name for layer in late_layers.leaves(network) if layer.trainable and layer.weights}
     assert {"block5a_se_reduce", "top_conv", "block7a_project_conv"} <= trained
     # Its output is a single pixel, but what it weighs has a quarter of the photo's side.
     assert not trained & {"stem_conv", "block2a_se_reduce", "block1a_se_expand"}
     assert not any(
-        layer.trainable for layer in transfer._leaves(network) if isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable for layer in late_layers.leaves(network) if isinstance(layer, keras.layers.BatchNormalization)
     )

@@ -34,4 +34,4 @@ def write_backbone(weights: Weights, path: Path) -> None:
     photo = graph.scaled(graph.photos(), 1 / deviation, -mean / deviation, channels_first=True)
     features = walk(weights, photo, convolve, lambda a, b: graph.node("Add", [a, b]))
     pooled = graph.node("Flatten", [graph.node("GlobalAveragePool", [features])])
-    graph.write(path, weights.backbone, ("height", "width", 3), pooled, 1280)
+    graph.write(path, weights.backbone, ("height", "width", 3), pooled, (1280,))

@@ -1,6 +1,6 @@
 """Batches for training, read from the cache on disk, and augmentation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from PIL import Image
 
 from polytag.data.cache import View
 from polytag.models.backend import keras
+from polytag.models.onnx import BATCH_SIZE
 
 LEAST_AREA = 0.35
 """Of a photo that a random part of it keeps."""
@@ -28,6 +29,8 @@ class Batches(keras.utils.PyDataset):
         augmentation: one of `polytag.models.recipe.AUGMENTATIONS`, for photos.
         seed: of order and augmentation.
         threads: of Keras that prepare batches ahead of the network; with 1 that is left to Keras' backend.
+        features: what the network is shown of photos, instead of these; called from any of the threads with few at
+            a time.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: str = "none",
         seed: int = 0,
         threads: int = 1,
+        features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
     ):
         super().__init__(workers=threads, max_queue_size=4)
         self._views = views
@@ -47,6 +51,7 @@ class Batches(keras.utils.PyDataset):
         self._shuffle = shuffle
         self._augmentation = augmentation
         self._seed = seed
+        self._features = features
         self._epoch = -1
         self._order = np.arange(len(views[0]))
         self.on_epoch_end()
@@ -65,6 +70,9 @@ class Batches(keras.utils.PyDataset):
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
             batch = np.stack([augmented(photo, self._augmentation, rng) for photo in batch])
+        if self._features is not None:
+            few = range(0, len(batch), BATCH_SIZE)
+            batch = np.concatenate([self._features(batch[start : start + BATCH_SIZE]) for start in few])
         return batch, targets
 
     @property

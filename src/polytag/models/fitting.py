@@ -57,13 +57,17 @@ class Trained:
 
 
 def photo_batches(
-    data: Dataset, recipe: Recipe, training: bool, on_progress: Callable[[int], object] = lambda n: None
+    data: Dataset,
+    recipe: Recipe,
+    training: bool,
+    on_progress: Callable[[int], object] = lambda n: None,
+    features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
 ) -> Batches:
-    """Batches of photos: shuffled and augmented for training, as they are otherwise."""
+    """Batches of photos, or of their features: shuffled and augmented for training, as they are otherwise."""
     augmentation = recipe.augmentation if training else "none"
     view = photo_view(data.paths, recipe.image_size, on_progress)
     threads = 2 if len(data) >= MANY_PHOTOS else 1
-    return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed, threads)
+    return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed, threads, features)
 
 
 def run(

@@ -22,7 +22,7 @@ class UnknownLayerError(Exception):
 
 
 def write_network(model: keras.Model, path: Path) -> None:
-    """Write a network: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
+    """Write a network: photos uint8 (batch, size, size, 3) → float32, probabilities (batch, k) or a feature map.
 
     Args:
         model: of layers in their usual order, photos first.
@@ -34,8 +34,12 @@ def write_network(model: keras.Model, path: Path) -> None:
     if len(model.inputs) != 1 or len(model.input_shape) != 4 or model.inputs[0].dtype != "uint8":
         raise UnknownLayerError("its input is no photo")
     translation = _Translation()
-    (output,) = keras.tree.flatten(translation.of(model, translation.graph.photos()))
-    translation.graph.write(path, model.name, model.input_shape[1:], output, model.output_shape[-1])
+    output = translation.of(model, translation.graph.photos())
+    if output in translation.pads:
+        raise UnknownLayerError("a network that ends with padding")
+    if len(model.output_shape) == 4:
+        output = translation.graph.node("Transpose", [output], perm=[0, 2, 3, 1])
+    translation.graph.write(path, model.name, model.input_shape[1:], output, model.output_shape[1:])
 
 
 class _Translation:
@@ -43,7 +47,7 @@ class _Translation:
 
     def __init__(self) -> None:
         self.graph = Graph()
-        self._pads: dict[str, int] = {}
+        self.pads: dict[str, int] = {}
         """Pixels that feature maps have yet to be padded by, which the next convolution does on its way."""
 
     def of(self, model: keras.Model, value: str) -> str:
@@ -76,11 +80,11 @@ class _Translation:
             sides = {side for pair in layer.padding for side in pair}
             if len(sides) != 1:
                 raise UnknownLayerError("padding that is not the same on all sides")
-            self._pads[x] = self._pads.get(x, 0) + sides.pop()
+            self.pads[x] = self.pads.get(x, 0) + sides.pop()
             return x
         if isinstance(layer, (layers.DepthwiseConv2D, layers.Conv2D)):
             return self._convolution(layer, x)
-        if x in self._pads:
+        if x in self.pads:
             raise UnknownLayerError(f"{type(layer).__name__} of a padded feature map")
         if isinstance(layer, layers.Rescaling):
             return graph.scaled(x, layer.scale, layer.offset, channels_first=len(shape) == 4)
@@ -112,7 +116,7 @@ class _Translation:
         depthwise = isinstance(layer, layers.DepthwiseConv2D)
         kernel, *bias = layer.get_weights()
         stride, *others = {*layer.strides}
-        pad = self._pads.get(x, 0)
+        pad = self.pads.get(x, 0)
         if (
             others
             or {*layer.dilation_rate} != {1}

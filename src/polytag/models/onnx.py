@@ -75,7 +75,7 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
     except Exception as error:
         # Exporters raise what they like; a training that took hours must not be lost for the want of a twin.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        warnings.warn(f"no ONNX twin was written ({reason}): tagging runs on Keras", stacklevel=2)
+        warnings.warn(f"no ONNX twin was written ({reason}): Keras runs in its place", stacklevel=2)
         return False
     finally:
         temporary.unlink(missing_ok=True)

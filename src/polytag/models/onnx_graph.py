@@ -80,19 +80,19 @@ class Graph:
         self._graph.node.append(self._helper.make_node(operation, inputs, [output], **attributes))
         return output
 
-    def write(self, path: Path, name: str, inputs: tuple[int | str, ...], output: str, width: int) -> None:
+    def write(self, path: Path, name: str, inputs: tuple[int | str, ...], output: str, shape: tuple[int, ...]) -> None:
         """Write the graph, once; the file appears only when it is complete.
 
         Args:
             path: the file.
             name: of the graph.
             inputs: the photos' shape after the batch, in numbers or in words where they are free.
-            output: the value that is the result, float32 (batch, width).
-            width: of it.
+            output: the value that is the result, float32 (batch, *shape).
+            shape: of it, after the batch.
         """
         value, types = self._helper.make_tensor_value_info, self._types
         self._graph.name = name
         self._graph.input.append(value("photo", types.UINT8, ["batch", *inputs]))
-        self._graph.output.append(value(output, types.FLOAT, ["batch", width]))
+        self._graph.output.append(value(output, types.FLOAT, ["batch", *shape]))
         with write_bytes_atomically(path) as file:
             file.write(self._model.SerializeToString())

@@ -1,6 +1,6 @@
 """Transfer learning: a head on a pretrained backbone's embeddings, then, gently, the backbone itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from polytag.models.fitting import (
     uncompiled,
     warm_up_and_cosine,
 )
+from polytag.models.late_layers import divided, unfreeze
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
@@ -120,21 +121,22 @@ def _fine_tune(
     augmentation = "none" if recipe.augmentation == "none" else "colour"
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
     smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
-    title = f"transfer · reading photos at {smaller.image_size} px"
-    with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
-        batches = photo_batches(train, smaller, True, bar.update)
-        judged = photo_batches(validation, smaller, False, bar.update)
-    whole = photo_batches(validation, gentle, False)  # held from the start: files may vanish in the hours that follow
 
     def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
         network = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
         twin = transfer(train.targets.shape[1], image_size, **network)
-        _unfreeze(twin.get_layer("backbone"), image_size)
+        unfreeze(twin.get_layer("backbone"), image_size)
         twin.set_weights(of.get_weights())
         return twin
 
-    learner = copy(frozen, smaller.image_size, training_policy())
-    n_pretrained = len(learner.get_layer("backbone").trainable_variables)
+    network = copy(frozen, smaller.image_size, training_policy())
+    n_pretrained = len(network.get_layer("backbone").trainable_variables)
+    learner, features = divided(network, copy(frozen, smaller.image_size, "float32"))
+    title = f"transfer · reading photos at {smaller.image_size} px"
+    with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
+        batches = photo_batches(train, smaller, True, bar.update, features)
+        judged = photo_batches(validation, smaller, False, bar.update, features)
+    whole = photo_batches(validation, gentle, False)  # held from the start: files may vanish in the hours that follow
     start, learned, history = learner.get_weights(), [], []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
     with progress_bar(len(batches) * epochs, "transfer · fine-tuning", "step", show_progress) as bar:
@@ -148,32 +150,9 @@ def _fine_tune(
             learned.append(learner.get_weights())
     learner.set_weights([np.mean(same, axis=0) for same in zip(*learned, strict=True)])
     # Judged as it will tag: in 32 bits and on photos of full size, whatever it was trained in and on.
-    tuned = copy(learner, recipe.image_size, "float32")
+    tuned = copy(network, recipe.image_size, "float32")
     kept = fitted.kept if len(parts) == 1 else None
     return tuned, Fitted(history, kept, tuned.predict(whole, verbose=0))
-
-
-def _unfreeze(features: keras.Model, image_size: int) -> None:
-    """Make the layers trainable that come after the last one that works at an eighth of a photo's side or more.
-
-    The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
-    """
-    features.trainable = True
-    layers = list(_leaves(features))
-    sides = [layer.output.shape[1] if layer.output.ndim == 4 else 0 for layer in layers]
-    last = max(i for i, side in enumerate(sides) if side >= image_size // 8)
-    for i, layer in enumerate(layers):
-        # Statistics of a small data set's small batches would ruin the pretrained ones.
-        layer.trainable = i > last and not isinstance(layer, keras.layers.BatchNormalization)
-
-
-def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model and of the models in it, in their order."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
 
 
 class DiscriminativeAdamW(keras.optimizers.AdamW):

@@ -1,0 +1,86 @@
+"""The late layers of a backbone, which fine-tuning trains, and the early ones, which it leaves as they are.
+
+What the early layers make of a photo takes more time than to train the late ones on it. As they stay, they run on ONNX
+Runtime, twice as fast as the training framework runs them, in the threads that prepare batches.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.models.backend import keras
+from polytag.models.onnx import OnnxModel, export_onnx
+
+
+def unfreeze(features: keras.Model, image_size: int) -> None:
+    """Make the layers trainable that come after the last one that works at an eighth of a photo's side or more.
+
+    The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
+    """
+    features.trainable = True
+    layers = list(leaves(features))
+    sides = [layer.output.shape[1] if layer.output.ndim == 4 else 0 for layer in layers]
+    last = max(i for i, side in enumerate(sides) if side >= image_size // 8)
+    for i, layer in enumerate(layers):
+        # Statistics of a small data set's small batches would ruin the pretrained ones.
+        layer.trainable = i > last and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of the models in it, in their order."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
+
+
+def divided(
+    network: keras.Model, twin: keras.Model
+) -> tuple[keras.Model, Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None]:
+    """A network that ends as `network` does, of the same layers, and begins where the first of them is to be trained.
+
+    Args:
+        network: of `polytag.models.architectures.joined`, with some layers to be trained.
+        twin: the same in float32, whose early layers go to ONNX Runtime.
+
+    Returns:
+        That network, and what makes its input of photos uint8 (few, size, size, 3), from any thread: float32 (few,
+        height, width, channels). It is the whole network, and ``None``, where paths from early to late layers are not
+        one, and where ONNX Runtime cannot run the early ones.
+    """
+    backbone = network.get_layer("backbone")
+    cut = narrowest(backbone)
+    if cut is None:
+        return network, None
+    early = twin.get_layer("backbone")
+    with tempfile.TemporaryDirectory(prefix="polytag-") as folder:
+        path = Path(folder) / "early.onnx"
+        if not export_onnx(keras.Model(early.input, early.layers[cut].output), path):
+            return network, None
+        features = OnnxModel(path, threads=1)
+    late = keras.Model(backbone.layers[cut].output, backbone.output)
+    inputs = keras.layers.Input(late.input_shape[1:], name="features")
+    return keras.Model(inputs, network.get_layer("head")(late(inputs)), name=network.name), features
+
+
+def narrowest(features: keras.Model) -> int | None:
+    """The layer, by its number, whose output is the smallest that all late layers see photos through.
+
+    It is the latest of these, and ``None`` where only whole photos are like that.
+    """
+    layers = features.layers
+    numbers = {id(layer.output): i for i, layer in enumerate(layers)}
+    cuts, earliest = [], len(layers)
+    for i in reversed(range(len(layers))):
+        if earliest >= i:  # no later layer sees anything that is made before this one
+            cuts.append(i)
+        # What a layer that is a model says of its input is of its own inside: it may come from anywhere.
+        earliest = min([earliest, *(numbers.get(id(tensor), 0) for tensor in keras.tree.flatten(layers[i].input))])
+    first = next(i for i, layer in enumerate(layers) if any(weight.trainable for weight in layer.weights))
+    sizes = {i: np.prod(layers[i].output.shape[1:]) for i in cuts if i < first}
+    best = min(sizes, key=lambda i: (sizes[i], -i))
+    return best if sizes[best] < sizes[0] else None
