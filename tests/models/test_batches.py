@@ -5,7 +5,7 @@ import pytest
 
 from polytag.data.cache import View
 from polytag.models.backend import keras
-from polytag.models.batches import Batches, augmented
+from polytag.models.batches import Batches, augmented, reduced
 from polytag.models.recipe import AUGMENTATIONS
 
 
@@ -114,3 +114,35 @@ def test_a_crop_shows_a_part_of_the_photo() -> None:
         assert (steps >= 0).all() or (steps <= 0).all()
         spans.append(abs(row[-1] - row[0]) / 255)
     assert 0.55 < min(spans) < max(spans) <= 1
+
+
+@pytest.mark.parametrize(("size", "reduce"), [(8, 2), (21, 4), (9, 1)])
+def test_photos_are_reduced_as_the_network_that_tags_reduces_them(size: int, reduce: int) -> None:
+    array = images(5, size)
+    batches = Batches([view(array, np.arange(5))], np.zeros((5, 1), np.int8), 5, reduce=reduce)
+    expected = keras.ops.average_pool(array.astype("float32"), reduce)
+    np.testing.assert_allclose(batches[0][0], keras.ops.convert_to_numpy(expected), atol=0.5)
+    np.testing.assert_allclose(reduced(array[0], reduce), keras.ops.convert_to_numpy(expected)[0], atol=0.5)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS[1:])
+def test_a_variation_that_is_reduced_is_the_one_that_is_not(augmentation: str) -> None:
+    # Smooth, so that it hardly matters in which order pixels are drawn and averaged.
+    y, x = np.mgrid[:64, :64] / 10
+    photo = (127 + 100 * np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1)).astype(np.uint8)
+    for seed in range(10):
+        whole, small = (augmented(photo, augmentation, np.random.default_rng(seed), reduce) for reduce in (1, 4))
+        assert small.shape == (16, 16, 3) and small.dtype == np.uint8
+        assert np.abs(reduced(whole, 4).astype(int) - small).mean() < 3
+
+
+def test_batches_may_be_of_features_of_the_photos_that_would_be_shown() -> None:
+    array, seen = images(5), []
+
+    def features(photos: np.ndarray) -> np.ndarray:
+        seen.append(len(photos))
+        return photos.mean(axis=(1, 2), dtype=np.float32)
+
+    rest = ([view(array, np.arange(5))], np.zeros((5, 1), np.int8), 5, True, "colour", 3)
+    np.testing.assert_array_equal(Batches(*rest, features=features)[0][0], features(Batches(*rest)[0][0]))
+    assert seen == [2, 2, 1, 5], "few at a time"

@@ -12,6 +12,7 @@ from polytag.data.images import decode
 from polytag.errors import BundleError, DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
+from polytag.models import cnn as cnn_module
 from polytag.models import fitting, onnx, openvino, training, transfer
 from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
@@ -179,7 +180,7 @@ def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) ->
         return original(*args, policy=policy, **settings)
 
     monkeypatch.setitem(MODELS, "baseline", cnn)
-    monkeypatch.setattr(training, "training_policy", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(cnn_module, "training_policy", lambda: "mixed_bfloat16")
     bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, show_progress=False)
     assert policies == ["mixed_bfloat16", "float32"]
     assert {layer.compute_dtype for layer in bundle.keras_model()._flatten_layers()} == {"float32"}
@@ -206,7 +207,7 @@ def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> N
     assert bundle.manifest["data"]["train"] == len(train) - 1
 
 
-@pytest.mark.parametrize(("model", "place"), [("baseline", training), ("transfer", transfer)])
+@pytest.mark.parametrize(("model", "place"), [("baseline", cnn_module), ("transfer", transfer)])
 def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatch, tmp_path, model, place) -> None:
     train, validation, _ = squares
     copies = []

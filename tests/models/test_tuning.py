@@ -3,13 +3,14 @@
 import inspect
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 
 import polytag as pt
 from polytag.data.cache import pixels
 from polytag.errors import SettingsError
-from polytag.models import tuning
+from polytag.models import cnn as cnn_module
 from polytag.models.architectures import MODELS, cnn, head
 from polytag.models.recipe import LOSS_NAMES, SEARCHED, Recipe
 from polytag.models.training import count
@@ -96,11 +97,24 @@ def test_a_short_training_reports_each_epoch_and_stops_when_told(squares) -> Non
     assert cnn_score(train, validation, replace(recipe, epochs=3), lambda *_: None) == score
 
 
+@pytest.mark.parametrize("reduce", [1, 3])
+def test_what_learned_from_reduced_photos_tags_whole_ones(squares, reduce: int) -> None:
+    train, validation, _ = squares
+    recipe = Recipe.of("tuned", image_size=100, epochs=2, hyperparameters={"reduce": reduce, "pooling": "average"})
+    learner, fitted = cnn_module.train_cnn(train, validation, recipe, "tuned", False)
+    assert learner.input_shape == (None, 100 // reduce, 100 // reduce, 3)
+    trained = cnn_module.fit_cnn(train, validation, recipe, False)
+    assert trained.model.input_shape == (None, 100, 100, 3)
+    assert (trained.history, trained.kept) == (fitted.history, fitted.kept)
+    # But for the rounding of averages, and of the types that it learned in.
+    np.testing.assert_allclose(trained.probabilities, fitted.probabilities, atol=0.02)
+
+
 def test_a_candidate_that_diverges_is_pruned(squares, monkeypatch) -> None:
     def diverging(*arguments, **settings):
         raise SettingsError("the loss became infinite")
 
-    monkeypatch.setattr(tuning, "run", diverging)
+    monkeypatch.setattr(cnn_module, "run", diverging)
     train, validation, _ = squares
     with pytest.raises(optuna.TrialPruned):
         cnn_score(train, validation, Recipe.of("tuned", image_size=48), lambda *_: None)

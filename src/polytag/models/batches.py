@@ -29,6 +29,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: one of `polytag.models.recipe.AUGMENTATIONS`, for photos.
         seed: of order and augmentation.
         threads: of Keras that prepare batches ahead of the network; with 1 that is left to Keras' backend.
+        reduce: photos are reduced to one in this many pixels of their side, by averaging.
         features: what the network is shown of photos, instead of these; called from any of the threads with few at
             a time.
     """
@@ -42,6 +43,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: str = "none",
         seed: int = 0,
         threads: int = 1,
+        reduce: int = 1,
         features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
     ):
         super().__init__(workers=threads, max_queue_size=4)
@@ -51,6 +53,7 @@ class Batches(keras.utils.PyDataset):
         self._shuffle = shuffle
         self._augmentation = augmentation
         self._seed = seed
+        self._reduce = reduce
         self._features = features
         self._epoch = -1
         self._order = np.arange(len(views[0]))
@@ -69,7 +72,9 @@ class Batches(keras.utils.PyDataset):
                 batch[drawn == number] = view.read(chosen[drawn == number])
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
-            batch = np.stack([augmented(photo, self._augmentation, rng) for photo in batch])
+            batch = np.stack([augmented(photo, self._augmentation, rng, self._reduce) for photo in batch])
+        elif self._reduce > 1:
+            batch = np.stack([reduced(photo, self._reduce) for photo in batch])
         if self._features is not None:
             few = range(0, len(batch), BATCH_SIZE)
             batch = np.concatenate([self._features(batch[start : start + BATCH_SIZE]) for start in few])
@@ -87,17 +92,29 @@ class Batches(keras.utils.PyDataset):
             self._order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._order))
 
 
-def augmented(photo: NDArray[np.uint8], augmentation: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random variation of a photo uint8 (size, size, 3), of the same shape."""
+def reduced(photo: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:
+    """Averages of squares: of a photo uint8 (size, size, 3) uint8 (size // reduce, size // reduce, 3)."""
+    side = photo.shape[0] // reduce * reduce
+    return np.asarray(Image.fromarray(photo).reduce(reduce, (0, 0, side, side)))
+
+
+def augmented(
+    photo: NDArray[np.uint8], augmentation: str, rng: np.random.Generator, reduce: int = 1
+) -> NDArray[np.uint8]:
+    """A random variation of a photo uint8 (size, size, 3): uint8 (size // reduce, size // reduce, 3)."""
     if rng.random() < 0.5:
         photo = photo[:, ::-1]
-    if augmentation in ("crop", "colour"):
+    if augmentation == "flip":
+        photo = reduced(photo, reduce)
+    else:
         size = photo.shape[0]
         area, ratio = rng.uniform(LEAST_AREA, 1.0), np.exp(rng.uniform(-0.25, 0.25))
         width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
         left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
         box = (left, top, left + width, top + height)
-        photo = np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
+        # An average over a square, where it is to be reduced, as the network that tags takes it.
+        resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
+        photo = np.asarray(Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box))
     if augmentation == "colour":
         contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, 3)
         brightness = rng.uniform(-12, 12)

@@ -15,6 +15,7 @@ from polytag.evaluation.metrics import scores
 from polytag.models.backend import keras
 from polytag.models.batches import Batches
 from polytag.models.losses import LOSSES, masked_binary_crossentropy
+from polytag.models.optimizer import Adam
 from polytag.models.progress import TrainingBar
 from polytag.models.recipe import Recipe
 
@@ -61,13 +62,16 @@ def photo_batches(
     recipe: Recipe,
     training: bool,
     on_progress: Callable[[int], object] = lambda n: None,
+    reduce: int = 1,
     features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
 ) -> Batches:
-    """Batches of photos, or of their features: shuffled and augmented for training, as they are otherwise."""
+    """Batches of photos, reduced or made features of: shuffled and augmented for training, as they are otherwise."""
     augmentation = recipe.augmentation if training else "none"
     view = photo_view(data.paths, recipe.image_size, on_progress)
     threads = 2 if len(data) >= MANY_PHOTOS else 1
-    return Batches([view], data.targets, recipe.batch_size, training, augmentation, recipe.seed, threads, features)
+    return Batches(
+        [view], data.targets, recipe.batch_size, training, augmentation, recipe.seed, threads, reduce, features
+    )
 
 
 def run(
@@ -106,7 +110,7 @@ def run(
         *callbacks,
     ]
     if optimizer is None:
-        optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer = Adam(recipe.learning_rate, weight_decay=recipe.weight_decay)
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
     if optimizer.use_ema:
         steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before any that judges or keeps weights

@@ -17,13 +17,12 @@ from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
-from polytag.models.architectures import MODELS
 from polytag.models.backbones import backbone
-from polytag.models.backend import keras, training_policy
 from polytag.models.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
 from polytag.models.calibration import calibrated
 from polytag.models.classical import fit_classical
-from polytag.models.fitting import Trained, mean_average_precision, photo_batches, run
+from polytag.models.cnn import fit_cnn
+from polytag.models.fitting import mean_average_precision
 from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
 from polytag.models.int8_onnx import write_int8
 from polytag.models.openvino import BATCH_SIZE, OpenvinoModel, check_openvino
@@ -31,7 +30,7 @@ from polytag.models.pretrained import find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
 from polytag.models.search import Found, check_effort, search
 from polytag.models.transfer import fit_transfer, head_batches
-from polytag.models.tuning import SPACES, cnn_score, train_cnn, transfer_score
+from polytag.models.tuning import SPACES, cnn_score, transfer_score
 
 
 def fit(
@@ -238,18 +237,3 @@ def check_validation(validation: Dataset) -> None:
 def count(weights: list) -> int:
     """How many numbers these weights hold."""
     return int(sum(np.prod(weight.shape) for weight in weights))
-
-
-def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
-    """Train the network of `baseline` or `tuned` from scratch on photos."""
-    keras.utils.set_random_seed(recipe.seed)
-    build = partial(MODELS[recipe.model], len(train.labels), recipe.image_size, **recipe.hyperparameters)
-    learner = build(policy=training_policy(), fused=True)
-    batches, judged = photo_batches(train, recipe, True), photo_batches(validation, recipe, False)
-    with progress_bar(len(batches) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        fit_network = train_cnn if recipe.model == "tuned" else run
-        fitted = fit_network(learner, batches, judged, recipe, bar, recipe.model)
-    # Judged as it will tag: in 32 bits, whatever it was trained in.
-    network = build()
-    network.set_weights(learner.get_weights())
-    return Trained(network, recipe, fitted.history, fitted.kept, network.predict(judged, verbose=0))

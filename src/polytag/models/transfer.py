@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from polytag.models.fitting import (
     warm_up_and_cosine,
 )
 from polytag.models.late_layers import divided, unfreeze
+from polytag.models.optimizer import Adam
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
@@ -134,8 +134,8 @@ def _fine_tune(
     learner, features = divided(network, copy(frozen, smaller.image_size, "float32"))
     title = f"transfer · reading photos at {smaller.image_size} px"
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
-        batches = photo_batches(train, smaller, True, bar.update, features)
-        judged = photo_batches(validation, smaller, False, bar.update, features)
+        batches = photo_batches(train, smaller, True, bar.update, features=features)
+        judged = photo_batches(validation, smaller, False, bar.update, features=features)
     whole = photo_batches(validation, gentle, False)  # held from the start: files may vanish in the hours that follow
     start, learned, history = learner.get_weights(), [], []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
@@ -155,28 +155,10 @@ def _fine_tune(
     return tuned, Fitted(history, kept, tuned.predict(whole, verbose=0))
 
 
-class DiscriminativeAdamW(keras.optimizers.AdamW):
-    """AdamW with a learning rate of its own for each variable.
-
-    Args:
-        learning_rate: or its plan.
-        factors: what it is multiplied by, for each trainable variable in the model's order.
-        options: of AdamW.
-    """
-
-    def __init__(self, learning_rate: Any, factors: Sequence[float], **options: Any):
-        super().__init__(learning_rate, **options)
-        self._factors = factors
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Called by Keras for each variable."""
-        super().update_step(gradient, variable, learning_rate * self._factors[self._get_variable_index(variable)])
-
-
 def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
     """Warm-up and a cosine that ends after so many steps, rates that rise with depth, averaged weights."""
     n_new = len(network.trainable_variables) - n_pretrained
-    optimizer = DiscriminativeAdamW(
+    optimizer = Adam(
         warm_up_and_cosine(FINE_TUNE_RATE, steps, warm_up),
         [*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
         weight_decay=1e-2,

@@ -1,6 +1,6 @@
 """What is searched for each model, and the cheap training by which its candidates are judged."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +9,11 @@ from optuna import TrialPruned
 from optuna.trial import BaseTrial
 
 from polytag.data.dataset import Dataset
-from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
 from polytag.evaluation.contest import VALIDATION_SCORE
-from polytag.models.architectures import MODELS
-from polytag.models.backend import keras, training_policy
-from polytag.models.batches import Batches
-from polytag.models.fitting import Fitted, photo_batches, run, warm_up_and_cosine
+from polytag.models.backend import keras
+from polytag.models.cnn import train_cnn
+from polytag.models.fitting import Fitted
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import LOSS_NAMES, Recipe
 from polytag.models.search import Space
@@ -91,28 +89,8 @@ def cnn_score(
     rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:photos])
     recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
     keras.backend.clear_session()
-    keras.utils.set_random_seed(recipe.seed)
-    network = MODELS[recipe.model](
-        len(train.labels), recipe.image_size, policy=training_policy(), fused=True, **recipe.hyperparameters
-    )
-    batches, judged = photo_batches(train.take(rows), recipe, True), photo_batches(validation, recipe, False)
-    with progress_bar(len(batches) * recipe.epochs, "", "step", False) as bar:
-        return _judged(lambda callbacks: train_cnn(network, batches, judged, recipe, bar, "trial", callbacks), report)
-
-
-def train_cnn(
-    network: keras.Model,
-    train: Batches,
-    validation: Batches,
-    recipe: Recipe,
-    bar: Any,
-    title: str,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> Fitted:
-    """Train a searched CNN as `run` does, but the learning rate falls along a cosine to zero."""
-    rate = warm_up_and_cosine(recipe.learning_rate, len(train) * recipe.epochs, len(train) // 2)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    return run(network, train, validation, recipe, bar, title, optimizer, callbacks)
+    part = train.take(rows)
+    return _judged(lambda callbacks: train_cnn(part, validation, recipe, "trial", False, callbacks)[1], report)
 
 
 def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
