@@ -28,8 +28,8 @@ from polytag.data.dataset import Dataset
 from polytag.data.measure import measure
 
 TRAININGS: dict[str, dict[str, Any]] = {
-    "frozen": {"fine_tune": 0},
-    "fine-tuned": {"fine_tune": 1},
+    "frozen": {"fine_tune": 0, "epochs": 5},
+    "fine-tuned": {"fine_tune": 1, "epochs": 5},
     "baseline": {"model": "baseline", "epochs": 1},
     "tuned": {"model": "tuned", "epochs": 1, "trials": 2},
 }

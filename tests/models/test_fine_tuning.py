@@ -198,6 +198,16 @@ def test_fine_tuning_trains_the_late_layers_only() -> None:
     }
 
 
+def test_fine_tuning_leaves_large_depthwise_kernels_alone() -> None:
+    network = backbone("efficientnet_lite0", 64, find_weights(None, "efficientnet_lite0"))
+    late_layers.unfreeze(network, 64)
+    depthwise = [layer for layer in network.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+    late = [layer for layer in depthwise if layer.output.shape[1] < 8]
+    assert {layer.kernel_size for layer in late} == {(3, 3), (5, 5)}
+    assert [layer for layer in depthwise if layer.trainable] == [layer for layer in late if layer.kernel_size == (3, 3)]
+    assert network.get_layer("block_10_expand").trainable and network.get_layer("block_10_project").trainable
+
+
 def test_fine_tuning_leaves_early_squeeze_and_excitation_alone() -> None:
     network = backbone("EfficientNetB0", 64, None)
     late_layers.unfreeze(network, 64)

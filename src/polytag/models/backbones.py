@@ -60,7 +60,7 @@ def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor
             x, padding = layers.ZeroPadding2D(side // 2)(x), "valid"
         if c.depthwise:
             # Gradients of these in bfloat16 take TensorFlow up to fifty times as long.
-            dtype = "float32" if side > 3 or c.stride > 1 else None
+            dtype = "float32" if c.stride > 1 else None
             layer = layers.DepthwiseConv2D(side, c.stride, padding, name=c.name, dtype=dtype)
         else:
             layer = layers.Conv2D(len(c.kernel), side, c.stride, padding, name=c.name)

@@ -114,10 +114,11 @@ def augmented(
         box = (left, top, left + width, top + height)
         # An average over a square, where it is to be reduced, as the network that tags takes it.
         resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
-        photo = np.asarray(Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box))
-    if augmentation == "colour":
-        contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, 3)
-        brightness = rng.uniform(-12, 12)
-        table = np.clip(np.arange(256)[:, None] * contrast + brightness, 0, 255).astype(np.uint8)
-        photo = np.stack([table[photo[..., channel], channel] for channel in range(3)], axis=-1)
+        image = Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box)
+        if augmentation == "colour":
+            contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, (3, 1))
+            brightness = rng.uniform(-12, 12)
+            table = np.clip(np.arange(256) * contrast + brightness, 0, 255).astype(np.uint8)
+            image = image.point(table.ravel().tolist())
+        photo = np.asarray(image)
     return photo

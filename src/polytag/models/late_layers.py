@@ -19,6 +19,7 @@ def unfreeze(features: keras.Model, image_size: int) -> None:
     """Make the layers trainable that come after the last one that works at an eighth of a photo's side or more.
 
     The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
+    Depthwise kernels of more than 3 × 3 stay as well: their gradients alone take a third of a step, and gain nothing.
     """
     features.trainable = True
     layers = list(leaves(features))
@@ -26,7 +27,9 @@ def unfreeze(features: keras.Model, image_size: int) -> None:
     last = max(i for i, side in enumerate(sides) if side >= image_size // 8)
     for i, layer in enumerate(layers):
         # Statistics of a small data set's small batches would ruin the pretrained ones.
-        layer.trainable = i > last and not isinstance(layer, keras.layers.BatchNormalization)
+        normalises = isinstance(layer, keras.layers.BatchNormalization)
+        slow = isinstance(layer, keras.layers.DepthwiseConv2D) and max(layer.kernel_size) > 3
+        layer.trainable = i > last and not normalises and not slow
 
 
 def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
