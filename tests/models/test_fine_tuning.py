@@ -140,7 +140,7 @@ def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, 
 def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(name: str, channels: int) -> None:
     network = transfer_network(3, 64, backbone=name, weights=find_weights(None, name))
     late_layers.unfreeze(network.get_layer("backbone"), 64)
-    late, features = late_layers.divided(network, network)
+    late, features = late_layers.divided(network, lambda: network)
     photos = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     made = features(photos)
     assert made.shape == (2, 8, 8, channels) and made.dtype == np.float32
@@ -157,11 +157,16 @@ def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(n
 def test_a_network_whose_early_layers_cannot_be_divided_off_is_trained_whole(monkeypatch) -> None:
     nested = transfer_network(3, 64, backbone="MobileNetV2", weights=None)
     late_layers.unfreeze(nested.get_layer("backbone"), 64)
-    assert late_layers.divided(nested, nested) == (nested, None)
+    assert late_layers.divided(nested, lambda: nested) == (nested, None)
     network = transfer_network(3, 64, weights=find_weights(None))
     late_layers.unfreeze(network.get_layer("backbone"), 64)
     monkeypatch.setattr(late_layers, "export_onnx", lambda *_: False)
-    assert late_layers.divided(network, network) == (network, None)
+    assert late_layers.divided(network, lambda: network) == (network, None)
+    monkeypatch.undo()
+    monkeypatch.setattr(late_layers, "on_processor", lambda: False)
+    assert late_layers.divided(network, lambda: network) == (network, None)
+    monkeypatch.undo()
+    assert late_layers.divided(network, lambda: network)[0] is not network
 
 
 def test_the_narrowest_place_is_one_that_all_paths_lead_through() -> None:

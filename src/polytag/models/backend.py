@@ -60,9 +60,18 @@ choose_backend()
 with quiet_stderr():
     import keras
 
-__all__ = ["choose_backend", "computing_in", "keras", "quiet_stderr", "training_policy"]
+__all__ = ["choose_backend", "computing_in", "keras", "on_processor", "quiet_stderr", "training_policy"]
 
 CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def on_processor() -> bool:
+    """Whether Keras computes on the processor for certain: on TensorFlow, which has no GPU here."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow
+
+    return not tensorflow.config.list_physical_devices("GPU")
 
 
 def training_policy() -> str:

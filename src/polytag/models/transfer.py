@@ -131,7 +131,7 @@ def _fine_tune(
 
     network = copy(frozen, smaller.image_size, training_policy())
     n_pretrained = len(network.get_layer("backbone").trainable_variables)
-    learner, features = divided(network, copy(frozen, smaller.image_size, "float32"))
+    learner, features = divided(network, lambda: copy(frozen, smaller.image_size, "float32"))
     title = f"transfer · reading photos at {smaller.image_size} px"
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
         batches = photo_batches(train, smaller, True, bar.update, features=features)
