@@ -3,11 +3,11 @@
     python benchmarks/training_speed.py DATA --without threads|fused|adam|divided [--models M,N] [--rounds 5] [--json F]
 
 "threads" of their own prepare batches of photos, which TensorFlow does on the network's threads otherwise; "fused" is
-the CNNs' batch normalisation in one operation, where Keras has a dozen; "adam" the optimizer as one
-operation, likewise; "divided" are transfer's early layers on ONNX
-Runtime, which fine-tuning leaves as they are. Networks learn for a few epochs each, in turns without and with it.
-Printed are the seconds of each training, its judgement on validation photos included, and each way's losses in the last
-epoch: one, as the seed is, which threads must not change and the others only by rounding.
+the CNNs' batch normalisation in one operation, where Keras has a dozen; "adam" the optimizer's step, likewise;
+"divided" are the early layers of transfer's backbone on ONNX Runtime, which fine-tuning leaves as they are. Networks
+learn for a few epochs each, in turns without and with it. Printed are the seconds of each training, its judgement on
+validation photos included, and each way's losses in the last epoch: one, as the seed is, which threads must not change
+and the others only by rounding.
 """
 
 import argparse
@@ -25,12 +25,12 @@ import numpy as np
 import polytag as pt
 from polytag.models import architectures, fitting, transfer
 from polytag.models.backend import keras
-from polytag.models.optimizer import Adam
+from polytag.models.optimizer import AdamW
 
 WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "threads": lambda: patch.object(fitting, "MANY_PHOTOS", math.inf),
     "fused": lambda: patch.object(architectures, "FusedBatchNormalization", keras.layers.BatchNormalization),
-    "adam": lambda: patch.object(Adam, "update_step", keras.optimizers.Adam.update_step),
+    "adam": lambda: patch.object(AdamW, "fused_step", keras.optimizers.Adam.update_step),
     "divided": lambda: patch.object(transfer, "divided", lambda network, twin: (network, None)),
 }
 

@@ -7,6 +7,7 @@
     │   ├── ConflictError   one photo, listed twice, with labels that contradict each other
     │   └── ImageError      one photo that cannot be turned into pixels
     ├── SettingsError       a setting or an output folder that cannot be used
+    │   └── DivergedError   a learning rate with which training lost itself in the infinite
     ├── WeightsError        pretrained weights that are missing or are not what they claim
     └── BundleError         a bundle that is damaged, incomplete or too new
 
@@ -40,6 +41,10 @@ class ImageError(DataError):
 
 class SettingsError(PolytagError):
     """A setting is out of its range, or an output folder cannot be written or reused."""
+
+
+class DivergedError(SettingsError):
+    """The loss of a training became infinite: its learning rate is too high."""
 
 
 class WeightsError(PolytagError):

@@ -67,6 +67,10 @@ def test_the_graph_gives_what_the_network_gives(name: str, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 
+def padded(photo: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    return photo, layers.ZeroPadding2D()(photo)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -74,6 +78,10 @@ def test_the_graph_gives_what_the_network_gives(name: str, tmp_path: Path) -> No
         (lambda: head(4, 2), "no photo"),
         (lambda: photos_to(lambda x: layers.MaxPooling2D()(layers.ZeroPadding2D(1)(x))), "padded"),
         (lambda: photos_to(layers.ZeroPadding2D(((0, 1), (0, 1)))), "same on all sides"),
+        (
+            lambda: keras.Model(photo := layers.Input((SIZE, SIZE, 3), dtype="uint8"), layers.ZeroPadding2D()(photo)),
+            "ends",
+        ),
         (lambda: photos_to(layers.Conv2D(4, 3, dilation_rate=2)), "a convolution like"),
         (lambda: photos_to(layers.MaxPooling2D(padding="same")), "MaxPooling2D"),
         (lambda: photos_to(lambda x: layers.Rescaling(1.0)(x) * 2), "Multiply"),

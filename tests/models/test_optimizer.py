@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from polytag.models import optimizer
 from polytag.models.backend import keras
-from polytag.models.optimizer import Adam
+from polytag.models.optimizer import AdamW
 
 RATES = keras.optimizers.schedules.CosineDecay(1e-2, 30)
 
@@ -12,13 +13,8 @@ RATES = keras.optimizers.schedules.CosineDecay(1e-2, 30)
 def trained(optimizer: keras.optimizers.Optimizer) -> list[np.ndarray]:
     """The weights of a small network after 30 steps."""
     keras.utils.set_random_seed(0)
-    network = keras.Sequential(
-        [
-            keras.layers.Input((6,)),
-            keras.layers.Dense(8, activation="relu"),
-            keras.layers.Dense(2, activation="sigmoid"),
-        ]
-    )
+    layers = keras.layers
+    network = keras.Sequential([layers.Input((6,)), layers.Dense(8, "relu"), layers.Dense(2, "sigmoid")])
     rng = np.random.default_rng(0)
     features, targets = rng.normal(size=(48, 6)).astype("float32"), (rng.random((48, 2)) < 0.5).astype("float32")
     network.compile(optimizer, "binary_crossentropy")
@@ -26,30 +22,44 @@ def trained(optimizer: keras.optimizers.Optimizer) -> list[np.ndarray]:
     return network.get_weights()
 
 
+@pytest.fixture(params=["tensorflow", "jax"])
+def backend(request, monkeypatch) -> str:
+    """TensorFlow, and another as far as the optimizer knows."""
+    monkeypatch.setattr(optimizer.keras.backend, "backend", lambda: request.param)
+    return request.param
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("rate", [1e-2, RATES])
 def test_it_steps_as_keras_does(rate, decay: float) -> None:
     expected = trained(keras.optimizers.AdamW(rate, weight_decay=decay))
-    for one, other in zip(trained(Adam(rate, weight_decay=decay)), expected, strict=True):
+    for one, other in zip(trained(AdamW(rate, decay)), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_a_step_is_one_operation_on_tensorflow_alone(backend, monkeypatch) -> None:
+    import tensorflow
+
+    used, original = [], tensorflow.raw_ops.ResourceApplyAdam
+    monkeypatch.setattr(tensorflow.raw_ops, "ResourceApplyAdam", lambda **given: used.append(1) or original(**given))
+    trained(AdamW(1e-2))
+    assert bool(used) == (backend == "tensorflow")
+
+
 def test_it_averages_weights_and_excludes_some_from_decay_as_keras_does() -> None:
-    options = {"use_ema": True, "ema_momentum": 0.9, "weight_decay": 0.1}
-    both = Adam(1e-2, **options), keras.optimizers.AdamW(1e-2, **options)
-    for optimizer in both:
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
-    one, other = map(trained, both)
-    for ours, theirs in zip(one, other, strict=True):
+    both = AdamW(1e-2, 0.1, average=0.9), keras.optimizers.AdamW(1e-2, 0.1, use_ema=True, ema_momentum=0.9)
+    for one in both:
+        one.exclude_from_weight_decay(var_names=["bias"])
+    for ours, theirs in zip(*map(trained, both), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_each_variable_has_its_own_rate() -> None:
-    start = trained(Adam(0.0))
-    plain = trained(Adam(1e-2))
-    factored = trained(Adam(1e-2, factors=[0, 1, 1, 0]))
+def test_each_variable_has_its_own_rate(backend) -> None:
+    start = trained(AdamW(0.0))
+    plain = trained(AdamW(1e-2))
+    factored = trained(AdamW(1e-2, factors=[0, 1, 1, 0]))
     for i, held in enumerate((True, False, False, True)):
         assert (factored[i] == start[i]).all() == held
         assert not (plain[i] == start[i]).all()
-    for ours, half in zip(trained(Adam(1e-2, factors=[0.5] * 4)), trained(Adam(5e-3)), strict=True):
+    for ours, half in zip(trained(AdamW(1e-2, factors=[0.5] * 4)), trained(AdamW(5e-3)), strict=True):
         np.testing.assert_allclose(ours, half, atol=1e-5)

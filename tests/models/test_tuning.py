@@ -9,7 +9,7 @@ import pytest
 
 import polytag as pt
 from polytag.data.cache import pixels
-from polytag.errors import SettingsError
+from polytag.errors import DivergedError, SettingsError
 from polytag.models import cnn as cnn_module
 from polytag.models.architectures import MODELS, cnn, head
 from polytag.models.recipe import LOSS_NAMES, SEARCHED, Recipe
@@ -112,12 +112,31 @@ def test_what_learned_from_reduced_photos_tags_whole_ones(squares, reduce: int) 
 
 def test_a_candidate_that_diverges_is_pruned(squares, monkeypatch) -> None:
     def diverging(*arguments, **settings):
-        raise SettingsError("the loss became infinite")
+        raise DivergedError("the loss became infinite")
 
     monkeypatch.setattr(cnn_module, "run", diverging)
     train, validation, _ = squares
     with pytest.raises(optuna.TrialPruned):
         cnn_score(train, validation, Recipe.of("tuned", image_size=48), lambda *_: None)
+
+
+def test_a_search_ends_where_no_candidate_is_to_blame(squares, monkeypatch) -> None:
+    def full(*arguments, **settings):
+        raise SettingsError("no space left on the disk")
+
+    monkeypatch.setattr(cnn_module, "photo_batches", full)
+    train, validation, _ = squares
+    with pytest.raises(SettingsError, match="no space"):
+        cnn_score(train, validation, Recipe.of("tuned", image_size=48), lambda *_: None)
+
+
+@pytest.mark.parametrize("reduce", [0, -1, 2.0, "2"])
+def test_photos_are_reduced_by_whole_numbers(squares, reduce) -> None:
+    train, validation, _ = squares
+    recipe = Recipe.of("tuned", image_size=48, hyperparameters={"reduce": reduce})
+    for refused in (lambda: cnn(3, 48, reduce=reduce), lambda: cnn_module.fit_cnn(train, validation, recipe, False)):
+        with pytest.raises(SettingsError, match="reduce must be a whole number"):
+            refused()
 
 
 @pytest.mark.parametrize(("model", "workers"), [("tuned", 2), ("transfer", 1)])

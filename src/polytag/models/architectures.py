@@ -49,6 +49,7 @@ def cnn(
     """
     if pooling not in ("flatten", "average", "max"):
         raise SettingsError(f"pooling must be flatten, average or max, not '{pooling}'")
+    check_reduction(reduce)
     inputs = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
     normalisation = FusedBatchNormalization if fused else layers.BatchNormalization
     with computing_in(policy):
@@ -66,6 +67,12 @@ def cnn(
         x = layers.Dropout(dropout)(x)
         outputs = layers.Dense(n_labels, activation="sigmoid", dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, outputs, name="cnn")
+
+
+def check_reduction(reduce: int) -> None:
+    """Refuse a number that photos cannot be reduced by."""
+    if not (isinstance(reduce, int) and reduce >= 1):
+        raise SettingsError(f"reduce must be a whole number from 1, not {reduce!r}")
 
 
 def transfer(

@@ -59,7 +59,8 @@ def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor
         if family.symmetric and c.stride > 1:
             x, padding = layers.ZeroPadding2D(side // 2)(x), "valid"
         if c.depthwise:
-            # Gradients of these in bfloat16 take TensorFlow up to fifty times as long.
+            # Gradients of these in bfloat16 take TensorFlow up to fifty times as long. So do those of kernels of more
+            # than 3 × 3, but these are never trained.
             dtype = "float32" if c.stride > 1 else None
             layer = layers.DepthwiseConv2D(side, c.stride, padding, name=c.name, dtype=dtype)
         else:

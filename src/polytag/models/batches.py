@@ -8,7 +8,6 @@ from PIL import Image
 
 from polytag.data.cache import View
 from polytag.models.backend import keras
-from polytag.models.onnx import BATCH_SIZE
 
 LEAST_AREA = 0.35
 """Of a photo that a random part of it keeps."""
@@ -30,8 +29,7 @@ class Batches(keras.utils.PyDataset):
         seed: of order and augmentation.
         threads: of Keras that prepare batches ahead of the network; with 1 that is left to Keras' backend.
         reduce: photos are reduced to one in this many pixels of their side, by averaging.
-        features: what the network is shown of photos, instead of these; called from any of the threads with few at
-            a time.
+        features: what the network is shown of a batch of photos, instead of these; called from any of the threads.
     """
 
     def __init__(
@@ -76,8 +74,7 @@ class Batches(keras.utils.PyDataset):
         elif self._reduce > 1:
             batch = np.stack([reduced(photo, self._reduce) for photo in batch])
         if self._features is not None:
-            few = range(0, len(batch), BATCH_SIZE)
-            batch = np.concatenate([self._features(batch[start : start + BATCH_SIZE]) for start in few])
+            batch = self._features(batch)
         return batch, targets
 
     @property
@@ -94,6 +91,8 @@ class Batches(keras.utils.PyDataset):
 
 def reduced(photo: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:
     """Averages of squares: of a photo uint8 (size, size, 3) uint8 (size // reduce, size // reduce, 3)."""
+    if reduce == 1:
+        return photo
     side = photo.shape[0] // reduce * reduce
     return np.asarray(Image.fromarray(photo).reduce(reduce, (0, 0, side, side)))
 
@@ -112,8 +111,9 @@ def augmented(
         width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
         left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
         box = (left, top, left + width, top + height)
-        # An average over a square, where it is to be reduced, as the network that tags takes it.
-        resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
+        # Where it is to be reduced, the filter that comes closest to averages over squares, as the network that tags
+        # takes them: exact averages of parts of pixels would be jagged.
+        resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.HAMMING
         image = Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box)
         if augmentation == "colour":
             contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, (3, 1))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from polytag.data.dataset import Dataset
 from polytag.data.progress import progress_bar
-from polytag.models.architectures import MODELS
+from polytag.models.architectures import MODELS, check_reduction
 from polytag.models.backend import keras, training_policy
 from polytag.models.fitting import Fitted, Trained, photo_batches, run, warm_up_and_cosine
-from polytag.models.optimizer import Adam
+from polytag.models.optimizer import AdamW
 from polytag.models.recipe import Recipe
 
 
@@ -38,6 +38,7 @@ def train_cnn(
     keras.utils.set_random_seed(recipe.seed)
     settings = dict(recipe.hyperparameters)
     reduce = settings.pop("reduce", 1)
+    check_reduction(reduce)
     size = recipe.image_size // reduce
     network = MODELS[recipe.model](len(train.labels), size, policy=training_policy(), fused=True, **settings)
     batches = photo_batches(train, recipe, True, reduce=reduce)
@@ -45,6 +46,6 @@ def train_cnn(
     optimizer = None
     if recipe.model == "tuned":
         rate = warm_up_and_cosine(recipe.learning_rate, len(batches) * recipe.epochs, len(batches) // 2)
-        optimizer = Adam(rate, weight_decay=recipe.weight_decay)
+        optimizer = AdamW(rate, recipe.weight_decay)
     with progress_bar(len(batches) * recipe.epochs, title, "step", show_progress) as bar:
         return network, run(network, batches, judged, recipe, bar, title, optimizer, callbacks)

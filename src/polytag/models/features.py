@@ -10,7 +10,7 @@ from polytag.data.cache import ArrayCache, View, cache_folder, photo_view, pixel
 from polytag.data.images import PIXEL_PATH, Paths, content_hash, each
 from polytag.errors import ImageError
 from polytag.models.backbone_onnx import write_backbone
-from polytag.models.onnx import BATCH_SIZE, OnnxModel, export_onnx
+from polytag.models.onnx import OnnxModel, export_onnx, few_at_a_time
 from polytag.models.pretrained import Weights, find_weights
 
 STORED_AT_ONCE = 64
@@ -72,7 +72,7 @@ def embed(
 
         def features_from(start: int) -> NDArray[np.float32]:
             batch = np.ascontiguousarray(VIEWS[view](photos.read(slice(start, start + STORED_AT_ONCE))))
-            return np.concatenate([run(batch[i : i + BATCH_SIZE]) for i in range(0, len(batch), BATCH_SIZE)])
+            return few_at_a_time(run, batch)
 
         starts = range(0, len(waiting), STORED_AT_ONCE)
         for start, features in zip(starts, each(features_from, starts, threads), strict=True):

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from polytag.data.cache import photo_view
 from polytag.data.dataset import Dataset
-from polytag.errors import SettingsError
+from polytag.errors import DivergedError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.evaluation.metrics import scores
 from polytag.models.backend import keras
 from polytag.models.batches import Batches
 from polytag.models.losses import LOSSES, masked_binary_crossentropy
-from polytag.models.optimizer import Adam
+from polytag.models.optimizer import AdamW
 from polytag.models.progress import TrainingBar
 from polytag.models.recipe import Recipe
 
@@ -70,7 +70,15 @@ def photo_batches(
     view = photo_view(data.paths, recipe.image_size, on_progress)
     threads = 2 if len(data) >= MANY_PHOTOS else 1
     return Batches(
-        [view], data.targets, recipe.batch_size, training, augmentation, recipe.seed, threads, reduce, features
+        [view],
+        data.targets,
+        recipe.batch_size,
+        shuffle=training,
+        augmentation=augmentation,
+        seed=recipe.seed,
+        threads=threads,
+        reduce=reduce,
+        features=features,
     )
 
 
@@ -97,7 +105,7 @@ def run(
         callbacks: further ones, which see the scores of each epoch.
 
     Raises:
-        SettingsError: the loss became infinite.
+        DivergedError: the loss became infinite.
     """
     # A plan ends with its smallest rates, and the late epochs are the best ones: it is followed to its end.
     patience = PATIENCE if optimizer is None else recipe.epochs
@@ -110,7 +118,7 @@ def run(
         *callbacks,
     ]
     if optimizer is None:
-        optimizer = Adam(recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer = AdamW(recipe.learning_rate, recipe.weight_decay)
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
     if optimizer.use_ema:
         steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before any that judges or keeps weights
@@ -120,7 +128,7 @@ def run(
     # Batches come in the order that they themselves draw.
     record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
     if not (np.isfinite(record.history["loss"]).all() and np.isfinite(judge.probabilities).all()):
-        raise SettingsError(
+        raise DivergedError(
             f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
         )
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)

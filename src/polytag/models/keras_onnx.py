@@ -22,7 +22,8 @@ class UnknownLayerError(Exception):
 
 
 def write_network(model: keras.Model, path: Path) -> None:
-    """Write a network: photos uint8 (batch, size, size, 3) → float32, probabilities (batch, k) or a feature map.
+    """Write a network: photos uint8 (batch, size, size, 3) → float32, probabilities (batch, k) or a feature map
+    (batch, height, width, channels).
 
     Args:
         model: of layers in their usual order, photos first.

@@ -6,20 +6,22 @@ that prepare batches and in little more than half of the time that TensorFlow ta
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polytag.models.backend import keras, on_processor
-from polytag.models.onnx import OnnxModel, export_onnx
+from polytag.models.onnx import OnnxModel, export_onnx, few_at_a_time
 
 
 def unfreeze(features: keras.Model, image_size: int) -> None:
     """Make the layers trainable that come after the last one that works at an eighth of a photo's side or more.
 
     The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
-    Depthwise kernels of more than 3 × 3 stay as well: their gradients alone take a third of a step, and gain nothing.
+    Layers of depthwise kernels of more than 3 × 3, as EfficientNet-Lite0 has them, stay as well: their gradients would
+    take a third of its step, and gain nothing.
     """
     features.trainable = True
     layers = list(leaves(features))
@@ -44,16 +46,17 @@ def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
 def divided(
     network: keras.Model, twin: Callable[[], keras.Model]
 ) -> tuple[keras.Model, Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None]:
-    """A network that ends as `network` does, of the same layers, and begins where the first of them is to be trained.
+    """The end of a network, of the same layers, from the narrowest place before the first that is to be trained.
 
     Args:
         network: of `polytag.models.architectures.joined`, with some layers to be trained.
         twin: makes the same in float32, whose early layers go to ONNX Runtime.
 
     Returns:
-        That network, and what makes its input of photos uint8 (few, size, size, 3), from any thread: float32 (few,
+        That end, and what makes its input of photos uint8 (batch, size, size, 3), from any thread: float32 (batch,
         height, width, channels). It is the whole network, and ``None``, where a GPU may run the early layers faster,
-        where more than one path leads from them to the late ones, and where ONNX Runtime cannot run them.
+        where there is no such place, as in a backbone that is a model within a model, and where ONNX Runtime cannot
+        run them.
     """
     backbone = network.get_layer("backbone")
     cut = narrowest(backbone) if on_processor() else None
@@ -64,10 +67,11 @@ def divided(
         path = Path(folder) / "early.onnx"
         if not export_onnx(keras.Model(early.input, early.layers[cut].output), path):
             return network, None
-        features = OnnxModel(path, threads=1)
+        model = OnnxModel(path, threads=1)
     late = keras.Model(backbone.layers[cut].output, backbone.output)
     inputs = keras.layers.Input(late.input_shape[1:], name="features")
-    return keras.Model(inputs, network.get_layer("head")(late(inputs)), name=network.name), features
+    end = keras.Model(inputs, network.get_layer("head")(late(inputs)), name=network.name)
+    return end, partial(few_at_a_time, model)
 
 
 def narrowest(features: keras.Model) -> int | None:

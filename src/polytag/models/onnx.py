@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ TOLERANCE = 1e-4
 
 
 class OnnxModel:
-    """A model on ONNX Runtime: a batch of arrays in, float32 (batch, width) out; may be called from any thread.
+    """A model on ONNX Runtime: a batch of arrays in, float32 (batch, …) out; may be called from any thread.
 
     Args:
         path: the model's file.
@@ -43,10 +44,16 @@ class OnnxModel:
             raise BundleError(f"{path} is not a model that ONNX Runtime can run ({str(error)[:120]})") from None
         self._input = self._session.get_inputs()[0].name
         self.width: int = self._session.get_outputs()[0].shape[-1]
+        """Length of the output's last dimension."""
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         (output,) = self._session.run(None, {self._input: batch})
         return output
+
+
+def few_at_a_time(run: Callable[[NDArray[Any]], NDArray[np.float32]], batch: NDArray[Any]) -> NDArray[np.float32]:
+    """What a model gives for a batch that is better not run at once."""
+    return np.concatenate([run(batch[start : start + BATCH_SIZE]) for start in range(0, len(batch), BATCH_SIZE)])
 
 
 def export_onnx(model: "keras.Model", path: Path) -> bool:

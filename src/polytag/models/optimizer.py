@@ -1,4 +1,4 @@
-"""Adam as networks are trained by it fastest, with rates that may differ from variable to variable."""
+"""AdamW as networks are trained by it fastest, with rates that may differ from variable to variable."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,36 +6,45 @@ from typing import Any
 from polytag.models.backend import keras
 
 
-class Adam(keras.optimizers.Adam):
-    """Keras' optimizer, which on TensorFlow is one operation for each variable instead of a dozen.
+class AdamW(keras.optimizers.Adam):
+    """Keras' optimizer (Loshchilov & Hutter 2019), whose step is one operation a variable on TensorFlow.
 
-    The dozen read and write a variable and its two averages again and again, and take a quarter of a step of a network
-    with many weights. The results are the same but for rounding.
+    Keras' dozen read and write a variable and its two averages again and again, and take a quarter of a step of a
+    network with many weights. The results are the same but for rounding.
 
     Args:
         learning_rate: or its plan.
-        factors: what it is multiplied by, for each trainable variable in the model's order; ``None`` for 1.
-        weight_decay: decoupled (AdamW, Loshchilov & Hutter 2019), per step times the learning rate without factors.
-        options: of Keras' optimizer.
+        weight_decay: per step, times the learning rate without factors.
+        factors: what the learning rate is multiplied by, for each trainable variable in the model's order; ``None`` for
+            1.
+        average: momentum of moving averages of the weights (Keras' ``ema_momentum``); ``None`` to keep none.
     """
 
     def __init__(
-        self, learning_rate: Any, factors: Sequence[float] | None = None, weight_decay: float = 0.0, **options: Any
+        self,
+        learning_rate: Any,
+        weight_decay: float = 0.0,
+        *,
+        factors: Sequence[float] | None = None,
+        average: float | None = None,
     ):
+        averages = {} if average is None else {"use_ema": True, "ema_momentum": average}
         # A decay of 0 would be computed all the same.
-        super().__init__(learning_rate, weight_decay=weight_decay or None, **options)
+        super().__init__(learning_rate, weight_decay=weight_decay or None, **averages)
         self._factors = factors
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Called by Keras for each variable."""
-        number = self._get_variable_index(variable)
         if self._factors is not None:
-            learning_rate = learning_rate * self._factors[number]
-        if keras.backend.backend() != "tensorflow":
-            super().update_step(gradient, variable, learning_rate)
-            return
+            learning_rate = learning_rate * self._factors[self._get_variable_index(variable)]
+        step = self.fused_step if keras.backend.backend() == "tensorflow" else super().update_step
+        step(gradient, variable, learning_rate)
+
+    def fused_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """What Keras' own step does, in one operation."""
         import tensorflow
 
+        number = self._get_variable_index(variable)
         step = tensorflow.cast(self.iterations + 1, variable.dtype)
         tensorflow.raw_ops.ResourceApplyAdam(
             var=variable.handle,

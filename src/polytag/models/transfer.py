@@ -22,7 +22,7 @@ from polytag.models.fitting import (
     warm_up_and_cosine,
 )
 from polytag.models.late_layers import divided, unfreeze
-from polytag.models.optimizer import Adam
+from polytag.models.optimizer import AdamW
 from polytag.models.pretrained import Weights
 from polytag.models.recipe import Recipe
 
@@ -123,8 +123,8 @@ def _fine_tune(
     smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
 
     def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
-        network = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
-        twin = transfer(train.targets.shape[1], image_size, **network)
+        settings = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
+        twin = transfer(train.targets.shape[1], image_size, **settings)
         unfreeze(twin.get_layer("backbone"), image_size)
         twin.set_weights(of.get_weights())
         return twin
@@ -158,12 +158,11 @@ def _fine_tune(
 def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
     """Warm-up and a cosine that ends after so many steps, rates that rise with depth, averaged weights."""
     n_new = len(network.trainable_variables) - n_pretrained
-    optimizer = Adam(
+    optimizer = AdamW(
         warm_up_and_cosine(FINE_TUNE_RATE, steps, warm_up),
-        [*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
-        weight_decay=1e-2,
-        use_ema=True,
-        ema_momentum=1 - 1 / min(AVERAGED_STEPS, max(2, steps // 10)),
+        1e-2,
+        factors=[*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
+        average=1 - 1 / min(AVERAGED_STEPS, max(2, steps // 10)),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer

@@ -9,7 +9,7 @@ from optuna import TrialPruned
 from optuna.trial import BaseTrial
 
 from polytag.data.dataset import Dataset
-from polytag.errors import SettingsError
+from polytag.errors import DivergedError
 from polytag.evaluation.contest import VALIDATION_SCORE
 from polytag.models.backend import keras
 from polytag.models.cnn import train_cnn
@@ -129,8 +129,8 @@ def _judged(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: R
     reporter = _Reporter(report)
     try:
         fitted = train([reporter])
-    except SettingsError:
-        # Its learning rate was too high: a bad trial, not the end of the search.
+    except DivergedError:
+        # A bad trial, not the end of the search.
         raise TrialPruned from None
     if reporter.pruned:
         raise TrialPruned
