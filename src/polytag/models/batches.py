@@ -111,9 +111,8 @@ def augmented(
         width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
         left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
         box = (left, top, left + width, top + height)
-        # Where it is to be reduced, the filter that comes closest to averages over squares, as the network that tags
-        # takes them: exact averages of parts of pixels would be jagged.
-        resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.HAMMING
+        # Where it is to be reduced, averages over squares, of whole pixels: as the network that tags takes them.
+        resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
         image = Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box)
         if augmentation == "colour":
             contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, (3, 1))
