@@ -67,10 +67,6 @@ def test_the_graph_gives_what_the_network_gives(name: str, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 
-def padded(photo: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    return photo, layers.ZeroPadding2D()(photo)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
