@@ -1,5 +1,6 @@
 """Training: each approach gives a complete bundle, the same one for the same seed, and never sees test data."""
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,17 @@ def test_a_diverging_training_says_so(squares, tmp_path) -> None:
             show_progress=False,
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_heads_training_ends_once_its_learning_rate_is_down_to_a_hundredth(squares, monkeypatch) -> None:
+    train, validation, _ = squares
+    score = itertools.count(500_000)  # rises for ever, though by too little for the learning rate to stay as it is
+    monkeypatch.setattr(fitting, "mean_average_precision", lambda *_: next(score) / 1_000_000)
+    history = pt.fit(
+        train, validation, image_size=32, epochs=60, learning_rate=1e-3, fine_tune=0, show_progress=False
+    ).manifest["history"]
+    rates = [epoch["learning_rate"] for epoch in history]
+    assert len(rates) < 20 and rates[-1] < 1e-5 <= rates[-2]
 
 
 @pytest.mark.parametrize("model", ["baseline", "transfer"])
