@@ -182,7 +182,7 @@ class ValidationScore(keras.callbacks.Callback):
     def _predict(self) -> NDArray[np.float32]:
         if self._validation.workers > 1:
             return self.model.predict(self._validation, verbose=0)
-        # Nothing is prepared ahead: a plain loop spares what `predict` sets up each time, a sixth of a head's epoch.
+        # Nothing is prepared ahead: a plain loop spares what `predict` sets up each time, a tenth of a head's epoch.
         batches = (self._validation[index][0] for index in range(len(self._validation)))
         return np.concatenate([self.model.predict_on_batch(batch) for batch in batches])
 
