@@ -103,8 +103,8 @@ def run(
         recipe: learning rate, weight decay, loss and epochs count.
         bar, title: of the progress.
         optimizer: one with its own plan for the learning rate; by default AdamW, whose rate falls when validation
-            mAP stops rising, and training stops when it does so for long. Where it averages weights, the averages
-            are judged and kept.
+            mAP stops rising, and training stops when it does so for long or the rate is down to `SETTLED` of the
+            first. Where it averages weights, the averages are judged and kept.
         callbacks: further ones, which see the scores of each epoch.
 
     Raises:
