@@ -1,19 +1,19 @@
 """Which head on a frozen backbone: the one that transfer has, or one that looks at places of the photo.
 
-    python benchmarks/heads.py DATA [--seeds 0 1 2] [--image-size 224] [--larger 288] [--out FILE]
+    python benchmarks/heads.py DATA [--seeds 0 1 2] [--image-size 224] [--larger 288] [--heads average …] [--out FILE]
 
-All heads learn from MobileNetV2's last feature map of photos and their mirror images, with the same loss, optimizer
-and early stopping. "average" is transfer's own, "larger size" the same at the larger size, and "two sizes" sees the
-averages of both; "average and maximum" pools both ways; "attention" is class-specific residual attention (Zhu & Wu
-2021); "decoder" asks for each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units).
-Printed are validation mAPs: this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at
-224 px, in a temporary folder.
+All heads learn from MobileNetV2's last feature map of photos and their mirror images, one of the two drawn each time,
+with the same loss, optimizer and early stopping. "average" is transfer's head, "photos alone" is that without mirror
+images, as transfer has it; "larger size" is the average at the larger size, and "two sizes" sees the averages of both;
+"average and maximum" pools both ways; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks
+for each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs:
+this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px, in a temporary folder.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +38,24 @@ layers, ops = keras.layers, keras.ops
 
 VIEWED = ("plain", "flipped")
 
+HEADS = ("average", "photos alone", "average and maximum", "larger size", "two sizes", "attention", "decoder")
+
 Maps = list[NDArray[np.float16]]
 """Of each view, float16 (n, rows, columns, channels)."""
 
 
 class Held:
-    """Arrays in memory, or mapped, in place of a cache."""
+    """Arrays in memory, or mapped, in place of a cache: of each photo one of its views, drawn anew each time."""
 
-    def __init__(self, arrays: NDArray):
-        self._arrays, self.shape = arrays, arrays.shape[1:]
+    def __init__(self, views: Sequence[NDArray], seed: int):
+        self._views, self._rng, self.shape = views, np.random.default_rng(seed), views[0].shape[1:]
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._arrays[rows].astype(np.float32)
+        drawn = self._rng.integers(len(self._views), size=len(rows))
+        batch = np.empty((len(rows), *self.shape), np.float32)
+        for number, view in enumerate(self._views):
+            batch[drawn == number] = view[rows[drawn == number]]
+        return batch
 
 
 def maps_of(data: pt.Dataset, size: int, weights: Weights, folder: Path) -> Maps:
@@ -116,6 +122,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--larger", type=int, default=288)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS, metavar="HEAD", help=", ".join(HEADS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     data, weights = pt.read(arguments.data, conflicts="unknown"), find_weights()
@@ -130,30 +137,34 @@ def main() -> None:
         maps = maps_of(data, arguments.image_size, weights, Path(folder))
         average = [m.mean(axis=(1, 2), dtype=np.float32) for m in maps]
         maximum = [m.max(axis=(1, 2)) for m in maps]
-        larger = [embed(data.paths, arguments.larger, weights, view).read() for view in VIEWED]
-        heads: dict[str, tuple[list[NDArray], Callable[..., keras.Model]]] = {
+        larger = average
+        if {"larger size", "two sizes"} & set(arguments.heads):
+            larger = [embed(data.paths, arguments.larger, weights, view).read() for view in VIEWED]
+        known_heads: dict[str, tuple[list[NDArray], Callable[..., keras.Model]]] = {
             "average": (average, pooled_head),
+            "photos alone": (average[:1], pooled_head),
             "average and maximum": ([np.hstack(both) for both in zip(average, maximum, strict=True)], pooled_head),
             "larger size": (larger, pooled_head),
             "two sizes": ([np.hstack(both) for both in zip(average, larger, strict=True)], pooled_head),
             "attention": (maps, attention),
             "decoder": (maps, decoder),
         }
+        heads = {name: known_heads[name] for name in arguments.heads}
         results: Results = {name: {"validation mAP": [], "seconds": []} for name in heads}
         for seed in arguments.seeds:
             train, validation, _ = pt.split(data, seed=seed)
             recipe = Recipe.of("transfer", image_size=arguments.image_size, seed=seed)
             for name, (views, build) in heads.items():
 
-                def batches(part: pt.Dataset, views: list[NDArray], recipe: Recipe = recipe) -> Batches:
+                def batches(part: pt.Dataset, views: list[NDArray], shuffle: bool, recipe: Recipe = recipe) -> Batches:
                     rows = np.array([row[path] for path in part.paths])
-                    held = [View(Held(v), rows) for v in views]  # type: ignore[arg-type]
-                    shuffle, threads = len(held) > 1, 2 if views[0].ndim == 4 else 1
+                    held = View(Held(views, recipe.seed), rows)  # type: ignore[arg-type]
+                    threads = 2 if views[0].ndim == 4 else 1
                     return Batches(held, part.targets, recipe.batch_size, shuffle, seed=recipe.seed, threads=threads)
 
                 keras.utils.set_random_seed(seed)
                 network, start = build(views[0].shape[1:], len(data.labels)), time.perf_counter()
-                known, judged = batches(train, views), batches(validation, views[:1])
+                known, judged = batches(train, views, True), batches(validation, views[:1], False)
                 with progress_bar(len(known) * recipe.epochs, name, "step") as bar:
                     fitted = run(network, known, judged, recipe, bar, name)
                 results[name]["validation mAP"].append(fitted.history[fitted.kept or 0][VALIDATION_SCORE])

@@ -34,7 +34,7 @@ def drawn(batches: Batches) -> np.ndarray:
 def test_every_photo_comes_once_in_each_epoch_with_its_targets() -> None:
     array, rows = images(20), np.array([3, 1, 7, 12, 5, 0, 19])
     targets = np.arange(14, dtype=np.int8).reshape(7, 2)
-    batches = Batches([view(array, rows)], targets, 3, shuffle=True, seed=5)
+    batches = Batches(view(array, rows), targets, 3, shuffle=True, seed=5)
     orders = []
     for _ in range(3):
         x, y = map(np.concatenate, zip(*(batches[i] for i in range(len(batches))), strict=True))
@@ -48,27 +48,20 @@ def test_every_photo_comes_once_in_each_epoch_with_its_targets() -> None:
 
 def test_the_same_seed_gives_the_same_batches_in_any_order_of_asking() -> None:
     array, rows = images(), np.arange(10)
-    a, b = (Batches([view(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=1) for _ in range(2))
+    a, b = (Batches(view(array, rows), np.zeros((10, 1), np.int8), 4, True, "crop", seed=1) for _ in range(2))
     second = b[1][0]
     np.testing.assert_array_equal(a[0][0], b[0][0])
     np.testing.assert_array_equal(a[1][0], second)
-    c = Batches([view(array, rows)], np.zeros((10, 1), np.int8), 4, True, "crop", seed=2)
+    c = Batches(view(array, rows), np.zeros((10, 1), np.int8), 4, True, "crop", seed=2)
     assert (drawn(a) != drawn(c)).any()
 
 
 def test_without_shuffling_order_and_photos_are_untouched() -> None:
     array, rows = images(), np.array([4, 4, 2, 9])
-    views = [view(array, rows), view(255 - array, rows)]
-    batches = Batches(views, np.zeros((4, 1), np.int8), 3)
+    batches = Batches(view(array, rows), np.zeros((4, 1), np.int8), 3)
     np.testing.assert_array_equal(drawn(batches), array[rows])
     batches.on_epoch_end()
     np.testing.assert_array_equal(drawn(batches), array[rows])
-
-
-def test_both_views_are_drawn() -> None:
-    array, rows = np.zeros((50, 2), np.float32), np.arange(50)
-    values = drawn(Batches([view(array, rows), view(array + 1, rows)], np.zeros((50, 1), np.int8), 16, shuffle=True))
-    assert 0.2 < values.mean() < 0.8
 
 
 def test_a_training_sees_the_same_batches_from_threads() -> None:
@@ -78,7 +71,7 @@ def test_a_training_sees_the_same_batches_from_threads() -> None:
         keras.utils.set_random_seed(0)
         network = keras.Sequential([keras.layers.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
         network.compile(keras.optimizers.SGD(1e-6), "mse")
-        batches = Batches([view(array, np.arange(50))], targets, 4, True, "colour", seed=3, threads=threads)
+        batches = Batches(view(array, np.arange(50)), targets, 4, True, "colour", seed=3, threads=threads)
         losses = network.fit(batches, epochs=3, shuffle=False, verbose=0).history["loss"]
         return losses, [*network.get_weights(), network.predict(batches, verbose=0)]
 
@@ -119,7 +112,7 @@ def test_a_crop_shows_a_part_of_the_photo() -> None:
 @pytest.mark.parametrize(("size", "reduce"), [(8, 2), (21, 4), (9, 1)])
 def test_photos_are_reduced_as_the_network_that_tags_reduces_them(size: int, reduce: int) -> None:
     array = images(5, size)
-    batches = Batches([view(array, np.arange(5))], np.zeros((5, 1), np.int8), 5, reduce=reduce)
+    batches = Batches(view(array, np.arange(5)), np.zeros((5, 1), np.int8), 5, reduce=reduce)
     expected = keras.ops.average_pool(array.astype("float32"), reduce)
     np.testing.assert_allclose(batches[0][0], keras.ops.convert_to_numpy(expected), atol=0.5)
     np.testing.assert_allclose(reduced(array[0], reduce), keras.ops.convert_to_numpy(expected)[0], atol=0.5)
@@ -143,6 +136,6 @@ def test_batches_may_be_of_features_of_the_photos_that_would_be_shown() -> None:
         seen.append(len(photos))
         return photos.mean(axis=(1, 2), dtype=np.float32)
 
-    rest = ([view(array, np.arange(5))], np.zeros((5, 1), np.int8), 5, True, "colour", 3)
+    rest = (view(array, np.arange(5)), np.zeros((5, 1), np.int8), 5, True, "colour", 3)
     np.testing.assert_array_equal(Batches(*rest, features=features)[0][0], features(Batches(*rest)[0][0]))
     assert seen == [5, 5]

@@ -6,7 +6,7 @@ import pytest
 import polytag as pt
 from polytag.data.images import decode
 from polytag.evaluation.calibration import Calibration
-from polytag.models import fitting, late_layers, training, transfer
+from polytag.models import batches, fitting, late_layers, training, transfer
 from polytag.models.architectures import transfer as transfer_network
 from polytag.models.backbones import backbone
 from polytag.models.backend import keras
@@ -38,6 +38,30 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
     assert tuned.manifest["kept_epoch"] == int(np.argmax(head))
     assert tuned.manifest["trainable_parameters"] == frozen.manifest["trainable_parameters"]
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
+
+
+def test_fine_tuning_varies_photos_as_asked_and_the_head_sees_them_as_they_are(squares, monkeypatch) -> None:
+    train, validation, _ = squares
+    settings = {"image_size": 32, "epochs": 3, "show_progress": False}
+    seen, original = set(), batches.augmented
+
+    def augmented(photo, augmentation, *args):
+        seen.add(augmentation)
+        return original(photo, augmentation, *args)
+
+    monkeypatch.setattr(batches, "augmented", augmented)
+    heads = []
+    for fine_tune, asked, applied in (
+        (0, "crop", set()),
+        (1, None, {"colour"}),
+        (1, "crop", {"crop"}),
+        (1, "none", set()),
+    ):
+        seen.clear()
+        bundle = pt.fit(train, validation, "transfer", fine_tune=fine_tune, augmentation=asked, **settings)
+        assert seen == applied
+        heads.append(bundle.manifest["history"][:3])
+    assert all(history == heads[0] for history in heads)
 
 
 @pytest.mark.parametrize(("photos", "epochs"), [(84, 8), (1500, 8), (2000, 6), (5600, 2), (12_001, 1), (10**6, 1)])

@@ -1,6 +1,6 @@
 """Batches for training, read from the cache on disk, and augmentation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,10 @@ class Batches(keras.utils.PyDataset):
     seed gives the same training however batches are prefetched.
 
     Args:
-        views: one or more of the same n photos; of several, such as a photo and its mirror image, one is
-            drawn each time.
+        view: of n photos, or of what a backbone made of them.
         targets: int8 (n, k), 1, 0 or -1 for unknown.
         batch_size: photos in a batch.
-        shuffle: a new order in each epoch; otherwise the given order, and the first view.
+        shuffle: a new order in each epoch; otherwise the given order.
         augmentation: one of `polytag.models.recipe.AUGMENTATIONS`, for photos.
         seed: of order and augmentation.
         threads: of Keras that prepare batches ahead of the network; with 1 that is left to Keras' backend.
@@ -34,7 +33,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        views: Sequence[View],
+        view: View,
         targets: NDArray[np.int8],
         batch_size: int,
         shuffle: bool = False,
@@ -45,7 +44,7 @@ class Batches(keras.utils.PyDataset):
         features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
     ):
         super().__init__(workers=threads, max_queue_size=4)
-        self._views = views
+        self._view = view
         self.targets = targets
         self._batch_size = batch_size
         self._shuffle = shuffle
@@ -54,7 +53,7 @@ class Batches(keras.utils.PyDataset):
         self._reduce = reduce
         self._features = features
         self._epoch = -1
-        self._order = np.arange(len(views[0]))
+        self._order = np.arange(len(view))
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -63,11 +62,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[NDArray, NDArray[np.float32]]:
         rng = np.random.default_rng([self._seed, self._epoch, index])
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        batch = self._views[0].read(chosen)
-        if self._shuffle and len(self._views) > 1:
-            drawn = rng.integers(len(self._views), size=len(chosen))
-            for number, view in enumerate(self._views[1:], 1):
-                batch[drawn == number] = view.read(chosen[drawn == number])
+        batch = self._view.read(chosen)
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
             batch = np.stack([augmented(photo, self._augmentation, rng, self._reduce) for photo in batch])
@@ -80,7 +75,7 @@ class Batches(keras.utils.PyDataset):
     @property
     def width(self) -> int:
         """Length of one of the arrays' last dimension."""
-        return self._views[0].cache.shape[-1]
+        return self._view.cache.shape[-1]
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each epoch."""

@@ -73,7 +73,7 @@ def photo_batches(
     view = photo_view(data.paths, recipe.image_size, on_progress)
     threads = 2 if len(data) >= MANY_PHOTOS else 1
     return Batches(
-        [view],
+        view,
         data.targets,
         recipe.batch_size,
         shuffle=training,

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "learning_rate": 7e-4,
         "weight_decay": 1e-2,
-        "augmentation": "flip",
+        "augmentation": "colour",
     },
     **{name: {} for name in CLASSICAL},
 }
@@ -67,7 +67,7 @@ class Recipe:
         batch_size: photos in a step; in fine-tuning at most 32.
         learning_rate: of Adam, at the start; of transfer's head, as fine-tuning has its own rates.
         weight_decay: decoupled (AdamW), per step times the learning rate; likewise.
-        augmentation: one of `AUGMENTATIONS`. Fine-tuning has its own, except that "none" is none there, too.
+        augmentation: one of `AUGMENTATIONS`; of transfer that of fine-tuning, since its head sees photos as they are.
         loss: one of `LOSS_NAMES`.
         backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
             classical methods).

@@ -86,16 +86,17 @@ def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: W
 def head_batches(
     train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
 ) -> tuple[Batches, Batches]:
-    """What a head is trained and judged on: embeddings of photos and, if those may be flipped, of mirror images."""
-    views = ("plain", "flipped") if recipe.augmentation != "none" else ("plain",)
-    total = len(views) * len(train) + len(validation)
-    with progress_bar(total, "transfer · embedding photos", "photo", show_progress) as bar:
+    """What a head is trained and judged on: embeddings of the photos as they are.
 
-        def embedded(data: Dataset, views: Sequence[str], training: bool) -> Batches:
-            seen = [embed(data.paths, recipe.image_size, weights, view, bar.update) for view in views]
-            return Batches(seen, data.targets, recipe.batch_size, shuffle=training, seed=recipe.seed)
+    Those of mirror images as well would take nearly twice as long and teach it nothing: see `benchmarks/heads.py`.
+    """
+    with progress_bar(len(train) + len(validation), "transfer · embedding photos", "photo", show_progress) as bar:
 
-        return embedded(train, views, True), embedded(validation, ("plain",), False)
+        def embedded(data: Dataset, training: bool) -> Batches:
+            features = embed(data.paths, recipe.image_size, weights, on_progress=bar.update)
+            return Batches(features, data.targets, recipe.batch_size, shuffle=training, seed=recipe.seed)
+
+        return embedded(train, True), embedded(validation, False)
 
 
 def fit_head(
@@ -117,9 +118,7 @@ def _fine_tune(
 ) -> tuple[keras.Model, Fitted]:
     """Train the late layers of a copy too: the copy, and how it went."""
     epochs = recipe.fine_tune or 0
-    # Whoever wants photos as they are has a reason: left and right may mean something.
-    augmentation = "none" if recipe.augmentation == "none" else "colour"
-    gentle = replace(recipe, batch_size=min(32, recipe.batch_size), augmentation=augmentation)
+    gentle = replace(recipe, batch_size=min(32, recipe.batch_size))
     smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
 
     def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
