@@ -21,7 +21,7 @@ from pathlib import Path
 
 from processes import in_fresh_process
 
-KINDS = {"decoded": "pixels-*", "embedded, views counted": "features-*"}
+KINDS = {"decoded": "pixels-*", "embedded": "features-*"}
 """What is counted, and the cache's folders that tell."""
 
 
