@@ -28,14 +28,13 @@ from processes import Clock, in_fresh_process, peak_megabytes
 
 import polytag as pt
 from polytag.data.dataset import Dataset
-from polytag.data.files import write_json
-from polytag.data.measure import measure
-from polytag.data.split import PARTS
-from polytag.evaluation.contest import VALIDATION_SCORE
-from polytag.evaluation.evaluation import judge
-from polytag.evaluation.metrics import scores
+from polytag.data.splitting.stratify import PARTS
+from polytag.evaluation.evaluate import judge
+from polytag.evaluation.metrics import VALIDATION_SCORE, scores
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models.pretrained import find_weights, how_to_get_weights
+from polytag.files import write_json
+from polytag.models.backbones.weights import find_weights, how_to_get_weights
+from polytag.photos.measure import measure
 
 METHODS = ("reference-frozen", "reference-unfrozen", "polytag-frozen", "polytag")
 SCORES = ("mean_average_precision", "samples_f1", "subset_accuracy")
@@ -209,8 +208,8 @@ def draw(path: Path, results: dict[str, Result]) -> None:
     # Imported late: the processes that are measured load this module too.
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    from polytag.data.pictures import COLOURS, INK, LINE, MUTED, panel
-    from polytag.evaluation.figures import MARKERS
+    from polytag.comparison.figures import MARKERS
+    from polytag.pages.figures import COLOURS, INK, LINE, MUTED, panel
 
     figure, axes = panel(7.5, 4.2, left=0.7, right=2.1, bottom=0.55, top=0.2)
     axes.set_xscale("log")

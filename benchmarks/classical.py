@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 import polytag as pt
-from polytag.data.cache import pixels
 from polytag.data.dataset import Dataset
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import scores
 from polytag.evaluation.thresholds import choose_thresholds
-from polytag.models.classical import fit_head
-from polytag.models.features import embed
-from polytag.models.pretrained import find_weights
+from polytag.models.backbones.embed import embed
+from polytag.models.backbones.weights import find_weights
+from polytag.models.classical.methods import fit_head
 from polytag.models.recipe import CLASSICAL
+from polytag.photos.pixels import pixels
 
 SHOWN = ("mean_average_precision", "samples_f1", "subset_accuracy")
 

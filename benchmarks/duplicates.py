@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 import polytag as pt
-from polytag.data.duplicates import Pair, find_duplicates, groups_of
-from polytag.data.measure import measure
-from polytag.models.features import embeddings_of
+from polytag.models.backbones.embed import embeddings_of
+from polytag.photos.duplicates import Pair, find_duplicates, groups_of
+from polytag.photos.measure import measure
 
 KINDS = ("re-encoded", "resized", "cropped", "brightened", "mirrored")
 

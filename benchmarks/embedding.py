@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import polytag as pt
-from polytag.data.images import decode_many, each
-from polytag.models.backbone_onnx import write_backbone
-from polytag.models.backbones import backbone, pooled
-from polytag.models.onnx import BATCH_SIZE, OnnxModel
-from polytag.models.pretrained import find_weights
+from polytag.models.backbones.backbone import backbone, pooled
+from polytag.models.backbones.onnx import write_backbone
+from polytag.models.backbones.weights import find_weights
+from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel
+from polytag.photos.decode import decode_many, each
 
 
 def main() -> None:

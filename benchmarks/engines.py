@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 import polytag as pt
-from polytag.data.files import write_json
-from polytag.data.images import decode, each
-from polytag.evaluation.evaluation import aligned
+from polytag.evaluation.evaluate import aligned
 from polytag.evaluation.metrics import scores
-from polytag.models import int8_litert, int8_onnx, openvino
-from polytag.models.backend import quiet_stderr
-from polytag.models.int8 import CALIBRATION_PHOTOS
-from polytag.models.litert import LitertModel
-from polytag.models.onnx import BATCH_SIZE, OnnxModel
+from polytag.files import write_json
+from polytag.models.quantization import litert as int8_litert
+from polytag.models.quantization import onnx as int8_onnx
+from polytag.models.quantization.onnx import CALIBRATION_PHOTOS
+from polytag.models.runtimes import openvino
+from polytag.models.runtimes.litert import LitertModel
+from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel
+from polytag.models.runtimes.quiet import quiet_stderr
+from polytag.photos.decode import decode, each
 
 Photos = NDArray[np.uint8]
 Engine = Callable[[Photos], NDArray[np.float32]]

@@ -21,18 +21,18 @@ from choices import Results, show
 from numpy.typing import NDArray
 
 import polytag as pt
-from polytag.data.cache import View, photo_view, pixels
-from polytag.data.files import write_json
-from polytag.data.progress import progress_bar
-from polytag.evaluation.contest import VALIDATION_SCORE
-from polytag.models.architectures import head
-from polytag.models.backbones import backbone
+from polytag.evaluation.metrics import VALIDATION_SCORE
+from polytag.files import write_json
+from polytag.models.backbones.backbone import backbone
+from polytag.models.backbones.embed import VIEWS, embed
+from polytag.models.backbones.weights import Weights, find_weights
 from polytag.models.backend import keras
-from polytag.models.batches import Batches
-from polytag.models.features import VIEWS, embed
-from polytag.models.fitting import run
-from polytag.models.pretrained import Weights, find_weights
+from polytag.models.networks.architectures import head
 from polytag.models.recipe import Recipe
+from polytag.models.training.batches import Batches
+from polytag.models.training.loop import run
+from polytag.photos.pixels import View, photo_view, pixels
+from polytag.progress import progress_bar
 
 layers, ops = keras.layers, keras.ops
 

@@ -23,9 +23,9 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.preprocessing import normalize
 
 import polytag as pt
-from polytag.data.label_errors import error_probabilities
-from polytag.models.features import embeddings_of
-from polytag.models.probe import out_of_sample
+from polytag.auditing.label_errors import error_probabilities
+from polytag.models.backbones.embed import embeddings_of
+from polytag.models.classical.probe import out_of_sample
 
 
 def by_regression(

@@ -12,13 +12,13 @@ from pathlib import Path
 from choices import Results, show
 
 import polytag as pt
-from polytag.data.cache import pixels
-from polytag.data.files import write_json
-from polytag.evaluation.contest import VALIDATION_SCORE
-from polytag.models.losses import LOSSES
-from polytag.models.pretrained import find_weights
+from polytag.evaluation.metrics import VALIDATION_SCORE
+from polytag.files import write_json
+from polytag.models.backbones.weights import find_weights
 from polytag.models.recipe import Recipe
-from polytag.models.transfer import fit_head, head_batches
+from polytag.models.training.losses import LOSSES
+from polytag.models.training.transfer import fit_head, head_batches
+from polytag.photos.pixels import pixels
 
 
 def main() -> None:

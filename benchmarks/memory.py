@@ -25,7 +25,7 @@ from processes import in_fresh_process, peak_megabytes, private_memory
 
 import polytag as pt
 from polytag.data.dataset import Dataset
-from polytag.data.measure import measure
+from polytag.photos.measure import measure
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "frozen": {"fine_tune": 0, "epochs": 5},
@@ -90,7 +90,7 @@ def main() -> None:
     data = data.without({path: str(error) for path, error in measure(data.paths).errors.items()})
     training, validation, _ = pt.split(data)
     # Before the cache changes its place: weights may lie there.
-    from polytag.models.pretrained import find_weights
+    from polytag.models.backbones.weights import find_weights
 
     weights = find_weights().path
     results: dict[str, Any] = {}

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import polytag as pt
-from polytag.data.files import write_json
-from polytag.data.images import decode
 from polytag.errors import SettingsError
+from polytag.files import write_json
+from polytag.photos.decode import decode
 from polytag.serving.export import FILES, export, runner
-from polytag.serving.formats import Format
+from polytag.serving.tagging.formats import Format
 
 COMMAND = [sys.executable, "-m", "polytag"]
 

@@ -18,9 +18,9 @@ from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 import polytag as pt
-from polytag.data.images import decode
-from polytag.data.sample import Box, draw_labels, draw_scene_with_boxes
-from polytag.serving.explain import Explainer
+from polytag.data.sample.scenes import Box, draw_labels, draw_scene_with_boxes
+from polytag.photos.decode import decode
+from polytag.serving.explaining.explain import Explainer
 
 SIDE = 192
 """Of the scenes as they are drawn, in pixels."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polytag.data.dataset import Dataset
+from polytag.models.backbones.torch_file import read_torch_weights
 from polytag.models.backend import keras
-from polytag.models.pretrained import read_torch_weights
 
 BATCH_SIZE = 32
 EPOCHS = 15

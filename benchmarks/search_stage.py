@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 import polytag as pt
-from polytag.data.cache import pixels
-from polytag.models.tuning import STAGE_EPOCHS, STAGE_PHOTOS, cnn_score, cnn_space
+from polytag.models.search.spaces import STAGE_EPOCHS, STAGE_PHOTOS, cnn_score, cnn_space
+from polytag.photos.pixels import pixels
 
 
 def correlation(stage: NDArray, full: NDArray) -> tuple[float, float, float]:

@@ -29,8 +29,8 @@ from PIL import Image
 from processes import in_fresh_process, peak_megabytes
 
 import polytag as pt
-from polytag.data.files import write_json
 from polytag.evaluation.metrics import scores
+from polytag.files import write_json
 
 ENLARGED = (1600, 1200)
 
@@ -53,7 +53,7 @@ def plain(bundle: str, paths: Sequence[str], published: bool, overlapped: bool) 
     """The plain way, in the process that was started for it."""
     import reference
 
-    from polytag.models.pretrained import find_weights
+    from polytag.models.backbones.weights import find_weights
 
     opened = pt.Bundle(bundle)
     network = opened.keras_model()
@@ -81,8 +81,8 @@ def plain(bundle: str, paths: Sequence[str], published: bool, overlapped: bool) 
 
 def polytag(bundle: str, paths: Sequence[str], engine: str) -> Turn:
     """The same of `polytag tag`'s own functions."""
-    from polytag.serving.rows import Row
-    from polytag.serving.tagging import TagFile, tag_photos
+    from polytag.serving.tagging.rows import Row
+    from polytag.serving.tagging.tag import TagFile, tag_photos
 
     opened = pt.Bundle(bundle, engine)
     opened.predict(paths[:32])

@@ -26,7 +26,7 @@ import polytag as pt
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import bootstrapped, interval, scores
 from polytag.evaluation.thresholds import best_f1_threshold, choose_thresholds
-from polytag.models.features import embeddings_of
+from polytag.models.backbones.embed import embeddings_of
 
 Part = tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int64]]
 """Targets, probabilities and groups of some photos."""

@@ -23,9 +23,11 @@ from unittest.mock import patch
 import numpy as np
 
 import polytag as pt
-from polytag.models import architectures, fitting, transfer
 from polytag.models.backend import keras
-from polytag.models.optimizer import AdamW
+from polytag.models.networks import architectures
+from polytag.models.training import loop as fitting
+from polytag.models.training import transfer
+from polytag.models.training.optimizer import AdamW
 
 WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "threads": lambda: patch.object(fitting, "MANY_PHOTOS", math.inf),

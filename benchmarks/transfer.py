@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import polytag as pt
-from polytag.data.files import write_json
+from polytag.files import write_json
 
 SCORES = ("mean_average_precision", "samples_f1", "subset_accuracy")
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import polytag as pt
-from polytag.data.images import content_hash, decode
+from polytag.photos.content import content_hash
+from polytag.photos.decode import decode
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 

@@ -1,6 +1,7 @@
 """The architecture, held by parsing the imports: they point downward, and Keras stays in its rooms."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,31 @@ import pytest
 import polytag
 
 SOURCE = Path(polytag.__file__).parent
-LAYERS = ["errors", "data", "evaluation", "models", "serving", "cli"]
+FLOORS = [
+    {"errors"},
+    {"files"},
+    {"progress"},
+    {"photos"},
+    {"data"},
+    {"pages"},
+    {"exploring", "auditing", "evaluation"},
+    {"models"},
+    {"comparison", "serving"},
+    {"cli"},
+]
+"""The rooms from the ground up. A room imports from floors below its own, never from a neighbour."""
+
+KERAS_ROOMS = re.compile(
+    r"models/(backend|training/optimizer|networks/normalisation|quantization/litert)\.py|serving/(export|explaining/.*)\.py"
+)
+"""Files that may import Keras or TensorFlow themselves. All others take Keras from `polytag.models.backend`."""
+
+FREE_OF_KERAS = re.compile(
+    r"(?!models/|serving/|cli/).*|models/(bundle/.*|runtimes/.*|recipe\.py|backbones/(weights|torch_file)\.py)"
+    r"|models/quantization/(?!litert).*|serving/(tagging|server|review|web)/.*"
+)
+"""Files that run where Keras is not installed: neither they nor what they import at the top may lead to it."""
+
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -27,44 +52,59 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
-def layer(module: str) -> int | None:
+def name_of(path: Path) -> str:
+    parts = ("polytag", *path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_and_floor(module: str) -> tuple[str, int] | None:
     parts = module.split(".")
-    return LAYERS.index(parts[1]) if len(parts) > 1 and parts[0] == "polytag" and parts[1] in LAYERS else None
+    if len(parts) < 2 or parts[0] != "polytag":
+        return None
+    return next(((parts[1], floor) for floor, rooms in enumerate(FLOORS) if parts[1] in rooms), None)
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
+    assert rooms - {"__init__", "__main__"} == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
 def test_imports_point_downward(path: Path) -> None:
-    own = layer("polytag." + ".".join(path.relative_to(SOURCE).with_suffix("").parts))
+    own = room_and_floor(name_of(path))
     if own is None:
-        return  # the package's own __init__ and __main__ stand above all layers
+        return  # the package's own __init__ and __main__ stand above all floors
     for module in imports(path):
-        other = layer(module)
-        assert other is None or other <= own, f"{path.name} imports {module}"
+        other = room_and_floor(module)
+        assert other is None or other[0] == own[0] or other[1] < own[1], f"{path.name} imports {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
 def test_keras_and_backends_stay_in_their_rooms(path: Path) -> None:
     heavy = {m.split(".")[0] for m in imports(path)} & {"keras", "tensorflow", "jax", "torch"}
-    where = path.relative_to(SOURCE).as_posix()
-    if where == "models/backend.py":
-        assert heavy == {"keras", "tensorflow"}
-    elif where in (
-        "models/normalisation.py",
-        "models/optimizer.py",
-        "models/int8_litert.py",
-        "serving/export.py",
-        "serving/explain.py",
-    ):
-        assert heavy <= {"keras", "tensorflow"}
-    else:
-        assert not heavy
+    assert not heavy or (
+        KERAS_ROOMS.fullmatch(path.relative_to(SOURCE).as_posix()) and heavy <= {"keras", "tensorflow"}
+    )
+
+
+def test_light_rooms_never_lead_to_keras() -> None:
+    graph = {name_of(path): imports(path, top_level_only=True) for path in FILES}
+
+    def reach(module: str, seen: set[str]) -> set[str]:
+        for other in graph.get(module, set()) - seen:
+            seen.add(other)
+            reach(other, seen)
+        return seen
+
+    for path in FILES:
+        if FREE_OF_KERAS.fullmatch(path.relative_to(SOURCE).as_posix()):
+            assert "polytag.models.backend" not in reach(name_of(path), set()), path
 
 
 def test_a_room_has_no_cycle() -> None:
     graph = {}
     for path in FILES:
-        name = "polytag." + ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-        graph[name] = {m for m in imports(path) if m.startswith("polytag.")}
+        graph[name_of(path)] = {m for m in imports(path) if m.startswith("polytag.")} - {name_of(path)}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -95,3 +135,22 @@ def test_exported_names_are_sorted_and_exist() -> None:
 def test_files_hold_one_idea_each() -> None:
     assert not {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 400}
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
+
+
+def test_functions_fit_on_a_screen() -> None:
+    long = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > 80:
+                    long[f"{path.relative_to(SOURCE)}:{node.name}"] = lines
+    assert not long
+
+
+def test_every_room_says_what_it_holds_in_one_line() -> None:
+    for path in SOURCE.rglob("__init__.py"):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert text, path
+        assert path.parent == SOURCE or "\n" not in text, path
+        assert len(list(path.parent.glob("*.py"))) <= 14, f"{path.parent} holds too many files"

@@ -25,18 +25,20 @@ from polytag.errors import (
 )
 
 if TYPE_CHECKING:
-    from polytag.data.audit import Audit, audit
+    from polytag.auditing.audit import Audit, audit
+    from polytag.comparison.compare import Comparison, compare
     from polytag.data.dataset import Dataset
-    from polytag.data.explore import explore
-    from polytag.data.readers import read
-    from polytag.data.sample import write_sample
-    from polytag.data.split import keep_together, leaks, shares, split, write_split
-    from polytag.data.writers import write_table
-    from polytag.evaluation.evaluation import Difference, Evaluation, differences, evaluate
-    from polytag.models.bundle import Bundle
-    from polytag.models.comparison import Comparison, compare
+    from polytag.data.reading.read import read
+    from polytag.data.reading.write import write_table
+    from polytag.data.sample.scenes import write_sample
+    from polytag.data.splitting.groups import keep_together, leaks
+    from polytag.data.splitting.split import shares, split
+    from polytag.data.splitting.split_file import write_split
+    from polytag.evaluation.evaluate import Difference, Evaluation, differences, evaluate
+    from polytag.exploring.explore import explore
+    from polytag.models.bundle.bundle import Bundle
+    from polytag.models.fit import fit
     from polytag.models.recipe import Recipe
-    from polytag.models.training import fit
 
 __version__ = "0.1.0"
 
@@ -72,18 +74,20 @@ __all__ = [
 ]
 
 _MODULES = {
-    "data.audit": ("Audit", "audit"),
+    "auditing.audit": ("Audit", "audit"),
+    "comparison.compare": ("Comparison", "compare"),
     "data.dataset": ("Dataset",),
-    "data.explore": ("explore",),
-    "data.readers": ("read",),
-    "data.sample": ("write_sample",),
-    "data.split": ("keep_together", "leaks", "shares", "split", "write_split"),
-    "data.writers": ("write_table",),
-    "evaluation.evaluation": ("Difference", "Evaluation", "differences", "evaluate"),
-    "models.bundle": ("Bundle",),
-    "models.comparison": ("Comparison", "compare"),
+    "data.reading.read": ("read",),
+    "data.reading.write": ("write_table",),
+    "data.sample.scenes": ("write_sample",),
+    "data.splitting.groups": ("keep_together", "leaks"),
+    "data.splitting.split": ("shares", "split"),
+    "data.splitting.split_file": ("write_split",),
+    "evaluation.evaluate": ("Difference", "Evaluation", "differences", "evaluate"),
+    "exploring.explore": ("explore",),
+    "models.bundle.bundle": ("Bundle",),
+    "models.fit": ("fit",),
     "models.recipe": ("Recipe",),
-    "models.training": ("fit",),
 }
 """Where the names are that are imported when they are first used."""
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag.data.cache import pixels
-from polytag.data.dataset import Dataset, connected, grouped
+from polytag.data.dataset import Dataset
 from polytag.errors import DataError
+from polytag.photos.groups import connected, grouped
+from polytag.photos.pixels import pixels
 
 Photos = Callable[..., list[str]]
 

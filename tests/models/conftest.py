@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from polytag.data.dataset import Dataset
-from polytag.data.readers import read
-from polytag.data.split import split
+from polytag.data.reading.read import read
+from polytag.data.splitting.split import split
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from polytag.data.images import PIXEL_PATH
-from polytag.models.bundle import FORMAT, Bundle
+from polytag.models.bundle.bundle import FORMAT, Bundle
+from polytag.photos.decode import PIXEL_PATH
 
 LABELS = ("red", "green", "blue")
 SIZE = 32

@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 from onnx import TensorProto, helper
 
-from polytag.models.bundle import Bundle
-from polytag.serving.http import Connection
+from polytag.models.bundle.bundle import Bundle
+from polytag.serving.web.http import Connection
 
 
 def write_colours(folder: Path, *labels: str) -> Path:

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 import polytag as pt
 from polytag.cli import app
-from polytag.data.images import content_hash, decode
 from polytag.errors import DataError, SettingsError
-from polytag.models.architectures import MODELS
 from polytag.models.backend import keras
-from polytag.models.bundle import write_bundle
+from polytag.models.bundle.bundle import write_bundle
+from polytag.models.networks.architectures import MODELS
+from polytag.photos.content import content_hash
+from polytag.photos.decode import decode
 from polytag.serving import export as exports
 from polytag.serving.export import Format, export
 

@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls the library and prints."""
+"""The command line: parse options, call the library, print what happened."""
 
 import io
 import sys

@@ -23,12 +23,12 @@ from polytag.cli.app import (
     one_line_errors,
     read,
 )
-from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError, WeightsError, counted
-from polytag.models.pretrained import how_to_get_weights
+from polytag.models.backbones.weights import how_to_get_weights
+from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
-    from polytag.data.audit import Audit
+    from polytag.auditing.audit import Audit
     from polytag.data.dataset import Dataset
 
 LabelErrors = Annotated[
@@ -88,12 +88,12 @@ def audit(
     overwrite: Overwrite = False,
 ) -> None:
     """Look for everything that is odd about photos and labels; changes nothing."""
-    from polytag.data import audit_report
-    from polytag.data.clean import clean as write_clean
-    from polytag.data.issues import ISSUES
-    from polytag.data.pictures import PAGE
-    from polytag.data.split import read_split
-    from polytag.data.writers import TABLE_ENDINGS
+    from polytag.auditing import report as audit_report
+    from polytag.auditing.clean import clean as write_clean
+    from polytag.auditing.issues import ISSUES
+    from polytag.data.reading.write import TABLE_ENDINGS
+    from polytag.data.splitting.split_file import read_split
+    from polytag.pages.figures import PAGE
 
     for path in (json, clean, report and report / PAGE):
         if path is not None:
@@ -142,8 +142,8 @@ def explore(
     overwrite: Overwrite = False,
 ) -> None:
     """Show the data on one page: samples, labels, combinations, sizes, colours and a map."""
-    from polytag.data.explore import explore as write_page
-    from polytag.data.pictures import PAGE
+    from polytag.exploring.explore import explore as write_page
+    from polytag.pages.figures import PAGE
 
     _refuse_existing(out / PAGE, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)
@@ -166,10 +166,10 @@ def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8001,
 ) -> None:
     """Decide about suspicious photos and labels on a local page; stops and goes on where it was."""
-    from polytag.data.clean import propose
-    from polytag.data.decisions import write_decisions
-    from polytag.serving.review import serve_review
-    from polytag.serving.suspects import suspects_of
+    from polytag.auditing.clean import propose
+    from polytag.auditing.decisions import write_decisions
+    from polytag.serving.review.review import serve_review
+    from polytag.serving.review.suspects import suspects_of
 
     dataset = read(data, images, image_column, label_column, Conflicts.unknown)
     found = _audit(dataset, label_errors)
@@ -202,7 +202,7 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split into train, validation and test, 70/15/15, keeping photos of one picture together."""
-    from polytag.data.split import PARTS
+    from polytag.data.splitting.stratify import PARTS
 
     _refuse_existing(out, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)
@@ -227,7 +227,7 @@ def split(
 
 
 def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
-    from polytag.data.audit import audit as look
+    from polytag.auditing.audit import audit as look
 
     _measure(dataset)
     small = _embeddings(dataset, "half", "embedding photos")
@@ -235,7 +235,7 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
     if label_errors:
         if small is None:
             raise WeightsError(f"--label-errors needs pretrained weights: {how_to_get_weights()}")
-        from polytag.models.probe import out_of_sample
+        from polytag.models.classical.probe import out_of_sample
 
         # The mean over both ways a photo can face is steadier; training embeds the mirror images as well.
         views = _embeddings(dataset, "plain", "embedding larger photos")
@@ -250,7 +250,7 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
 
 def _measure(dataset: "Dataset") -> None:
     """Read each photo once: what comes later finds measurements and pixels in the cache."""
-    from polytag.data.measure import measure
+    from polytag.photos.measure import measure
 
     with progress_bar(len(dataset), "measuring photos", "photo") as bar:
         measure(dataset.paths, bar.update)
@@ -258,7 +258,7 @@ def _measure(dataset: "Dataset") -> None:
 
 def _embeddings(dataset: "Dataset", view: str, doing: str) -> NDArray[np.float32] | None:
     """Embed the photos; without pretrained weights say what is missed and go on."""
-    from polytag.models.features import embeddings_of
+    from polytag.models.backbones.embed import embeddings_of
 
     with progress_bar(len(dataset), doing, "photo") as bar:
         embeddings = embeddings_of(dataset.paths, view=view, on_progress=bar.update)

@@ -31,10 +31,10 @@ from polytag.cli.app import (
     one_line_errors,
     read,
 )
-from polytag.data.progress import progress_bar
 from polytag.errors import SettingsError
 from polytag.evaluation.objectives import aim, parse_objective
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, takes
+from polytag.progress import progress_bar
 
 
 @app.command()
@@ -64,12 +64,12 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
-    from polytag.data.split import split_facts
+    from polytag.data.splitting.split import split_facts
     from polytag.evaluation.calibration import in_words
-    from polytag.models.int8 import in_8_bits
-    from polytag.models.openvino import check_openvino
-    from polytag.models.pretrained import find_weights
-    from polytag.models.search import check_effort
+    from polytag.models.backbones.weights import find_weights
+    from polytag.models.quantization.onnx import in_8_bits
+    from polytag.models.runtimes.openvino import check_openvino
+    from polytag.models.search.search import check_effort
 
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     settings = _settings(image_size, epochs, backbone, fine_tune, loss)
@@ -159,7 +159,7 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on the same unseen photos: the main job."""
-    from polytag.evaluation.contest import table
+    from polytag.comparison.contest import table
 
     comparison = pt.compare(
         read(data, images, image_column, label_column, conflicts),

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from polytag.cli.app import BundleFolder, Engine, Overwrite, app, one_line_errors
-from polytag.data.progress import progress_bar
 from polytag.errors import PolytagError, SettingsError, counted
-from polytag.models.bundle import Bundle
-from polytag.serving.rows import TEXT_FORMATS, Form, Row
-from polytag.serving.sidecars import write_sidecar
-from polytag.serving.sources import count, photos_in
-from polytag.serving.tagging import TagFile, tag_photos, thresholds_of
+from polytag.models.bundle.bundle import Bundle
+from polytag.progress import progress_bar
+from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row
+from polytag.serving.tagging.sidecars import write_sidecar
+from polytag.serving.tagging.sources import count, photos_in
+from polytag.serving.tagging.tag import TagFile, tag_photos, thresholds_of
 
 
 @app.command()

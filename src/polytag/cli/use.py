@@ -19,10 +19,10 @@ from polytag.cli.app import (
     one_line_errors,
     read,
 )
-from polytag.data.images import decode
 from polytag.errors import PolytagError, SettingsError, counted
-from polytag.models.bundle import free
-from polytag.serving.formats import Format
+from polytag.models.bundle.bundle import free
+from polytag.photos.decode import decode
+from polytag.serving.tagging.formats import Format
 
 KEY_VARIABLE = "POLYTAG_API_KEY"
 
@@ -47,7 +47,7 @@ def serve(
     engine: Engine = "float32",
 ) -> None:
     """Tag photos over HTTP, on a page and for programs."""
-    from polytag.serving.server import serve_tagging
+    from polytag.serving.server.server import serve_tagging
 
     if api_key is None:
         api_key = os.environ.get(KEY_VARIABLE)  # an empty one is none to Typer, but who set it wants no open server
@@ -89,8 +89,8 @@ def explain(
     except pt.ImageError as error:
         raise PolytagError(f"{image} cannot be explained: {error}") from None
     # Keras takes seconds to import: what cannot work has come to light before.
-    from polytag.serving.explain import explain
-    from polytag.serving.overlays import OVERVIEW, write_overlays
+    from polytag.serving.explaining.explain import explain
+    from polytag.serving.explaining.overlays import OVERVIEW, write_overlays
 
     explained = explain(opened, image, label or ())
     if not label and explained[0].probability < explained[0].threshold:

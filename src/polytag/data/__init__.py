@@ -1,0 +1,1 @@
+"""Read, represent and split photos with several labels."""

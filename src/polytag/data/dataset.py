@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polytag.data.images import Paths, content_hash
 from polytag.errors import DataError, counted, listed
+from polytag.photos.content import content_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,29 +108,3 @@ class Dataset:
             digest.update(content_hash(path).encode())
             digest.update(row.tobytes())
         return digest.hexdigest()[:16]
-
-
-def grouped(paths: Paths) -> NDArray[np.int64]:
-    """Number photos so that files of identical content share a number, int64 (n,), from 0 upward."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(content_hash(path), len(numbers)) for path in paths], dtype=np.int64)
-
-
-def connected(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """Number n things so that any two that are linked, directly or through others, share a number.
-
-    Returns:
-        int64 (n,), numbered from 0 in order of first appearance.
-    """
-    leader = list(range(n))
-
-    def find(i: int) -> int:
-        while leader[i] != i:
-            leader[i] = i = leader[leader[i]]
-        return i
-
-    for a, b in links:
-        a, b = find(a), find(b)
-        leader[max(a, b)] = min(a, b)
-    # A leader is the first of its kind, so that the leaders in order are the order of appearance.
-    return np.unique([find(i) for i in range(n)], return_inverse=True)[1].astype(np.int64)

@@ -252,3 +252,7 @@ def _excess(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.flo
     for b in range(CALIBRATION_BINS):
         excess[:, b] = ((probabilities - targets) * (known & (bins == b))).sum(axis=1)
     return excess
+
+
+VALIDATION_SCORE = "validation_mean_average_precision"
+"""What training calls the score by which it chooses epochs and trials, in its history."""

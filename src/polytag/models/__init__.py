@@ -1,1 +1,1 @@
-"""Networks: their architectures, training, and the bundles they leave behind."""
+"""Train models, and everything that happens between photos and probabilities."""

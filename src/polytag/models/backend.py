@@ -6,13 +6,12 @@ Every module of this package takes Keras from here: ``from polytag.models.backen
 import importlib.util
 import logging
 import os
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from polytag.errors import SettingsError
+from polytag.models.runtimes.quiet import quiet_stderr
 
 
 def choose_backend() -> str:
@@ -28,27 +27,6 @@ def choose_backend() -> str:
     if importlib.util.find_spec(backend) is None:
         raise SettingsError(f"KERAS_BACKEND is '{backend}', which is not installed: choose tensorflow, jax or torch")
     return backend
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Keep what native libraries write to file descriptor 2 off the terminal, unless the block fails.
-
-    TensorFlow logs several lines before its own log level counts, so no setting can silence them.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            log.seek(0)
-            os.write(terminal, log.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 # Read by TensorFlow when it is first imported: the same seed must give the same scores.

@@ -11,20 +11,20 @@ AUGMENTATIONS = ("none", "flip", "crop", "colour")
 contrast and tint moved by up to a fifth."""
 
 LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
-"""Of `polytag.models.losses`, which needs Keras."""
+"""Of `polytag.models.training.losses`, which needs Keras."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
 """The approaches that polytag compares unless others are named, in the order of its tables."""
 
 CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
-"""Methods on frozen embeddings that need no training in epochs: `polytag.models.classical`."""
+"""Methods on frozen embeddings that need no training in epochs: `polytag.models.classical.methods`."""
 
 ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
 
 _ONLY_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
 
 SEARCHED = ("tuned", "transfer")
-"""Those whose hyperparameters can be searched: `polytag.models.tuning.SPACES` says how."""
+"""Those whose hyperparameters can be searched: `polytag.models.search.spaces.SPACES` says how."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},

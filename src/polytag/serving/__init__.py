@@ -1,0 +1,1 @@
+"""Use a bundle: tag, explain, review, serve and export."""

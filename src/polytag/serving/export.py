@@ -24,18 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.data.files import write_json
-from polytag.data.images import EXTENSIONS, content_hash, decode_many
-from polytag.data.sample import draw_labels, draw_scene
+from polytag.data.sample.scenes import draw_labels, draw_scene
 from polytag.errors import DataError, ImageError, SettingsError, counted
-from polytag.evaluation.evaluation import aligned
+from polytag.evaluation.evaluate import aligned
 from polytag.evaluation.metrics import scores
-from polytag.models.bundle import Bundle, new_folder
-from polytag.models.int8 import CALIBRATION_PHOTOS, MOST_LOST
-from polytag.models.litert import LitertModel
-from polytag.models.onnx import OnnxModel
-from polytag.models.openvino import OpenvinoModel
-from polytag.serving.formats import Format
+from polytag.files import write_json
+from polytag.models.bundle.bundle import Bundle, new_folder
+from polytag.models.quantization.onnx import CALIBRATION_PHOTOS, MOST_LOST
+from polytag.models.runtimes.litert import LitertModel
+from polytag.models.runtimes.onnx import OnnxModel
+from polytag.models.runtimes.openvino import OpenvinoModel
+from polytag.photos.content import content_hash
+from polytag.photos.decode import EXTENSIONS, decode_many
+from polytag.serving.tagging.formats import Format
 
 BATCHES = (1, 5)
 """Batch sizes at which an export is compared with its model."""
@@ -140,7 +141,7 @@ def _known(form: Format | str) -> Format:
 
 def _attempt(failure: str, work: Callable[[], Any]) -> Any:
     """What ``work`` returns; whatever a converter or a runtime raises is one line, and what it logs is dropped."""
-    from polytag.models.backend import quiet_stderr
+    from polytag.models.runtimes.quiet import quiet_stderr
 
     reason = None
     with quiet_stderr(), warnings.catch_warnings():
@@ -161,7 +162,7 @@ def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] 
     elif form is Format.savedmodel:
         model.export(path, format="tf_saved_model", verbose=False)
     elif calibration is not None:
-        from polytag.models.int8_litert import write_int8
+        from polytag.models.quantization.litert import write_int8
 
         write_int8(model, calibration, path)
     else:

@@ -1,0 +1,89 @@
+"""Data sets of Kaggle, by kagglehub: ``kaggle:OWNER/NAME[/FILE]`` → what to read on this machine.
+
+kagglehub downloads a data set once and keeps it in its own cache; a copy that is there serves without network.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+from polytag.data.reading.forms import describe, readable
+from polytag.errors import DataError, SettingsError, listed
+
+SCHEME = "kaggle:"
+
+
+def fetch(source: str) -> tuple[Path, Path, str]:
+    """Download a data set unless that was done before.
+
+    Args:
+        source: ``kaggle:OWNER/NAME``, or with ``/FILE`` the file or folder in it to read.
+
+    Returns:
+        What to read, the folder of the whole data set, and a note of where it came from.
+
+    Raises:
+        DataError: kagglehub is not installed, Kaggle cannot be reached or has no such data set, or it holds
+            several things that could be read.
+    """
+    owner, _, rest = source.removeprefix(SCHEME).partition("/")
+    name, _, inside = rest.partition("/")
+    if not owner.strip() or not name.strip():
+        raise SettingsError(f"'{source}' names no data set: expected kaggle:OWNER/NAME or kaggle:OWNER/NAME/FILE")
+    folder, note = _download(f"{owner}/{name}")
+    if inside:
+        chosen = folder / inside
+        if not chosen.resolve().is_relative_to(folder.resolve()) or not chosen.exists():
+            raise DataError(f"{SCHEME}{owner}/{name} has no '{inside}'; it holds {describe(folder)}")
+        return chosen, folder, note
+    found = readable(folder)
+    if len(found) == 1:
+        return found[0], folder, note
+    if not found:
+        raise DataError(f"{SCHEME}{owner}/{name} has no form that polytag reads; it holds {describe(folder)}")
+    names = [one.relative_to(folder).as_posix() for one in found]
+    raise DataError(
+        f"{SCHEME}{owner}/{name} holds several things that can be read: name one, as in "
+        f"{SCHEME}{owner}/{name}/{names[0]} (there are {listed(names, 20)})"
+    )
+
+
+def _download(handle: str) -> tuple[Path, str]:
+    try:
+        import kagglehub
+    except ImportError:
+        raise DataError("reading from Kaggle needs kagglehub: pip install 'polytag[kaggle]'") from None
+    import requests  # kagglehub's own
+
+    try:
+        folder = Path(kagglehub.dataset_download(handle))
+    except requests.exceptions.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise DataError(
+            f"Kaggle does not hand out {handle} ({status}): check the name; what is not public needs a login"
+        ) from None
+    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout):
+        kept = _kept(handle)
+        if kept is None:
+            raise DataError(
+                f"Kaggle cannot be reached and {handle} was not downloaded before: connect, or name a file or folder"
+            ) from None
+        return kept, f"Kaggle cannot be reached: {handle} as downloaded before, in {kept}"
+    except Exception as error:
+        # kagglehub raises whatever its parsing, unpacking and writing stumble over.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"kagglehub cannot download {handle}: {reason}") from None
+    return folder, f"{handle} from Kaggle, in {folder}"
+
+
+def _kept(handle: str) -> Path | None:
+    """The newest version that was downloaded whole; without its number kagglehub asks the network for it."""
+    import kagglehub
+    import kagglehub.config
+    import requests
+
+    folder = Path(kagglehub.config.get_cache_folder(), "datasets", handle, "versions")
+    versions = sorted((int(path.name) for path in folder.glob("*") if path.name.isdigit()), reverse=True)
+    for version in versions:
+        with suppress(requests.exceptions.RequestException):
+            return Path(kagglehub.dataset_download(f"{handle}/versions/{version}"))
+    return None

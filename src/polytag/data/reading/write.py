@@ -1,0 +1,151 @@
+"""Dataset → table: CSV, TSV or Parquet that `read` understands, with nothing lost on the way there and back."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from polytag.data.dataset import Dataset
+from polytag.data.reading.cells import PARQUET_ENDINGS, reads_as_header
+from polytag.data.reading.locate import search, without_folders
+from polytag.errors import DataError, SettingsError, counted, listed
+from polytag.files import write_atomically, write_bytes_atomically
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLE_ENDINGS = (*DELIMITERS, *PARQUET_ENDINGS)
+"""Of the tables that can be written."""
+
+
+def write_table(
+    path: str | os.PathLike[str], dataset: Dataset, reasons: Mapping[str, str] | None = None
+) -> Path | None:
+    """Write photos and labels as a table: a 0/1 column for each label, nothing where a label is unknown.
+
+    Columns ``split`` and ``group`` follow where the dataset has parts, or groups of several photos, and
+    ``reasons`` where those are given.
+
+    Args:
+        path: a file ending in .csv, .tsv or .parquet.
+        dataset: the photos. The column ``image`` holds their names, relative to the dataset's root, or to the
+            table's own folder where the root would not be found again from there.
+        reasons: what was decided about a photo, by its name, in words.
+
+    Returns:
+        The folder that has to be named with ``images`` to read the table, or ``None`` where the photos are
+        found by themselves, as they are in the table's folder and below.
+
+    Raises:
+        SettingsError: the file has another ending, or cannot be written.
+        DataError: there is nothing to write, or a name that would come back as another.
+    """
+    path = Path(path).expanduser()
+    ending = path.suffix.lower()
+    if ending not in TABLE_ENDINGS:
+        raise SettingsError(f"{path} ends in '{path.suffix}': expected .csv, .tsv or .parquet")
+    names, folder = _names_from(path, dataset)
+    _check(names, dataset.labels)
+    extra: list[tuple[str, Sequence[str | None]]] = []
+    if dataset.parts is not None:
+        extra.append(("split", dataset.parts.tolist()))
+    numbers, sizes = np.unique(dataset.groups, return_counts=True)
+    several = set(numbers[sizes > 1].tolist())
+    if several:
+        extra.append(("group", [f"g{group}" if group in several else None for group in dataset.groups.tolist()]))
+    if reasons is not None:
+        extra.append(("reasons", [_in_words(reasons.get(name, "")) for name in dataset.names]))
+    if ending in DELIMITERS:
+        _write_text(path, names, dataset, extra, DELIMITERS[ending])
+    else:
+        _write_parquet(path, names, dataset, extra)
+    return folder
+
+
+def _names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
+    """What to call the photos in a table at this path, and the folder to name on reading it, if any."""
+    if not len(dataset) or not dataset.labels:
+        raise DataError(f"nothing to write to {path}: expected images and labels, got {dataset}")
+    home = path.parent.resolve()
+    root = dataset.root.resolve()
+    names = dataset.names
+    files = [Path(os.path.normpath(root / name)) for name in names]
+    found = search(names, [home])
+    if found is not None:
+        folder, dropped = found
+        if all(folder / without_folders(name, dropped) == file for name, file in zip(names, files, strict=True)):
+            return names, None
+    if all(file.is_relative_to(home) for file in files):
+        return [file.relative_to(home).as_posix() for file in files], None
+    return names, root
+
+
+def _check(names: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse what reading would not give back as it is."""
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise DataError(f"more than one label is called {listed(twice)}: label names must differ")
+    for label in labels:
+        if not label or " ".join(label.split()) != label or not _writable(label):
+            raise DataError(
+                f"the label {label!r} cannot be written: expected a name without line breaks, without blanks at its "
+                "ends or two in a row; rename it"
+            )
+    odd = [
+        name
+        for name in names
+        if name != name.strip()
+        or len(name.splitlines()) > 1
+        or name.startswith("../")
+        or reads_as_header(name)
+        or not _writable(name)
+    ]
+    if odd:
+        raise DataError(
+            f"{counted(len(odd), 'image')} cannot be named in a table ({listed([ascii(name) for name in odd])}): "
+            "expected names inside the dataset's root, without line breaks or outer blanks, that are no header's; "
+            "rename the files"
+        )
+
+
+def _writable(name: str) -> bool:
+    """Whether a name is UTF-8, which those of old archives need not be, without NUL."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
+
+
+def _in_words(reason: str) -> str | None:
+    """A reason in one line; it is for people to read and may quote a name that is not UTF-8."""
+    return " ".join(reason.replace("\0", " ").encode(errors="replace").decode().split()) or None
+
+
+def _write_text(
+    path: Path, names: Sequence[str], dataset: Dataset, extra: Sequence[tuple[str, Sequence[str | None]]], mark: str
+) -> None:
+    # A column with nothing in it is no label to a reader: one of which nothing is known says so.
+    unknown = ["?" if known == 0 else None for known in (dataset.targets >= 0).sum(axis=0)]
+    with write_atomically(path) as file:
+        writer = csv.writer(file, delimiter=mark, lineterminator="\n")
+        writer.writerow(["image", *dataset.labels, *(header for header, _ in extra)])
+        for i, name in enumerate(names):
+            row = dataset.targets[i].tolist()
+            cells = [value if value >= 0 else nothing for value, nothing in zip(row, unknown, strict=True)]
+            writer.writerow([name, *cells, *(values[i] for _, values in extra)])
+
+
+def _write_parquet(
+    path: Path, names: Sequence[str], dataset: Dataset, extra: Sequence[tuple[str, Sequence[str | None]]]
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    # Arrays rather than a frame: pandas refuses two columns of one name, and a label may be called "split".
+    labels = [pyarrow.array(column, pyarrow.int8(), mask=column < 0) for column in dataset.targets.T]
+    texts = [pyarrow.array(values, pyarrow.string()) for _, values in extra]
+    headers = ["image", *dataset.labels, *(header for header, _ in extra)]
+    table = pyarrow.Table.from_arrays([pyarrow.array(names, pyarrow.string()), *labels, *texts], headers)
+    with write_bytes_atomically(path) as file:
+        parquet.write_table(table, file)

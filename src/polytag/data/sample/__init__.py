@@ -1,0 +1,1 @@
+"""Draw the built-in sample: synthetic scenes with ten labels."""

@@ -1,0 +1,1 @@
+"""Split into training, validation and test sets without leaks."""

@@ -1,0 +1,131 @@
+"""Train, validation and test without leaks: iterative stratification over groups.
+
+No library stratifies several labels and keeps groups together at once. Here every group of photos counts
+as one example that carries all labels of its photos; iterative stratification (Sechidis, Tsoumakas &
+Vlahavas 2011, as scikit-multilearn implements it) deals the groups out, and a short local search then
+moves single groups until each label's count in each part is as near to its due as it gets.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytag.data.dataset import Dataset
+from polytag.data.splitting.groups import keep_together
+from polytag.data.splitting.split_file import read_split
+from polytag.data.splitting.stratify import PARTS, RATIOS, _deal
+from polytag.errors import DataError, SettingsError, counted, listed
+
+
+def split(
+    dataset: Dataset,
+    ratios: Sequence[float] = RATIOS,
+    seed: int = 0,
+    given: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[int], object] = lambda n: None,
+) -> tuple[Dataset, Dataset, Dataset]:
+    """Split into train, validation and test.
+
+    Photos of one group stay together, and so do photos that show the same picture (`keep_together`). Every
+    label with three groups or more is in all three parts, unless other labels of the same few groups make that
+    impossible. A split that comes with the data, as ``dataset.parts`` or a file, is taken as it is; where it
+    names no validation part, one is taken from its training part.
+
+    Args:
+        dataset: the photos.
+        ratios: the shares of the three parts, summing to 1.
+        seed: the same seed gives the same split.
+        given: a CSV file with the columns image and part, such as `write_split` writes.
+        on_progress: called with the number of photos that were looked at.
+
+    Raises:
+        SettingsError: the ratios or the seed are out of range.
+        DataError: there are too few images, a label is never or always present, or the given split does
+            not fit the data.
+    """
+    if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
+        raise SettingsError(f"ratios must be three positive shares that sum to 1, not {tuple(ratios)}")
+    if not 0 <= seed < 2**32:
+        raise SettingsError(f"the seed must be from 0 to {2**32 - 1}, not {seed}")
+    check_learnable(dataset)
+    dataset = keep_together(dataset, on_progress=on_progress)
+    parts = dataset.parts if given is None else read_split(given, dataset)
+    if parts is None:
+        numbers = _deal(dataset, np.arange(len(dataset)), ratios, seed)
+        parts = np.array(PARTS)[numbers]
+    elif not (parts == "validation").any():
+        rows = np.flatnonzero(parts == "train")
+        numbers = _deal(dataset, rows, (ratios[0] + ratios[2], ratios[1]), seed)
+        parts = parts.astype(np.array(PARTS).dtype)  # wide enough for "validation", which "train" is not
+        parts[rows[numbers == 1]] = "validation"
+    empty = [part for part in PARTS if not (parts == part).any()]
+    if empty:
+        raise DataError(
+            f"the split leaves {listed(empty)} empty: expected images in each of the three parts; add some there"
+        )
+    train, validation, test = (dataset.take(parts == part) for part in PARTS)
+    return train, validation, test
+
+
+def split_facts(
+    dataset: Dataset, parts: Sequence[Dataset], seed: int, given: str | os.PathLike[str] | None
+) -> dict[str, Any]:
+    """How `split` came to these parts, and what there is to say of them: for a bundle to record."""
+    own = f"a validation part that it lacks is taken from its training part (seed {seed})"
+    if given is not None:
+        how = f"as {Path(given).name} says; {own}"
+    elif dataset.parts is not None:
+        how = f"as the table of labels says; {own}"
+    else:
+        how = f"each part has its share of every label, and photos of one picture share a part (seed {seed})"
+    return {"how": how, **{name: len(part) for name, part in zip(PARTS, parts, strict=True)}}
+
+
+def check_learnable(dataset: Dataset) -> None:
+    """Refuse data from which nothing can be learned.
+
+    Raises:
+        DataError: fewer images than labels, or a label that is never, or always, present.
+    """
+    n, k = len(dataset), len(dataset.labels)
+    if n < max(k, 3):
+        raise DataError(
+            f"{counted(n, 'image')} for {counted(k, 'label')}: expected more images than labels, and 3 at least"
+        )
+    names = np.array(dataset.labels)
+    for value, word, advice in ((1, "never", "add examples"), (0, "always", "add images without it")):
+        same = names[(dataset.targets != value).all(axis=0)]
+        if len(same):
+            verb = "is" if len(same) == 1 else "are"
+            raise DataError(
+                f"{counted(len(same), 'label')} {verb} {word} present ({listed(list(same))}): nothing can be learned "
+                f"from that; {advice} or take the label out of the table"
+            )
+
+
+def shares(parts: Sequence[Dataset], combinations: int = 10) -> list[tuple[str, int, list[int]]]:
+    """How photos, labels and the commonest combinations of labels are shared out.
+
+    Args:
+        parts: train, validation and test.
+        combinations: how many of the combinations of two labels and more to count.
+
+    Returns:
+        (what, its number of photos in all parts, its number in each part): "images", then each label in the
+        dataset's order, then combinations such as "dog + cat" from the commonest on.
+    """
+    labels = parts[0].labels
+    present = [part.targets == 1 for part in parts]
+    rows = [("images", [len(part) for part in parts])]
+    rows += [(label, [int(p[:, j].sum()) for p in present]) for j, label in enumerate(labels)]
+    sets, which = np.unique(np.concatenate(present), axis=0, return_inverse=True)
+    which = which.ravel()  # NumPy 2.0 alone keeps an axis
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    counts = np.stack([np.bincount(which[part_of == i], minlength=len(sets)) for i in range(len(parts))], axis=1)
+    several = [i for i in np.argsort(-counts.sum(axis=1), kind="stable") if sets[i].sum() > 1]
+    for i in several[:combinations]:
+        rows.append((" + ".join(labels[j] for j in np.flatnonzero(sets[i])), counts[i].tolist()))
+    return [(what, sum(numbers), numbers) for what, numbers in rows]

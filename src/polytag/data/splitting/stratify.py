@@ -1,0 +1,129 @@
+"""Stratification: dealing groups of photos to the parts of a split."""
+
+from collections.abc import Sequence
+from itertools import chain, permutations
+
+import numpy as np
+from numpy.typing import NDArray
+from skmultilearn.model_selection import IterativeStratification
+
+from polytag.data.dataset import Dataset
+from polytag.errors import DataError, counted
+
+PARTS = ("train", "validation", "test")
+
+
+RATIOS = (0.70, 0.15, 0.15)
+
+
+COMBINATIONS = 100
+"""How many of the commonest combinations of labels the split heeds, besides each label."""
+
+
+def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], seed: int) -> NDArray[np.int64]:
+    """The part's number of each row, int64 (len(rows),)."""
+    groups, member = np.unique(dataset.groups[rows], return_inverse=True)
+    if len(groups) < len(ratios):
+        raise DataError(
+            f"{counted(len(groups), 'different image')}: expected at least {len(ratios)}, one for each part"
+        )
+    # Per group: how many of its photos carry each label, and how many photos there are.
+    counts = np.zeros((len(groups), len(dataset.labels) + 1))
+    np.add.at(counts, member, np.column_stack([dataset.targets[rows] == 1, np.ones(len(rows))]))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    stratifier = IterativeStratification(
+        n_splits=len(ratios), order=1, sample_distribution_per_fold=list(ratios), random_state=seed
+    )
+    present = (counts[order, :-1] > 0).astype(int)
+    # Groups without any label would be dealt at random: give them a label of their own.
+    present = np.column_stack([present, present.sum(axis=1) == 0])
+    # The stratifier shuffles with the seed; it reports folds as test indices.
+    assigned = np.zeros(len(groups), dtype=np.int64)
+    for number, (_, fold) in enumerate(stratifier.split(np.zeros((len(groups), 1)), present)):
+        assigned[order[fold]] = number
+    return _refine(counts, _commonest(counts[:, :-1] > 0), assigned, np.asarray(ratios))[member]
+
+
+def _commonest(present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Which of the commonest combinations of labels each group has: 0 or 1, float64 (groups, combinations)."""
+    sets, which, count = np.unique(present, axis=0, return_inverse=True, return_counts=True)
+    which = which.ravel()  # NumPy 2.0 alone keeps an axis
+    chosen = [i for i in np.argsort(-count, kind="stable") if count[i] >= 1 / min(RATIOS) and sets[i].sum() > 1]
+    return (which[:, None] == np.array(chosen[:COMBINATIONS], dtype=np.int64)).astype(np.float64)
+
+
+def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
+    """Move groups between parts while that brings the parts nearer to their due.
+
+    The cost of part p is Σ over labels (count − due)² / due, and the same for combinations of labels and for the
+    number of photos; a label that is missing from a part costs so much that it is always mended first. Where no
+    single move helps and a label is still missing, a group that carries it is moved all the same if one more
+    move makes good what that spoils.
+
+    Args:
+        counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
+        combinations: (groups, c), which groups have which combination; any part may lack one.
+        assigned: int (groups,), the part of each group.
+        ratios: (parts,), summing to 1.
+    """
+    scarce = np.zeros(counts.shape[1] + combinations.shape[1], dtype=bool)
+    scarce[: counts.shape[1]] = (counts > 0).sum(axis=0) >= len(ratios)
+    # Groups that count alike are interchangeable: it is kinds of them that move.
+    kinds, kind = np.unique(np.hstack([counts, combinations]), axis=0, return_inverse=True)
+    kind = kind.ravel()  # NumPy 2.0 alone keeps an axis
+    members: list[list[list[int]]] = [[[] for _ in kinds] for _ in ratios]
+    for group, part in enumerate(assigned.tolist()):
+        members[part][kind[group]].append(group)
+    stock = np.array([[len(groups) for groups in part] for part in members])
+    have = stock @ kinds
+    due = np.outer(ratios, have.sum(axis=0))
+    weight = 1 / np.maximum(due, 1)
+
+    def cost(have: NDArray, part: int) -> NDArray:
+        return ((have - due[part]) ** 2 * weight[part] + 1e3 * (scarce & (have <= 0))).sum(axis=-1)
+
+    def gains(which: NDArray[np.int64], source: int, target: int) -> NDArray:
+        saved = cost(have[source], source) - cost(have[source] - kinds[which], source)
+        return saved + cost(have[target], target) - cost(have[target] + kinds[which], target)
+
+    def move(which: int, source: int, target: int) -> None:
+        for part, sign in ((source, -1), (target, 1)):
+            have[part] += sign * kinds[which]
+            stock[part, which] += sign
+        members[target][which].append(members[source][which].pop())
+
+    def best_move() -> tuple[float, tuple[int, int, int]]:
+        best = (0.0, (-1, -1, -1))
+        for source, target in permutations(range(len(ratios)), 2):
+            there = np.flatnonzero(stock[source])
+            if len(there):
+                gain = gains(there, source, target)
+                top = int(np.argmax(gain))
+                best = max(best, (float(gain[top]), (int(there[top]), source, target)))
+        return best
+
+    def best_pair() -> tuple[float, list[tuple[int, int, int]]]:
+        best: tuple[float, list[tuple[int, int, int]]] = (0.0, [])
+        for target, label in np.argwhere(scarce & (have <= 0)).tolist():
+            for source, which in np.argwhere((stock > 0) & (kinds[:, label] > 0)).tolist():
+                first = float(gains(np.array([which]), source, target)[0])
+                move(which, source, target)
+                gain, second = best_move()
+                move(which, target, source)
+                if gain > 0 and first + gain > best[0]:
+                    best = (first + gain, [(which, source, target), second])
+        return best
+
+    for _ in range(4 * len(assigned)):
+        gain, step = best_move()
+        steps = [step]
+        if gain <= 1e-9:
+            gain, steps = best_pair()
+        if gain <= 1e-9:
+            break
+        for step in steps:
+            move(*step)
+    refined = assigned.copy()
+    for part, groups in enumerate(members):
+        refined[list(chain.from_iterable(groups))] = part
+    return refined

@@ -1,0 +1,1 @@
+"""Show the data on one page: examples, counts, sizes, combinations of labels."""

@@ -1,0 +1,155 @@
+"""Networks of inverted residual blocks, described once: Keras and ONNX are both built by walking the description.
+
+Batch normalisation is folded into the convolutions before it: a frozen one is nothing but a factor and an
+offset. Training is a fifth faster without it, and nothing can overwrite its statistics by those of small batches.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.errors import WeightsError
+from polytag.models.backbones.torch_file import read_torch_weights
+from polytag.models.backbones.weights import Weights
+from polytag.photos.decode import IMAGENET_DEVIATION, IMAGENET_MEAN
+
+Node = TypeVar("Node")
+"""What a builder's functions take and give: a Keras tensor, or the name of an ONNX value."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What tells one network from another.
+
+    Attributes:
+        title: for messages.
+        blocks: of each stage the expansion, the side of the depthwise kernels, the number of blocks and the first
+            one's stride.
+        symmetric: whether convolutions that halve a photo pad it on all sides, as torch does, or rather to the
+            right and below, as TensorFlow does.
+        epsilon: of its batch normalisation.
+        mean, deviation: of red, green and blue on the scale from 0 to 255, which its input is normalised by.
+    """
+
+    title: str
+    blocks: tuple[tuple[int, int, int, int], ...]
+    symmetric: bool
+    epsilon: float
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+_RED, _GREEN, _BLUE = (255 * np.array([IMAGENET_MEAN, IMAGENET_DEVIATION])).T.tolist()
+
+FAMILIES = {
+    "mobilenet_v2": Family(
+        "MobileNetV2",
+        ((1, 3, 1, 1), (6, 3, 2, 2), (6, 3, 3, 2), (6, 3, 4, 2), (6, 3, 3, 1), (6, 3, 3, 2), (6, 3, 1, 1)),
+        symmetric=True,
+        epsilon=1e-5,
+        mean=(_RED[0], _GREEN[0], _BLUE[0]),
+        deviation=(_RED[1], _GREEN[1], _BLUE[1]),
+    ),
+    "efficientnet_lite0": Family(
+        "EfficientNet-Lite0",
+        ((1, 3, 1, 1), (6, 3, 2, 2), (6, 5, 2, 2), (6, 3, 3, 2), (6, 5, 3, 1), (6, 5, 4, 2), (6, 3, 1, 1)),
+        symmetric=False,
+        epsilon=1e-3,
+        mean=(127.0, 127.0, 127.0),
+        deviation=(128.0, 128.0, 128.0),
+    ),
+}
+"""MobileNetV2 (Sandler et al. 2018, table 2) as torchvision has it, and EfficientNet-Lite0 (Tan & Le 2019, without
+squeeze-and-excitation and with ReLU6, as published for mobile devices)."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution with what follows it.
+
+    Attributes:
+        name: in the network.
+        kernel: float32 (filters, channels, side, side); of a depthwise one (channels, 1, side, side).
+        bias: float32 (filters,).
+        stride: 1 or 2.
+        depthwise: each channel has its own filter.
+        activation: ReLU6 follows.
+    """
+
+    name: str
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    stride: int
+    depthwise: bool
+    activation: bool
+
+
+def walk(
+    weights: Weights, photo: Node, convolve: Callable[[Node, Convolution], Node], add: Callable[[Node, Node], Node]
+) -> Node:
+    """Build a network from its normalised input to its last feature map.
+
+    Args:
+        weights: of kind "torch".
+        photo: the input.
+        convolve, add: make a convolution of a node, and the sum of two.
+
+    Raises:
+        WeightsError: the file does not hold this network's weights.
+    """
+    family = FAMILIES[weights.backbone]
+    remaining = _folded(weights, family)
+    channels = 3
+
+    def convolution(x: Node, name: str, side: int, stride: int = 1, depthwise: bool = False, active: bool = True):
+        nonlocal channels
+        kernel, bias = next(remaining, (np.empty(0, np.float32), np.empty(0, np.float32)))
+        expected = (channels if depthwise else len(kernel), 1 if depthwise else channels, side, side)
+        if not len(kernel) or kernel.shape != expected:
+            raise WeightsError(
+                f"{weights.path} does not hold {family.title}'s weights: {name} should have the shape {expected}, "
+                f"not {kernel.shape}"
+            )
+        channels = len(kernel)
+        return convolve(x, Convolution(name, kernel, bias, stride, depthwise, active))
+
+    x = convolution(photo, "stem", 3, stride=2)
+    number = 0
+    for expansion, side, repeats, first_stride in family.blocks:
+        for repeat in range(repeats):
+            stride = first_stride if repeat == 0 else 1
+            inside, before, block = x, channels, f"block_{number}"
+            if expansion > 1:
+                x = convolution(x, f"{block}_expand", 1)
+            x = convolution(x, f"{block}_depthwise", side, stride, depthwise=True)
+            x = convolution(x, f"{block}_project", 1, active=False)
+            if stride == 1 and channels == before:
+                x = add(inside, x)
+            number += 1
+    x = convolution(x, "top", 1)
+    if next(remaining, None) is not None:
+        raise WeightsError(f"{weights.path} holds more tensors than {family.title} has")
+    return x
+
+
+def _folded(weights: Weights, family: Family) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Kernel and bias of each convolution, in the file's order, with its batch normalisation folded in."""
+    assert weights.path is not None  # torch weights always come from a file
+    tensors = [
+        array
+        for name, array in read_torch_weights(weights.path)
+        if array.dtype == np.float32 and not name.startswith(("classifier", "_fc"))
+    ]
+    for start in range(0, len(tensors), 5):
+        try:
+            kernel, gamma, beta, mean, variance = tensors[start : start + 5]
+            scale = gamma / np.sqrt(variance + family.epsilon)
+            yield (
+                np.ascontiguousarray(kernel * scale[:, None, None, None], np.float32),
+                np.ascontiguousarray(beta - mean * scale, np.float32),
+            )
+        except (ValueError, IndexError) as error:
+            raise WeightsError(f"{weights.path} does not hold {family.title}'s weights ({error})") from None

@@ -1,0 +1,1 @@
+"""Classical multi-label methods on embeddings: trained without epochs."""

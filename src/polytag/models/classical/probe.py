@@ -1,0 +1,197 @@
+"""What the labels should be, judged by models that saw neither the photo nor a copy of it.
+
+A probe is a kernel ridge regression on frozen embeddings, whose scores a logistic curve turns into
+probabilities (Platt scaling). It is fitted twice: to the labels as they are given, then to what they
+probably should be, given its own leave-one-out probabilities, so that the errors that it is to find mislead
+it less. All of this is solved in closed form, and happens inside the photos that a probe may see.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.special import expit
+
+from polytag.auditing.label_errors import error_probabilities
+from polytag.errors import DataError
+
+FOLDS, REPETITIONS = 5, 2
+"""Parts of a cross-validation, and cross-validations with other parts, whose probabilities are averaged."""
+
+LANDMARKS = 3000
+"""Photos that all others are compared with: up to here the kernel is exact, beyond it time and memory are linear."""
+
+KERNEL_WIDTH = 1.5
+"""γ in exp(-γ·d²), where d² = 2 - 2·cosine of two embeddings as seen from their common middle."""
+
+RIDGE = 1.5
+
+ROUNDS = 2
+"""The first believes the labels, the second what they probably should be."""
+
+IMPUTATIONS = 10
+"""Steps towards scores of the unknown entries that agree with what they would be without them."""
+
+
+def out_of_sample(
+    embeddings: NDArray[np.float32],
+    targets: NDArray[np.int8],
+    groups: NDArray[np.int64],
+    seed: int = 0,
+    on_progress: Callable[[int], object] = lambda n: None,
+) -> NDArray[np.float32]:
+    """How probable each label of each photo is, by cross-validation.
+
+    A photo's own labels, and those of its group, have no part at all in its probabilities: not in the choice of
+    its fold, nor in the regression, its calibration or its cleaning.
+
+    Args:
+        embeddings: float32 (n, d); a row with NaN is a photo that could not be read.
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown, which teaches nothing.
+        groups: int64 (n,): photos that share a number are in the same fold.
+        seed: of folds and landmarks.
+        on_progress: called with the number of photos that became ready.
+
+    Returns:
+        float32 (n, k), 0 to 1, never NaN. Where the other folds do not hold both photos with a label and photos
+        without, it is the label's share there; for photos without an embedding it is 0.5, which says nothing.
+
+    Raises:
+        DataError: the arrays do not fit together.
+    """
+    n = len(targets)
+    if targets.ndim != 2 or embeddings.ndim != 2 or len(embeddings) != n or groups.shape != (n,):
+        raise DataError(
+            f"expected embeddings (n, d), targets (n, k) and groups (n,), "
+            f"but got {embeddings.shape}, {targets.shape} and {groups.shape}"
+        )
+    probabilities = np.full(targets.shape, 0.5, np.float32)
+    usable = np.flatnonzero(np.isfinite(embeddings).all(axis=1))
+    on_progress(n - len(usable))
+    if not len(usable) or not targets.shape[1]:
+        on_progress(len(usable))
+        return probabilities
+    rng = np.random.default_rng(seed)
+    features = _kernel_features(_directions(embeddings[usable]), rng)
+    _, number = np.unique(groups[usable], return_inverse=True)
+    judged = np.zeros((len(usable), targets.shape[1]), np.float32)
+    for repetition in range(REPETITIONS):
+        # Labels play no part in the folds, or a photo's own would choose who judges it.
+        folds = (rng.permutation(number.max() + 1) % FOLDS)[number]
+        for fold in np.unique(folds):
+            mine, others = folds == fold, folds != fold
+            probe = _fit(features[others], targets[usable[others]], groups[usable[others]])
+            judged[mine] += probe(features[mine]) / REPETITIONS
+            on_progress(int(mine.sum()) if repetition == REPETITIONS - 1 else 0)
+    probabilities[usable] = judged
+    return probabilities
+
+
+def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings as unit vectors from their common middle, which all photos share and which tells nothing."""
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    unit -= unit.mean(axis=0)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _kernel_features(directions: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Features float32 (n, m) whose inner products are the kernel, or nearly (Nyström: Williams & Seeger 2001)."""
+
+    def kernel(others: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.exp(2 * KERNEL_WIDTH * (landmarks @ others.T - 1))
+
+    n = len(directions)
+    landmarks = directions[np.sort(rng.permutation(n)[:LANDMARKS])]
+    among = kernel(landmarks).astype(np.float64)
+    among[np.diag_indices_from(among)] += 1e-4  # equal photos make it singular
+    root = np.linalg.cholesky(among).astype(np.float32)
+    features = np.empty((n, len(landmarks)), np.float32)
+    for start in range(0, n, 1024):
+        features[start : start + 1024] = solve_triangular(root, kernel(directions[start : start + 1024]), lower=True).T
+    return features
+
+
+def _fit(
+    features: NDArray[np.float32], targets: NDArray[np.int8], groups: NDArray[np.int64]
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A probe: a function from features (·, m) to probabilities float32 (·, k). Overwrites ``features``."""
+    known = targets >= 0
+    share = ((targets == 1).sum(axis=0) + 1) / (known.sum(axis=0) + 2)
+    learnable = (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
+    if not learnable.any():
+        return lambda new: np.tile(share, (len(new), 1)).astype(np.float32)
+    middle = features.mean(axis=0)
+    features -= middle
+    gram = (features.T @ features).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += RIDGE
+    root = np.linalg.cholesky(gram).astype(np.float32)
+    # In whitened features the regression's hat matrix is their product with themselves.
+    whitened = solve_triangular(root, features.T, lower=True, overwrite_b=True).T
+    leverage = np.einsum("ij,ij->i", whitened, whitened)[:, None].astype(np.float64)
+    copies = _copies(groups)
+
+    wanted = np.where(known, targets, share)
+    for round_ in range(ROUNDS):
+        for _ in range(1 if known.all() else IMPUTATIONS):
+            mean = wanted.mean(axis=0)
+            centred = (wanted - mean).astype(np.float32)
+            weights = whitened.T @ centred
+            residuals = (centred - whitened @ weights).astype(np.float64)
+            left_out = wanted - residuals / (1 - leverage)
+            for rows in copies:  # copies would give each other away
+                hat = (whitened[rows] @ whitened[rows].T).astype(np.float64)
+                left_out[rows] = wanted[rows] - np.linalg.solve(np.eye(len(rows)) - hat, residuals[rows])
+            # An entry equal to its own leave-one-out score pulls at nothing, as if it were not there.
+            wanted = np.where(known, wanted, left_out)
+        slope, intercept = _calibration(left_out, wanted, known)
+        if round_ < ROUNDS - 1:
+            wrong = error_probabilities(expit(slope * left_out + intercept), targets)
+            wanted = np.where(known & learnable, np.abs(targets - wrong), wanted)
+    weights = solve_triangular(root, weights, lower=True, trans="T")
+
+    def probe(new: NDArray[np.float32]) -> NDArray[np.float32]:
+        judged = expit(slope * ((new - middle) @ weights + mean) + intercept)
+        return np.where(learnable, judged, share).astype(np.float32)
+
+    return probe
+
+
+def _copies(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each group that has more than one."""
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [rows for rows in parts if len(rows) > 1]
+
+
+def _calibration(
+    scores: NDArray[np.float64], wanted: NDArray[np.float64], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope and intercept of each label's logistic curve from scores to probabilities (Platt 1999), float64 (k,).
+
+    Scores that do not rise with the label tell nothing: their slope is 0.
+    """
+    curves = np.zeros((2, scores.shape[1]))
+    for j in range(scores.shape[1]):
+        score, target = scores[known[:, j], j], wanted[known[:, j], j]
+        share = (target.sum() + 1) / (len(target) + 2)
+        curves[:, j] = 0, np.log(share / (1 - share))
+        if not len(score):
+            continue
+        middle, spread = score.mean(), score.std()
+        if spread < 1e-9:
+            continue
+        design = np.stack([(score - middle) / spread, np.ones_like(score)])
+        curve = np.array([1.0, curves[1, j]])
+        weak = np.array([0.01, 0.01])  # a prior that keeps the curve finite where scores part the label cleanly
+        for _ in range(50):  # Newton
+            p = expit(curve @ design)
+            gradient = design @ (p - target) + weak * curve
+            step = np.linalg.solve((design * (p * (1 - p))) @ design.T + np.diag(weak), gradient)
+            curve -= step * min(1.0, 2 / max(np.abs(step).max(), 1e-12))
+            if np.abs(step).max() < 1e-8:
+                break
+        if curve[0] > 0:
+            curves[:, j] = curve[0] / spread, curve[1] - curve[0] * middle / spread
+    return curves[0], curves[1]

@@ -1,0 +1,1 @@
+"""Convert Keras networks to ONNX."""

@@ -1,0 +1,1 @@
+"""Network architectures: the CNN, the transfer head and the calibrated output."""

@@ -1,0 +1,132 @@
+"""The networks, each a function from explicit keyword arguments to a `keras.Model`.
+
+Every model takes RGB uint8 photos (batch, size, size, 3) as `polytag.photos.decode.decode` makes them and
+gives float32 probabilities (batch, n_labels): scaling and normalisation are layers inside.
+"""
+
+from collections.abc import Callable
+
+from polytag.errors import SettingsError
+from polytag.models.backbones.backbone import backbone as pretrained
+from polytag.models.backbones.backbone import pooled
+from polytag.models.backbones.weights import Weights
+from polytag.models.backend import computing_in, keras
+from polytag.models.networks.normalisation import FusedBatchNormalization
+
+layers = keras.layers
+
+
+def cnn(
+    n_labels: int,
+    image_size: int,
+    *,
+    policy: str = "float32",
+    fused: bool = False,
+    reduce: int = 1,
+    filters1: int = 32,
+    filters2: int = 64,
+    filters3: int = 128,
+    filters4: int = 0,
+    pooling: str = "flatten",
+    dense: int = 256,
+    dropout: float = 0.5,
+) -> keras.Model:
+    """Three or four blocks of convolution, batch normalisation and max pooling, then a dense layer.
+
+    With the defaults at 224² it is the baseline, with 22.2 million parameters.
+
+    Args:
+        n_labels: number of outputs.
+        image_size: side of the input, in pixels.
+        policy: Keras' name of the types that it computes in; weights and probabilities are float32 in any.
+        fused: normalise by `FusedBatchNormalization`, for a network that is trained and not kept.
+        reduce: photos are first reduced to one in this many pixels of their side, by averaging.
+        filters1, filters2, filters3: 3×3 filters of each block.
+        filters4: those of a fourth block, which 0 leaves out.
+        pooling: what turns the last block into a vector: "flatten", or global "average" or "max".
+        dense: units of the hidden layer.
+        dropout: share of hidden units dropped while training, 0 to 1.
+    """
+    if pooling not in ("flatten", "average", "max"):
+        raise SettingsError(f"pooling must be flatten, average or max, not '{pooling}'")
+    check_reduction(reduce)
+    inputs = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
+    normalisation = FusedBatchNormalization if fused else layers.BatchNormalization
+    with computing_in(policy):
+        x = layers.Rescaling(1 / 255)(inputs)
+        if reduce > 1:
+            x = layers.AveragePooling2D(reduce)(x)
+        for filters in filter(None, (filters1, filters2, filters3, filters4)):
+            x = layers.Conv2D(filters, 3, activation="relu")(x)
+            # Keras' 0.99 needs hundreds of steps to forget its start: more than small sets have before they stop.
+            x = normalisation(momentum=0.9)(x)
+            x = layers.MaxPooling2D()(x)
+        pool = {"flatten": layers.Flatten, "average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+        x = pool[pooling]()(x)
+        x = layers.Dense(dense, activation="relu")(x)
+        x = layers.Dropout(dropout)(x)
+        outputs = layers.Dense(n_labels, activation="sigmoid", dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name="cnn")
+
+
+def check_reduction(reduce: int) -> None:
+    """Refuse a number that photos cannot be reduced by."""
+    if not (isinstance(reduce, int) and reduce >= 1):
+        raise SettingsError(f"reduce must be a whole number from 1, not {reduce!r}")
+
+
+def transfer(
+    n_labels: int,
+    image_size: int,
+    *,
+    backbone: str = "mobilenet_v2",
+    weights: Weights | None = None,
+    policy: str = "float32",
+    dense: int = 512,
+    dropout: float = 0.3,
+) -> keras.Model:
+    """A pretrained network with its classifier replaced by `head`.
+
+    Args:
+        n_labels: number of outputs.
+        image_size: side of the input, in pixels; at least 32.
+        backbone, weights, policy: as in `polytag.models.backbones.backbone.backbone`.
+        dense, dropout: of the head.
+    """
+    features = pooled(pretrained(backbone, image_size, weights, policy))
+    return joined(features, head(features.output_shape[-1], n_labels, dense=dense, dropout=dropout))
+
+
+def joined(features: keras.Model, top: keras.Model) -> keras.Model:
+    """A backbone and a head as one model; both stay reachable by `get_layer`.
+
+    Batch normalisation needs no ``training=False`` here, which `fit` would override: its layers are never trainable.
+    """
+    photo = layers.Input(features.input_shape[1:], dtype="uint8", name="photo")
+    return keras.Model(photo, top(features(photo)), name="transfer")
+
+
+def head(n_features: int, n_labels: int, *, dense: int = 512, dropout: float = 0.3) -> keras.Model:
+    """The trainable end of a transfer model: features float32 (batch, n_features) → probabilities.
+
+    Args:
+        n_features: length of the backbone's output.
+        n_labels: number of outputs.
+        dense: units of the hidden layer; 0 for none.
+        dropout: share of features, and of hidden units, dropped while training, 0 to 1.
+    """
+    inputs = layers.Input((n_features,), name="features")
+    x = layers.Dropout(dropout)(inputs)
+    if dense:
+        x = layers.Dense(dense, activation="relu")(x)
+        x = layers.Dropout(dropout)(x)
+    outputs = layers.Dense(n_labels, activation="sigmoid", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name="head")
+
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "baseline": cnn,
+    "tuned": cnn,
+    "transfer": transfer,
+}
+"""The approaches that polytag compares, in the order of its tables."""

@@ -1,0 +1,1 @@
+"""Quantize networks to 8 bits."""

@@ -1,0 +1,1 @@
+"""Search hyperparameters by number of trials or by time."""

@@ -1,0 +1,1 @@
+"""Train Keras networks: batches, losses, optimizer, the training loop, fine-tuning."""

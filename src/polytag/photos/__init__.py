@@ -1,0 +1,1 @@
+"""From bytes to pixels, once: decode, cache, measure, find duplicates."""

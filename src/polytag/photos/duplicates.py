@@ -1,0 +1,359 @@
+"""Photos that show the same picture: identical files, and copies that were re-encoded, resized, brightened,
+cropped or mirrored.
+
+Two steps. Candidates are pairs whose coarse, high-passed grey thumbnails resemble each other, found for
+all pairs at once; neighbours by embedding join them where there are embeddings. Then one thumbnail of
+each candidate pair is laid over the other: shift and scale are fitted by Gauss-Newton with free gain and
+offset, coarse to fine (Lucas & Kanade 1981; Evangelidis & Psarakis 2008), and what counts is the
+correlation of the locally normalised details where the two overlap. Perceptual hashes do the first step
+only, and lose crops (benchmarks/duplicates.py compares).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.files import write_json
+from polytag.photos.array_cache import cache_folder
+from polytag.photos.content import content_hash
+from polytag.photos.groups import connected
+from polytag.photos.measure import THUMBNAIL, Measurements
+
+VERSION = "3"
+"""Raised whenever the same photos would give other pairs."""
+
+KINDS = ("exact", "near", "cropped", "mirrored")
+
+ZOOMS = (1.0, 0.9, 0.8)
+"""Central shares of a photo, by side, that are compared with others whole: what is left of a crop resembles those."""
+
+CANDIDATE = 0.62
+"""Least correlation of two coarse thumbnails that makes a pair worth a closer look."""
+
+NEIGHBOUR = 0.85
+"""Least cosine of two embeddings that makes a pair worth a closer look."""
+
+STAGES = ((16, 5, 1.5, 0.5), (32, 5, 2.0, 0.5), (THUMBNAIL, 3, 3.0, 0.7))
+"""The fit, coarse to fine: side in pixels, Gauss-Newton steps, reach of the high-pass in pixels, and the least
+correlation of details that lets a pair pass. Past the last one two photos show the same picture: true copies lie
+above 0.75 there, different photos below 0.65."""
+
+FRAME, INSIDE = 14, 0.5
+"""Pixels at each edge of a thumbnail where a frame may be, and the least correlation inside of them: different
+pictures in the same frame agree at the edges only."""
+
+CROPPED = 0.93
+"""Share of either photo that the other shows, below which one is a crop of the other."""
+
+STRETCH = 1.12
+"""Largest change of proportions between copies of one picture; a fit that needs more matched something else."""
+
+PER_PHOTO = 20
+"""Candidates looked at for one photo, at most: in a burst of equals the nearest suffice to tie it together."""
+
+FLAT = 1.0
+"""Least deviation of the details in a coarse thumbnail, in grey levels of 255; a blank photo resembles any other."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photos that show the same picture.
+
+    Attributes:
+        a, b: their positions, a < b.
+        kind: one of `KINDS`; a mirrored pair may be cropped too.
+        similarity: correlation of their details where they overlap, up to 1.
+    """
+
+    a: int
+    b: int
+    kind: str
+    similarity: float
+
+
+def find_duplicates(
+    measured: Measurements,
+    contents: NDArray[np.int64],
+    embeddings: NDArray[np.float32] | None = None,
+) -> list[Pair]:
+    """Pairs of photos that show the same picture.
+
+    Of photos with identical bytes each is paired with the first, and only that first is compared with others.
+
+    Args:
+        measured: the n photos' measurements.
+        contents: int64 (n,): photos of identical content share a number.
+        embeddings: float32 (n, d), rows of NaN where a photo has none; adds candidates.
+
+    Returns:
+        The pairs, each once, ordered by a and b.
+    """
+    first: dict[int, int] = {}
+    pairs = []
+    for i, content in enumerate(contents.tolist()):
+        if first.setdefault(content, i) != i:
+            pairs.append(Pair(first[content], i, "exact", 1.0))
+    rows = np.array([i for i in first.values() if measured.readable[i]], dtype=np.int64)
+    thumbnails = measured.thumbnails
+    aspects = measured.records["width"] / np.maximum(measured.records["height"], 1)
+    best: dict[tuple[int, int], Pair] = {}
+    alike = _alike(embeddings, rows)
+    for mirrored in (False, True):
+        candidates = _candidates(thumbnails, rows, mirrored, alike)
+        for start in range(0, len(candidates), BATCH):
+            for pair in _verified(thumbnails, aspects, candidates[start : start + BATCH], mirrored):
+                key = (pair.a, pair.b)
+                if key not in best or pair.similarity > best[key].similarity:
+                    best[key] = pair
+    return sorted((*pairs, *best.values()), key=lambda pair: (pair.a, pair.b))
+
+
+def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | None = None) -> list[Pair]:
+    """`find_duplicates`, remembered in polytag's cache until a photo changes; measured as `measure` returns it."""
+    if not measured.readable.any():
+        return []
+    contents = [content_hash(path) if path not in measured.errors else f"? {path}" for path in measured.paths]
+    seal = hashlib.sha256("\n".join([VERSION, *contents]).encode())
+    if embeddings is not None:
+        seal.update(np.ascontiguousarray(embeddings).tobytes())
+    folder = cache_folder() / "duplicates"
+    file = folder / f"{seal.hexdigest()[:32]}.json"
+    try:
+        return [Pair(*pair) for pair in json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        numbers: dict[str, int] = {}
+        pairs = find_duplicates(
+            measured, np.array([numbers.setdefault(content, len(numbers)) for content in contents]), embeddings
+        )
+    folder.mkdir(exist_ok=True)
+    write_json(file, [astuple(pair) for pair in pairs])
+    return pairs
+
+
+def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join groups that a pair connects; int64 (n,), numbered from 0 in the photos' order."""
+    _, first, members = np.unique(groups, return_index=True, return_inverse=True)
+    same = enumerate(first[members].tolist())
+    return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
+
+
+BATCH = 256
+"""Pairs that are fitted at once, and blocks of photos that are compared at once."""
+
+
+def _candidates(
+    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, alike: list[tuple[int, int]]
+) -> list[tuple[int, int, float]]:
+    """Pairs of photos worth a closer look, each with the zoom at which the second resembles the first.
+
+    Args:
+        thumbnails: all photos', as `Measurements` has them.
+        rows: int64 (n,): the photos to pair.
+        mirrored: whether the second photo of each pair is turned round first.
+        alike: pairs of positions in ``rows`` that are candidates anyway.
+    """
+    plain, textured = _coarse(thumbnails, rows, False, 1.0)
+    places = np.flatnonzero(textured)
+    plain = plain[places]
+    best: dict[tuple[int, int], tuple[float, float]] = {}
+
+    for zoom in ZOOMS:
+        other = _coarse(thumbnails, rows[places], mirrored, zoom)[0]
+        for first, second, product in _neighbours(plain, other, CANDIDATE):
+            i, j = int(places[first]), int(places[second])
+            # Unzoomed, a pair is found from either side.
+            key = (j, i) if zoom == 1 and j < i else (i, j)
+            if key not in best or product > best[key][0]:
+                best[key] = (product, zoom)
+    for i, j in alike:
+        if textured[i] and textured[j]:
+            best.setdefault((i, j), (0.0, 1.0))
+    return [(int(rows[i]), int(rows[j]), zoom) for (i, j), (_, zoom) in sorted(best.items())]
+
+
+def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs of positions in ``rows`` whose embeddings are neighbours."""
+    if embeddings is None:
+        return []
+    vectors = np.nan_to_num(embeddings[rows])
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return sorted({(min(i, j), max(i, j)) for i, j, _ in _neighbours(vectors, vectors, NEIGHBOUR)})
+
+
+def _coarse(
+    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, zoom: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """High-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and which of them are not flat."""
+    vectors = np.empty((len(rows), 256), np.float32)
+    textured = np.empty(len(rows), bool)
+    sampling = _sampling(_points(THUMBNAIL), np.array([zoom - 1], np.float32), np.zeros(1, np.float32))[0][0]
+    for start in range(0, len(rows), BATCH):
+        block = thumbnails[rows[start : start + BATCH]].astype(np.float32)
+        if mirrored:
+            block = block[:, :, ::-1]
+        if zoom != 1:
+            block = sampling @ block @ sampling.T
+        details = _high_pass(_pooled(block, 16), 2).reshape(len(block), -1)
+        norms = np.linalg.norm(details, axis=1, keepdims=True)
+        vectors[start : start + BATCH] = details / np.maximum(norms, 1e-6)
+        textured[start : start + BATCH] = norms[:, 0] >= FLAT * 16
+    return vectors, textured
+
+
+def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) -> Iterator[tuple[int, int, float]]:
+    """For each row of a the other rows of b, at most `PER_PHOTO`, whose product with it is at least so much."""
+    for start in range(0, len(a), BATCH):
+        products = a[start : start + BATCH] @ b.T
+        products[np.arange(len(products)), np.arange(start, start + len(products))] = -1
+        near = products >= least
+        for row in np.flatnonzero(near.sum(axis=1) > PER_PHOTO):
+            near[row] = False
+            near[row, np.argpartition(products[row], -PER_PHOTO)[-PER_PHOTO:]] = True
+        i, j = np.divmod(np.flatnonzero(near), len(b))
+        yield from zip((start + i).tolist(), j.tolist(), products[i, j].tolist(), strict=True)
+
+
+def _verified(
+    thumbnails: NDArray[np.uint8], aspects: NDArray, candidates: list[tuple[int, int, float]], mirrored: bool
+) -> list[Pair]:
+    """The pairs among these candidates that show the same picture."""
+    a, b = (np.array([candidate[side] for candidate in candidates]) for side in (0, 1))
+    left = thumbnails[a].astype(np.float32)
+    right = thumbnails[b].astype(np.float32)
+    if mirrored:
+        right = right[:, :, ::-1]
+    fit = np.zeros((len(a), 4), np.float32)
+    fit[:, 0] = fit[:, 2] = [zoom - 1 for *_, zoom in candidates]
+    for side, steps, sigma, least in STAGES:
+        small_left, small_right = _pooled(left, side), _pooled(right, side)
+        fit = _fit(small_left, small_right, fit, steps)
+        similarity, shown_a, shown_b = _correlation(small_left, small_right, fit, sigma)
+        kept = similarity >= least
+        a, b, left, right, fit = a[kept], b[kept], left[kept], right[kept], fit[kept]
+        similarity, shown_a, shown_b = similarity[kept], shown_a[kept], shown_b[kept]
+        if not len(a):
+            return []
+    stretch = (1 + fit[:, 0]) / (1 + fit[:, 2]) * aspects[b] / aspects[a]
+    inside = _correlation(left, right, fit, sigma, margin=FRAME)[0]
+    same = (np.abs(np.log(stretch)) <= np.log(STRETCH)) & (inside >= INSIDE)
+    cropped = np.minimum(shown_a, shown_b) < CROPPED
+    return [
+        Pair(
+            int(min(a[i], b[i])),
+            int(max(a[i], b[i])),
+            "mirrored" if mirrored else "cropped" if cropped[i] else "near",
+            round(float(similarity[i]), 4),
+        )
+        for i in np.flatnonzero(same)
+    ]
+
+
+def _pooled(photos: NDArray, side: int) -> NDArray[np.float32]:
+    means = _means(photos.shape[1], side)
+    return means @ photos @ means.T
+
+
+@lru_cache
+def _means(side: int, smaller: int) -> NDArray[np.float32]:
+    return np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
+
+
+def _blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """A Gaussian blur as two products of matrices, far faster on small photos than a filter that walks them."""
+    kernel = _kernel(photos.shape[1], sigma)
+    return (kernel @ photos @ kernel.T).astype(np.float32, copy=False)
+
+
+@lru_cache
+def _kernel(side: int, sigma: float) -> NDArray[np.float32]:
+    distance = np.subtract.outer(np.arange(side), np.arange(side))
+    weights = np.exp(-(distance**2) / (2 * sigma**2))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _high_pass(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return photos - _blurred(photos, sigma)
+
+
+def _fit(
+    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], steps: int
+) -> NDArray[np.float32]:
+    """Refine where each left photo lies on its right one.
+
+    Args:
+        left, right: float32 (n, side, side).
+        fit: float32 (n, 4): the point x of the left photo, from -1 to 1, lies at (1 + fit[0]) x + fit[1] on
+            the right one; the same for y with fit[2] and fit[3].
+        steps: Gauss-Newton steps.
+    """
+    n, side, _ = left.shape
+    points = _points(side)
+    slope_y, slope_x = (slope.astype(np.float32) for slope in np.gradient(right, 2 / side, axis=(1, 2)))
+    for _ in range(steps):
+        across, inside_x = _sampling(points, fit[:, 0], fit[:, 1])
+        down, inside_y = _sampling(points, fit[:, 2], fit[:, 3])
+        across = across.transpose(0, 2, 1)
+        laid, by_x, by_y = (down @ image @ across for image in (right, slope_x, slope_y))
+        mask = (inside_y[:, :, None] & inside_x[:, None, :]).astype(np.float32)
+        # Gain and offset of the grey levels are free, so that a brighter copy fits as well.
+        columns = np.stack([laid, np.ones_like(laid), by_x * points, by_x, by_y * points[:, None], by_y], axis=1)
+        columns = (columns * mask[:, None]).reshape(n, 6, -1)
+        normal = columns @ columns.transpose(0, 2, 1)
+        normal += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("nii->ni", normal) + 1e-6)[:, :, None]
+        solution = np.linalg.solve(normal, columns @ (left * mask).reshape(n, -1, 1))[..., 0]
+        gain = np.where(np.abs(solution[:, :1]) < 0.1, 0.1, solution[:, :1])
+        fit = np.clip(fit + np.clip(solution[:, 2:] / gain, -0.1, 0.1), -0.5, 0.5)
+    return fit.astype(np.float32)
+
+
+def _points(side: int) -> NDArray[np.float32]:
+    """Centres of a photo's pixels on the scale from -1 to 1."""
+    return ((np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1).astype(np.float32)
+
+
+def _sampling(
+    points: NDArray[np.float32], scale: NDArray[np.float32], shift: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Matrices (n, side, side) that sample a row at (1 + scale) x + shift, and which samples lie inside (n, side)."""
+    side = len(points)
+    places = (1 + scale[:, None]) * points + shift[:, None]
+    position = np.clip((places + 1) * side / 2 - 0.5, 0, side - 1)
+    # A triangle of one pixel's width on either side is linear interpolation.
+    weights = np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(side, dtype=np.float32)))
+    return weights.astype(np.float32), np.abs(places) <= 1
+
+
+def _correlation(
+    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float, margin: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Correlation of the details where the two photos overlap, and the share of each that the other shows.
+
+    With a margin that many pixels at the left photo's edges do not count.
+    """
+    side = left.shape[1]
+    across, inside_x = _sampling(_points(side), fit[:, 0], fit[:, 1])
+    down, inside_y = _sampling(_points(side), fit[:, 2], fit[:, 3])
+    mask = inside_y[:, :, None] & inside_x[:, None, :]
+    mask[:, :margin] = mask[:, side - margin :] = mask[:, :, :margin] = mask[:, :, side - margin :] = False
+    laid = (down @ right @ across.transpose(0, 2, 1)).astype(np.float32)
+    a, b = _details(left, sigma) * mask, _details(laid, sigma) * mask
+    norms = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))
+    shown_a = mask.mean(axis=(1, 2))
+    shown_b = np.ones_like(shown_a)
+    for scale, shift in ((fit[:, 0], fit[:, 1]), (fit[:, 2], fit[:, 3])):
+        shown_b *= (np.minimum(shift + 1 + scale, 1) - np.maximum(shift - 1 - scale, -1)) / 2
+    return (a * b).sum(axis=(1, 2)) / np.maximum(norms, 1e-6), shown_a, shown_b
+
+
+def _details(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """High-passed and locally normalised: a picture's frame must not outweigh the picture."""
+    details = _high_pass(photos, sigma)
+    energy = np.maximum(_blurred(details**2, 2 * sigma), 0)
+    floor = 0.1 * details.std(axis=(1, 2), keepdims=True) + 1
+    return details / (np.sqrt(energy) + floor)

@@ -1,0 +1,31 @@
+"""Progress bars."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int | None, description: str, unit: str, show: bool = True) -> tqdm:
+    """A bar on stderr; without a total it counts. In a log file, which cannot redraw, it writes a line at times."""
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        disable=not show,
+        file=sys.stderr,
+        mininterval=0.2 if sys.stderr.isatty() else 20,
+        dynamic_ncols=True,
+        leave=True,
+        # What is done at once, or refused, needs no bar.
+        delay=0.5,
+    )
+
+
+def duration(seconds: float) -> str:
+    """ "48 s", "7 min 05 s" or "1 h 12 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

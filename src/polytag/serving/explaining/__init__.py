@@ -1,0 +1,1 @@
+"""Show where on a photo the model sees each label."""

@@ -1,0 +1,99 @@
+"""Overlays: heat maps laid over the photo that they explain, as pictures in a folder."""
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from polytag.models.bundle.bundle import new_folder
+from polytag.pages.figures import FONT_SIZE, INK, MUTED, PAPER, axes_at, short
+
+if TYPE_CHECKING:
+    from polytag.serving.explaining.explain import Explained
+
+HEAT = colormaps["inferno"](np.linspace(0.3, 1, 256))[:, :3]
+"""Red, green and blue of each level of heat, 0 to 1: they rise in brightness as well as in colour, so that colour-blind
+eyes and grey prints tell the same. The map's dark end would look like shadow."""
+
+STRENGTH = 0.75
+"""How far the hottest place is covered by its colour; where there is no heat, the photo stays as it is."""
+
+OVERVIEW = "all.png"
+ACROSS = 4
+"""Pictures in a row of the overview."""
+
+SIDE, LEAST_WIDTH, GAP, CAPTION, DPI = 2.8, 2.0, 0.2, 0.6, 150
+"""Inches of the overview: a photo's longer side, the width of its words at least, what lies between two photos, and
+the height of the words; and its pixels per inch."""
+
+
+def write_overlays(folder: str | os.PathLike[str], photo: NDArray[np.uint8], explained: Sequence["Explained"]) -> Path:
+    """Write ``1-LABEL.png``, ``2-LABEL.png``, … and ``all.png``, which shows the photo and all of them side by side.
+
+    Args:
+        folder: that does not exist yet; it appears when all pictures are ready.
+        photo: uint8 (height, width, 3), upright, of any size.
+        explained: what the photo's heat maps say, at least one.
+
+    Raises:
+        SettingsError: the folder exists or cannot be written.
+    """
+    path = Path(folder)
+    shown = [_as_shown(Image.fromarray(photo))]
+    with new_folder(path) as unfinished:
+        for number, e in enumerate(explained, 1):
+            picture = overlay(photo, e.heat)
+            name = re.sub(r"[^\w-]+", "_", e.label)[:40]  # labels may hold what no file name can
+            picture.save(unfinished / f"{number}-{name}.png")
+            shown.append(_as_shown(picture))
+        captions = [("the photo", ""), *((short(e.label), re.sub("[,;] ", "\n", e.verdict)) for e in explained)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # of scripts that Matplotlib's font lacks
+            _overview(shown, captions).savefig(unfinished / OVERVIEW, dpi=DPI)
+    return path
+
+
+def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
+    """The photo with colour where the heat is.
+
+    Args:
+        photo: uint8 (height, width, 3).
+        heat: float32 (size, size), 0 to 1, of the same photo squashed to a square.
+    """
+    height, width, _ = photo.shape
+    levels = Image.fromarray((heat * 255).round().astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    colours = levels.copy()
+    colours.putpalette((HEAT * 255).astype(np.uint8).tobytes())
+    return Image.composite(colours.convert("RGB"), Image.fromarray(photo), levels.point(lambda v: v * STRENGTH))
+
+
+def _as_shown(picture: Image.Image) -> Image.Image:
+    """A picture no larger than in the overview, as photos may have many million pixels."""
+    scale = SIDE * DPI / max(picture.size)
+    return picture.resize([max(1, round(edge * scale)) for edge in picture.size], reducing_gap=3.0)
+
+
+def _overview(pictures: Sequence[Image.Image], captions: Sequence[tuple[str, str]]) -> Figure:
+    """Pictures of equal size side by side, each with a heading and words below."""
+    width, height = (edge / DPI for edge in pictures[0].size)
+    cell, row = max(width, LEAST_WIDTH) + GAP, height + GAP + CAPTION
+    across = min(ACROSS, len(pictures))
+    rows = -(-len(pictures) // across)
+    figure = Figure(figsize=(across * cell + GAP, rows * row + GAP), facecolor=PAPER)
+    for i, (picture, (heading, words)) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = GAP + i % across * cell, (rows - i // across) * row
+        axes = axes_at(figure, left, top - height, width, height)
+        axes.imshow(picture, aspect="auto", interpolation="none")
+        axes.set_axis_off()
+        for text, below, colour, weight in ((heading, 0.08, INK, "bold"), (words, 0.27, MUTED, "normal")):
+            style: dict[str, Any] = {"color": colour, "weight": weight, "fontsize": FONT_SIZE, "parse_math": False}
+            axes.text(0, -below / height, text, transform=axes.transAxes, va="top", **style)
+    return figure

@@ -1,0 +1,1 @@
+"""Decide about doubtful labels on a local page."""

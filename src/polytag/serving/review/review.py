@@ -1,0 +1,321 @@
+"""The review: one suspicious photo at a time on a local page, each decision saved at once.
+
+The page holds no state: what is decided is read from the decisions file each time, so the file may be edited
+while the page is open, and a review that was stopped goes on at the first suspect that is still undecided.
+"""
+
+import io
+import secrets
+import shlex
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from PIL import Image
+
+from polytag.auditing.decisions import Decision, DecisionFile, Key
+from polytag.data.dataset import Dataset
+from polytag.errors import DataError, ImageError, PolytagError, counted, listed
+from polytag.photos.decode import decode
+from polytag.serving.web.http import Depends, FastAPI, HTTPException, Response, add_pages, json_object, secure, serve
+
+LARGEST_SIDE = 1200
+"""Longest side of a photo as it is sent to the page, in pixels."""
+
+ANSWERS = ("accept", "keep", "unknown", "present", "absent", "undo")
+"""What the page can do about a suspect."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A photo, one of its labels, or a label of the whole table, about which a person should decide.
+
+    Attributes:
+        image: the photo's name relative to the dataset's root; "" where a label of the whole table is meant.
+        label: "" where the whole photo is meant.
+        issue: what kind of suspicion, in a few words.
+        suggestion: what accepting saves, about the same image and label; ``None`` if there is nothing to suggest.
+        why: the finding behind it, in one sentence.
+        probability: that the photo shows the label, 0 to 1, where a model was asked.
+        other: name of the photo that it is compared with, or "".
+
+    Raises:
+        ValueError: the suggestion is about another image or label.
+    """
+
+    image: str
+    label: str
+    issue: str
+    suggestion: Decision | None
+    why: str
+    probability: float | None = None
+    other: str = ""
+
+    def __post_init__(self) -> None:
+        if self.suggestion is not None and self.suggestion.key != self.key:
+            raise ValueError(f"a suspect about {self.key} cannot suggest a decision about {self.suggestion.key}")
+
+    @property
+    def key(self) -> Key:
+        """What the decision will be about; suspects about the same are decided together."""
+        return self.image, self.label
+
+
+def review_app(
+    dataset: Dataset,
+    suspects: Sequence[Suspect],
+    decisions_path: str | Path,
+    data: str = "DATA",
+    host: str = "127.0.0.1",
+) -> FastAPI:
+    """The page and its API.
+
+    Args:
+        dataset: the photos and labels as they stand; only its photos can be fetched.
+        suspects: in the order in which they are shown.
+        decisions_path: the decisions file; made with the first decision.
+        data: how the user named the data, for the command that the last page shows.
+        host: the name or address that the app will be served on.
+
+    Raises:
+        DataError: suspects name photos or labels that the dataset does not have, or the file is damaged.
+    """
+    review = _Review(dataset, suspects, decisions_path, data)
+    app = FastAPI(title="polytag review", docs_url=None, redoc_url=None, openapi_url=None)
+    secure(app, host)
+
+    add_pages(app, {"/": "review.html", "/review.css": "review.css", "/review.js": "review.js"})
+
+    @app.get("/api/review")
+    def summary() -> dict[str, Any]:
+        return review.summary()
+
+    @app.get("/api/suspects/{index}")
+    def suspect(index: int) -> dict[str, Any]:
+        return review.describe(index)
+
+    @app.get("/api/suspects/{index}/photos/{position}")
+    def photo(index: int, position: int) -> Response:
+        # The address changes with each start of the server, so a browser may keep what it was sent.
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(review.photo(index, position), media_type="image/jpeg", headers=headers)
+
+    @app.post("/api/decisions")
+    def decide(body: Annotated[dict[str, Any], Depends(json_object)]) -> dict[str, Any]:
+        index, action = body.get("index"), body.get("action")
+        if type(index) is not int:
+            raise HTTPException(422, "index must be a whole number")
+        if action not in ANSWERS:
+            raise HTTPException(422, f"action must be one of {', '.join(ANSWERS)}")
+        review.decide(index, action)
+        return review.summary(index)
+
+    return app
+
+
+def serve_review(
+    dataset: Dataset,
+    suspects: Sequence[Suspect],
+    decisions_path: str | Path,
+    data: str = "DATA",
+    host: str = "127.0.0.1",
+    port: int = 8001,
+    on_ready: Callable[[str], object] = lambda url: None,
+) -> None:
+    """Serve the review until Ctrl-C, then say where the decisions are.
+
+    There is no password: with a ``host`` other than this machine's own 127.0.0.1 everybody who can reach it can
+    see the photos and decide.
+
+    Args:
+        dataset, suspects, decisions_path, data: see `review_app`.
+        host: name or address to listen on.
+        port: 0 takes a free one.
+        on_ready: called with the page's address as soon as it can be opened.
+
+    Raises:
+        DataError: see `review_app`.
+        SettingsError: the host or the port cannot be used.
+    """
+    serve(review_app(dataset, suspects, decisions_path, data, host), host, port, on_ready)
+    taken = Path(decisions_path).exists()
+    print(f"\nthe decisions are in {decisions_path}" if taken else "\nnothing was decided, so no file was written")
+
+
+class _Review:
+    """What the API answers with."""
+
+    def __init__(self, dataset: Dataset, suspects: Sequence[Suspect], decisions_path: str | Path, data: str) -> None:
+        self.dataset, self.suspects = dataset, suspects
+        self.file = DecisionFile(decisions_path)
+        words = ["polytag", "audit", data, "--clean", "cleaned.csv", "--decisions", str(decisions_path)]
+        self.command = [shlex.quote(word) for word in words]
+        self.rows = {name: row for row, name in enumerate(dataset.names)}
+        self.run = secrets.token_hex(4)
+        self.before: dict[Key, Decision | None] = {}  # what a review's decision took the place of
+        self.deciding, self.decoding = threading.RLock(), threading.Lock()
+        photos, labels = {"", *self.rows, *dataset.left_out}, {"", *dataset.labels}
+        strangers = [name for s in suspects for name in (s.image, s.other) if name not in photos]
+        strangers += [s.label for s in suspects if s.label not in labels]
+        if strangers:
+            raise DataError(f"suspects must be photos and labels of the data, but it has no {listed(strangers)}")
+        self.file.read()
+
+    def summary(self, index: int = -1) -> dict[str, Any]:
+        """How far the review is; ``next`` is the next undecided suspect after ``index``, from the start again."""
+        decisions = self._decisions()
+        open_ones = [i for i, suspect in enumerate(self.suspects) if not _by_review(decisions, suspect.key)]
+        taken = [decisions[s.key].action for s in self.suspects if _by_review(decisions, s.key)]
+        return {
+            "count": len(self.suspects),
+            "decided": len(self.suspects) - len(open_ones),
+            "next": next((i for i in open_ones if i > index), open_ones[0] if open_ones else None),
+            "taken": {action: taken.count(action) for action in sorted(set(taken))},
+            "file": str(self.file.path),
+            "command": self.command,
+        }
+
+    def describe(self, index: int) -> dict[str, Any]:
+        """All that the page shows of one suspect."""
+        suspect = self._suspect(index)
+        decision = self._decisions().get(suspect.key)
+        names = [name for name in (suspect.image, suspect.other) if name]
+        photos = [
+            {
+                "name": name,
+                "url": f"/api/suspects/{index}/photos/{i}?run={self.run}",
+                **self._labels(name, suspect.label),
+            }
+            for i, name in enumerate(names)
+        ]
+        state = next((s for s in ("present", "absent", "unknown") if photos and suspect.label in photos[0][s]), None)
+        return {
+            **self.summary(index),
+            "index": index,
+            "issue": suspect.issue,
+            "question": _question(suspect),
+            "why": suspect.why,
+            "label": suspect.label,
+            "probability": suspect.probability,
+            "photos": photos,
+            "accept": suspect.suggestion and _words(suspect.suggestion),
+            "keep": f"it stays {state}" if state else "as it is",
+            "unknown": bool(suspect.image),
+            # Otherwise neither accepting nor keeping might be what the photo shows.
+            "settle": state == "unknown" or (state is not None and suspect.suggestion is None),
+            "decision": decision and {"action": decision.action, "words": _words(decision), "by": decision.by},
+        }
+
+    def photo(self, index: int, position: int) -> bytes:
+        """A photo of a suspect as a JPEG, upright and small enough for a page."""
+        suspect = self._suspect(index)
+        names = [name for name in (suspect.image, suspect.other) if name]
+        if not 0 <= position < len(names):
+            raise HTTPException(
+                404, f"suspect {index} has {counted(len(names), 'photo')}, and none is number {position}"
+            )
+        name = names[position]
+        if name not in self.rows:
+            raise HTTPException(404, f"left out: {self.dataset.left_out[name]}")
+        try:
+            with self.decoding:  # A large photo takes 240 MB for a moment; one at a time does.
+                image = Image.fromarray(decode(str(self.dataset.paths[self.rows[name]])))
+                image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        except ImageError as error:
+            raise HTTPException(404, str(error)) from None
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=88)
+        return file.getvalue()
+
+    def decide(self, index: int, action: str) -> None:
+        """Save what a person answered about a suspect, or take it back."""
+        suspect = self._suspect(index)
+        answer = None if action == "undo" else _answer(suspect, action)
+        with self.deciding:
+            now = self._decisions().get(suspect.key)
+            reviewed = now is not None and now.by == "review"
+            if answer is None and not reviewed:
+                raise HTTPException(409, "nothing was decided here in a review, so there is nothing to undo")
+            try:
+                if answer is not None:
+                    self.file.save(answer)
+                    if not reviewed:
+                        self.before[suspect.key] = now
+                elif before := self.before.pop(suspect.key, None):
+                    self.file.save(before)
+                else:
+                    self.file.remove(suspect.key)
+            except PolytagError as error:
+                raise HTTPException(500, str(error)) from None
+
+    def _suspect(self, index: int) -> Suspect:
+        if not 0 <= index < len(self.suspects):
+            raise HTTPException(
+                404, f"there is no suspect {index}: they are numbered from 0 to {len(self.suspects) - 1}"
+            )
+        return self.suspects[index]
+
+    def _decisions(self) -> Mapping[Key, Decision]:
+        try:
+            with self.deciding:
+                return self.file.read()
+        except DataError as error:
+            raise HTTPException(500, str(error)) from None
+
+    def _labels(self, name: str, asked: str) -> dict[str, list[str]]:
+        """A photo's labels as they stand; of the absent ones only the label in question is worth a word."""
+        if name not in self.rows:
+            return {"present": [], "unknown": [], "absent": []}
+        named = list(zip(self.dataset.labels, self.dataset.targets[self.rows[name]], strict=True))
+        return {
+            "present": [label for label, value in named if value == 1],
+            "unknown": [label for label, value in named if value == -1],
+            "absent": [label for label, value in named if value == 0 and label == asked],
+        }
+
+
+def _by_review(decisions: Mapping[Key, Decision], key: Key) -> bool:
+    return key in decisions and decisions[key].by == "review"
+
+
+def _answer(suspect: Suspect, action: str) -> Decision:
+    """The decision that an answer stands for."""
+    if action == "accept":
+        if suspect.suggestion is None:
+            raise HTTPException(409, "nothing is suggested here: keep it as it is, or make it unknown")
+        return replace(suspect.suggestion, by="review", reason=suspect.suggestion.reason or suspect.why)
+    words = {"keep": "kept as it is", "unknown": "cannot be told"}.get(action, f"seen to be {action}")
+    about = f"'{suspect.label}' {words}" if suspect.label else words
+    try:
+        return Decision(*suspect.key, action, f"{about} ({suspect.issue})", "review")
+    except DataError as error:
+        raise HTTPException(409, str(error)) from None
+
+
+def _question(suspect: Suspect) -> str:
+    action = suspect.suggestion.action if suspect.suggestion else None
+    if action == "merge":
+        assert suspect.suggestion is not None
+        return f"Do “{suspect.label}” and “{suspect.suggestion.into}” mean the same?"
+    if action == "drop":
+        return "Leave this photo out?"
+    if not suspect.label:
+        return "Make all labels of this photo unknown?" if action == "unknown" else "Is this photo all right?"
+    if not suspect.image:
+        return f"Is the label “{suspect.label}” all right?"
+    return f"Does this photo show “{suspect.label}”?"
+
+
+def _words(decision: Decision) -> str:
+    """A decision in a few words."""
+    label = f"“{decision.label}”" if decision.label else "every label"
+    return {
+        "present": f"{label} is present",
+        "absent": f"{label} is absent",
+        "unknown": f"{label} is unknown",
+        "drop": "leave the photo out",
+        "merge": f"{label} becomes “{decision.into}”",
+        "keep": "keep as it is",
+    }[decision.action]

@@ -1,0 +1,1 @@
+"""Tag over HTTP: the API, its limits, batching and metrics."""

@@ -1,0 +1,83 @@
+"""What the tagging server counts, in Prometheus' text format."""
+
+import time
+from collections.abc import Callable
+
+from polytag.serving.web.http import (
+    ASGIApp,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Message,
+    ProcessCollector,
+    Receive,
+    Scope,
+    Send,
+    generate_latest,
+)
+
+SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+"""Upper bounds of the histogram's buckets."""
+
+
+class Metrics:
+    """The counts of one app, in a registry of their own.
+
+    Args:
+        waiting: tells how many photos wait.
+    """
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter("polytag_requests", "Requests answered.", ("route", "status"), registry=self.registry)
+        self.seconds = Histogram(
+            "polytag_request_seconds",
+            "From a request's headers to the end of its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.photos = Counter(
+            "polytag_photos",
+            "Photos, by what became of them: tagged or unreadable.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.batch = Histogram(
+            "polytag_batch_photos", "Photos in one call of a model.", buckets=(1, 2, 4, 8), registry=self.registry
+        )
+        Gauge("polytag_waiting_photos", "Photos that wait.", registry=self.registry).set_function(waiting)
+
+    def text(self) -> bytes:
+        """All of them as they stand."""
+        return generate_latest(self.registry)
+
+
+class Measure:
+    """ASGI middleware: counts and times requests, those that are refused included."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            # Addresses that lead nowhere are a stranger's to choose, so they share one name.
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(route, status).inc()
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - start)

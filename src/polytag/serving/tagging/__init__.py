@@ -1,0 +1,1 @@
+"""Tag files, folders and lists; write the results."""

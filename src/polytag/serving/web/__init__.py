@@ -1,0 +1,1 @@
+"""The pages of the server and of the review, and what serves them."""

@@ -1,0 +1,193 @@
+"""The audit's page: whole in itself, safe against hostile names, and right in words."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.auditing.audit import Audit, audit
+from polytag.auditing.issues import ISSUES
+from polytag.auditing.report import CASES, LONGEST, answer, write_report
+from polytag.data.dataset import Dataset
+from polytag.data.sample.scenes import draw_scene
+from polytag.errors import SettingsError
+
+HOSTILE = "<script>alert(1)</script>\"'&"
+
+
+class Page(HTMLParser):
+    """What a page consists of; fails where tags are not closed in order."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.links: list[tuple[str, str]] = []
+        self.ids: list[str] = []
+        self.source = path.read_text()
+        self.feed(self.source)
+        assert self.open == []
+        assert len(self.ids) == len(set(self.ids))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br", "link", "input", "hr"):
+            self.open.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on")
+            if name in ("src", "href"):
+                self.links.append((tag, value or ""))
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        found = [value for tag, value in self.links if tag == "img"]
+        assert all(value.startswith("data:image/") for value in found)
+        return [Image.open(io.BytesIO(base64.b64decode(value.split(",")[1]))) for value in found]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Sixty photos of two labels, in which nothing is odd."""
+    folder = tmp_path_factory.mktemp("photos")
+    paths = [str(folder / f"{i}.jpg") for i in range(60)]
+    for i, path in enumerate(paths):
+        draw_scene(["bus"] if i % 2 else ["boat"], 72, 900 + i).save(path, quality=85)
+    targets = np.zeros((60, 2), np.int8)
+    targets[::2, 0] = targets[1::2, 1] = 1
+    return Dataset(np.array(paths), targets, ("boat", "bus"), np.arange(60), folder)
+
+
+def page(found: Audit, folder: Path) -> Page:
+    path = write_report(found, folder, "photos")
+    assert path == folder / "index.html" and [file.name for file in folder.iterdir()] == ["index.html"]
+    made = Page(path)
+    outside = [value for _, value in made.links if not value.startswith(("data:image/", "#"))]
+    assert outside == [] and "script" not in made.tags and "url(" not in made.source
+    assert {value[1:] for _, value in made.links if value.startswith("#")} <= set(made.ids)
+    return made
+
+
+def test_nothing_found(data: Dataset, tmp_path: Path) -> None:
+    found = audit(data)
+    made = page(found, tmp_path / "r")
+    assert answer(found) in made.words and "Nothing odd was found about 60 photos" in made.words
+    assert not made.pictures and "findings" not in made.ids
+
+
+def test_hostile_names_are_text(data: Dataset, tmp_path: Path) -> None:
+    paths = data.paths.tolist()
+    hostile = data.root / f"{HOSTILE.replace('/', '∕')}.jpg"
+    hostile.write_bytes(Path(paths[3]).read_bytes())
+    try:
+        found = audit(
+            replace(
+                data,
+                paths=np.array([*paths[:-1], str(hostile)]),
+                labels=(HOSTILE, HOSTILE.upper()),
+                notes=(HOSTILE,),
+                left_out={f"{HOSTILE}.png": "no such file"},
+            )
+        )
+        made = page(found, tmp_path / "r")
+    finally:
+        hostile.unlink()
+    assert {"exact_duplicate", "missing", "label_variant"} <= found.counts.keys()
+    for text in (HOSTILE, HOSTILE.upper(), hostile.name, f"{HOSTILE}.png"):
+        assert text in made.words
+    assert write_report(found, tmp_path / "named", HOSTILE).exists()
+    assert HOSTILE in Page(tmp_path / "named" / "index.html").words
+
+
+def test_unreadable_photos_only(data: Dataset, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("text")
+    paths = np.array([*data.paths[:-1], str(broken)])
+    found = audit(replace(data, paths=paths, left_out={"gone.jpg": "no such file"}))
+    assert found.counts == {"missing": 1, "not_an_image": 1}
+    made = page(found, tmp_path / "r")
+    assert made.pictures == [] and "no picture" in made.words
+    assert "Mend this first: file missing (1 photo), not an image (1 photo)." in made.words
+
+
+def test_labels_only(data: Dataset, tmp_path: Path) -> None:
+    targets = np.column_stack([data.targets, np.zeros(60, np.int8)])
+    found = audit(replace(data, targets=targets, labels=("boat", "boats", "ghost")))
+    assert found.counts == {"similar_labels": 1, "never_present": 1}
+    made = page(found, tmp_path / "r")
+    assert "labels" in made.ids and not {"similar_labels", "never_present"} & set(made.ids)
+    assert made.links.count(("a", "#labels")) == 2 and not made.pictures
+    assert "Mend this first: label never present (1 label)." in made.words
+    assert "'boat' and 'boats' (on 30 and 30 photos) never meet" in made.words
+
+
+def test_the_answer_counts_in_words(data: Dataset) -> None:
+    targets = data.targets.copy()
+    targets[0] = 0
+    one = audit(replace(data, targets=targets))
+    assert one.counts == {"no_label": 1}
+    assert (
+        answer(one) == "Nothing was found that spoils results. One thing is worth knowing: without any label (1 photo)."
+    )
+    two = audit(replace(data, targets=targets, repeats={"3.jpg": (1, 2), "5.jpg": (4, 6)}))
+    assert answer(two) == (
+        "Nothing was found that spoils results. 2 kinds of finding are worth knowing, the most frequent being "
+        "listed more than once (2 photos)."
+    )
+
+
+def test_the_worst_cases_are_shown_with_their_pictures(data: Dataset, tmp_path: Path) -> None:
+    paths = data.paths.tolist()
+    n = CASES + 3
+    for i in range(n):
+        copy = tmp_path / f"copy{i:02}.jpg"
+        Image.open(paths[i]).resize((400, 400)).save(copy, quality=30 + i)
+        paths.append(str(copy))
+    targets = np.concatenate([data.targets, data.targets[:n]])
+    targets[60] = 1 - targets[60]
+    found = audit(Dataset(np.array(paths), targets, data.labels, np.arange(60 + n), Path(paths[0]).parent.parent))
+    assert found.counts == {"near_duplicate": n, "conflicting_duplicate": 1}
+    made = page(found, tmp_path / "r")
+    # Two pictures of each pair, each no larger than it needs to be.
+    assert len(made.pictures) == 2 * (CASES + 1)
+    assert {max(picture.size) for picture in made.pictures} <= {72, LONGEST}
+    assert f"The worst {CASES} are shown." in made.words
+    assert "boat, bus; near copy" in made.words
+    (vain,) = re.findall(r"Looked for and not found: (.*?)\.", made.words)
+    # Without a split there are no leaks to be found, and nobody asked a model about labels.
+    not_asked = {"leak", "missing_label", "wrong_label"}
+    assert vain.split(", ") == [
+        issue.title.lower() for name, issue in ISSUES.items() if name not in not_asked | found.counts.keys()
+    ]
+    assert re.search(r"Different pictures 60\b", made.words)
+
+
+def test_a_page_is_not_replaced_unasked(data: Dataset, tmp_path: Path) -> None:
+    found = audit(data)
+    path = write_report(found, tmp_path / "r", "first")
+    with pytest.raises(SettingsError, match="--overwrite"):
+        write_report(found, tmp_path / "r", "second")
+    assert "first" in path.read_text()
+    write_report(found, tmp_path / "r", "second", overwrite=True)
+    assert "second" in path.read_text()
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be written"):
+        write_report(found, tmp_path / "file", "third")

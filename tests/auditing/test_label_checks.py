@@ -1,0 +1,154 @@
+"""What a table of labels gives away: each odd label once, with what it may be meant to be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from polytag.auditing.label_checks import ENOUGH, alike, imbalance, label_findings, plain
+from polytag.data.dataset import Dataset
+
+
+def dataset(columns: dict[str, list[int]]) -> Dataset:
+    targets = np.array(list(columns.values()), np.int8).T
+    paths = np.array([f"/photos/{i}.jpg" for i in range(len(targets))])
+    return Dataset(paths, targets, tuple(columns), np.arange(len(targets)), Path("/photos"))
+
+
+def column(n: int, *present: int, unknown: tuple[int, ...] = ()) -> list[int]:
+    return [1 if i in present else -1 if i in unknown else 0 for i in range(n)]
+
+
+def found(columns: dict[str, list[int]], issue: str) -> list[tuple[str, str]]:
+    return [(label, other) for name, label, _, _, other in label_findings(dataset(columns)) if name == issue]
+
+
+def test_never_always_and_rare() -> None:
+    n = 2 * ENOUGH
+    columns = {
+        "never": [0] * n,
+        "unheard": [-1] * n,
+        "always": [1] * (n - 1) + [-1],
+        "once": column(n, 3),
+        "just rare": column(n, *range(ENOUGH - 1)),
+        "enough": column(n, *range(ENOUGH)),
+    }
+    assert found(columns, "never_present") == [("never", ""), ("unheard", "")]
+    assert found(columns, "always_present") == [("always", "")]
+    assert found(columns, "rare") == [("once", ""), ("just rare", "")]
+    scores = [score for issue, *_, score, _, _ in label_findings(dataset(columns)) if issue == "rare"]
+    assert scores == pytest.approx([1 / ENOUGH, 1 - 1 / ENOUGH])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("Dog", "dog"),
+        ("traffic light", "traffic_light"),
+        ("T-shirt", "tshirt"),
+        ("dog.", "dog"),
+        ("covid-19", "Covid 19"),
+        ("café", "cafe\u0301"),
+        ("STRASSE", "straße"),
+        ("rock'n'roll", "rock n roll"),
+    ],
+)
+def test_variants(a: str, b: str) -> None:
+    assert plain(a) == plain(b)
+    assert found({a: column(9, 0, 1), b: column(9, 2)}, "label_variant") == [(b, a)]
+    assert found({b: column(9, 2), a: column(9, 0, 1)}, "label_variant") == [(b, a)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("C", "C++"),
+        ("1.5 l", "15 l"),
+        ("<18", "18"),
+        ("+", "-"),
+        ("3 4", "34"),
+        ("dog", "dogs"),
+        ("e", "é"),
+        ("犬", "猫"),
+    ],
+)
+def test_what_differs_in_meaning_is_no_variant(a: str, b: str) -> None:
+    assert plain(a) != plain(b)
+    assert not found({a: column(9, 0, 1), b: column(9, 2)}, "label_variant")
+
+
+def test_each_variant_is_folded_into_the_commonest_once() -> None:
+    columns = {"bus stop": column(9, 0), "Bus Stop": column(9, 1, 2, 3), "bus-stop": column(9, 4, 5)}
+    assert found(columns, "label_variant") == [("bus-stop", "Bus Stop"), ("bus stop", "Bus Stop")]
+
+
+def test_labels_spelt_alike_that_never_meet() -> None:
+    columns = {
+        "motorcycle": column(9, 0, 1, 2),
+        "motorcyle": column(9, 3),
+        "trucks": column(9, 4),
+        "truck": column(9, 5, 6),
+    }
+    assert found(columns, "similar_labels") == [("motorcyle", "motorcycle"), ("trucks", "truck")]
+    columns["motorcyle"][0] = 1  # they meet: somebody tells them apart
+    assert found(columns, "similar_labels") == [("trucks", "truck")]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("horse", "house"),
+        ("cat", "cats"),
+        ("cat", "bat"),
+        ("room 12", "room 13"),
+        ("motorcycle", "cycle"),
+        ("sea", "see"),
+    ],
+)
+def test_other_words_are_not_alike(a: str, b: str) -> None:
+    assert alike(plain(a), plain(b)) == 0
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_likeness_is_a_share_and_plain_is_final(a: str, b: str) -> None:
+    assert 0 <= alike(a, b) <= 1
+    assert bool(plain(a)) == bool(a)
+    assert plain(a.upper().lower()) == plain(a.upper().lower().upper().lower())
+
+
+def test_labels_that_are_always_together() -> None:
+    columns = {
+        "a": column(9, 0, 1, 2),
+        "b": column(9, 0, 1, 2),
+        "c": column(9, 0, 1),
+        "d": column(9, 0, 1),
+        "e": column(9, 0, 1, 2, 3),
+    }
+    assert found(columns, "always_together") == [("b", "a")]  # twice may be chance
+    columns["b"] = column(9, 0, 1, 2, unknown=(5,))
+    assert found(columns, "always_together") == [("b", "a")]
+    columns["b"] = column(9, 0, 1, 2, 5)
+    assert not found(columns, "always_together")
+
+
+def test_imbalance_by_hand() -> None:
+    targets = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, -1, 0], [1, 0, 0, 0]], np.int8)
+    figures = imbalance(targets)
+    assert figures == {
+        "cardinality": 5 / 4,
+        "density": 5 / 16,
+        "combinations": 2,
+        "mean_imbalance_ratio": (4 / 4 + 4 / 1) / 2,
+    }
+
+
+@given(arrays(np.int8, st.tuples(st.integers(0, 6), st.integers(1, 4)), elements=st.integers(-1, 1)))
+def test_imbalance_of_any_table(targets: np.ndarray) -> None:
+    figures = imbalance(targets)
+    assert all(np.isfinite(value) for value in figures.values())
+    assert 0 <= figures["density"] <= 1 and figures["cardinality"] <= targets.shape[1]
+    assert figures["mean_imbalance_ratio"] >= 1 or not (targets == 1).any()
+    assert figures["combinations"] <= len(targets)

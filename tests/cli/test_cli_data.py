@@ -1,0 +1,188 @@
+"""The commands that look at data, as a person calls them: convert, audit, explore, split; and what they refuse."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import polytag as pt
+from polytag.auditing.decisions import read_decisions
+from polytag.cli import app
+from polytag.data.sample.scenes import draw_scene
+from polytag.models.backbones.weights import find_weights
+
+LABELS = [["bus"], ["bus", "truck"], ["truck"], ["sitar"], ["sitar", "tabla"], ["tabla"]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """24 drawn scenes, four of each combination, and a mirrored copy of the first."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = []
+    for i in range(24):
+        names = LABELS[i % len(LABELS)]
+        Image.fromarray(np.asarray(draw_scene(names, 96, i))).save(folder / f"{i}.jpg", quality=92)
+        rows.append([f"{i}.jpg", "|".join(names)])
+    with Image.open(folder / "0.jpg") as photo:
+        photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "mirror.jpg", quality=92)
+    rows.append(["mirror.jpg", "bus"])
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "labels"], *rows])
+    return folder
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.strip().splitlines() if line.startswith("polytag: ")]
+    assert "Traceback" not in result.output
+    return line
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_convert_writes_what_reads_the_same(data: Path, tmp_path: Path, ending: str) -> None:
+    out = data / f"table.{ending}"
+    assert f"25 rows in {out}" in run("convert", data, out)
+    before, after = pt.read(data), pt.read(out)
+    assert after.names == before.names and after.labels == before.labels
+    assert np.array_equal(after.targets, before.targets)
+    away = tmp_path / f"away.{ending}"
+    run("convert", data, away)
+    assert pt.read(away, images=data).names == before.names
+
+
+def test_what_exists_is_not_replaced(data: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.csv"
+    precious.write_text("mine")
+    (tmp_path / "index.html").write_text("mine")
+    for arguments in (
+        ("convert", data, precious),
+        ("audit", data, "--json", precious),
+        ("audit", data, "--clean", precious),
+        ("audit", data, "--report", tmp_path),
+        ("explore", data, "--out", tmp_path),
+        ("split", data, "--out", precious),
+    ):
+        assert "exists already" in refused(*arguments), arguments
+    assert precious.read_text() == (tmp_path / "index.html").read_text() == "mine"
+    assert not list(tmp_path.glob("*.decisions.csv"))
+
+
+def test_other_refusals(data: Path, tmp_path: Path) -> None:
+    assert ".csv, .tsv" in refused("convert", data, tmp_path / "table.xlsx")
+    assert "--clean" in refused("audit", data, "--decisions", tmp_path / "d.csv")
+    assert "cannot be read" in refused("audit", data, "--split", tmp_path / "none.csv")
+    assert "cannot be" in refused("explore", data, "--out", data / "labels.csv" / "page")
+    damaged = tmp_path / "d.csv"
+    damaged.write_text("image,label\n")
+    assert "d.csv" in refused("audit", data, "--clean", tmp_path / "c.csv", "--decisions", damaged)
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_audit_finds_the_copy_and_split_keeps_it_with_its_source(data: Path, tmp_path: Path) -> None:
+    said = run("audit", data, "--json", tmp_path / "f.json", "--report", tmp_path / "page")
+    assert "Mirror image" in said and "mirror.jpg · of 0.jpg" in said
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert found["counts"]["mirrored_duplicate"] == 1 and found["statistics"]["pictures"] == 24
+    assert [f["image"] for f in found["findings"] if f["issue"] == "mirrored_duplicate"] == ["mirror.jpg"]
+    assert "mirror.jpg" in (tmp_path / "page" / "index.html").read_text()
+
+    for seed in range(5):
+        said = run("split", data, "--out", tmp_path / "s.csv", "--seed", seed, "--overwrite")
+        assert "0 pictures in more than one part" in said
+        assert "1 group of images kept together (2 images, the largest of 2)" in said
+        with (tmp_path / "s.csv").open() as file:
+            part = {row["image"]: row["part"] for row in csv.DictReader(file)}
+        assert part["mirror.jpg"] == part["0.jpg"]
+    assert "bus + truck" in said and "commonest combinations" in said
+
+
+def test_audit_of_a_given_split_names_its_leaks(data: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given.csv"
+    with given.open("w", newline="") as file:
+        names = [*(f"{i}.jpg" for i in range(24)), "mirror.jpg"]
+        csv.writer(file).writerows(
+            [["image", "part"], *([name, "test" if name == "mirror.jpg" else "train"] for name in names)]
+        )
+    said = run("audit", data, "--split", given)
+    assert "Leak of the given split" in said and "its picture is in train too (0.jpg)" in said
+
+
+def test_clean_writes_beside_its_table_what_it_decided(data: Path, tmp_path: Path) -> None:
+    (data / "3.jpg").write_bytes(b"")
+    table = data / "labels.csv"
+    table.write_text(table.read_text() + "5.jpg,bus\n")
+    before = {path: path.read_bytes() for path in data.iterdir()}
+    out = tmp_path / "elsewhere" / "cleaned.csv"
+    out.parent.mkdir()
+    said = run("audit", data, "--clean", out)
+    assert f"24 rows in {out} (read it with --images {data})" in said
+    assert {path: path.read_bytes() for path in data.iterdir()} == before
+    with out.with_name("cleaned.decisions.csv").open() as file:
+        decisions = [(row["image"], row["label"], row["action"]) for row in csv.DictReader(file)]
+    assert sorted(decisions) == [("3.jpg", "", "drop"), ("5.jpg", "bus", "unknown"), ("5.jpg", "tabla", "unknown")]
+    cleaned = pt.read(out, images=data)
+    row = cleaned.targets[cleaned.names.index("5.jpg")]
+    assert [row[cleaned.labels.index(name)] for name in ("bus", "tabla")] == [-1, -1]
+    with out.open() as file:
+        reasons = {row["image"]: row["reasons"] for row in csv.DictReader(file)}
+    assert "Rows that conflict" in reasons["5.jpg"] and reasons["4.jpg"] == ""
+
+
+def test_explore_writes_its_page(data: Path, tmp_path: Path) -> None:
+    said = run("explore", data, "--out", tmp_path / "page")
+    page = tmp_path / "page" / "index.html"
+    assert str(page) in said and "sitar" in page.read_text()
+
+
+def test_label_errors_are_judged_by_models_that_saw_no_copy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[np.ndarray] = []
+
+    def out_of_sample(features: np.ndarray, targets: np.ndarray, groups: np.ndarray, **settings: object) -> np.ndarray:
+        asked.append(groups)
+        probabilities = np.where(targets == 1, 0.9, 0.1).astype(np.float32)
+        probabilities[2, 0] = 0.99
+        return probabilities
+
+    monkeypatch.setattr("polytag.models.classical.probe.out_of_sample", out_of_sample)
+    told = run("audit", data, "--label-errors")
+    (groups,) = asked
+    assert groups[24] == groups[0] and len(set(groups.tolist())) == 24, "the mirrored photo is no other picture"
+    assert "missing label" in told.lower()
+
+
+def test_without_weights_there_are_no_label_errors(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = replace(find_weights(), path=None)
+    monkeypatch.setattr("polytag.models.backbones.embed.find_weights", lambda: found)
+    result = CliRunner().invoke(app, ["audit", str(data), "--label-errors"])
+    assert result.exit_code == 2 and "--label-errors needs pretrained weights" in result.stderr.splitlines()[-1]
+    assert "without pretrained weights" in run("audit", data)
+
+
+def test_a_review_begins_with_what_is_certain_and_never_forgets(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(
+        "polytag.serving.review.review.serve_review", lambda data, suspects, *rest, **on: shown.append(1)
+    )
+    (data / "3.jpg").write_text("no photo")
+    decisions = tmp_path / "decisions.csv"
+    run("review", data, "--decisions", decisions)
+    assert [d.image for d in read_decisions(decisions) if d.action == "drop"] == ["3.jpg"]
+    decisions.write_text("image,label,action,into,reason,by\n5.jpg,bus,absent,,seen,review\n")
+    before = decisions.read_bytes()
+    run("review", data, "--decisions", decisions)
+    assert decisions.read_bytes() == before and len(shown) == 2

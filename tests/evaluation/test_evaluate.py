@@ -1,0 +1,175 @@
+"""Judging a tagger: what it has seen is left out, labels are matched by name, differences are paired."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.comparison.contest import Contest, Contestant, pairs, results, table
+from polytag.data.dataset import Dataset
+from polytag.errors import DataError
+from polytag.evaluation.evaluate import Evaluation, differences, evaluate, judge
+from polytag.progress import duration
+
+
+def dataset(n: int, labels: tuple[str, ...] = ("dog", "cat"), seed: int = 0) -> Dataset:
+    targets = (np.random.default_rng(seed).random((n, len(labels))) < 0.5).astype(np.int8)
+    return Dataset(np.array([f"/x/{i}.jpg" for i in range(n)]), targets, labels, np.arange(n), Path("/x"))
+
+
+class Oracle:
+    """Knows the truth, but for the photos whose number it has not read."""
+
+    def __init__(self, data: Dataset, seen: int = 0, unreadable: tuple[int, ...] = ()):
+        self.labels, self.thresholds = data.labels, np.full(len(data.labels), 0.5, np.float32)
+        self._truth = dict(zip(data.paths, np.where(data.targets == 1, 0.9, 0.1), strict=True))
+        self._n_seen, self._unreadable = seen, {data.paths[i] for i in unreadable}
+
+    def predict(self, paths):
+        p = np.array([[np.nan] * len(self.labels) if x in self._unreadable else self._truth[x] for x in paths])
+        return p.astype(np.float32), {x: "damaged" for x in paths if x in self._unreadable}
+
+    def seen(self, data: Dataset):
+        return np.arange(len(data)) < self._n_seen
+
+
+def test_a_perfect_tagger_has_perfect_scores() -> None:
+    data = dataset(40)
+    evaluation = evaluate(Oracle(data), data)
+    assert evaluation.scores["samples_f1"] == evaluation.scores["mean_average_precision"] == 1
+    assert evaluation.intervals["samples_f1"] == (1, 1)
+    assert evaluation.per_label["dog"]["support"] == int((data.targets[:, 0] == 1).sum())
+    assert "Samples-F1" in str(evaluation) and "dog" in str(evaluation)
+
+
+def test_photos_seen_in_training_are_left_out_and_said() -> None:
+    data = dataset(40)
+    evaluation = evaluate(Oracle(data, seen=25), data)
+    assert evaluation.names == data.names[25:]
+    assert "25 images left out because the model has seen them" in evaluation.notes[0]
+    with pytest.raises(DataError, match="has seen all of these images"):
+        evaluate(Oracle(data, seen=40), data)
+
+
+def test_unreadable_photos_are_named_and_the_rest_goes_on() -> None:
+    data = dataset(40)
+    evaluation = evaluate(Oracle(data, unreadable=(3, 7)), data)
+    assert len(evaluation.names) == 38
+    assert "2 images left out because unreadable: 3.jpg (damaged), 7.jpg (damaged)" in evaluation.notes[0]
+
+
+def test_labels_are_matched_by_name() -> None:
+    data = dataset(40, ("dog", "cat", "bird"))
+    swapped = replace(data, labels=("cat", "dog", "fish"), targets=data.targets[:, [1, 0, 2]].copy())
+    evaluation = evaluate(Oracle(data), swapped)
+    assert evaluation.labels == ("dog", "cat", "bird")
+    assert evaluation.scores["samples_f1"] == 1
+    assert evaluation.per_label["bird"]["support"] == 0
+    assert any("not judged: bird" in note for note in evaluation.notes)
+    assert any("ignored: fish" in note for note in evaluation.notes)
+    with pytest.raises(DataError, match="none of the model's labels"):
+        evaluate(Oracle(data), replace(data, labels=("a", "b", "c")))
+
+
+def noisy(data: Dataset, noise: float, seed: int = 0) -> Evaluation:
+    rng = np.random.default_rng(seed)
+    p = np.clip(np.where(data.targets == 1, 0.7, 0.3) + rng.normal(0, noise, data.targets.shape), 0.01, 0.99)
+    return judge(
+        data.labels, np.full(2, 0.5, np.float32), data, data.targets, p.astype(np.float32), 10.0, [], n_resamples=300
+    )
+
+
+def test_a_clearly_better_model_is_better_beyond_chance() -> None:
+    data = dataset(300)
+    good, bad = noisy(data, 0.1), noisy(data, 0.6)
+    for d in differences(good, bad):
+        assert d.low > 0 and d.beyond_chance and d.low <= d.difference <= d.high
+    for d, back in zip(differences(good, bad), differences(bad, good), strict=True):
+        assert d.difference == pytest.approx(-back.difference) and d.low == pytest.approx(-back.high)
+
+
+def test_a_model_against_itself_is_chance() -> None:
+    data = dataset(100)
+    same = noisy(data, 0.3)
+    for d in differences(same, same):
+        assert (d.difference, d.low, d.high) == (0, 0, 0) and not d.beyond_chance
+
+
+def test_pairing_is_tighter_than_two_separate_intervals() -> None:
+    data = dataset(300)
+    a = noisy(data, 0.4, seed=1)
+    b = replace(a, probabilities=np.clip(a.probabilities + 0.02, 0, 1))
+    b = judge(data.labels, a.thresholds, data, data.targets, b.probabilities, 1.0, [], n_resamples=300)
+    (d,) = [d for d in differences(a, b) if d.metric == "samples_f1"]
+    low, high = a.intervals["samples_f1"]
+    assert d.high - d.low < 0.5 * (high - low)
+
+
+def test_only_the_same_photos_can_be_compared() -> None:
+    with pytest.raises(DataError, match="same images"):
+        differences(noisy(dataset(20), 0.1), noisy(dataset(21), 0.1))
+    data = dataset(20)
+    with pytest.raises(DataError, match="same groups"):
+        differences(noisy(data, 0.1), noisy(replace(data, groups=data.groups // 2), 0.1))
+    one = noisy(data, 0.1)
+    with pytest.raises(DataError, match="not 300 and 7"):
+        differences(one, judge(data.labels, one.thresholds, data, one.targets, one.probabilities, 1, [], n_resamples=7))
+
+
+def contest(*names: str) -> Contest:
+    data = dataset(60)
+    contestants = tuple(
+        Contestant(name, noisy(data, 0.6 / (i + 1)), 0.5, 10 * (i + 1), 100, 61.0 * (i + 1), 0.5)
+        for i, name in enumerate(names)
+    )
+    parts = {"train": 1, "validation": 2, "test": 60}
+    return Contest("set", 63, data.labels, "f" * 16, parts, (), {}, contestants, pairs(contestants), "0", 0)
+
+
+def test_results_have_the_documented_shape() -> None:
+    content = results(contest("baseline", "tuned", "transfer"))
+    assert [(c["a"], c["b"]) for c in content["comparisons"][::4]] == [
+        ("tuned", "baseline"),
+        ("transfer", "baseline"),
+        ("transfer", "tuned"),
+    ]
+    model = content["models"]["tuned"]
+    for name in ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision"):
+        assert model[name]["low"] <= model[name]["value"] <= model[name]["high"]
+    for name in ("micro_f1", "macro_f1", "hamming_loss", "label_ranking_average_precision", "coverage_error"):
+        assert isinstance(model[name], float)
+    assert set(model["per_label"]["dog"]) >= {"precision", "recall", "f1", "average_precision", "support", "threshold"}
+    assert {*model["strongest_labels"], *model["weakest_labels"]} == {"dog", "cat"}
+    assert len(model["strongest_labels"]) == len(model["weakest_labels"]) == 1
+
+
+def test_the_table_has_the_seven_rows_and_a_column_for_each_model() -> None:
+    rows = table(contest("baseline", "transfer"))
+    assert rows[0] == ("", "baseline", "transfer")
+    titles = [row[0] for row in rows]
+    for title in (
+        "Samples-F1",
+        "Subset accuracy",
+        "Average per-label accuracy",
+        "Validation accuracy (argmax)",
+        "Strongest labels",
+        "Weakest labels",
+        "Trainable parameters",
+    ):
+        assert title in titles
+    assert all(len(row) == 3 for row in rows)
+
+
+def test_the_answer_names_the_winner_and_whether_to_believe_it() -> None:
+    answer = contest("baseline", "transfer").answer()
+    assert answer.startswith("Transfer tags these photos best: samples-F1 ")
+    assert "against baseline" in answer and "more than chance" in answer
+    assert "against" not in contest("transfer").answer()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(48.4, "48 s"), (425, "7 min 05 s"), (4320, "1 h 12 min"), (59.7, "1 min 00 s")]
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -1,0 +1,248 @@
+"""The tagging server as it runs: slow and silent clients, huge bodies, and the end."""
+
+import asyncio
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from odd_uploads import BAD, photo
+
+from polytag.models.bundle.bundle import Bundle
+from polytag.serving.server.server import tagging_app
+from polytag.serving.server.uploads import Limits
+from polytag.serving.web import http as served_http
+from until import until
+
+Start = Callable[..., tuple[subprocess.Popen, int]]
+
+
+@pytest.fixture
+def start(colours: Bundle) -> Iterator[Start]:
+    """``start(…)`` runs ``polytag serve`` with these environment variables; gives the process and its port."""
+    running = []
+
+    def serve(**environment: str) -> tuple[subprocess.Popen, int]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "polytag", "serve", str(colours.path), "--port", "0"],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "colours: 3 labels\n"
+        address = re.fullmatch(
+            r"open http://127\.0\.0\.1:(\d+)/ in a browser, .*; Ctrl-C stops\n", process.stdout.readline()
+        )
+        assert address
+        return process, int(address[1])
+
+    yield serve
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def post(port: int, body: Any, path: str = "/v1/tag", **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    """Wait for the end of a process: its exit code, and what it said of errors."""
+    _, said = process.communicate(timeout=20)
+    return process.returncode, said
+
+
+def peak_megabytes(process: subprocess.Popen) -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+def test_nothing_that_is_sent_takes_its_memory_or_brings_it_down(start: Start) -> None:
+    process, port = start()
+    assert post(port, photo())[0] == 200
+    before = peak_megabytes(process)
+    for content, status, words in BAD.values():
+        found, text = post(port, content)
+        assert found == status and words in text
+    assert post(port, bytes(49_000_000))[0] == 415  # as large as is taken
+    megabytes = [bytes(1_000_000)] * 200
+    assert post(port, iter(megabytes), **{"Content-Length": "200000000"})[0] == 413
+    assert post(port, iter(megabytes))[0] == 413  # in chunks, without a length
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert post(port, b"--b\r\nA: b\r\n\r\nx\r\n" * 1000 + b"--b--", **form)[0] == 422
+    assert post(port, photo())[0] == 200
+    # A body of 50 MB is held, twice for a moment; the photo of 900 million pixels and the 200 MB are not.
+    assert peak_megabytes(process) - before < 170
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == (0, "")
+
+
+def test_the_end_waits_for_what_is_under_way(start: Start) -> None:
+    process, port = start(POLYTAG_API_KEY="secret")
+    assert post(port, photo())[0] == 401
+    content = photo()
+    head = f"POST /v1/tag HTTP/1.1\r\nHost: a\r\nX-API-Key: secret\r\nContent-Length: {len(content)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as under_way, socket.create_connection(("127.0.0.1", port)):
+        under_way.settimeout(20)
+        under_way.sendall(head.encode() + content[:100])
+        assert b"polytag_requests" in metrics(port)  # what was sent before has arrived
+        process.send_signal(signal.SIGTERM)
+        until(lambda: not can_connect(port))
+        assert process.poll() is None
+        under_way.sendall(content[100:])
+        answer = under_way.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 OK") and b'"probability"' in answer
+    code, said = ended(process)
+    assert (code, said) == (-signal.SIGTERM, "")
+
+
+def metrics(port: int) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/metrics", headers={"X-API-Key": "secret"})
+    text = connection.getresponse().read()
+    connection.close()
+    return text
+
+
+def can_connect(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def port_of(address: str) -> int:
+    port = urlsplit(address).port
+    assert port
+    return port
+
+
+def test_a_slow_body_is_given_up(served: Callable[[Any], str], colours: Bundle) -> None:
+    port = port_of(served(tagging_app({"colours": colours}, limits=Limits(upload_seconds=0.3))))
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.settimeout(20)
+        slow.sendall(b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
+        assert post(port, photo())[0] == 200  # nobody waits for it
+        answer = slow.makefile("rb").read().decode()  # to the end: the server closes the connection
+    assert answer.startswith("HTTP/1.1 408 ")
+    assert "application/problem+json" in answer
+    assert "the body took longer than 0.3 seconds" in answer
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /v1/tag HTTP/1.1\r\nHost: loc"])
+def test_a_client_without_a_request_is_dropped(
+    said: bytes, served: Callable[[Any], str], colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_http, "IDLE_SECONDS", 0.3)
+    port = port_of(served(tagging_app({"colours": colours})))
+    with socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.settimeout(20)
+        silent.sendall(said)
+        assert silent.recv(1) == b""
+    assert post(port, photo())[0] == 200
+
+
+def test_a_request_under_way_is_not_taken_for_silence(
+    served: Callable[[Any], str], colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_http, "IDLE_SECONDS", 1.0)
+    port = port_of(served(tagging_app({"colours": colours})))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    content = photo()
+
+    def slowly() -> Iterator[bytes]:
+        yield content[:100]
+        time.sleep(1.5)
+        yield content[100:]
+
+    for _ in range(2):  # on one connection
+        connection.request("POST", "/v1/tag", slowly(), {"Content-Length": str(len(content))})
+        answer = connection.getresponse()
+        assert (answer.status, b"probability" in answer.read()) == (200, True)
+    connection.close()
+
+
+def test_requests_that_come_together_are_both_waited_for(
+    served: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_http, "IDLE_SECONDS", 0.2)
+    app = served_http.FastAPI()
+
+    @app.get("/")
+    async def slowly() -> str:
+        await asyncio.sleep(0.5)
+        return "there"
+
+    with socket.create_connection(("127.0.0.1", port_of(served(app)))) as client:
+        client.settimeout(20)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        answers = client.makefile("rb").read()  # to the end: then nothing more is asked
+    assert answers.count(b'"there"') == 2
+
+
+def test_connections_beyond_the_limit_are_told_so(
+    served: Callable[[Any], str], colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_http, "MOST_CONNECTIONS", 1)
+    port = port_of(served(tagging_app({"colours": colours})))
+    with socket.create_connection(("127.0.0.1", port)):
+        answer = received(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert post(port, bytes(5_000_000)) == (503, answer.partition("\r\n\r\n")[2])
+    assert answer.startswith("HTTP/1.1 503 ") and "application/problem+json" in answer
+    assert "retry-after: 1\r\n" in answer and "x-content-type-options: nosniff\r\n" in answer
+    assert '"detail":"too many connections: try again in a moment"' in answer
+    for _ in range(100):  # until the server has noticed that the first has gone
+        status = post(port, photo())[0]
+        if status == 200:
+            break
+        time.sleep(0.05)
+    assert status == 200
+
+
+def test_what_is_no_http_is_told_so(served: Callable[[Any], str], colours: Bundle) -> None:
+    port = port_of(served(tagging_app({"colours": colours})))
+    answer = received(port, b"\x16\x03\x01\x02\x00 this is TLS\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 400 ") and "application/problem+json" in answer
+    assert '"detail":"expected a request in HTTP/1.1, got something else"' in answer
+    assert post(port, photo())[0] == 200
+
+
+def received(port: int, sent: bytes) -> str:
+    """What the server answers until it closes the connection, its headers in lower case."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(20)
+        client.sendall(sent)
+        first, _, rest = client.makefile("rb").read().decode().partition("\r\n")
+        head, _, body = rest.partition("\r\n\r\n")
+        return f"{first}\r\n{head.lower()}\r\n\r\n{body}"
+
+
+def test_a_client_that_leaves_is_no_error(
+    served: Callable[[Any], str], colours: Bundle, capfd: pytest.CaptureFixture
+) -> None:
+    port = port_of(served(tagging_app({"colours": colours})))
+    with socket.create_connection(("127.0.0.1", port)) as leaving:
+        leaving.sendall(b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
+    assert post(port, photo())[0] == 200
+    time.sleep(0.1)
+    assert capfd.readouterr() == ("", "")
