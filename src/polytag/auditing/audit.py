@@ -19,7 +19,7 @@ from polytag.auditing.issues import ISSUES, SCALED, UNREADABLE
 from polytag.auditing.label_checks import imbalance, label_findings
 from polytag.auditing.label_errors import label_errors
 from polytag.data.dataset import Dataset
-from polytag.data.reading.columns import NOT_ANNOTATED
+from polytag.data.reading.table import NOT_ANNOTATED
 from polytag.files import write_json
 from polytag.photos.duplicates import KINDS, Pair, groups_of, recall_duplicates
 from polytag.photos.measure import Measurements, measure

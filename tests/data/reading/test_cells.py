@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from polytag.data.reading.columns import Table, read_table
+from polytag.data.reading.columns import read_table
+from polytag.data.reading.table import Table
 from polytag.errors import DataError
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag.data.reading.columns import INDICATORS, Table, read_table, split_names
+from polytag.data.reading.columns import INDICATORS, read_table, split_names
+from polytag.data.reading.table import Table
 from polytag.errors import DataError
 
 Write = Callable[..., Path]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.reading.columns import Table
+from polytag.data.reading.table import Table
 from polytag.errors import DataError, counted, listed
 
 HEAVY = frozenset({"segmentation", "bbox", "keypoints", "num_keypoints", "area", "iscrowd", "coordinates"})

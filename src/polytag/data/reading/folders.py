@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.data.reading.columns import NOT_ANNOTATED, PART_NAMES, Table
+from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
 from polytag.errors import DataError, counted, listed
 from polytag.photos.content import content_hash
 from polytag.photos.decode import EXTENSIONS

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from polytag.data.reading.annotations import read_json
 from polytag.data.reading.cells import PARQUET_ENDINGS
-from polytag.data.reading.columns import Table, read_table
+from polytag.data.reading.columns import read_table
 from polytag.data.reading.folders import entries, label_folders, read_folders
 from polytag.data.reading.locate import search
+from polytag.data.reading.table import Table
 from polytag.data.reading.voc import read_voc
 from polytag.errors import DataError, SettingsError, listed
 

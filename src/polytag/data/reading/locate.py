@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.data.reading.columns import Table
+from polytag.data.reading.table import Table
 from polytag.errors import DataError
 from polytag.photos.decode import EXTENSIONS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.reading.columns import Table
+from polytag.data.reading.table import Table
 from polytag.errors import ConflictError, DataError, counted, listed
 from polytag.photos.groups import connected
 

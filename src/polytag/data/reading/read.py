@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from polytag.data.dataset import Dataset
-from polytag.data.reading.columns import NOT_ANNOTATED
 from polytag.data.reading.forms import read_form
 from polytag.data.reading.kaggle import SCHEME, fetch
 from polytag.data.reading.locate import find_photos
 from polytag.data.reading.merge import CONFLICTS, join_groups, merge
+from polytag.data.reading.table import NOT_ANNOTATED
 from polytag.errors import DataError, SettingsError, counted, listed
 from polytag.photos.decode import EXTENSIONS
 from polytag.photos.groups import grouped

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from polytag.data.reading.annotations import _image, _label, _table
-from polytag.data.reading.columns import Table
+from polytag.data.reading.table import Table
 from polytag.errors import DataError, counted
 
 
