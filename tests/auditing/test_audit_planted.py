@@ -151,7 +151,7 @@ def cleaned(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_cleaned_table_splits_without_leaks(planted: Planted, cleaned: Path, tmp_path: Path) -> None:
     images = planted.folder / "images"
-    data = read(cleaned, images)
+    data = read(cleaned, images=images)
     parts = split(data)
     assert leaks(parts) == 0
     part_of = {name: i for i, part in enumerate(parts) for name in part.names}
@@ -168,7 +168,7 @@ def test_the_cleaned_table_splits_without_leaks(planted: Planted, cleaned: Path,
 
 
 def test_cleaning_does_what_the_findings_say(planted: Planted, found: Audit, cleaned: Path) -> None:
-    before, after = found.dataset, read(cleaned, planted.folder / "images")
+    before, after = found.dataset, read(cleaned, images=planted.folder / "images")
     assert after.labels == tuple(label for label in before.labels if label not in VARIANTS)
     assert not after.disputed and not after.repeats
     for variant, label in VARIANTS.items():

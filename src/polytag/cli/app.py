@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import polytag as pt
+from polytag.data.reading.options import ReadOptions
 from polytag.errors import PolytagError
 from polytag.evaluation.objectives import OBJECTIVES
 from polytag.models.recipe import LOSS_NAMES
@@ -123,12 +124,12 @@ def read(
     source: str, images: Path | None, image_column: str | None, label_column: str | None, conflicts: Conflicts | None
 ) -> "Dataset":
     """Read the data and say what was recognised."""
-    data = pt.read(
-        source,
-        images,
+    options = ReadOptions(
+        images=images,
         image_column=image_column,
-        label_column=label_column,
+        label_column=() if label_column is None else (label_column,),
         conflicts=None if conflicts is None else conflicts.value,
     )
+    data = pt.read(source, options)
     print(f"{data}", *data.notes, sep="\n  ", flush=True)
     return data

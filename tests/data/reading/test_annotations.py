@@ -130,7 +130,7 @@ def test_coco_photos_are_found_where_people_put_them(where: str, named: str, tmp
     content = coco([named.format(name) for name in names], [{"dog"}, set(), {"cat"}], ["cat", "dog"])
     path = write_json(tmp_path / "annotations/instances.json", content)
     for images in (None, tmp_path / where):
-        data = read(path, images)
+        data = read(path, images=images)
         assert [Path(name).name for name in data.names] == names
         assert sets(data) == [{"dog"}, set(), {"cat"}]
         assert all(str(tmp_path / where) in photo for photo in data.paths)
@@ -273,7 +273,7 @@ def test_damaged_json(text: str, three: Path) -> None:
 
 def test_json_has_no_columns(three: Path) -> None:
     write_json(three, broken())
-    with pytest.raises(SettingsError, match="--image-column names a column of a CSV"):
+    with pytest.raises(SettingsError, match="--image-column is for the columns of a CSV"):
         read(three, image_column="image")
     with pytest.raises(DataError, match="cannot be read"):
         read(three.parent / "none.json")

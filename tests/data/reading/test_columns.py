@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytag.data.reading.columns import INDICATORS, read_table, split_names
+from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
 from polytag.errors import DataError
 
@@ -59,7 +60,7 @@ def sets(table: Table) -> list[set[str]]:
 
 def refusal(path: Path, **options: str) -> str:
     with pytest.raises(DataError) as caught:
-        read_table(path, **options)
+        read_table(path, ReadOptions(**options))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     assert path.name in message
@@ -158,13 +159,13 @@ def test_named_columns(write: Write) -> None:
     assert read_table(path).images == ["a.jpg", "b.jpg"]
     assert read_table(path).labels == ("dog", "cat")
     assert "not used: who, mood" in read_table(path).recognised
-    assert read_table(path, image_column="WHO").images == ["ann", "bob"]
-    assert read_table(path, label_column=" mood ").labels == ("calm", "wild")
+    assert read_table(path, ReadOptions(image_column="WHO")).images == ["ann", "bob"]
+    assert read_table(path, ReadOptions(label_column=" mood ")).labels == ("calm", "wild")
 
 
 def test_a_named_image_column_may_stand_in_the_second_header_line(write: Write) -> None:
     for rows in ("a.jpg,dog\nb.jpg,cat\n", "a,dog\nb,cat\n"):
-        table = read_table(write(f"Column1,Column2\npicture,labels\n{rows}"), image_column="picture")
+        table = read_table(write(f"Column1,Column2\npicture,labels\n{rows}"), ReadOptions(image_column="picture"))
         assert len(table.images) == 2
         assert table.labels == ("dog", "cat")
 
@@ -185,7 +186,7 @@ def test_names_may_be_digits(write: Write) -> None:
 
 
 def test_a_named_label_column_is_no_split(write: Write) -> None:
-    table = read_table(write("image,set\na.jpg,train\nb.jpg,test\n"), label_column="set")
+    table = read_table(write("image,set\na.jpg,train\nb.jpg,test\n"), ReadOptions(label_column="set"))
     assert table.labels == ("train", "test")
     assert table.parts is None
 
@@ -227,7 +228,7 @@ def test_remarks_are_never_labels(header: str, write: Write) -> None:
         assert table.recognised.endswith(f"not used: {header}")
     assert read_table(write(f"image,dog,{header}\na.jpg,1,0\nb.jpg,0,1\n")).labels == ("dog", header)
     assert "no labels" in refusal(write(f"image,{header}\na.jpg,fine\n"))
-    assert read_table(write(f"image,{header}\na.jpg,fine\n"), label_column=header).labels == ("fine",)
+    assert read_table(write(f"image,{header}\na.jpg,fine\n"), ReadOptions(label_column=header)).labels == ("fine",)
 
 
 def test_a_first_photo_without_ending_is_no_header(write: Write) -> None:

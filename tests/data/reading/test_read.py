@@ -79,8 +79,8 @@ def test_home_and_relative_paths(folder: Folder, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(root))
     monkeypatch.chdir(root)
     expected = read(root).paths.tolist()
-    assert read("~/labels.csv", "~/images").paths.tolist() == expected
-    assert read("labels.csv", "images").paths.tolist() == expected
+    assert read("~/labels.csv", images="~/images").paths.tolist() == expected
+    assert read("labels.csv", images="images").paths.tolist() == expected
     assert all(Path(path).is_absolute() for path in expected)
 
 
@@ -156,7 +156,7 @@ def test_folders_that_lead_nowhere_are_dropped_where_all_names_share_them(folder
     table = "image,labels\nold/place/sub/a.jpg,dog\nold/place/b.jpg,cat\n"
     root = folder(table, ["sub/a.jpg", "b.jpg"])
     for images in (None, root / "images"):
-        data = read(root, images)
+        data = read(root, images=images)
         assert data.names == ["sub/a.jpg", "b.jpg"]
         assert data.root == (root / "images").resolve()
     (root / "labels.csv").write_text(table + "new/b.jpg,dog\n", encoding="utf-8")
@@ -169,7 +169,7 @@ def test_a_path_that_stays_inside_is_taken(folder: Folder) -> None:
     (root / "labels.csv").write_text(
         f"image,labels\n./x/../a.jpg,dog\n{inside},cat\nsub//c.jpg,dog\n", encoding="utf-8"
     )
-    assert read(root, root / "images").names == ["a.jpg", "b.jpg", "sub/c.jpg"]
+    assert read(root, images=root / "images").names == ["a.jpg", "b.jpg", "sub/c.jpg"]
 
 
 def test_a_sibling_with_the_same_beginning_is_outside(folder: Folder, photos: Photos) -> None:

@@ -95,9 +95,9 @@ def test_what_is_written_is_read_again(
     images = write_table(path, whole, reasons)
     try:
         assert images in (None, whole.root)
-        again = read(path, images)
+        again = read(path, images=images)
         assert images is None or not (home / photos_in).is_relative_to(path.parent)
-        asked = read(path, whole.root)
+        asked = read(path, images=whole.root)
     finally:
         path.unlink()
     assert again.paths.tolist() == whole.paths.tolist()
@@ -157,7 +157,7 @@ def test_where_the_photos_are_not_found_the_folder_is_handed_back(small: Dataset
     assert images == small.root
     with pytest.raises(DataError, match="--images"):
         read(elsewhere / f"out{ending}")
-    assert read(elsewhere / f"out{ending}", images).names == small.names
+    assert read(elsewhere / f"out{ending}", images=images).names == small.names
 
 
 @pytest.mark.parametrize("label", [label for label in ODD_LABELS if cannot_be_written(label)])

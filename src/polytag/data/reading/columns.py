@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.reading.cells import NOTE_HEADERS, Cells, column_called, plain, read_cells
+from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import PART_NAMES, Table
 from polytag.errors import DataError, counted, listed
 
@@ -33,13 +34,15 @@ INDICATORS = {
 }
 
 
-def read_table(path: Path, image_column: str | None = None, label_column: str | None = None) -> Table:
+def read_table(path: Path, options: ReadOptions | None = None) -> Table:
     """Read a CSV, TSV or Parquet file and tell its columns apart.
 
     Raises:
         DataError: it cannot be read or understood; the message says what was expected and what to do.
     """
-    cells = read_cells(path, image_column)
+    options = options or ReadOptions()
+    label_column = options.label_column[0] if options.label_column else None
+    cells = read_cells(path, options.image_column)
     header, rows, lines, image_index = cells.header, cells.rows, cells.lines, cells.image_index
     images = [row[image_index].strip() for row in rows]
     for line, image in zip(lines, images, strict=True):

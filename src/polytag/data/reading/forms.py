@@ -9,6 +9,7 @@ from polytag.data.reading.cells import PARQUET_ENDINGS
 from polytag.data.reading.columns import read_table
 from polytag.data.reading.folders import entries, label_folders, read_folders
 from polytag.data.reading.locate import search
+from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
 from polytag.data.reading.voc import read_voc
 from polytag.errors import DataError, SettingsError, listed
@@ -17,19 +18,24 @@ TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.parquet")
 FILE_ENDINGS = (".csv", ".tsv", *PARQUET_ENDINGS, ".json")
 
 
-def read_form(path: Path, image_column: str | None = None, label_column: str | None = None) -> Table:
+def read_form(path: Path, options: ReadOptions | None = None) -> Table:
     """Recognise the form of a file or folder and read it.
+
+    A form without columns refuses the options for columns.
 
     Raises:
         DataError: it has no form that is known, or it is damaged.
-        SettingsError: a column is named for what has none.
+        SettingsError: an option for columns is set and the form has none.
     """
+    options = options or ReadOptions()
     table = next((path / name for name in TABLE_NAMES if (path / name).is_file()), None) if path.is_dir() else path
     if table is not None and table.suffix.lower() not in (".json", ".xml"):
-        return read_table(table, image_column, label_column)
-    if image_column is not None or label_column is not None:
-        flag = "--image-column" if image_column is not None else "--label-column"
-        raise SettingsError(f"{flag} names a column of a CSV, TSV or Parquet file, but {path} is none: leave it out")
+        return read_table(table, options)
+    if options.column_flags:
+        raise SettingsError(
+            f"{options.column_flags[0]} is for the columns of a CSV, TSV or Parquet table, and {path} is not one: "
+            "leave it out"
+        )
     if table is not None:
         if table.suffix.lower() == ".xml":
             raise DataError(f"{path} is a single XML file: expected the folder that holds them all")

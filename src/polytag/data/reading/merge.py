@@ -10,9 +10,6 @@ from polytag.data.reading.table import Table
 from polytag.errors import ConflictError, DataError, counted, listed
 from polytag.photos.groups import connected
 
-CONFLICTS = ("unknown", "union", "drop")
-"""What may become of labels on which two rows of one photo disagree."""
-
 
 @dataclass(frozen=True)
 class Merged:

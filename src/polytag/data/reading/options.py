@@ -1,9 +1,17 @@
-"""How labels are read: the options of `polytag.read` and of every command that takes DATA."""
+"""Options for reading labels: those of `polytag.read` and of every command that takes DATA."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+
+from polytag.errors import SettingsError, listed
+
+CONFLICTS = ("unknown", "union", "drop")
+"""How to settle labels on which two rows of one image disagree."""
+
+BLANKS = ("absent", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +20,9 @@ class ReadOptions:
 
     Everything that is not set is detected, and what was detected is reported. Where a wrong guess could spoil labels,
     reading stops with an error that names the option to set.
+
+    Raises:
+        SettingsError: a value is out of range, or two options contradict each other.
     """
 
     images: Annotated[Path | None, "Folder with the images. Default: detected."] = None
@@ -27,3 +38,61 @@ class ReadOptions:
         Literal["unknown", "union", "drop"] | None,
         "What to do when rows for the same image disagree. Default: refuse.",
     ] = None
+
+    def __post_init__(self) -> None:
+        """Bring paths and sequences to one type, and refuse values that cannot be meant."""
+        if self.images is not None:
+            object.__setattr__(self, "images", Path(self.images).expanduser())
+        columns = (self.label_column,) if isinstance(self.label_column, str) else tuple(self.label_column)
+        names = self.labels.split(",") if isinstance(self.labels, str) else list(self.labels)
+        labels = tuple(" ".join(str(name).split()) for name in names)
+        object.__setattr__(self, "label_column", columns)
+        object.__setattr__(self, "labels", labels)
+        if self.conflicts is not None and self.conflicts not in CONFLICTS:
+            raise SettingsError(f"--conflicts must be one of {', '.join(CONFLICTS)}, not '{self.conflicts}'")
+        if self.blank is not None and self.blank not in BLANKS:
+            raise SettingsError(f"--blank must be absent or unknown, not '{self.blank}'")
+        if self.at_least is not None and not (math.isfinite(self.at_least) and 0 < self.at_least <= 1):
+            raise SettingsError(f"--at-least must be a share above 0 and up to 1, not {self.at_least}")
+        if self.label_separator == "":
+            raise SettingsError("--label-separator must not be empty; for one label per cell, leave it out")
+        for name in ("image_column", "group_column", "split_column"):
+            if getattr(self, name) is not None and not getattr(self, name).strip():
+                raise SettingsError(f"--{name.replace('_', '-')} must name a column, not an empty text")
+        if any(not column.strip() for column in columns):
+            raise SettingsError("--label-column must name a column, not an empty text")
+        if not all(labels):
+            raise SettingsError(f"--labels has an empty name among {listed(list(labels), 20)}: name every entry")
+        twice = sorted({name for name in labels if labels.count(name) > 1})
+        if twice:
+            raise SettingsError(f"--labels names {listed(twice)} more than once: label names must differ")
+
+    def override(self, settings: dict[str, Any]) -> "ReadOptions":
+        """Return a copy with some fields replaced.
+
+        Raises:
+            SettingsError: a setting is not a field, or its value is out of range.
+        """
+        known = [one.name for one in fields(self)]
+        strange = [name for name in settings if name not in known]
+        if strange:
+            raise SettingsError(f"unknown reading option {listed(strange)}: expected one of {', '.join(known)}")
+        return replace(self, **settings)
+
+    @property
+    def column_flags(self) -> list[str]:
+        """The options in use that only make sense for the columns of a table."""
+        return [f"--{name.replace('_', '-')}" for name in COLUMN_OPTIONS if getattr(self, name) not in (None, ())]
+
+
+COLUMN_OPTIONS = (
+    "image_column",
+    "label_column",
+    "label_separator",
+    "group_column",
+    "split_column",
+    "blank",
+    "at_least",
+    "labels",
+)
+"""Options for the columns of a table. A form without columns refuses them."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,55 +16,43 @@ from polytag.data.dataset import Dataset
 from polytag.data.reading.forms import read_form
 from polytag.data.reading.kaggle import SCHEME, fetch
 from polytag.data.reading.locate import find_photos
-from polytag.data.reading.merge import CONFLICTS, join_groups, merge
+from polytag.data.reading.merge import join_groups, merge
+from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED
-from polytag.errors import DataError, SettingsError, counted, listed
+from polytag.errors import DataError, counted, listed
 from polytag.photos.decode import EXTENSIONS
 from polytag.photos.groups import grouped
 
 
-def read(
-    source: str | os.PathLike[str],
-    images: str | os.PathLike[str] | None = None,
-    *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    conflicts: str | None = None,
-) -> Dataset:
+def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **settings: Any) -> Dataset:
     """Read photos and their labels.
 
     Args:
         source: a table (CSV, TSV or Parquet), a folder that holds ``labels.csv`` (or .tsv, .parquet), a
             folder with a subfolder of photos for each label, a COCO or Create ML JSON file, a folder of
             Pascal VOC XML files, or ``kaggle:OWNER/NAME[/FILE]``.
-        images: the folder of the photos; found by itself when ``None``.
-        image_column: the column that names the photos; found by itself when ``None``.
-        label_column: the column of label names; found by itself when ``None``.
-        conflicts: what becomes of labels on which two rows of one photo, or its names and its 0/1 columns,
-            disagree. "unknown" marks just those labels unknown, "union" takes every label that any row
-            has, "drop" leaves the photo out, ``None`` refuses.
+        options: how to read; everything that is not set is detected.
+        settings: fields of `ReadOptions`, such as ``images="photos"``. They override ``options``.
 
     Returns:
-        The photos in the source's order, each once. In a 0/1 column an empty cell, ``-1`` or ``?`` is unknown;
-        an empty cell in a column of names means that none of the labels is present. Photos that are listed
-        but missing are named in ``left_out``.
+        The photos in the source's order, each once. Photos that are listed but missing are named in ``left_out``.
 
     Raises:
-        SettingsError: an argument does not go with the others or with this kind of source.
+        SettingsError: an option is out of range, or does not go with the others or with this kind of source.
         DataError: the source or the folder of photos cannot be understood; the message says what to do.
         ConflictError: rows contradict each other and ``conflicts`` is ``None``.
     """
-    if conflicts is not None and conflicts not in CONFLICTS:
-        raise SettingsError(f"--conflicts must be one of {', '.join(CONFLICTS)}, not '{conflicts}'")
+    options = (options or ReadOptions()).override(settings)
+    conflicts = options.conflicts
     notes: list[str] = []
     also: tuple[Path, ...] = ()
     if os.fspath(source).startswith(SCHEME):
         source, whole, note = fetch(os.fspath(source))
         also, notes = (whole,), [note]
     path = Path(source).expanduser()
-    table = read_form(path, image_column, label_column)
+    table = read_form(path, options)
     table = replace(table, homes=(*table.homes, *also))
-    folder, files = find_photos(table, images)
+    folder, files = find_photos(table, options.images)
     merged = merge(table, files, conflicts)
 
     name = {file: Path(os.path.relpath(file, folder)).as_posix() for file in merged.rows}
