@@ -4,7 +4,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,3 +49,28 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     with write_atomically(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
+
+
+def refuse_same_file(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to write over an input.
+
+    Files are compared by identity, not by name, so links, hard links and names that differ only in case (on file
+    systems that ignore it) are recognised.
+
+    Args:
+        output: the file to write. It need not exist.
+        inputs: the files that are read. Folders and names that do not exist are ignored.
+
+    Raises:
+        SettingsError: the output is one of the inputs.
+    """
+    output = Path(output).expanduser()
+    for source in inputs:
+        try:
+            same = os.path.samefile(output, Path(source).expanduser())
+        except (OSError, ValueError):
+            continue  # One of them does not exist, so they are not the same file.
+        if same:
+            raise SettingsError(
+                f"{output} is the same file as the input {source}. Input files are never changed: name another output"
+            )

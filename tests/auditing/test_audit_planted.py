@@ -21,7 +21,7 @@ from polytag.data.splitting.split import split
 from polytag.data.splitting.split_file import read_split
 from polytag.models.backbones import embed as features
 from polytag.models.backbones.weights import Weights
-from polytag.pages.figures import PAGE
+from polytag.pages.page import PAGE
 
 PHOTO_ISSUES = [name for name, issue in ISSUES.items() if issue.about == "photo"]
 LABEL_ISSUES = [name for name, issue in ISSUES.items() if issue.about == "label"]

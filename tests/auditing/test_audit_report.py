@@ -189,5 +189,5 @@ def test_a_page_is_not_replaced_unasked(data: Dataset, tmp_path: Path) -> None:
     write_report(found, tmp_path / "r", "second", overwrite=True)
     assert "second" in path.read_text()
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="cannot be written"):
+    with pytest.raises(SettingsError, match="cannot be created"):
         write_report(found, tmp_path / "file", "third")

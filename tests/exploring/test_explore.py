@@ -261,12 +261,12 @@ def test_a_page_is_replaced_only_on_request(tmp_path, photos):
     page = explore(data, tmp_path / "out")
     first = page.read_bytes()
     (tmp_path / "out" / "mine.txt").write_text("kept")
-    with pytest.raises(SettingsError, match="exists already: name another folder with --out, or add --overwrite"):
+    with pytest.raises(SettingsError, match=r"exists already\. Name another folder with --out, or add --overwrite"):
         explore(data, tmp_path / "out")
     assert explore(data, tmp_path / "out", overwrite=True).read_bytes() == first, "the same data give the same page"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["index.html", "mine.txt"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match="name another place"):
+    with pytest.raises(SettingsError, match="Name another folder with --out"):
         explore(data, tmp_path / "file")
 
 

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from polytag.errors import ImageError
-from polytag.pages.figures import CHANNELS, COLOURS, INK, heatmap, joined, panel, short, svg, thumbnail, thumbnails
+from polytag.pages.figures import CHANNELS, COLOURS, INK, heatmap, panel, short, svg
+from polytag.pages.text import joined
+from polytag.pages.thumbnails import thumbnail, thumbnails
 
 
 def opened(uri: str) -> Image.Image:

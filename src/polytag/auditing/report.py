@@ -14,7 +14,8 @@ from polytag.auditing.issues import ISSUES
 from polytag.auditing.label_errors import KINDS
 from polytag.errors import ImageError, counted, listed
 from polytag.files import write_atomically
-from polytag.pages.figures import environment, new_page, thumbnails
+from polytag.pages.page import environment, new_page
+from polytag.pages.thumbnails import thumbnails
 
 CASES = 12
 """Photos shown for one issue, at most."""

@@ -93,7 +93,7 @@ def audit(
     from polytag.auditing.issues import ISSUES
     from polytag.data.reading.write import TABLE_ENDINGS
     from polytag.data.splitting.split_file import read_split
-    from polytag.pages.figures import PAGE
+    from polytag.pages.page import PAGE
 
     for path in (json, clean, report and report / PAGE):
         if path is not None:
@@ -143,7 +143,7 @@ def explore(
 ) -> None:
     """Show the data on one page: samples, labels, combinations, sizes, colours and a map."""
     from polytag.exploring.explore import explore as write_page
-    from polytag.pages.figures import PAGE
+    from polytag.pages.page import PAGE
 
     _refuse_existing(out / PAGE, overwrite)
     dataset = read(data, images, image_column, label_column, conflicts)

@@ -22,8 +22,11 @@ from polytag.evaluation.evaluate import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES, VALIDATION_SCORE
 from polytag.evaluation.objectives import aim
 from polytag.files import write_atomically
-from polytag.pages.figures import Chart, environment, joined, svg, thumbnail
+from polytag.pages.figures import Chart, svg
 from polytag.pages.markdown import as_it_is
+from polytag.pages.page import environment
+from polytag.pages.text import joined
+from polytag.pages.thumbnails import thumbnail
 
 PHOTOS_SHOWN = 8
 LABELS_IN_COLUMN = 12

@@ -7,7 +7,8 @@ from polytag.errors import counted
 from polytag.exploring import figures
 from polytag.exploring.counts import Counts
 from polytag.exploring.figures import names_of, percent
-from polytag.pages.figures import Chart, heatmap, joined, room
+from polytag.pages.figures import Chart, heatmap, room
+from polytag.pages.text import joined
 from polytag.photos.decode import IMAGENET_DEVIATION, IMAGENET_MEAN
 from polytag.photos.measure import BINS, Measurements
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.pages.figures import joined
+from polytag.pages.text import joined
 
 CHUNK = 65_536
 """Photos that are counted at once."""

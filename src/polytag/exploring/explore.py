@@ -15,7 +15,9 @@ from polytag.exploring.charts import do, times
 from polytag.exploring.counts import Counts
 from polytag.exploring.figures import percent
 from polytag.files import write_atomically
-from polytag.pages.figures import environment, joined, new_page, thumbnails
+from polytag.pages.page import environment, new_page
+from polytag.pages.text import joined
+from polytag.pages.thumbnails import thumbnails
 from polytag.photos.measure import Measurements, measure
 
 SEED = 0

@@ -1,1 +1,1 @@
-"""What every HTML page is made of: templates, figures, thumbnails, tables."""
+"""Shared parts of HTML pages: layout, figures, thumbnails and text."""

@@ -1,0 +1,44 @@
+"""The file of an HTML page, and the templates that it is made from.
+
+A page extends page.html, whose style sheet is page.css, and loads nothing from elsewhere. Names of labels and
+files may contain anything, so they reach a page only through template expressions, and every expression is escaped.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from polytag.errors import SettingsError
+
+PAGE = "index.html"
+
+
+def new_page(folder: str | os.PathLike[str], option: str, overwrite: bool) -> Path:
+    """Return the path of a new page, ``folder/index.html``, and create the folder if needed.
+
+    Args:
+        folder: folder of the page.
+        option: the command-line option that names the folder, for messages.
+        overwrite: allow an existing page.
+
+    Raises:
+        SettingsError: a page exists already, or the folder cannot be created.
+    """
+    page = Path(folder) / PAGE
+    if page.exists() and not overwrite:
+        raise SettingsError(f"{page} exists already. Name another folder with {option}, or add --overwrite")
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be created ({error.strerror}). Name another folder with {option}"
+        ) from None
+    return page
+
+
+def environment(folder: Path, **escaping: Any) -> Environment:
+    """Load the templates of a folder, plus page.html and chart.html, which they extend and import."""
+    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    return Environment(loader=FileSystemLoader([folder, Path(__file__).parent]), **layout, **escaping)
