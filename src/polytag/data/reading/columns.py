@@ -41,8 +41,16 @@ def read_table(path: Path, options: ReadOptions | None = None) -> Table:
         DataError: it cannot be read or understood; the message says what was expected and what to do.
     """
     options = options or ReadOptions()
+    return table_of_cells(path, read_cells(path, options.image_column), options)
+
+
+def table_of_cells(path: Path, cells: Cells, options: ReadOptions) -> Table:
+    """Tell the columns of a table apart, whatever file or files its cells come from.
+
+    Raises:
+        DataError: it cannot be understood; the message says what was expected and what to do.
+    """
     label_column = options.label_column[0] if options.label_column else None
-    cells = read_cells(path, options.image_column)
     header, rows, lines, image_index = cells.header, cells.rows, cells.lines, cells.image_index
     images = [row[image_index].strip() for row in rows]
     for line, image in zip(lines, images, strict=True):
