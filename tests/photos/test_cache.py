@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from polytag.errors import DataError, SettingsError
-from polytag.photos import array_cache as cache_module
 from polytag.photos import measure as measure_module
+from polytag.photos import pixels as cache_module
 from polytag.photos.array_cache import ArrayCache
 from polytag.photos.cache_room import cache_folder
 from polytag.photos.content import content_hash

@@ -221,7 +221,7 @@ def test_training_finds_the_pixels_in_its_cache(photos: list[str], monkeypatch: 
     for i, path in enumerate(photos[:2]):
         draw_scene(["bus"], 64, 200 + i).save(path)
     measure(photos[:2])
-    monkeypatch.setattr("polytag.photos.array_cache.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("polytag.photos.pixels.decode", lambda *_: pytest.fail("decoded again"))
     data, rows, bad = pixels(photos[:2], SIDE)
     assert not bad
     for path, row in zip(photos, rows, strict=False):

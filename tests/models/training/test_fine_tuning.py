@@ -11,7 +11,7 @@ from polytag.models.backbones.weights import find_weights
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.networks.architectures import transfer as transfer_network
-from polytag.models.training import batches, late_layers, transfer
+from polytag.models.training import batches, early_layers, late_layers, transfer
 from polytag.models.training import loop as fitting
 from polytag.photos.decode import decode
 
@@ -81,7 +81,7 @@ def test_fine_tuning_trains_on_smaller_photos(size: int, training: int) -> None:
 def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(squares, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
-    monkeypatch.setattr(late_layers, "on_processor", lambda: True)
+    monkeypatch.setattr(early_layers, "on_processor", lambda: True)
     monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
     seen, original = [], transfer.run
 
@@ -168,7 +168,7 @@ def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, 
 def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(
     name: str, channels: int, policy: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr(late_layers, "on_processor", lambda: True)
+    monkeypatch.setattr(early_layers, "on_processor", lambda: True)
 
     def built(policy: str) -> keras.Model:
         keras.utils.set_random_seed(0)
@@ -177,7 +177,7 @@ def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(
         return network
 
     network = built(policy)
-    late, features = late_layers.divided(network, lambda: built("float32"))
+    late, features = early_layers.divided(network, lambda: built("float32"))
     photos = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     made = features(photos)
     assert made.shape == (3, 8, 8, channels) and made.dtype == np.float32
@@ -195,15 +195,15 @@ def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(
 def test_a_network_whose_early_layers_cannot_be_divided_off_is_trained_whole(monkeypatch) -> None:
     nested = transfer_network(3, 64, backbone="MobileNetV2", weights=None)
     late_layers.unfreeze(nested.get_layer("backbone"), 64)
-    monkeypatch.setattr(late_layers, "on_processor", lambda: True)
-    assert late_layers.divided(nested, lambda: nested) == (nested, None)
+    monkeypatch.setattr(early_layers, "on_processor", lambda: True)
+    assert early_layers.divided(nested, lambda: nested) == (nested, None)
     network = transfer_network(3, 64, weights=find_weights(None))
     late_layers.unfreeze(network.get_layer("backbone"), 64)
-    assert late_layers.divided(network, lambda: network)[0] is not network
+    assert early_layers.divided(network, lambda: network)[0] is not network
     for name in ("export_onnx", "on_processor"):
         with monkeypatch.context() as patched:
-            patched.setattr(late_layers, name, lambda *_: False)
-            assert late_layers.divided(network, lambda: network) == (network, None)
+            patched.setattr(early_layers, name, lambda *_: False)
+            assert early_layers.divided(network, lambda: network) == (network, None)
 
 
 def test_the_narrowest_place_is_one_that_all_paths_lead_through() -> None:
@@ -218,11 +218,11 @@ def test_the_narrowest_place_is_one_that_all_paths_lead_through() -> None:
     network = keras.Model(photo, layers.GlobalAveragePooling2D()(trained))
     for layer in network.layers:
         layer.trainable = layer.name == "trained"
-    assert network.layers[late_layers.narrowest(network)].name == "as_narrow"
+    assert network.layers[early_layers.narrowest(network)].name == "as_narrow"
     network.get_layer("small").trainable = True
-    assert network.layers[late_layers.narrowest(network)].name == "stem"
+    assert network.layers[early_layers.narrowest(network)].name == "stem"
     network.get_layer("stem").trainable = True
-    assert late_layers.narrowest(network) is None
+    assert early_layers.narrowest(network) is None
 
 
 def test_fine_tuning_trains_the_late_layers_only() -> None:
