@@ -13,7 +13,7 @@ import polytag
 SOURCE = Path(polytag.__file__).parent
 FLOORS = [
     {"errors"},
-    {"files"},
+    {"extras", "files"},
     {"progress"},
     {"photos"},
     {"data"},

@@ -4,6 +4,9 @@ import sys
 
 from tqdm import tqdm
 
+hidden = False
+"""Whether all progress bars of this process are hidden; the command line sets it for --quiet."""
+
 
 def progress_bar(total: int | None, description: str, unit: str, show: bool = True) -> tqdm:
     """A bar on stderr; without a total it counts. In a log file, which cannot redraw, it writes a line at times."""
@@ -11,7 +14,7 @@ def progress_bar(total: int | None, description: str, unit: str, show: bool = Tr
         total=total,
         desc=description,
         unit=unit,
-        disable=not show,
+        disable=hidden or not show,
         file=sys.stderr,
         mininterval=0.2 if sys.stderr.isatty() else 20,
         dynamic_ncols=True,

@@ -1,115 +1,144 @@
-"""The application: options that commands share, reading data, and errors as one line with exit code 2."""
+"""The application: what every command shares, from its panel in the help to errors as one line with exit code 2."""
 
+import inspect
+import logging
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 import polytag as pt
+from polytag import progress
+from polytag.cli.options import expand_options
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import PolytagError
-from polytag.evaluation.objectives import OBJECTIVES
-from polytag.models.recipe import LOSS_NAMES
 
 if TYPE_CHECKING:
     from polytag.data.dataset import Dataset
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Tag photos that carry several labels at once, and know how well it works.",
-)
-
-
-class Conflicts(StrEnum):
-    """What becomes of labels on which two rows of one photo disagree."""
-
-    unknown = "unknown"
-    union = "union"
-    drop = "drop"
-
+Panel = Literal["Data", "Models", "Use"]
 
 Data = Annotated[
     str,
     typer.Argument(
-        help="A CSV, TSV or Parquet table; a folder with labels.csv, with a subfolder for each label, or in Pascal "
-        "VOC's form; a COCO or Create ML JSON file; or kaggle:OWNER/NAME[/FILE]."
+        help="A CSV, TSV or Parquet table; a folder with labels.csv, one subfolder per label or Pascal VOC files; a "
+        "COCO or Create ML JSON file; or kaggle:OWNER/NAME[/FILE]."
     ),
-]
-Images = Annotated[Path | None, typer.Option(help="Folder of the photos; found by itself otherwise.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Column that names the photos; found by itself otherwise.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of label names; found by itself otherwise.")]
-ConflictsOption = Annotated[
-    Conflicts | None,
-    typer.Option(help="What becomes of labels on which rows of one photo disagree; without it they are refused."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there from an earlier call.")]
-SplitFile = Annotated[Path | None, typer.Option("--split", help="Use the split of this file (columns image and part).")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the split and of all training.")]
-ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Passes over the training photos, at most; by default 15 for the baseline, 60 for others. For transfer "
-        "they are those of its head; --fine-tune says how many follow.",
-    ),
-]
-Trials = Annotated[
-    int | None,
-    typer.Option(min=1, help="Trials of each search for hyperparameters; 20 where --timeout is not given either."),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(help="Minutes after which each search begins no other trial, those before a stop included."),
-]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that try hyperparameters at the same time.")]
-FineTune = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Epochs in which transfer trains its backbone too; by default as many as see 12,000 photos, 1 to 8.",
-    ),
-]
-Backbone = Annotated[
-    str | None,
-    typer.Option(
-        help="Network that transfer builds on: mobilenet_v2 (the default), efficientnet_lite0, or one of "
-        "keras.applications, such as EfficientNetB0."
-    ),
-]
-Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.join(LOSS_NAMES)}; by default the first.")]
-Weights = Annotated[
-    Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
 ]
 BundleFolder = Annotated[Path, typer.Argument(help="Folder of a bundle.")]
-Int8 = Annotated[
-    bool, typer.Option("--int8", help="Make a twin in 8 bits too, which tags faster; kept if it loses next to nothing.")
-]
-Engine = Annotated[str, typer.Option(help="What runs the model: float32, or int8 where the bundle has it.")]
-Objective = Annotated[str, typer.Option(help=f"What thresholds are for: {OBJECTIVES}.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", show_default=False, help="Replace earlier output.")]
+SplitFile = Annotated[Path | None, typer.Option("--split", help="File with the split: columns image and part.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
+Engine = Annotated[str, typer.Option(help="What runs the model: float32, or int8 if the bundle has it.")]
+Host = Annotated[str, typer.Option(help="Address to listen on. 127.0.0.1 admits only this machine.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0 chooses a free one.")]
+
+_CONSOLE = {
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", metavar="", show_default=False, help="Print only results and errors.")
+    ],
+    "verbose": Annotated[
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, metavar="", show_default=False, help="Log what happens. -vv logs details."
+        ),
+    ],
+}
+"""Options that every command has."""
+
+_quiet = False
 
 
-def one_line_errors(command: Callable) -> Callable:
-    """Print an expected error as one line and leave with exit code 2."""
+class _Group(TyperGroup):
+    """A group of commands that reports a wrong command line as it reports any other bad input: in one line."""
 
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
         try:
-            return command(*args, **kwargs)
+            code = super().main(*args, standalone_mode=False, **extra)
+        except Exception as error:
+            # Click's own errors, which Typer keeps in a private module.
+            if not hasattr(error, "format_message"):
+                raise
+            usage = getattr(error, "ctx", None)
+            hint = "" if usage is None else f" Try: {usage.command_path} --help"
+            print(f"polytag: {error.format_message().rstrip('.')}.{hint}", file=sys.stderr)
+            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+app = typer.Typer(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def polytag(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", show_default=False, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train models that give photos several labels, compare them, and use the best."""
+    if version:
+        print(f"polytag {pt.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def command(panel: Panel) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command: options of its dataclasses, -q and -v, and expected errors as one line with exit code 2."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        app.command(rich_help_panel=panel)(_with_console(_one_line_errors(expand_options(function))))
+        return function
+
+    return register
+
+
+def _with_console(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options --quiet and --verbose to a command and act on them."""
+
+    @wraps(function)
+    def call(*, quiet: bool, verbose: int, **values: Any) -> Any:
+        global _quiet
+        _quiet = progress.hidden = quiet
+        if verbose:
+            logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        logging.getLogger("polytag").setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+        return function(**values)
+
+    signature = inspect.signature(function)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=0 if name == "verbose" else False, annotation=a)
+        for name, a in _CONSOLE.items()
+    ]
+    call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    return call
+
+
+def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Print an expected error as one line and exit with code 2."""
+
+    @wraps(function)
+    def call(**values: Any) -> Any:
+        try:
+            return function(**values)
         except PolytagError as error:
             print(f"polytag: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
         except BrokenPipeError:
-            raise  # whoever reads the output has enough of it: Typer ends without a word
+            raise  # The reader of the output has closed it: Typer exits silently.
         except OSError as error:
-            # A full disk, a folder that vanished: what polytag did not foresee but the system can name.
+            # A full disk, a folder that vanished: polytag did not foresee it, but the system can name it.
             place = f" ({error.filename})" if error.filename else ""
             print(f"polytag: {error.strerror or error}{place}", file=sys.stderr)
             raise typer.Exit(2) from None
@@ -117,19 +146,17 @@ def one_line_errors(command: Callable) -> Callable:
             print("polytag: stopped", file=sys.stderr)
             raise typer.Exit(130) from None
 
-    return wrapped
+    return call
 
 
-def read(
-    source: str, images: Path | None, image_column: str | None, label_column: str | None, conflicts: Conflicts | None
-) -> "Dataset":
+def note(*lines: object) -> None:
+    """Print lines that --quiet silences."""
+    if not _quiet:
+        print(*lines, sep="\n", flush=True)
+
+
+def load(source: str, options: ReadOptions) -> "Dataset":
     """Read the data and say what was recognised."""
-    options = ReadOptions(
-        images=images,
-        image_column=image_column,
-        label_column=() if label_column is None else (label_column,),
-        conflicts=None if conflicts is None else conflicts.value,
-    )
     data = pt.read(source, options)
-    print(f"{data}", *data.notes, sep="\n  ", flush=True)
+    note(data, *(f"  {one}" for one in data.notes))
     return data

@@ -6,49 +6,63 @@ from typing import Annotated, Any
 import typer
 
 import polytag as pt
-from polytag.cli.app import (
-    Backbone,
-    BundleFolder,
-    ConflictsOption,
-    Data,
-    Epochs,
-    FineTune,
-    ImageColumn,
-    Images,
-    ImageSize,
-    Int8,
-    LabelColumn,
-    Loss,
-    Objective,
-    Overwrite,
-    Seed,
-    SplitFile,
-    Timeout,
-    Trials,
-    Weights,
-    Workers,
-    app,
-    one_line_errors,
-    read,
-)
+from polytag.cli.app import BundleFolder, Data, Overwrite, Seed, SplitFile, command, load, note
+from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError
-from polytag.evaluation.objectives import aim, parse_objective
-from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, takes
+from polytag.evaluation.objectives import OBJECTIVES, aim, parse_objective
+from polytag.models.recipe import ALL_MODELS, LOSS_NAMES, MODEL_NAMES, SEARCHED, takes
 from polytag.progress import progress_bar
 
+ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Passes over the training photos, at most; by default 15 for the baseline, 60 for others. For transfer "
+        "they are those of its head; --fine-tune says how many follow.",
+    ),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(min=1, help="Trials of each search for hyperparameters; 20 where --timeout is not given either."),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(help="Minutes after which each search begins no other trial, those before a stop included."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that try hyperparameters at the same time.")]
+FineTune = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Epochs in which transfer trains its backbone too; by default as many as see 12,000 photos, 1 to 8.",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Network that transfer builds on: mobilenet_v2 (the default), efficientnet_lite0, or one of "
+        "keras.applications, such as EfficientNetB0."
+    ),
+]
+Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.join(LOSS_NAMES)}; by default the first.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
+]
+Int8 = Annotated[
+    bool, typer.Option("--int8", help="Make a twin in 8 bits too, which tags faster; kept if it loses next to nothing.")
+]
+Objective = Annotated[str, typer.Option(help=f"What thresholds are for: {OBJECTIVES}.")]
 
-@app.command()
-@one_line_errors
+
+@command("Models")
 def train(
     data: Data,
+    read: ReadOptions,
     model: Annotated[str, typer.Option(help=f"One of {', '.join(ALL_MODELS)}.")] = "transfer",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle; otherwise named after data and model.")
     ] = None,
-    images: Images = None,
-    image_column: ImageColumn = None,
-    label_column: LabelColumn = None,
-    conflicts: ConflictsOption = None,
     split_file: SplitFile = None,
     image_size: ImageSize = 224,
     epochs: Epochs = None,
@@ -82,7 +96,7 @@ def train(
         find_weights(weights, recipe.backbone)
     if out.exists():
         raise SettingsError(f"{out} exists already: name another folder with --out")
-    dataset = read(data, images, image_column, label_column, conflicts)
+    dataset = load(data, read)
     with progress_bar(len(dataset), "looking for copies", "photo") as bar:
         parts = pt.split(dataset, seed=seed, given=split_file, on_progress=bar.update)
     bundle = pt.fit(
@@ -112,25 +126,21 @@ def train(
     print(out)
 
 
-@app.command()
-@one_line_errors
+@command("Models")
 def evaluate(
     bundle: BundleFolder,
     data: Data,
-    images: Images = None,
-    image_column: ImageColumn = None,
-    label_column: LabelColumn = None,
-    conflicts: ConflictsOption = None,
+    read: ReadOptions,
 ) -> None:
     """Judge a bundle on photos that it has not seen; those that it has seen are left out."""
     opened = pt.Bundle(bundle)
-    print(pt.evaluate(opened, read(data, images, image_column, label_column, conflicts)))
+    print(pt.evaluate(opened, load(data, read)))
 
 
-@app.command()
-@one_line_errors
+@command("Models")
 def compare(
     data: Data,
+    read: ReadOptions,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     models: Annotated[
         str, typer.Option(help=f"Which to compare, separated by commas: of {', '.join(ALL_MODELS)}.")
@@ -138,10 +148,6 @@ def compare(
     tune: Annotated[
         str, typer.Option(help=f"Whose hyperparameters to search, of {', '.join(SEARCHED)}; tuned always is.")
     ] = "tuned",
-    images: Images = None,
-    image_column: ImageColumn = None,
-    label_column: LabelColumn = None,
-    conflicts: ConflictsOption = None,
     split_file: SplitFile = None,
     image_size: ImageSize = 224,
     epochs: Epochs = None,
@@ -162,7 +168,7 @@ def compare(
     from polytag.comparison.contest import table
 
     comparison = pt.compare(
-        read(data, images, image_column, label_column, conflicts),
+        load(data, read),
         out,
         _names(models),
         objective=objective,
@@ -174,7 +180,7 @@ def compare(
         workers=workers,
         resume=resume,
         overwrite=overwrite,
-        say=lambda line: print(line, flush=True),
+        say=note,
         weights=weights,
         int8=int8,
         **_settings(image_size, epochs, backbone, fine_tune, loss),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from polytag.cli.app import BundleFolder, Engine, Overwrite, app, one_line_errors
+from polytag.cli.app import BundleFolder, Engine, Overwrite, command
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle.bundle import Bundle
 from polytag.progress import progress_bar
@@ -19,8 +19,7 @@ from polytag.serving.tagging.sources import count, photos_in
 from polytag.serving.tagging.tag import TagFile, tag_photos, thresholds_of
 
 
-@app.command()
-@one_line_errors
+@command("Use")
 def tag(
     bundle: BundleFolder,
     photos: Annotated[

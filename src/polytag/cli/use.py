@@ -8,17 +8,8 @@ from typing import Annotated
 import typer
 
 import polytag as pt
-from polytag.cli.app import (
-    BundleFolder,
-    ConflictsOption,
-    Engine,
-    ImageColumn,
-    Images,
-    LabelColumn,
-    app,
-    one_line_errors,
-    read,
-)
+from polytag.cli.app import BundleFolder, Engine, Host, Port, command, load
+from polytag.data.reading.options import ReadOptions
 from polytag.errors import PolytagError, SettingsError, counted
 from polytag.models.bundle.bundle import free
 from polytag.photos.decode import decode
@@ -27,15 +18,14 @@ from polytag.serving.tagging.formats import Format
 KEY_VARIABLE = "POLYTAG_API_KEY"
 
 
-@app.command()
-@one_line_errors
+@command("Use")
 def serve(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; its name is the folder's.")],
     others: Annotated[
         list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve another bundle beside it.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 lets only this machine in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -69,8 +59,7 @@ def serve(
     serve_tagging(opened, api_key, host, port, ready)
 
 
-@app.command()
-@one_line_errors
+@command("Use")
 def explain(
     bundle: BundleFolder,
     image: Annotated[Path, typer.Argument(help="A photo.")],
@@ -100,12 +89,12 @@ def explain(
     print(write_overlays(folder, photo, explained) / OVERVIEW)
 
 
-@app.command()
-@one_line_errors
+@command("Use")
 def export(
     bundle: BundleFolder,
     out: Annotated[Path, typer.Argument(help="Folder to make: the network, and model.json that describes it.")],
     form: Annotated[Format, typer.Option("--format", help="What to export to.")],
+    read: ReadOptions,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photos to compare by; drawn scenes where neither this nor --data is.")
     ] = None,
@@ -113,16 +102,12 @@ def export(
         str | None,
         typer.Option(help="Labelled photos, those of the training among them, which litert-int8 needs; as for train."),
     ] = None,
-    images: Images = None,
-    image_column: ImageColumn = None,
-    label_column: LabelColumn = None,
-    conflicts: ConflictsOption = None,
 ) -> None:
     """Write a bundle's network for another runtime, and measure that it gives the same probabilities."""
     from polytag.serving.export import export as write_export
 
     opened = pt.Bundle(bundle)
-    labelled = None if data is None else read(data, images, image_column, label_column, conflicts)
+    labelled = None if data is None else load(data, read)
     parity = write_export(opened, form, out, photos=photos, data=labelled)["parity"]
     differences = ", ".join(f"{value:.2g} at {batch}" for batch, value in parity["largest_difference"].items())
     print(f"largest difference of a probability from Keras': {differences} ({parity['photos']})")
