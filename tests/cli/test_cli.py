@@ -219,8 +219,8 @@ def test_what_nobody_foresaw_is_one_line_too(data: Path, tmp_path: Path, monkeyp
 
 
 def test_a_terminal_that_lacks_a_sign_ends_nothing() -> None:
-    command = [sys.executable, "-c", "from polytag.cli import app, main; app.registered_commands.clear(); "
-               "app.command()(lambda: print('a − b')); main()"]  # fmt: skip
+    code = "from polytag.cli import app, main; app.command('say')(lambda: print('a − b')); main()"
+    command = [sys.executable, "-c", code, "say"]
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "a \\u2212 b\n"), done.stderr
 

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,11 +25,12 @@ Panel = Literal["Data", "Models", "Use"]
 Data = Annotated[
     str,
     typer.Argument(
+        metavar="DATA",
         help="A CSV, TSV or Parquet table; a folder with labels.csv, one subfolder per label or Pascal VOC files; a "
-        "COCO or Create ML JSON file; or kaggle:OWNER/NAME[/FILE]."
+        "COCO or Create ML JSON file; or kaggle:OWNER/NAME.",
     ),
 ]
-BundleFolder = Annotated[Path, typer.Argument(help="Folder of a bundle.")]
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", show_default=False, help="Replace earlier output.")]
 SplitFile = Annotated[Path | None, typer.Option("--split", help="File with the split: columns image and part.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
@@ -56,11 +57,11 @@ _quiet = False
 class _Group(TyperGroup):
     """A group of commands that reports a wrong command line as it reports any other bad input: in one line."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+    def main(self, args: Sequence[str] | None = None, **settings: Any) -> Any:  # type: ignore[override]
+        if not settings.pop("standalone_mode", True):
+            return super().main(args, standalone_mode=False, **settings)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(args, standalone_mode=False, **settings)
         except Exception as error:
             # Click's own errors, which Typer keeps in a private module.
             if not hasattr(error, "format_message"):

@@ -28,12 +28,12 @@ LabelErrors = Annotated[
         help="Also look for missing and wrong labels, by cross-validated probabilities.",
     ),
 ]
-TableFile = Annotated[Path, typer.Argument(help="Table to write: .csv, .tsv or .parquet.")]
+TableFile = Annotated[Path, typer.Argument(metavar="OUT", help="Table to write: .csv, .tsv or .parquet.")]
 
 
 @command("Data")
 def sample(
-    folder: Annotated[Path, typer.Argument(help="Folder to create. It must be new or empty.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create. It must be new or empty.")],
     images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Width and height of a scene, in pixels.")] = 192,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same scenes.")] = 0,

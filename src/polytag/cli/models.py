@@ -77,7 +77,7 @@ def train(
     int8: Int8 = False,
     seed: Seed = 0,
 ) -> None:
-    """Train one model on the data's training part; its test part stays unseen, for `evaluate`."""
+    """Train one model. The test set stays unseen."""
     from polytag.data.splitting.split import split_facts
     from polytag.evaluation.calibration import in_words
     from polytag.models.backbones.weights import find_weights
@@ -132,7 +132,7 @@ def evaluate(
     data: Data,
     read: ReadOptions,
 ) -> None:
-    """Judge a bundle on photos that it has not seen; those that it has seen are left out."""
+    """Test a bundle on photos it has not seen."""
     opened = pt.Bundle(bundle)
     print(pt.evaluate(opened, load(data, read)))
 
@@ -164,7 +164,7 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train several models and compare them on the same unseen photos: the main job."""
+    """Train several models and compare them on unseen photos."""
     from polytag.comparison.contest import table
 
     comparison = pt.compare(

@@ -52,8 +52,7 @@ def expand_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def split_list(values: Sequence[str]) -> list[str]:
     """Split values at commas: ``["a,b", "c"]`` is ``["a", "b", "c"]``. Quotes protect a comma: ``'"a,b",c'``."""
-    names = [name.strip() for row in csv.reader(values, skipinitialspace=True) for name in row]
-    return [name for name in names if name]
+    return [name.strip() for row in csv.reader(values, skipinitialspace=True) for name in row or [""]]
 
 
 def _takes_list(parameter: inspect.Parameter) -> bool:
@@ -74,7 +73,7 @@ def _options_of(options: type) -> Iterator[inspect.Parameter]:
                 *notes[1:],
                 # Square brackets would be markup to Rich.
                 help=notes[0].replace("[", r"\["),
-                metavar="" if kind is bool else None,
+                metavar="" if kind is bool else "<str,...>" if kind == list[str] else None,
                 show_default=kind is not bool and _default(field) not in (None, []),
                 rich_help_panel=panel,
             )

@@ -49,7 +49,7 @@ def tag(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out where a run was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Tag photos: print or write the labels of each, with their probabilities."""
+    """Tag photos: print or write the labels of each."""
     opened = Bundle(bundle, engine)
     thresholds = thresholds_of(opened, threshold or ())
     form = form or _form_of(out)

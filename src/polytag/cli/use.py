@@ -20,7 +20,7 @@ KEY_VARIABLE = "POLYTAG_API_KEY"
 
 @command("Use")
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; its name is the folder's.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle; its name is the folder's.")],
     others: Annotated[
         list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve another bundle beside it.")
     ] = None,
@@ -36,7 +36,7 @@ def serve(
     ] = None,
     engine: Engine = "float32",
 ) -> None:
-    """Tag photos over HTTP, on a page and for programs."""
+    """Tag photos over HTTP: a web page and an API."""
     from polytag.serving.server.server import serve_tagging
 
     if api_key is None:
@@ -62,7 +62,7 @@ def serve(
 @command("Use")
 def explain(
     bundle: BundleFolder,
-    image: Annotated[Path, typer.Argument(help="A photo.")],
+    image: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
     label: Annotated[
         list[str] | None, typer.Option(help="Label to explain, also several times; by default those that are given.")
     ] = None,
@@ -70,7 +70,7 @@ def explain(
         Path | None, typer.Option(help="Folder of the pictures; otherwise named after the photo, in this folder.")
     ] = None,
 ) -> None:
-    """Show where on a photo a model sees its labels (Grad-CAM), as pictures and in words."""
+    """Show which regions of a photo speak for its labels."""
     opened = pt.Bundle(bundle)
     folder = free(out or f"{image.stem}-explained")
     try:
@@ -92,7 +92,9 @@ def explain(
 @command("Use")
 def export(
     bundle: BundleFolder,
-    out: Annotated[Path, typer.Argument(help="Folder to make: the network, and model.json that describes it.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to make: the network, and model.json that describes it.")
+    ],
     form: Annotated[Format, typer.Option("--format", help="What to export to.")],
     read: ReadOptions,
     photos: Annotated[
@@ -103,7 +105,7 @@ def export(
         typer.Option(help="Labelled photos, those of the training among them, which litert-int8 needs; as for train."),
     ] = None,
 ) -> None:
-    """Write a bundle's network for another runtime, and measure that it gives the same probabilities."""
+    """Export a bundle to another runtime and check the result."""
     from polytag.serving.export import export as write_export
 
     opened = pt.Bundle(bundle)
