@@ -1,4 +1,4 @@
-"""Fresh processes for benchmarks of whole trainings, with their time and memory."""
+"""What the benchmarks of whole trainings share: a fresh process for each, its clock and its memory."""
 
 import os
 import resource
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")
-"""Where Linux reports the parts of a process's memory."""
+"""Where Linux says how a process's memory is made up."""
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any, cache: str | None = None) -> Any:
-    """Call a module's function in a new interpreter and return its result.
+    """What a function of a module returns in an interpreter that is started for it.
 
     Args:
-        function, arguments: what to call; these and the result must be picklable.
-        cache: the process's cache folder; ``None`` for an empty one that is removed afterwards.
+        function, arguments: what to call; all of them, and what is returned, must be picklable.
+        cache: folder of polytag's cache in that process; ``None`` for an empty one that is removed afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="polytag-cache-") as empty:
         context = get_context("spawn")
@@ -35,7 +35,7 @@ def _use_cache(folder: str) -> None:
 
 
 class Clock:
-    """Seconds since a process was started, without the time that measuring takes.
+    """Seconds since a process was started, without those that only its measuring takes.
 
     Args:
         started: `time.time` in the parent, just before it starts the process.
@@ -46,12 +46,12 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Seconds until now."""
+        """Until now."""
         return time.time() - self._started
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop the clock during the block."""
+        """The clock stands still in the block."""
         start = time.time()
         try:
             yield
@@ -60,17 +60,17 @@ class Clock:
 
 
 def peak_megabytes() -> float:
-    """Peak memory of this process so far, including mapped files."""
+    """The most memory that this process has held so far, mapped files included."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @contextmanager
 def private_memory() -> Iterator[dict[str, float]]:
-    """Peak memory of this process during the block in megabytes (key "peak"), without mapped files.
+    """The most memory in megabytes, key "peak", that this process holds in the block without mapped files.
 
-    The system can take back pages of mapped files, such as the cache's, but not private memory. Only Linux tells them
-    apart; elsewhere the peak stays 0. Sampled fifty times a second.
+    The system takes pages of mapped files, as the cache's are, back whenever it needs them, while private memory has
+    to be there. Linux alone tells them apart; elsewhere the peak stays 0. It is looked at fifty times a second.
     """
     memory = {"peak": 0.0}
     over = threading.Event()

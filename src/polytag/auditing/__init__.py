@@ -1,1 +1,1 @@
-"""Check photos and labels, decide about the findings, and write a cleaned table."""
+"""Find what is odd about the photos and labels, take decisions about it, and write a cleaned table."""

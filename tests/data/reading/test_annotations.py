@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from polytag import read
 from polytag.data.dataset import Dataset
-from polytag.data.reading.annotations import read_json
+from polytag.data.reading.annotations.load import load_json
 from polytag.errors import DataError, PolytagError, SettingsError
 
 Photos = Callable[..., list[str]]
@@ -94,7 +94,7 @@ def test_every_form_says_what_was_put_into_it(home: Path, chosen: Sets, labels: 
         data = read(home / "createml.json")
         assert (data.names, data.labels, sets(data)) == (names, tuple(order), chosen)
 
-    for old in (home / "Annotations").iterdir():
+    for old in (*(home / "Annotations").iterdir(), home / "createml.json", home / "coco.json"):
         old.unlink()
     for i, own in enumerate(chosen):
         text = voc(f"{i}.jpg", [(label, 0) for label in own])
@@ -134,7 +134,7 @@ def test_coco_photos_are_found_where_people_put_them(where: str, named: str, tmp
         assert [Path(name).name for name in data.names] == names
         assert sets(data) == [{"dog"}, set(), {"cat"}]
         assert all(str(tmp_path / where) in photo for photo in data.paths)
-    assert data.notes[0] == "instances.json: COCO, 4 annotations of 2 labels"
+    assert data.notes[0] == "instances.json: COCO, 4 annotations in 3 images, 2 labels"
 
 
 @pytest.mark.parametrize("what", ["images", "categories"])
@@ -183,8 +183,8 @@ def test_coco_categories_that_nothing_is_annotated_with(three: Path) -> None:
         category["supercategory"] = above
     data = read(write_json(three, content))
     assert data.labels == ("dog", "yeti", "cat")
-    assert said(data, "left out, being only the headings of other categories: animal")
-    assert said(data, "1 label never present, kept all the same") and said(data, "to train): yeti")
+    assert said(data, "categories that only group others, left out: animal")
+    assert said(data, "1 label declared but never present (kept): yeti")
     content["annotations"].append({"image_id": 899, "category_id": 7})
     assert read(write_json(three, content)).labels == ("animal", "dog", "yeti", "cat")
 
@@ -226,12 +226,12 @@ def broken(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "content, expected",
     [
-        ({}, "but an empty object"),
-        ([], "but an empty list"),
-        ([1, 2], "but a list of other things"),
-        ("dog", "but str"),
-        (None, "but NoneType"),
-        ({"images": [], "annotations": []}, "but an object with images, annotations"),
+        ({}, "it is an empty object"),
+        ([], "it is an empty list"),
+        ([1, 2], "it is a list of other things"),
+        ("dog", "it is str"),
+        (None, "it is NoneType"),
+        ({"images": [], "annotations": []}, "it is an object with images, annotations"),
         (broken(images=5), "'images' is not a list of objects"),
         (broken(images=[]), "'images' is empty"),
         (broken(categories=[]), "'categories' is empty"),
@@ -241,7 +241,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(images=[{"id": 1}]), "image 1 has None for file_name"),
         (broken(images=[{"id": 1, "file_name": "a\nb.jpg"}]), "for file_name: expected the name of one image"),
         (broken(images=[{"id": 1, "file_name": 5}]), "image 1 has 5 for file_name"),
-        (broken(categories=[{"id": 1}]), "category 1 has no name: expected that of a label"),
+        (broken(categories=[{"id": 1}]), "category 1 has no name: expected the name of a label"),
         (broken(categories=[{"id": 1, "name": " "}]), "category 1 has ' ' for a name"),
         (broken(categories=[{"id": 1, "name": ["x"]}]), "category 1 has ['x'] for a name"),
         (broken(annotations=[{"image_id": 900, "caption": "a dog"}]), "annotation 1 has no category_id"),
@@ -249,12 +249,12 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(annotations=[{"image_id": {}, "category_id": 7}]), "annotation 1 has {} for image_id"),
         (broken(images=[{"id": 1, "file_name": "a.jpg", "neg_category_ids": [99]}]), "has neg_category_ids [99]"),
         (broken(images=[{"id": 1, "file_name": "a.jpg", "neg_category_ids": 7}]), "has neg_category_ids 7"),
-        ([{"image": "a.jpg"}], "record 1 has image: expected image and annotations"),
-        ([{"annotations": []}], "record 1 has None for image"),
+        ([{"image": "a.jpg"}], "no labels"),
+        ([{"annotations": []}], "it is a list of objects with annotations"),
         ([{"image": ["a.jpg"], "annotations": []}], "record 1 has ['a.jpg'] for image"),
         ([{"image": "a.jpg", "annotations": [{"coordinates": {}}]}], "record 1 has no name"),
-        ([{"image": "a.jpg", "annotations": [5]}], "record 1 has 5 for a name"),
-        ([{"image": "a.jpg", "annotations": []}], "names no label at all"),
+        ([{"image": "a.jpg", "annotations": [True]}], "record 1 has True for a name"),
+        ([{"image": "a.jpg", "annotations": []}], "has no labels"),
     ],
 )
 def test_json_that_cannot_be_understood(content: Any, expected: str, three: Path) -> None:
@@ -292,7 +292,7 @@ def test_polygons_are_not_kept(tmp_path: Path) -> None:
     del content
     tracemalloc.start()
     try:
-        read_json(path)
+        load_json(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -320,7 +320,7 @@ def test_voc_things_that_are_difficult_are_unknown(voc_folder: Path) -> None:
         assert said(data, "3 labels in 2 images only on objects marked difficult: unknown there")
         assert said(data, "1 image left out because not annotated: lone.jpg")
         assert dict(data.left_out) == {"lone.jpg": "not annotated"}
-        assert f"{source.name}: Pascal VOC, 4 XML files with 2 labels" in data.notes
+        assert f"{source.name}: Pascal VOC, 4 XML files, 2 labels" in data.notes
 
 
 def test_names_that_utf_8_cannot_hold_are_refused_even_of_what_is_left_out(voc_folder: Path, photos: Photos) -> None:
@@ -343,14 +343,12 @@ BOMB = "<!DOCTYPE a [<!ENTITY x0 'ha'>" + "".join(f"<!ENTITY x{i} '{f'&x{i - 1};
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("", "is not the XML of an annotation (no element found"),
-        ("<annotation>", "is not the XML of an annotation"),
-        ("dog", "is not the XML of an annotation (syntax error"),
-        ("<svg/>", "holds <svg>: expected a Pascal VOC <annotation>"),
+        ("", "is not valid XML (no element found"),
+        ("<annotation>", "is not valid XML"),
+        ("dog", "is not valid XML (syntax error"),
         ("<annotation><object/></annotation>", "object 1 has no name"),
         ("<annotation><object><name> </name></object></annotation>", "object 1 has ' ' for a name"),
-        ("<annotation><filename/></annotation>", "has '' for filename: expected the name of one image"),
-        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "is not the XML of an annotation"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "is not valid XML"),
         ("<!DOCTYPE annotation><annotation/>", "it declares a DOCTYPE"),
         (f"{BOMB}<annotation><filename>&x11;</filename></annotation>", "it declares a DOCTYPE"),
         ('<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation>&e;</annotation>', "it declares a DOCTYPE"),
@@ -372,6 +370,6 @@ def test_voc_without_any_object(tmp_path: Path, photos: Photos) -> None:
     photos(tmp_path, ["a.jpg"])
     (tmp_path / "a.xml").write_text(voc("a.jpg", []))
     assert "none of 1 XML file in" in refusal(tmp_path)
-    assert "expected the folder that holds them all" in refusal(tmp_path / "a.xml")
+    assert "name the folder that holds all its files" in refusal(tmp_path / "a.xml")
     (tmp_path / "a.xml").write_text(voc("../a.jpg", [("dog", 0)]))
-    assert "record 1: the image '../a.jpg' leaves the folder" in refusal(tmp_path)
+    assert read(tmp_path).paths.tolist() == [str(tmp_path.resolve() / "a.jpg")]

@@ -66,7 +66,7 @@ def test_what_was_put_into_folders_is_read(
     used = sorted(set().union(*chosen))
     # By the folders alone these are not labels but a split, or nothing at all.
     if len(used) < 2 or (not levels and set(used) <= {"train"}):
-        assert "holds no labels.csv" in refusal(root)
+        assert "no labels.csv" in refusal(root)
         return
     data = read(root)
     assert data.labels == tuple(used)
@@ -165,10 +165,12 @@ def test_a_photo_that_may_not_be_read_is_left_out(
 def test_folders_that_name_no_labels(folders: list[str], tmp_path: Path, drawn: list[Path]) -> None:
     for i, folder in enumerate(folders):
         put(drawn[i], tmp_path / folder)
-    (tmp_path / "train.csv").write_text("image,labels\n")
+    (tmp_path / "notes.txt").write_text("image,labels\n")
     message = refusal(tmp_path)
     assert "no folders of photos named after labels" in message
-    assert f"found: train.csv, {', '.join(sorted(f'{folder}/' for folder in folders))}: name the table" in message
+    assert (
+        f"found: {', '.join(sorted([*(f'{folder}/' for folder in folders), 'notes.txt']))}. Name the table" in message
+    )
 
 
 def test_an_empty_folder_and_one_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,10 +135,11 @@ def test_all_photos_missing_is_an_error(folder: Folder) -> None:
 
 
 def test_a_folder_without_a_table_or_no_path_at_all(tmp_path: Path) -> None:
-    assert "holds no labels.csv" in refusal(tmp_path)
+    assert "no labels.csv" in refusal(tmp_path)
     (tmp_path / "train.csv").write_text("image,labels\na.jpg,dog\n")
     (tmp_path / "images").mkdir()
-    assert "found: train.csv, images/: name the table itself" in refusal(tmp_path)
+    (tmp_path / "other.csv").write_text("image,labels\na.jpg,dog\n")
+    assert "found: other.csv, train.csv, images/. Name the table or file itself" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "none.csv")
 
 

@@ -1,21 +1,85 @@
-"""Which form a file or folder of labels has: each form has its reader, and every reader makes a `Table`."""
+"""The forms that labels come in, in the order in which they are recognised; each becomes a `Table`."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from polytag.data.reading.annotations import read_json
-from polytag.data.reading.cells import PARQUET_ENDINGS
-from polytag.data.reading.columns import read_table
-from polytag.data.reading.folders import entries, label_folders, read_folders
+from polytag.data.reading.annotations.files import (
+    annotation_files,
+    labelme_files,
+    read_folder,
+    read_json,
+    read_via_table,
+    read_xml,
+)
+from polytag.data.reading.annotations.labelme import is_labelme, read_labelme
+from polytag.data.reading.annotations.load import load_json
+from polytag.data.reading.annotations.records import Annotations, table_of
+from polytag.data.reading.annotations.voc import read_voc_parts, voc_folders
+from polytag.data.reading.annotations.yolo import read_yolo, yolo_names
+from polytag.data.reading.columns import table_of_cells
+from polytag.data.reading.layouts.folders import entries, label_folders, read_folders
+from polytag.data.reading.layouts.json_records import is_records, read_records
+from polytag.data.reading.layouts.keywords import has_keywords, has_sidecars, read_keywords
+from polytag.data.reading.layouts.tables import TABLE_ENDINGS, only_table, own_table, part_tables, read_one, read_parts
+from polytag.data.reading.layouts.unread import named, unknown_json
 from polytag.data.reading.locate import search
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
-from polytag.data.reading.voc import read_voc
 from polytag.errors import DataError, SettingsError, listed
 
-TABLE_NAMES = ("labels.csv", "labels.tsv", "labels.parquet")
-FILE_ENDINGS = (".csv", ".tsv", *PARQUET_ENDINGS, ".json")
+FILE_ENDINGS = (*TABLE_ENDINGS, ".json", ".xml")
+"""Of files that can be read."""
+
+KEYWORDS, FOLDER = "xmp", "folder"
+"""What --label-column names when labels are the photos' keywords, or the folders that photos lie in."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of folders.
+
+    Attributes:
+        name: what it is, in a few words.
+        find: what in a folder tells that it has this form; something false if it has not.
+        read: makes a table of the folder and what was found; ``None`` if it has not this form after all.
+        fields: whether --label-column chooses among its fields; column options are refused otherwise.
+        columns: whether it is made of tables, which take all column options.
+    """
+
+    name: str
+    find: Callable[[Path], Any]
+    read: Callable[[Path, Any, ReadOptions], Table | None]
+    fields: bool = False
+    columns: bool = False
+
+
+def _records(read: Callable[[Path, Any], Annotations]) -> Callable[[Path, Any, ReadOptions], Table]:
+    return lambda folder, found, _: table_of(folder.name, read(folder, found))
+
+
+def _annotated(folder: Path, files: Any, options: ReadOptions) -> Table | None:
+    found = read_folder(folder, files, options.label_column)
+    return None if found is None else table_of(folder.name, found)
+
+
+FORMS = (
+    Form(
+        "a table called labels, metadata or _classes", own_table, lambda _, table, o: read_one(table, o), columns=True
+    ),
+    Form("a table for each part of the split", part_tables, read_parts, columns=True),
+    Form("YOLO", yolo_names, _records(read_yolo)),
+    Form("labelme", labelme_files, _records(read_labelme)),
+    Form("annotation files of a tool", annotation_files, _annotated, fields=True),
+    Form("Pascal VOC", voc_folders, _records(read_voc_parts)),
+    Form("keywords in sidecars", has_sidecars, _records(read_keywords)),
+    Form("a folder of photos for each label", label_folders, lambda folder, _, __: _folders_or_keywords(folder)),
+    Form("keywords inside photos", has_keywords, _records(read_keywords)),
+    Form("one table of any name", only_table, lambda _, table, o: read_one(table, o), columns=True),
+)
+"""Every form of folder. The first that a folder has is read."""
 
 
 def read_form(path: Path, options: ReadOptions | None = None) -> Table:
@@ -28,41 +92,94 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
         SettingsError: an option for columns is set and the form has none.
     """
     options = options or ReadOptions()
-    table = next((path / name for name in TABLE_NAMES if (path / name).is_file()), None) if path.is_dir() else path
-    if table is not None and table.suffix.lower() not in (".json", ".xml"):
-        return read_table(table, options)
+    if not path.is_dir():
+        return _read_file(path, options)
+    path = path.resolve()
+    if options.label_column in ((KEYWORDS,), (FOLDER,)):
+        chosen = options.label_column[0]
+        _refuse_columns(path, replace(options, label_column=()))
+        return table_of(path.name, read_keywords(path)) if chosen == KEYWORDS else read_folders(path)
+    for form in FORMS:
+        found = form.find(path)
+        if not found:
+            continue
+        if not form.columns:
+            _refuse_columns(path, replace(options, label_column=()) if form.fields else options)
+        table = form.read(path, found, options)
+        if table is not None:
+            return table
+    inside = describe(path)
+    unread = named(entries(path))
+    raise DataError(
+        unread
+        or f"the folder {path} holds nothing that polytag reads as labels: no labels.csv, no annotation files, no "
+        f"folders of photos named after labels, no keywords; found: {inside}. Name the table or file itself"
+    )
+
+
+def _read_file(path: Path, options: ReadOptions) -> Table:
+    ending = path.suffix.lower()
+    if ending == ".json":
+        return _read_json(path, options)
+    if ending in (".yaml", ".yml") and path.is_file() and yolo_names(path.parent.resolve()):
+        _refuse_columns(path, options)
+        return table_of(path.name, read_yolo(path.parent.resolve(), path))
+    if ending == ".xml":
+        _refuse_columns(path, options)
+        found = read_xml(path)
+        if found is None:
+            raise DataError(f"{path} is not CVAT's XML. If it is Pascal VOC, name the folder that holds all its files")
+        return table_of(path.name, found)
+    unread = named([path])
+    if unread and path.is_file():
+        raise DataError(unread)
+    if ending == ".csv" and path.is_file():
+        via = read_via_table(path, options.label_column)
+        if via is not None:
+            _refuse_columns(path, replace(options, label_column=()))
+            return table_of(path.name, via)
+    return read_one(path, options)
+
+
+def _read_json(path: Path, options: ReadOptions) -> Table:
+    content = load_json(path)
+    found = read_json(path, content, options.label_column)
+    if found is not None:
+        _refuse_columns(path, replace(options, label_column=()))
+        return table_of(path.name, found)
+    if is_labelme(content):
+        raise DataError(f"{path} is labelme's file of one image: name the folder that holds them all")
+    if is_records(content):
+        return table_of_cells(path, read_records(path, content, options.image_column), options)
+    raise DataError(
+        f"{path} is of no form that polytag reads (COCO, Label Studio, VIA, Create ML, Datumaro, FiftyOne, records "
+        f"with image names): it is {unknown_json(content)}"
+    )
+
+
+def _folders_or_keywords(folder: Path) -> Table:
+    """Folders that may be labels or only albums: keywords inside the photos make it unclear."""
+    if has_keywords(folder):
+        raise DataError(
+            f"{folder}: the photos carry keywords and lie in folders, and either could be the labels: choose with "
+            f"--label-column {KEYWORDS} or --label-column {FOLDER}"
+        )
+    return read_folders(folder)
+
+
+def _refuse_columns(path: Path, options: ReadOptions) -> None:
     if options.column_flags:
         raise SettingsError(
             f"{options.column_flags[0]} is for the columns of a CSV, TSV or Parquet table, and {path} is not one: "
             "leave it out"
         )
-    if table is not None:
-        if table.suffix.lower() == ".xml":
-            raise DataError(f"{path} is a single XML file: expected the folder that holds them all")
-        return read_json(table)
-    annotations = xml_folder(path)
-    if annotations is not None:
-        return read_voc(path, annotations)
-    if label_folders(path):
-        return read_folders(path)
-    found = describe(path)
-    raise DataError(
-        f"the folder {path} holds no labels.csv (.tsv, .parquet), no Pascal VOC XML files in Annotations, and no "
-        f"folders of photos named after labels; found: {found}: name the table itself, or rename it"
-    )
-
-
-def xml_folder(folder: Path) -> Path | None:
-    """Where a folder's Pascal VOC XML files are: in Annotations, or beside the photos."""
-    inside = [entry for entry in entries(folder) if entry.name.lower() == "annotations" and entry.is_dir()]
-    return next((place for place in (*inside, folder) if any(place.glob("*.xml"))), None)
 
 
 def readable(folder: Path, depth: int = 2) -> list[Path]:
     """The files and folders in or below a folder that can be read and whose photos are there, the nearest first."""
 
     def walk(place: Path, depth: int) -> Iterator[Path]:
-        if any((place / name).is_file() for name in TABLE_NAMES) or xml_folder(place) or label_folders(place):
+        if any(form.find(place) for form in FORMS[:8] if form.name != "annotation files of a tool"):
             yield place
             return
         for file in entries(place):

@@ -1,0 +1,82 @@
+"""labelme: a JSON file beside each image, with flags of the image and labelled shapes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polytag.data.reading.annotations.load import load_json
+from polytag.data.reading.annotations.records import Annotations, Record, label_name
+from polytag.errors import DataError, counted, listed
+from polytag.photos.decode import EXTENSIONS
+
+
+def is_labelme(content: Any) -> bool:
+    """Whether a JSON file's content is labelme's."""
+    return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
+
+
+def read_labelme(folder: Path, files: Sequence[Path]) -> Annotations:
+    """Read labelme's files: flags that are true and the labels of shapes are present.
+
+    Args:
+        folder: the data set's folder.
+        files: its JSON files, at any depth.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    records: list[Record] = []
+    flags: dict[str, None] = {}
+    strange = []
+    for path in sorted(files):
+        content = load_json(path)
+        if not is_labelme(content):
+            strange.append(path.name)
+            continue
+        declared, present = _labels(path, content)
+        flags |= dict.fromkeys(declared)
+        image = _image(folder, path, str(content["imagePath"] or ""))
+        records.append(Record(image, present, number=len(records) + 1, labels=frozenset(declared)))
+    _unasked(records, flags)
+    notes = [f"{counted(len(strange), 'JSON file')} of another kind, not used: {listed(strange)}"] if strange else []
+    used = dict.fromkeys(name for one in records for name in one.present)
+    form = f"labelme, {counted(len(records), 'file')}"
+    return Annotations(form, records, tuple({**flags, **used}), notes, (folder,), one_file_each=True)
+
+
+def _labels(path: Path, content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The names of the image's flags, and the labels that are present."""
+    told = content.get("flags") or {}
+    if not isinstance(told, dict):
+        raise DataError(f"{path}: 'flags' is not an object of names and true or false: save the file again")
+    flags = {label_name(str(path), name): value is True for name, value in told.items()}
+    shapes = [shape for shape in content["shapes"] if isinstance(shape, dict)]
+    marked = [label_name(f"{path}: shape {i}", shape.get("label")) for i, shape in enumerate(shapes, 1)]
+    present = dict.fromkeys([*(name for name, value in flags.items() if value), *marked])
+    return list(flags), list(present)
+
+
+def _unasked(records: Sequence[Record], flags: Mapping[str, None]) -> None:
+    """A flag that a file lacks was not asked for there; a label of shapes was looked for in every image."""
+    shapes = {name for one in records for name in one.present if name not in flags}
+    for one in records:
+        asked = one.labels or frozenset()
+        one.labels = None if len(asked) == len(flags) else asked | shapes
+
+
+def _image(folder: Path, path: Path, named: str) -> str:
+    """The image beside the file, or where the file says; a renamed image is found by the file's own name."""
+    name = named.replace("\\", "/")
+    base = name.rsplit("/", 1)[-1]
+    beside = [path.parent / base, *(path.with_suffix(ending) for ending in sorted(EXTENSIONS))]
+    if base.rsplit(".", 1)[0] != path.stem:
+        beside = [*beside[1:], beside[0]]
+    found = next((file for file in beside if base and file.is_file()), None)
+    if found is None:
+        # Most often ../images/a.jpg: where the file says, if that is inside the data set.
+        there = (path.parent / name).resolve()
+        found = there if there.is_file() and there.is_relative_to(folder.resolve()) else None
+        if found is None:
+            return base or path.stem
+        return found.relative_to(folder.resolve()).as_posix()
+    return found.relative_to(folder).as_posix()

@@ -1,0 +1,192 @@
+"""Pascal VOC: one XML file per image, and the lists of ImageSets/Main."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from xml.etree import ElementTree
+
+from polytag.data.reading.annotations.load import load_xml
+from polytag.data.reading.annotations.records import Annotations, Record, image_name, join, label_name
+from polytag.data.reading.table import PART_NAMES
+from polytag.errors import DataError, counted, listed
+from polytag.photos.decode import EXTENSIONS
+
+TRUE = ("1", "true", "yes")
+IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "img", "Images")
+
+
+def read_voc(folder: Path, annotations: Path) -> Annotations:
+    """Read Pascal VOC XML files, one per image.
+
+    A label that only stands on objects marked ``difficult`` is unknown in that image: VOC itself neither counts
+    nor blames them.
+
+    Args:
+        folder: the data set's folder.
+        annotations: the folder of the XML files, which may be the same.
+
+    Raises:
+        DataError: a file is damaged, or none is an annotation.
+    """
+    images = _images_by_stem(folder, annotations)
+    records: list[Record] = []
+    stems: list[str] = []
+    strange = []
+    files = sorted(annotations.rglob("*.xml"))
+    for path in files:
+        root = load_xml(path)
+        if root.tag == "annotation":
+            records.append(_record(path, root, len(records) + 1, images))
+            stems.append(path.stem)
+        else:
+            strange.append(f"{path.name} (<{root.tag}>)")
+    if not records:
+        raise DataError(
+            f"none of {counted(len(files), 'XML file')} in {annotations} is a Pascal VOC <annotation>: "
+            f"{listed(strange)}"
+        )
+    notes = []
+    if strange:
+        notes.append(f"{counted(len(strange), 'XML file')} without <annotation>, not used: {listed(strange)}")
+    unknown = [len(one.unknown) for one in records if one.unknown]
+    if unknown:
+        notes.append(
+            f"{counted(sum(unknown), 'label')} in {counted(len(unknown), 'image')} only on objects marked difficult: "
+            "unknown there"
+        )
+    parts, note = _image_sets(folder)
+    for one, stem in zip(records, stems, strict=True):
+        one.part = parts.get(stem) or parts.get(_stem(one.image), "")
+    labels = sorted({name for one in records for names in (one.present, one.unknown) for name in names})
+    if not labels:
+        raise DataError(f"none of {counted(len(records), 'XML file')} in {annotations} names an object")
+    named = {one.image for one in records}
+    others = [image for image in images.values() if image not in named]
+    form = f"Pascal VOC, {counted(len(records), 'XML file')}"
+    records += [Record(image, annotated=False) for image in others]
+    homes = tuple(dict.fromkeys((folder, annotations, annotations.parent)))
+    return _without_folder(Annotations(form, records, tuple(labels), [*notes, *note], homes), folder)
+
+
+def _without_folder(found: Annotations, folder: Path) -> Annotations:
+    """Images named from the one folder that they all lie in, be it below the data set's."""
+    shared = {one.image.rpartition("/")[0] for one in found.records}
+    if len(shared) > 1 or "" in shared:
+        return found
+    prefix = shared.pop()
+    for one in found.records:
+        one.image = one.image[len(prefix) + 1 :]
+    return replace(found, homes=(folder / prefix, *found.homes))
+
+
+def _record(path: Path, root: ElementTree.Element, number: int, images: Mapping[str, str]) -> Record:
+    named = (root.findtext("filename") or "").strip()
+    # Tools leave the file name empty or keep that of another image: then the XML file's own name tells.
+    image = images.get(_stem(named)) or images.get(path.stem) or named or path.stem
+    easy: dict[str, None] = {}
+    hard: dict[str, None] = {}
+    for i, thing in enumerate(root.iter("object"), 1):
+        label = label_name(f"{path}: object {i}", thing.findtext("name"))
+        difficult = (thing.findtext("difficult") or "0").strip().lower() in TRUE
+        (hard if difficult else easy)[label] = None
+    image = image_name(str(path), image, "filename")
+    return Record(image, list(easy), [label for label in hard if label not in easy], number=number)
+
+
+def _stem(name: str) -> str:
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    stem, ending = os.path.splitext(base)
+    return stem if ending.lower() in EXTENSIONS else base
+
+
+def _images_by_stem(folder: Path, annotations: Path) -> dict[str, str]:
+    """The images in the folders where Pascal VOC keeps them, by stem, relative to the data set's folder."""
+    found: dict[str, str] = {}
+    places = [folder / name for name in IMAGE_FOLDERS] + [annotations.parent / name for name in IMAGE_FOLDERS]
+    for place in dict.fromkeys([*places, annotations, folder]):
+        if place.is_dir():
+            prefix = os.path.relpath(place, folder).replace(os.sep, "/")
+            for name in sorted(os.listdir(place)):
+                stem, ending = os.path.splitext(name)
+                if ending.lower() in EXTENSIONS:
+                    found.setdefault(stem, name if prefix == "." else f"{prefix}/{name}")
+    return found
+
+
+def _image_sets(folder: Path) -> tuple[dict[str, str], Sequence[str]]:
+    """The part of each stem by the lists in ImageSets/Main, and what to say; lists of one class tell nothing more."""
+    lists = {path.stem.lower(): path for path in (folder / "ImageSets" / "Main").glob("*.txt")}
+    notes = []
+    if "trainval" in lists and "train" not in lists:
+        lists["train"] = lists["trainval"]
+        notes.append("ImageSets/Main has trainval.txt and no train.txt: all of it is the training set")
+    parts: dict[str, str] = {}
+    for name, path in sorted(lists.items()):
+        if name not in PART_NAMES:
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): make it readable") from None
+        for line in lines:
+            stem = _stem(line.split()[0]) if line.strip() else ""
+            if stem and parts.setdefault(stem, PART_NAMES[name]) != PART_NAMES[name]:
+                raise DataError(f"{stem} is in two lists of {path.parent} ({parts[stem]} and {name}): put it into one")
+    return parts, notes
+
+
+def voc_folders(folder: Path) -> list[tuple[str, Path, Path]]:
+    """Where the XML files of a Pascal VOC data set are: the part, the folder of the data and that of its XML files.
+
+    They are in Annotations, beside the images, in either for each part of a split, or for each year of a challenge.
+    """
+    inside = _annotations(folder)
+    if inside == folder and folder.name.lower() == "annotations":
+        return [("", folder.parent, folder)]
+    if inside is not None:
+        return [("", folder, inside)]
+    below = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    parts = [entry for entry in below if entry.name.lower() in PART_NAMES]
+    found = [(entry, _annotations(entry)) for entry in parts or below]
+    if not parts and not all(place is not None and place != entry for entry, place in found):
+        return []  # Not a folder of years, but one of which some folder is VOC.
+    return [(PART_NAMES.get(entry.name.lower(), ""), entry, place) for entry, place in found if place is not None]
+
+
+def _annotations(folder: Path) -> Path | None:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.lower() in ("annotations", "xml", "xmls") and entry.is_dir() and _has_xml(entry, deep=True):
+            return entry
+    return folder if _has_xml(folder) else None
+
+
+def _has_xml(folder: Path, deep: bool = False) -> bool:
+    """Whether a folder, or one below, holds XML files; if only beside other things, those of annotations."""
+    if deep:
+        return next(folder.rglob("*.xml"), None) is not None
+    return any(b"<annotation>" in path.read_bytes()[:1000] for path in islice(folder.glob("*.xml"), 5))
+
+
+def read_voc_parts(folder: Path, found: Sequence[tuple[str, Path, Path]]) -> Annotations:
+    """Read Pascal VOC from one folder, or from one for each part or year.
+
+    Args:
+        folder: the data set's folder.
+        found: what `voc_folders` found in it.
+
+    Raises:
+        DataError: a file is damaged, or none is an annotation.
+    """
+    read = []
+    for part, place, annotations in found:
+        one = read_voc(place, annotations)
+        for record in one.records:
+            record.part = part or record.part
+            if len(found) > 1:
+                record.image = f"{place.relative_to(folder).as_posix()}/{record.image}"
+        read.append(one if len(found) == 1 else replace(one, labels=None, homes=(folder,)))
+    joined = join(read)
+    labels = sorted({name for one in joined.records for names in (one.present, one.unknown) for name in names})
+    return replace(joined, labels=tuple(labels))

@@ -1,0 +1,1 @@
+"""Layouts of data sets: folders per label, several tables, images inside Parquet, keywords of photos."""

@@ -1,0 +1,139 @@
+"""A folder of photos for each label → Table.
+
+A photo that carries several labels lies in several of the folders: it is known again by its content, and
+carries them all. Photos beside the folders carry none. Above the folders there may be a level train, valid, test.
+"""
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from polytag.data.reading.layouts.keywords import sorted_by_date
+from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
+from polytag.errors import DataError, counted, listed
+from polytag.photos.content import content_hash
+from polytag.photos.decode import EXTENSIONS
+
+NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
+"""Folders of these names hold photos or annotations; nobody calls a label so."""
+
+PART_FOLDER = re.compile(r"(train|trainval|val|valid|validation|dev|test|unlabeled)[-_ ]?\d*([-_ ]?(images|imgs|set))?")
+"""Folders of these names are parts of a data set, such as COCO's train2017."""
+
+
+def label_folders(root: Path) -> list[Path]:
+    """The folders that are named after labels, in order of name; none if the folder is not of this form.
+
+    One folder alone names no label: all photos would carry it.
+    """
+    found = [folder for level in _part_folders(root) or [root] for folder in _folders(level) if _holds_photos(folder)]
+    labels = {_label(folder).lower() for folder in found}
+    if len(labels) < 2 or NO_LABELS & labels or all(map(PART_FOLDER.fullmatch, labels)) or sorted_by_date(labels):
+        return []
+    return found
+
+
+def read_folders(root: Path) -> Table:
+    """Read a folder with a subfolder of photos for each label.
+
+    Raises:
+        DataError: photos lie deeper, so that it is unclear which folder is the label.
+    """
+    root = root.resolve()
+    parts = _part_folders(root)
+    found = label_folders(root)
+    labels = tuple(sorted({_label(folder) for folder in found}))
+    deeper = next((below for folder in found for below in _folders(folder) if _holds_photos(below)), None)
+    if deeper is not None:
+        raise DataError(
+            f"{deeper.relative_to(root)} in {root} holds photos one folder too deep: expected a folder of photos for "
+            "each label, or such folders below train, valid and test; move the photos up, or list them in a table"
+        )
+    annotated = {folder.parent for folder in found}
+    places = [*found, *(level for level in parts or [root] if level in annotated)]
+    first: dict[tuple[str, str], str] = {}
+    labels_of: dict[str, set[str]] = {}
+    seen: set[tuple[str, Path]] = set()
+    n_files = copies = 0
+    for place in places:
+        part = PART_NAMES[(place if place in parts else place.parent).name.lower()] if parts else ""
+        for file in _photos(place):
+            # What cannot be opened has a content of its own; it is left out, with this reason, when all is read.
+            content = content_hash(file) if os.access(file, os.R_OK) else str(file)
+            first.setdefault((content, part), file.relative_to(root).as_posix())
+            labels_of.setdefault(content, set()).update([_label(place)] if place in found else [])
+            n_files += 1
+            copies += (content, place) in seen
+            seen.add((content, place))
+
+    targets = np.zeros((len(first), len(labels)), dtype=np.int8)
+    for row, (content, _) in enumerate(first):
+        targets[row, [labels.index(label) for label in labels_of[content]]] = 1
+    notes = []
+    joined = n_files - len(first) - copies
+    if joined:
+        notes.append(f"{counted(joined, 'copy')} in further folders: their labels joined")
+    if copies:
+        notes.append(f"{counted(copies, 'copy')} within one folder: each photo read once")
+    strangers = Counter(
+        entry.suffix.lower() or "no ending"
+        for place in places
+        for entry in entries(place)
+        if entry.suffix.lower() not in EXTENSIONS and entry.is_file()
+    )
+    if strangers:
+        endings = listed([f"{n} {ending}" for ending, n in strangers.most_common()])
+        notes.append(f"{counted(strangers.total(), 'file')} not read, being no photos by their ending: {endings}")
+    silent = [photo for level in {root, *parts} - annotated for photo in _photos(level)]
+    return Table(
+        images=list(first.values()),
+        lines=list(range(1, len(first) + 1)),
+        targets=targets,
+        disagreements=np.broadcast_to(False, targets.shape),
+        labels=labels,
+        source=root.name,
+        recognised=f"{root.name}: a folder of photos for each of {counted(len(labels), 'label')}"
+        + (f", below {', '.join(level.name for level in parts)}" if parts else ""),
+        parts=[part for _, part in first] if parts else None,
+        place="record",
+        homes=(root,),
+        notes=tuple(notes),
+        left_out={photo.relative_to(root).as_posix(): NOT_ANNOTATED for photo in sorted(silent)},
+    )
+
+
+def _part_folders(root: Path) -> list[Path]:
+    """The folders train, valid, test, where all photos lie below such; otherwise none."""
+    holders = [folder for folder in _folders(root) if any(map(_holds_photos, (folder, *_folders(folder))))]
+    return holders if all(folder.name.lower() in PART_NAMES for folder in holders) else []
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, in order of name, less what is hidden."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
+    except OSError as error:
+        raise DataError(f"the folder {folder} cannot be read ({error.strerror}): make it readable") from None
+
+
+def _folders(place: Path) -> list[Path]:
+    return [entry for entry in entries(place) if entry.is_dir()]
+
+
+def _photos(place: Path) -> list[Path]:
+    return [entry for entry in entries(place) if _is_photo(entry)]
+
+
+def _holds_photos(place: Path) -> bool:
+    return any(map(_is_photo, entries(place)))
+
+
+def _is_photo(entry: Path) -> bool:
+    return entry.suffix.lower() in EXTENSIONS and entry.is_file()
+
+
+def _label(folder: Path) -> str:
+    return " ".join(folder.name.split())

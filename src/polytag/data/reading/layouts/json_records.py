@@ -1,0 +1,143 @@
+"""JSON Lines, and JSON lists or objects of flat records → the cells of a table."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polytag.data.reading.cells import IMAGE_HEADERS, Cells, plain
+from polytag.errors import DataError, listed
+from polytag.photos.decode import EXTENSIONS
+
+NAME_KEYS = ("categories", "category", "labels", "label", "classes", "class", "names", "name", "tags")
+"""Where an object of a record keeps names: {"objects": {"bbox": […], "categories": […]}}."""
+
+
+def read_lines(path: Path, image_column: str | None = None) -> Cells:
+    """Read a JSON Lines file: one object per line.
+
+    Raises:
+        DataError: it cannot be read, or a line is not a JSON object.
+    """
+    records = []
+    lines = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}, line {number}: expected an object, {{…}}, not {line.strip()[:40]!r}")
+                records.append(record)
+                lines.append(number)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): name a table of images and labels") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}, line {len(records) + 1}: not JSON ({error}): expected an object per line") from None
+    return cells_of(path, records, lines, image_column, place="line")
+
+
+def is_records(content: Any) -> bool:
+    """Whether JSON is a list of objects that name images, or an object of image names."""
+    if isinstance(content, dict):
+        sample = list(content)[:50]
+        return bool(sample) and all(_looks_like_image(key) for key in sample)
+    if not isinstance(content, list) or not content or not all(isinstance(one, dict) for one in content):
+        return False
+    return _image_key(content[:50], None) is not None
+
+
+def read_records(path: Path, content: Any, image_column: str | None = None) -> Cells:
+    """Read a JSON list of objects, or an object from image names to labels.
+
+    Raises:
+        DataError: no field names the images.
+    """
+    if isinstance(content, dict):
+        content = [
+            {"image": image, **value} if isinstance(value, dict) else {"image": image, "labels": value}
+            for image, value in content.items()
+        ]
+    return cells_of(path, content, list(range(1, len(content) + 1)), image_column, place="record")
+
+
+def cells_of(
+    path: Path, records: Sequence[Mapping[str, Any]], lines: list[int], image_column: str | None, place: str
+) -> Cells:
+    """Make cells of records; an object within a record gives a column for each of its entries.
+
+    Raises:
+        DataError: there is no record, or no field names the images.
+    """
+    if not records:
+        raise DataError(f"{path} is empty: expected one object for each image")
+    flat = [_flat(record) for record in records]
+    header = list(dict.fromkeys(key for record in flat for key in record))
+    key = _image_key(flat, image_column)
+    if key is None:
+        wanted = f"no field '{image_column}' (--image-column)" if image_column else "no field with image names"
+        raise DataError(f"{path} has {wanted}; its fields are {listed(header, 20)}: name one with --image-column")
+    columns = [[record.get(name) for record in flat] for name in header]
+    lists = {}
+    texts = []
+    for i, values in enumerate(columns):
+        if any(isinstance(value, list) for value in values):
+            rows = [value if isinstance(value, list) else [] if value is None else [value] for value in values]
+            if all(_is_name(one) for row in rows for one in row):
+                names = [[" ".join(str(one).split()) for one in row] for row in rows]
+                lists[i] = [list(dict.fromkeys(filter(None, row))) for row in names]
+                texts.append(["|".join(row) for row in lists[i]])
+                continue
+            values = [None] * len(values)  # boxes, vectors and other nested things name no label
+        texts.append([_text(value) for value in values])
+    rows = [list(row) for row in zip(*texts, strict=True)]
+    return Cells([" ".join(name.split()) for name in header], rows, lines, header.index(key), place=place, lists=lists)
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            inner = next((name for name in NAME_KEYS if all(name in one for one in value)), None)
+            found[key] = [one[inner] for one in value] if inner else [[]]
+        elif isinstance(value, dict):
+            inner = next((name for name in NAME_KEYS if isinstance(value.get(name), list)), None)
+            found |= {key: value[inner]} if inner else dict(value)
+        else:
+            found[key] = value
+    return found
+
+
+def _image_key(records: Sequence[Mapping[str, Any]], image_column: str | None) -> str | None:
+    """The field that names the images: the one that the user named, or whose values end as images do."""
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    if image_column is not None:
+        wanted = image_column.strip().lower()
+        return next((key for key in keys if key.strip().lower() == wanted), None)
+    sample = records[:200]
+    ends = {key: sum(_looks_like_image(record.get(key)) for record in sample) for key in keys}
+    if ends.get("file_name"):
+        return "file_name"
+    best = max(keys, key=lambda key: ends[key], default=None)
+    if best is not None and 2 * ends[best] >= len(sample):
+        return best
+    texts = [key for key in keys if all(isinstance(record.get(key), str | int) for record in sample)]
+    return next((key for key in texts if plain(key) in IMAGE_HEADERS), None)
+
+
+def _looks_like_image(value: Any) -> bool:
+    return isinstance(value, str) and os.path.splitext(value.split("?")[0])[1].lower() in EXTENSIONS
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value or isinstance(value, list | dict):
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

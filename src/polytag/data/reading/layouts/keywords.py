@@ -1,0 +1,94 @@
+"""Keywords of photos, in their sidecars or inside them → annotations."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from polytag.data.reading.annotations.records import Annotations, Record
+from polytag.errors import DataError, counted
+from polytag.photos.decode import EXTENSIONS
+from polytag.photos.xmp import embedded_keywords, sidecar, xmp_keywords
+
+DATE = re.compile(
+    r"(19|20)\d\d([-_. ]?\d\d){0,2}([-_. ].*)?|[01]?\d([-_. ].*)?|(dcim|camera|camera uploads|\d{3}[a-z_]{5})", re.I
+)
+"""Names of folders that albums are sorted into: years, days, months and what cameras make."""
+
+SAMPLE = 40
+"""Photos to look into for keywords before a folder counts as an album."""
+
+
+def has_sidecars(folder: Path) -> bool:
+    """Whether a photo in or below a folder has a sidecar."""
+    return any(_sidecars(folder))
+
+
+def has_keywords(folder: Path) -> bool:
+    """Whether most photos of a sample have keywords inside."""
+    photos = [folder / name for name in _photos(folder)]
+    sample = photos[:: max(1, len(photos) // SAMPLE)]
+    return bool(sample) and 2 * sum(bool(embedded_keywords(photo)) for photo in sample) >= len(sample)
+
+
+def sorted_by_date(names: Iterable[str]) -> bool:
+    """Whether folders are named after dates rather than labels."""
+    return all(map(DATE.fullmatch, names))
+
+
+def read_keywords(folder: Path, _: object = None) -> Annotations:
+    """Read the keywords of all photos in and below a folder.
+
+    A sidecar counts before what is inside the photo. A photo with neither was not annotated; one with a sidecar that
+    has no keywords carries none.
+
+    Raises:
+        DataError: no photo has keywords, or a sidecar is damaged.
+    """
+    records = []
+    n_sidecars = n_inside = 0
+    for number, name in enumerate(_photos(folder), 1):
+        beside = sidecar(folder / name)
+        if beside is not None:
+            n_sidecars += 1
+            try:
+                keywords: list[str] | None = xmp_keywords(beside.read_bytes())
+            except OSError as error:
+                raise DataError(f"{beside} cannot be read ({error.strerror}): make it readable") from None
+            except ValueError as error:
+                raise DataError(f"{beside} is not XMP ({error}): write it anew or take it out") from None
+        else:
+            keywords = embedded_keywords(folder / name)
+            n_inside += keywords is not None
+        records.append(Record(name, keywords or (), annotated=keywords is not None, number=number))
+    if not any(one.present for one in records):
+        raise DataError(f"none of {counted(len(records), 'photo')} in {folder} has keywords, inside or in a sidecar")
+    where = [(n_sidecars, "in sidecars"), (n_inside, "inside photos")]
+    said = " and ".join(f"{n:,} {place}" for n, place in where if n)
+    return Annotations(f"keywords of {counted(len(records), 'photo')} ({said})", records, homes=(folder,))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__", "@")))
+        yield place, files
+
+
+def _photos(folder: Path) -> list[str]:
+    """All photos in and below a folder, relative to it, in order of name."""
+    found = []
+    for place, files in _walk(folder):
+        below = os.path.relpath(place, folder).replace(os.sep, "/")
+        names = sorted(name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS and name[0] != ".")
+        found += [name if below == "." else f"{below}/{name}" for name in names]
+    return found
+
+
+def _sidecars(folder: Path) -> Iterator[str]:
+    """The sidecars of photos, in or below a folder."""
+    for _, files in _walk(folder):
+        sidecars = [name for name in files if name.lower().endswith(".xmp")]
+        if sidecars:
+            photos = {name.lower() for name in files} - {name.lower() for name in sidecars}
+            stems = {os.path.splitext(name)[0] for name in photos}
+            yield from (name for name in sidecars if name[:-4].lower() in photos or name[:-4].lower() in stems)

@@ -1,0 +1,224 @@
+"""Parquet with the images inside, as the Hugging Face hub keeps data sets → images in the cache and a table."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from polytag.data.reading.cells import PARQUET_ENDINGS, Cells
+from polytag.data.reading.columns import table_of_cells
+from polytag.data.reading.layouts.json_records import cells_of
+from polytag.data.reading.options import ReadOptions
+from polytag.data.reading.table import NOT_ANNOTATED, Table
+from polytag.errors import DataError, counted, listed
+from polytag.files import write_bytes_atomically
+from polytag.photos.cache_room import cache_folder, usable
+from polytag.photos.content import content_hash
+from polytag.photos.decode import EXTENSIONS
+
+MAGIC = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+)
+"""The first bytes of image files, and the ending of their names."""
+
+BATCH = 256
+"""Rows that are in memory at a time."""
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a file is Parquet with a column of images."""
+    if path.suffix.lower() not in PARQUET_ENDINGS:
+        return False
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return _image_column(parquet.read_schema(path)) is not None
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return False  # what is wrong is said when it is read as a table
+
+
+def read_parquet_images(files: Mapping[str, Sequence[Path]], options: ReadOptions) -> Table:
+    """Write the images into the cache, once for each content of the files, and read the labels.
+
+    Images are named by their ``path``, else by their row. Rows whose labels are missing, or -1 as the hub has it for
+    hidden ones, are not annotated.
+
+    Args:
+        files: the files of each part, "" if there is no split.
+        options: how the columns of labels are read.
+
+    Raises:
+        DataError: a file is damaged, or holds no labels.
+        SettingsError: the cache cannot be written.
+    """
+    several = len(files) > 1
+    every = [path for paths in files.values() for path in paths]
+    digest = hashlib.sha256("".join(content_hash(path) for path in every).encode()).hexdigest()[:20]
+    home = cache_folder() / "parquet" / digest
+    records: list[dict[str, Any]] = []
+    parts: list[str] = []
+    silent: dict[str, str] = {}
+    for part, paths in files.items():
+        taken: dict[str, int] = {}
+        for path in paths:
+            for name, labels in _rows(path, home / part, taken):
+                image = f"{part}/{name}" if part else name
+                if labels is None:
+                    silent[image] = NOT_ANNOTATED
+                else:
+                    records.append({"image": image, **labels})
+                    parts.append(part)
+    source = every[0].name if len(every) == 1 else every[0].parent.name
+    if not records:
+        raise DataError(f"none of the {counted(len(silent), 'image')} in {listed([str(p) for p in every])} has labels")
+    cells = cells_of(every[0], records, list(range(1, len(records) + 1)), "image", place="row")
+    table = table_of_cells(every[0], _without_empty(cells), replace(options, image_column=None))
+    return replace(
+        table,
+        source=source,
+        recognised=table.recognised.replace(every[0].name, source, 1) + f"; the images inside are kept in {home}",
+        parts=parts if several else None,
+        homes=(home.resolve(),),
+        left_out={**table.left_out, **silent},
+    )
+
+
+def _without_empty(cells: Cells) -> Cells:
+    """The cells less the columns that say nothing in any row, such as further images or vectors."""
+    return cells
+
+
+def _rows(path: Path, folder: Path, taken: dict[str, int]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """The name and the labels of each row; its image is written if it is not there yet."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with path.open("rb") as source, parquet.ParquetFile(source) as file:
+            image_column = _image_column(file.schema_arrow)
+            assert image_column is not None
+            names = _class_names(file.schema_arrow)
+            others = [field.name for field in file.schema_arrow if field.name != image_column and _is_light(field.type)]
+            number = 0
+            with usable(folder.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            for batch in file.iter_batches(BATCH, columns=[image_column, *others]):
+                for row in batch.to_pylist():
+                    image = row.pop(image_column)
+                    name = _write(path, folder, image, number, taken)
+                    number += 1
+                    yield name, _named(path, number, row, names)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read ({reason}): expected a Parquet file with images inside") from None
+
+
+def _write(path: Path, folder: Path, image: Any, number: int, taken: dict[str, int]) -> str:
+    content = image.get("bytes") if isinstance(image, dict) else image
+    named = (image.get("path") if isinstance(image, dict) else None) or ""
+    if content is None:
+        raise DataError(f"{path}, row {number + 1}: the image is empty: expected its bytes; take the row out")
+    name = re.sub(r"[\x00-\x1f\x7f]", "_", named.replace("\\", "/").rsplit("/", 1)[-1]).strip() or f"{number:07d}"
+    if os.path.splitext(name)[1].lower() not in EXTENSIONS:
+        name += _ending(content)
+    if taken.setdefault(name.lower(), number) != number:
+        stem, ending = os.path.splitext(name)
+        name = f"{stem}-{number:07d}{ending}"
+        taken[name.lower()] = number
+    file = folder / name
+    with usable(folder):
+        if not file.is_file() or file.stat().st_size != len(content):
+            with write_bytes_atomically(file) as out:
+                out.write(content)
+    return name
+
+
+def _ending(content: bytes) -> str:
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return ".webp"
+    return next((ending for magic, ending in MAGIC if content.startswith(magic)), ".jpg")
+
+
+def _named(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any] | None:
+    """The columns of a row with names for class numbers; ``None`` if it has no labels."""
+    found: dict[str, Any] = {}
+    known = False
+    for key, value in row.items():
+        for inner, inside in value.items() if isinstance(value, dict) else [("", value)]:
+            column = f"{key}.{inner}" if inner else key
+            classes = names.get(column)
+            if classes is None:
+                found[column] = inside
+                known = known or (inside is not None and not names)
+                continue
+            numbers = inside if isinstance(inside, list) else [inside]
+            numbers = [n for n in numbers if n is not None and n != -1]
+            wrong = [n for n in numbers if not 0 <= n < len(classes)]
+            if wrong:
+                raise DataError(f"{path}, row {number}: class {wrong[0]} of '{column}' has no name in the metadata")
+            known = known or bool(numbers) or inside == []
+            found[column] = [classes[n] for n in numbers]
+    return found if known else None
+
+
+def _image_column(schema: Any) -> str | None:
+    """The column of images: a struct of bytes and path, or bytes under an image's name."""
+    from pyarrow import types
+
+    for field in schema:
+        if types.is_struct(field.type) and {"bytes", "path"} <= {one.name for one in field.type}:
+            return str(field.name)
+    for field in schema:
+        binary = types.is_binary(field.type) or types.is_large_binary(field.type)
+        if binary and re.search(r"image|img|photo|picture|bytes|jpe?g|png", field.name.lower()):
+            return str(field.name)
+    return None
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """The names of class numbers by column, "objects.category" for one within another, by the hub's metadata."""
+    try:
+        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = told["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    found: dict[str, list[str]] = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        _collect(name, feature, found)
+    return found
+
+
+def _collect(name: str, feature: Any, found: dict[str, list[str]]) -> None:
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    if not isinstance(feature, dict):
+        return
+    if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
+        found[name] = [str(one) for one in feature["names"]]
+    elif "feature" in feature:
+        _collect(name, feature["feature"], found)
+    else:
+        for inner, one in feature.items():
+            if isinstance(one, dict | list) and inner != "_type":
+                _collect(f"{name}.{inner}", one, found)
+
+
+def _is_light(kind: Any) -> bool:
+    """Whether a column can hold labels: words, numbers, lists of them, or an object with such."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _is_light(kind.value_type) and not types.is_floating(kind.value_type)
+    if types.is_struct(kind):
+        return any(_is_light(one.type) for one in kind)
+    return not (types.is_binary(kind) or types.is_large_binary(kind) or types.is_nested(kind))

@@ -1,0 +1,148 @@
+"""Tables of any kind of file, one or several to a data set: each part of the split may have its own."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from polytag.data.reading.cells import PARQUET_ENDINGS, Cells, plain, read_cells
+from polytag.data.reading.columns import read_table, table_of_cells
+from polytag.data.reading.layouts.folders import entries
+from polytag.data.reading.layouts.json_records import read_lines
+from polytag.data.reading.layouts.parquet_images import holds_images, read_parquet_images
+from polytag.data.reading.options import ReadOptions
+from polytag.data.reading.table import PART_NAMES, Table
+from polytag.errors import DataError, listed
+
+LINE_ENDINGS = (".jsonl", ".ndjson")
+TABLE_ENDINGS = (".csv", ".tsv", ".xlsx", *PARQUET_ENDINGS, *LINE_ENDINGS)
+LABEL_FILES = tuple(f"labels{ending}" for ending in TABLE_ENDINGS)
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""What Hugging Face calls the table of an image folder."""
+
+CLASS_FILES = ("_classes.csv",)
+"""What Roboflow calls the table of each part."""
+
+SHARD = re.compile(r"(?P<part>[a-z]+)(-\d{3,}-of-\d{3,}(-[0-9a-f]+)?)?")
+
+
+def read_one(path: Path, options: ReadOptions) -> Table:
+    """Read one table, whatever kind of file it is."""
+    if holds_images(path):
+        return read_parquet_images({"": [path]}, options)
+    if path.suffix.lower() in LINE_ENDINGS:
+        return table_of_cells(path, read_lines(path, options.image_column), options)
+    return read_table(path, options)
+
+
+def own_table(folder: Path) -> Path | None:
+    """The one table of a folder that is called so that it can be no other."""
+    names = (*LABEL_FILES, *METADATA_FILES, *CLASS_FILES)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def only_table(folder: Path) -> Path | None:
+    """The table of a folder that holds no other, but for a contest's form of submission."""
+    tables = [entry for entry in entries(folder) if entry.suffix.lower() in TABLE_ENDINGS and entry.is_file()]
+    tables = [table for table in tables if "submission" not in table.stem.lower()]
+    return tables[0] if len(tables) == 1 else None
+
+
+def part_tables(folder: Path) -> dict[str, list[Path]]:
+    """The tables of each part, under the part's name: in folders train, valid and test, or called so."""
+    found: dict[str, list[Path]] = {}
+    for entry in entries(folder):
+        if entry.name.lower() in PART_NAMES and entry.is_dir():
+            table = own_table(entry)
+            if table is not None:
+                found.setdefault(PART_NAMES[entry.name.lower()], []).append(table)
+    if found:
+        return found
+    for place in (folder, folder / "data"):
+        for entry in entries(place) if place.is_dir() else ():
+            match = SHARD.fullmatch(entry.stem.lower())
+            if match and match["part"] in PART_NAMES and entry.suffix.lower() in TABLE_ENDINGS and entry.is_file():
+                found.setdefault(PART_NAMES[match["part"]], []).append(entry)
+        # One plain name may be called train for another reason.
+        if len(found) > 1 or any("-of-" in path.name for paths in found.values() for path in paths):
+            return found
+    return {}
+
+
+def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: ReadOptions) -> Table:
+    """Read the tables of several parts as one, so that they are told apart by the same rules.
+
+    A table without the columns of labels that another has, such as a contest's test.csv, is left out.
+
+    Raises:
+        DataError: the tables cannot be understood.
+    """
+    files = [path for paths in tables.values() for path in paths]
+    if all(map(holds_images, files)):
+        return read_parquet_images({part: list(paths) for part, paths in tables.items()}, options)
+    read = [(part, path, _cells(path, options)) for part, paths in tables.items() for path in paths]
+    widest = max((set(map(plain, cells.header)) for _, _, cells in read), key=len)
+    kept = [(part, path, cells) for part, path, cells in read if len(set(map(plain, cells.header))) > 1]
+    short = [path.name for _, path, cells in read if len(set(map(plain, cells.header))) < 2]
+    first = kept[0][2].header
+    alike = [one for one in kept if len(set(map(plain, one[2].header)) & widest) >= 2]
+    short += [path.name for _, path, _ in kept if not any(path == other for _, other, _ in alike)]
+    if not alike:
+        raise DataError(f"{folder} has {listed([path.name for path in files])}, which have no columns in common")
+    cells = _joined(folder, alike)
+    parts = [part for part, _, own in alike for _ in own.rows]
+    table = table_of_cells(folder / "tables", cells, options)
+    names = listed([path.relative_to(folder).as_posix() for _, path, _ in alike])
+    notes = [*table.notes]
+    if short:
+        notes.append(f"no labels in {listed(short)}: not used")
+    several = len(set(parts)) > 1
+    assert first is not None
+    return replace(
+        table,
+        source=folder.name,
+        recognised=table.recognised.replace("tables:", f"{names}:", 1),
+        parts=parts if several else None,
+        homes=(folder.resolve(),),
+        notes=tuple(notes),
+    )
+
+
+def _cells(path: Path, options: ReadOptions) -> Cells:
+    if path.suffix.lower() in LINE_ENDINGS:
+        return read_lines(path, options.image_column)
+    return read_cells(path, options.image_column)
+
+
+def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:
+    """One table of several: columns by their headers, images by their paths from the data set's folder."""
+    header = list(read[0][2].header)
+    place = {plain(name): i for i, name in enumerate(header)}
+    for _, _, cells in read[1:]:
+        for name in cells.header:
+            if plain(name) not in place:
+                place[plain(name)] = len(header)
+                header.append(name)
+    image = read[0][2].image_index
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    lists: dict[int, list[list[str]]] = {}
+    for _, path, cells in read:
+        column = [place[plain(name)] for name in cells.header]
+        column[cells.image_index] = image
+        below = os.path.relpath(path.parent, folder).replace(os.sep, "/")
+        for row in cells.rows:
+            whole = [""] * len(header)
+            for i, cell in zip(column, row, strict=True):
+                whole[i] = cell
+            name = whole[image].strip()
+            if below != "." and name and (path.parent / name).is_file():
+                whole[image] = f"{below}/{name}"
+            rows.append(whole)
+        for i, values in cells.lists.items():
+            lists.setdefault(column[i], [[] for _ in lines]).extend(values)
+        lines += cells.lines
+        for values in lists.values():
+            values += [[] for _ in range(len(lines) - len(values))]
+    return Cells(header, rows, lines, image, sum(cells.repeats for _, _, cells in read), read[0][2].place, lists)

@@ -1,0 +1,81 @@
+"""Forms that are recognised but not read: what they are called, and what to export instead."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from polytag.errors import listed
+
+BY_ENDING = {
+    ".tfrecord": ("TFRecord", "write the images as files and the labels as CSV"),
+    ".tfrecords": ("TFRecord", "write the images as files and the labels as CSV"),
+    ".tfrec": ("TFRecord", "write the images as files and the labels as CSV"),
+    ".mdb": ("LMDB", "write the images as files and the labels as CSV"),
+    ".mat": ("MATLAB", "save the labels as CSV, with writetable"),
+    ".tar": ("WebDataset or another tar archive", "unpack it and name the folder"),
+    ".tgz": ("a tar archive", "unpack it and name the folder"),
+    ".gz": ("a compressed file", "unpack it and name what is inside"),
+    ".zip": ("a ZIP archive", "unpack it and name the folder"),
+    ".7z": ("a 7-Zip archive", "unpack it and name the folder"),
+    ".rar": ("a RAR archive", "unpack it and name the folder"),
+    ".h5": ("HDF5", "write the images as files and the labels as CSV"),
+    ".hdf5": ("HDF5", "write the images as files and the labels as CSV"),
+    ".npz": ("NumPy arrays", "write the images as files and the labels as CSV"),
+    ".npy": ("a NumPy array", "write the images as files and the labels as CSV"),
+    ".pkl": ("a pickle", "save the labels as CSV; pickles can run code"),
+    ".pickle": ("a pickle", "save the labels as CSV; pickles can run code"),
+    ".pt": ("PyTorch tensors", "write the images as files and the labels as CSV"),
+    ".arrow": ("Arrow", "save it as Parquet, with Dataset.to_parquet"),
+    ".rec": ("MXNet RecordIO", "write the images as files and the labels as CSV"),
+    ".lrcat": ("a Lightroom catalogue", "write the keywords into the photos, with 'Save Metadata to File'"),
+    ".db": ("a database", "export the labels as CSV"),
+    ".sqlite": ("a database", "export the labels as CSV"),
+    ".xls": ("an Excel spreadsheet", "save it as CSV"),
+    ".ods": ("a spreadsheet", "save it as CSV"),
+    ".doc": ("a text document", "save the table as CSV"),
+    ".docx": ("a text document", "save the table as CSV"),
+}
+"""What an ending says, and what to do."""
+
+
+def named(paths: Iterable[Path]) -> str | None:
+    """What the first of the files that is recognised is, and what to do instead, in one clause."""
+    for path in paths:
+        name = path.name.lower()
+        known = BY_ENDING.get(path.suffix.lower())
+        if known is None and ".tfrecord" in name:
+            known = BY_ENDING[".tfrecord"]
+        if known is not None:
+            return f"{path.name} is {known[0]}, which polytag does not read: {known[1]}"
+    return None
+
+
+def unknown_json(content: object) -> str:
+    """What a JSON file that is of no known form holds, and what to export instead if its tool is recognised."""
+    if isinstance(content, dict):
+        keys = set(content)
+        for wanted, tool in TOOLS:
+            if wanted <= keys:
+                return f"{tool}, which polytag does not read: export it as COCO"
+        return f"an object with {listed([str(key) for key in content])}" if content else "an empty object"
+    if isinstance(content, list):
+        first = content[0] if content else None
+        for wanted, tool in TOOLS:
+            if isinstance(first, dict) and wanted <= set(first):
+                return f"{tool}, which polytag does not read: export it as COCO"
+        if isinstance(first, dict):
+            return f"a list of objects with {listed([str(key) for key in first])}"
+        return "a list of other things" if content else "an empty list"
+    return type(content).__name__
+
+
+TOOLS: tuple[tuple[set[str], str], ...] = (
+    ({"objects", "size", "tags"}, "a Supervisely annotation"),
+    ({"classes", "projectType"}, "the meta.json of a Supervisely project"),
+    ({"data_row", "projects"}, "a Labelbox export"),
+    ({"Labeled Data", "Label"}, "a Labelbox export"),
+    ({"item", "annotations"}, "a V7 Darwin annotation"),
+    ({"metadata", "instances"}, "a SuperAnnotate annotation"),
+    ({"openlabel"}, "an OpenLABEL annotation"),
+    ({"@context"}, "a web annotation"),
+)
+"""Keys that tell the exports of other tools."""
