@@ -9,7 +9,16 @@ hidden = False
 
 
 def progress_bar(total: int | None, description: str, unit: str, show: bool = True) -> tqdm:
-    """A bar on stderr; without a total it counts. In a log file, which cannot redraw, it writes a line at times."""
+    """Return a progress bar on stderr.
+
+    In a log file, which cannot be redrawn, it writes a line every 20 seconds.
+
+    Args:
+        total: expected number of units; ``None`` shows a counter.
+        description: text in front of the bar.
+        unit: noun for one unit, such as "photo".
+        show: whether to show anything.
+    """
     return tqdm(
         total=total,
         desc=description,
@@ -19,13 +28,13 @@ def progress_bar(total: int | None, description: str, unit: str, show: bool = Tr
         mininterval=0.2 if sys.stderr.isatty() else 20,
         dynamic_ncols=True,
         leave=True,
-        # What is done at once, or refused, needs no bar.
+        # Work that ends within half a second needs no bar.
         delay=0.5,
     )
 
 
 def duration(seconds: float) -> str:
-    """ "48 s", "7 min 05 s" or "1 h 12 min"."""
+    """Format a duration: "48 s", "7 min 05 s" or "1 h 12 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -15,7 +15,8 @@ from polytag.data.dataset import Dataset
 from polytag.data.reading.read import read
 from polytag.data.sample.scenes import draw_scene
 from polytag.errors import DataError
-from polytag.photos.decode import EXTENSIONS, FORMATS
+from polytag.photos.decode import FORMATS
+from polytag.photos.kinds import EXTENSIONS
 
 LABELS = ("boat", "sea")
 

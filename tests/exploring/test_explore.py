@@ -90,7 +90,7 @@ def test_the_summary_has_the_numbers(page):
         "On fewer than 20 photos: dog (11), bus (4).",
         "6 photos have no label (15 %).",
         "3 of 160 entries (1.9 %) are unknown",
-        "1 photo cannot be read: image7.jpg (not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)).",
+        "1 photo cannot be read: image7.jpg (not an image (expected JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF)).",
         "1 listed photo could not be used: gone.jpg (there is no such file).",
     ):
         assert remark in told, remark

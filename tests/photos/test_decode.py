@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import struct
 import threading
 import time
@@ -10,16 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from polytag.errors import ImageError
+from polytag.errors import ImageError, MachineError
 from polytag.photos import decode as images
 from polytag.photos.content import content_hash
-from polytag.photos.decode import decode, decode_many, each
+from polytag.photos.decode import decode, decode_many, each, examine
+from polytag.photos.measure import measurements_of
+
+pillow_heif.register_heif_opener()  # to write what is then read
 
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (153, 153, 153)  # all in the palette of mode P
 
@@ -82,6 +87,92 @@ def test_every_exif_orientation_comes_out_upright(orientation: int, form: str, m
         assert pixels.shape == expected.shape
         centres = np.s_[2::4, 2::4]  # away from the borders, where JPEG and resizing blend
         assert np.abs(pixels[centres].astype(int) - expected[centres]).max() <= 12
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_photos_of_phones_are_turned_upright_once(orientation: int, form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](quarters(128, 64))))
+    options = {"chroma": 444} if form == "HEIF" else {"subsampling": "4:4:4"}
+    data = encoded(stored, form, exif=exif.tobytes(), quality=95, **options)
+    header, pixels = examine(data, 16)
+    assert (header.format, header.width, header.height) == (form, 128, 64)
+    for found, expected in ((decode(data), quarters(128, 64)), (pixels, quarters(16, 16))):
+        assert found.shape == expected.shape
+        centres = np.s_[2::4, 2::4]
+        assert np.abs(found[centres].astype(int) - expected[centres]).max() <= 16
+
+
+def test_exif_of_a_heic_file_does_not_turn_it_again() -> None:
+    # Phones write the orientation into the container, which the decoder applies, and once more into EXIF.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(quarters(128, 64), "HEIF", quality=95, exif=exif.tobytes())
+    assert decode(data).shape == (128, 64, 3)
+    # Without the container's own rotation EXIF does not count.
+    without = data.replace(b"irot\3", b"irot\0")
+    assert without != data
+    assert decode(without).shape == (64, 128, 3)
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_modes_of_photos_of_phones(form: str, mode: str) -> None:
+    image = Image.fromarray(noise(32, 32)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(0)
+    pixels = decode(encoded(image, form, quality=90))
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels.min() > 250) == (mode == "RGBA")
+
+
+def test_the_thumbnail_in_a_heic_file_is_not_its_photo() -> None:
+    photo = noise(256, 256)
+    plain, with_thumbnail = (encoded(photo, "HEIF", quality=90, **more) for more in ({}, {"thumbnails": [128]}))
+    assert np.array_equal(decode(plain, 64), decode(with_thumbnail, 64))
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_cut_off_photos_of_phones_say_so(form: str) -> None:
+    data = encoded(noise(64, 64), form)
+    for n in (40, len(data) // 2, len(data) - 20):
+        assert reason(data[:n]).startswith("damaged: ")
+
+
+def exif_with_orientation(form: int, count: int, value: bytes, extra: bytes = b"") -> bytes:
+    """EXIF data with one entry, an orientation of any type."""
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHI4sI", 1, 0x0112, form, count, value, 0) + extra
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        exif_with_orientation(4, 1, struct.pack(">I", 70000)),
+        exif_with_orientation(3, 1, struct.pack(">HH", 0, 0)),
+        exif_with_orientation(3, 1, struct.pack(">HH", 9, 0)),
+        exif_with_orientation(7, 4, b"\6\0\0\0"),
+        exif_with_orientation(1, 4, b"\6\6\6\6"),
+        exif_with_orientation(2, 4, b"top\0"),
+        exif_with_orientation(5, 1, struct.pack(">I", 26), struct.pack(">II", 6, 1)),
+        exif_with_orientation(5, 1, struct.pack(">I", 26), struct.pack(">II", 6, 0)),
+        exif_with_orientation(10, 1, struct.pack(">I", 26), struct.pack(">ii", -6, 1)),
+        exif_with_orientation(12, 1, struct.pack(">I", 26), struct.pack(">d", float("nan"))),
+        exif_with_orientation(9, 1, struct.pack(">i", -6)),
+    ],
+)
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "HEIF"])
+def test_orientations_that_do_not_exist_count_as_upright(exif: bytes, form: str, tmp_path: Path) -> None:
+    # Pillow refuses to write some of these, so that an upright one is replaced.
+    upright = exif_with_orientation(3, 1, struct.pack(">HH", 1, 0), exif[32:])
+    plain = encoded(quarters(), form, exif=upright)
+    odd = plain.replace(upright[6:], exif[6:])
+    assert odd != plain
+    assert np.array_equal(decode(odd), decode(plain))
+    header, pixels = examine(odd, 32)
+    assert header.orientation == 1
+    assert measurements_of(header, pixels)["orientation"] == 1
 
 
 def test_damaged_exif_does_not_spoil_a_photo() -> None:
@@ -212,10 +303,13 @@ def test_a_draft_keeps_the_detail_that_the_size_can_show() -> None:
     "data, expected",
     [
         (b"", "the file is empty"),
-        (b"no photo at all\n", "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"),
+        (b"no photo at all\n", "not an image (expected JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF)"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC or AVIF photo, which is not read: save it as JPEG"),
-        (b"\0\0\0\x18ftypisom" + bytes(99), "not an image (expected JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "damaged: the header cannot be read"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(99), "damaged: the header cannot be read"),
+        (b"\0\0\0\x18ftypisom" + bytes(99), "a video, not a photo"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "a JPEG XL photo, which cannot be decoded: save it as JPEG or PNG"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(99), "a camera raw file: export it as JPEG or TIFF"),
         (encoded(noise(64, 64), "JPEG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "PNG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "JPEG")[:10], "damaged: "),
@@ -229,6 +323,37 @@ def test_what_is_no_photo_says_why(data: bytes, expected: str, as_path: bool, tm
         message = reason(path if as_path else data, size)
         assert message.startswith(expected)
         assert "text.jpg" not in message
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), *(OSError(code, os.strerror(code)) for code in (5, 23, 24, 28))], ids=repr
+)
+@pytest.mark.parametrize("step", ["_identified", "_to_rgb", "_orientation"])
+def test_failures_of_the_computer_are_never_blamed_on_a_photo(
+    step: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(image: object) -> None:
+        raise error
+
+    data = encoded(quarters())
+    monkeypatch.setattr(images, step, fail)
+    with pytest.raises(MachineError):
+        decode(data)
+    with pytest.raises(MachineError):
+        list(decode_many([data] * 20, 16))
+
+
+def test_too_many_open_files_stop_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(quarters(), "JPEG"))
+    decode(path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(MachineError, match="ulimit -n"):
+            decode(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +418,8 @@ CORPUS = [
         ("BMP", "RGB", {}),
         ("TIFF", "RGB", {"compression": "tiff_lzw"}),
         ("TIFF", "L", {}),
+        ("HEIF", "RGB", {}),
+        ("AVIF", "RGB", {}),
     ]
 ]
 

@@ -66,9 +66,9 @@ BAD = {
     "truncated JPEG": (noise(0, "JPEG")[:-300], 422, "truncated"),
     "empty": (b"", 422, "the file is empty"),
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', 415, "not an image"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), 415, "a HEIC or AVIF photo"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), 422, "damaged: the header"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "not an image"),
     "bomb": (bomb(), 413, "more pixels than the limit of 80,000,000"),
-    "header alone": (png_header_of(20, 20), 415, "not an image"),
+    "header alone": (png_header_of(20, 20), 422, "damaged: the header"),
 }
 """What is sent, the status, and words of the detail."""

@@ -50,7 +50,10 @@ ISSUES = {
     "missing": Issue("File missing", "photo", "error", "Listed, but there is no such file or it may not be read."),
     "empty": Issue("Empty file", "photo", "error", "The file has no content: fetch it again, or drop its row."),
     "not_an_image": Issue(
-        "Not an image", "photo", "error", "The content is no JPEG, PNG, WebP, BMP, GIF or TIFF, whatever its name says."
+        "Not an image",
+        "photo",
+        "error",
+        "The content is not a JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF, whatever its name says.",
     ),
     "truncated": Issue("Truncated", "photo", "error", "The file ends too early: fetch it again, or drop its row."),
     "damaged": Issue("Damaged", "photo", "error", "The content cannot be decoded: fetch it again, or drop its row."),

@@ -15,7 +15,7 @@ import polytag as pt
 from polytag import progress
 from polytag.cli.options import expand_options
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import PolytagError
+from polytag.errors import PolytagError, printable
 
 if TYPE_CHECKING:
     from polytag.data.dataset import Dataset
@@ -134,13 +134,16 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(**values)
         except PolytagError as error:
-            print(f"polytag: {error}", file=sys.stderr)
+            print(f"polytag: {printable(str(error))}", file=sys.stderr)
             raise typer.Exit(2) from None
         except BrokenPipeError:
             raise  # The reader of the output has closed it: Typer exits silently.
+        except MemoryError:
+            print("polytag: out of memory: close other programs or use a machine with more memory", file=sys.stderr)
+            raise typer.Exit(2) from None
         except OSError as error:
             # A full disk, a folder that vanished: polytag did not foresee it, but the system can name it.
-            place = f" ({error.filename})" if error.filename else ""
+            place = f" ({printable(str(error.filename))})" if error.filename else ""
             print(f"polytag: {error.strerror or error}{place}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
@@ -151,9 +154,9 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note(*lines: object) -> None:
-    """Print lines that --quiet silences."""
+    """Print lines that --quiet silences; characters that act on a terminal are escaped."""
     if not _quiet:
-        print(*lines, sep="\n", flush=True)
+        print(*(printable(str(line)) for line in lines), sep="\n", flush=True)
 
 
 def load(source: str, options: ReadOptions) -> "Dataset":

@@ -9,7 +9,7 @@ import typer
 import polytag as pt
 from polytag.cli.app import Data, Host, Overwrite, Port, Seed, SplitFile, command, load, note
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import SettingsError, WeightsError, counted
+from polytag.errors import SettingsError, WeightsError, counted, printable
 from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _print_findings(found: "Audit") -> None:
     for issue, count in found.counts.items():
         example = found.flagged[found.flagged["issue"] == issue].iloc[0]
         about = " · ".join(filter(None, (example["image"], example["label"], example["detail"])))
-        print(f"{ISSUES[issue].weight:7}  {ISSUES[issue].title:{width}}  {count:>7,}   {about}")
+        print(f"{ISSUES[issue].weight:7}  {ISSUES[issue].title:{width}}  {count:>7,}   {printable(about)}")
     s = found.statistics
     print(f"\n{answer(found)}")
     print(
@@ -204,7 +204,10 @@ def _print_shares(parts: "tuple[Dataset, Dataset, Dataset]", labels: int) -> Non
     for number, (what, total, counts) in enumerate(rows):
         if number == labels + 1:
             print(f"{'most common combinations':{width}}")
-        print(f"{what:{width}}  " + "  ".join(f"{count:>8,} ({count / max(1, total):6.1%})" for count in counts))
+        print(
+            f"{printable(what):{width}}  "
+            + "  ".join(f"{count:>8,} ({count / max(1, total):6.1%})" for count in counts)
+        )
     together = np.unique(np.concatenate([part.groups for part in parts]), return_counts=True)[1]
     kept = together[together > 1]
     if len(kept):

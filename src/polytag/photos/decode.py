@@ -1,7 +1,7 @@
-"""The one pixel path: bytes of a photo → RGB uint8, for training, evaluation, tagging and serving.
+"""Decode photos: from the bytes of a file to RGB uint8, for training, evaluation, tagging and serving.
 
-Nothing else in polytag decodes or resizes a photo that a model sees. Scaling and normalisation are
-layers inside the models, so what is made here is all that a model needs.
+This is the only place where polytag decodes or resizes a photo that a model sees. Scaling and normalisation are
+layers inside the models, so that training and serving cannot differ.
 """
 
 import io
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -21,37 +22,40 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from polytag.errors import ImageError
+from polytag.errors import ImageError, printable, raise_machine_error
+from polytag.photos import kinds
 
 Paths = Sequence[str] | NDArray[np.str_]
-"""Files of photos."""
+"""Paths of photo files."""
 
 PIXEL_PATH = 1
-"""Raised whenever the same bytes would give other pixels, so that no cache survives the change."""
+"""Version of the decoded pixels. Increase it when the same bytes give other pixels: caches and bundles depend on it."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-"""Red, green and blue of ImageNet's photos on the scale from 0 to 1, by which its models' input is normalised."""
+"""Mean and standard deviation of ImageNet's red, green and blue (0 to 1), which normalise its models' input."""
 
 MAX_PIXELS = 80_000_000
-"""Largest photo that is decoded, in pixels; above it lie decompression bombs."""
+"""Size of the largest photo that is decoded, in pixels. It protects against decompression bombs."""
 
 LARGE_PIXELS = 20_000_000
-"""A photo beyond this is decoded while no other such photo is: with transparency it takes 14 bytes for each pixel, so
-many at once, which strangers could send, would fill the memory. JPEGs are decoded at a fraction of their size, unless
-they come in several scans, as progressive ones do: of those, all coefficients are held."""
+"""Photos with more pixels are decoded one at a time, since each may need 14 bytes per pixel (with transparency).
+Otherwise a few uploads could fill the memory. Exempt are JPEGs in one scan, which are decoded at a fraction of their
+size; in progressive ones all coefficients are held."""
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""File name endings that make a table's cell look like a photo (lower case)."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+"""Formats that Pillow may decode. Its rarer formats stay closed: EPS, for one, would run Ghostscript on an upload."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What Pillow may decode. Its rarer formats stay shut: EPS, for one, would start Ghostscript on a stranger's bytes."""
+EXPECTED = "expected JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF"
 
-HEIF_BRANDS = tuple(
-    b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-)
-"""What follows the first four bytes of HEIC and AVIF files (ISO/IEC 23008-12)."""
+ADVICE = {
+    kinds.RAW: "a camera raw file: export it as JPEG or TIFF",
+    kinds.JPEG_XL: "a JPEG XL photo, which cannot be decoded: save it as JPEG or PNG",
+    kinds.VIDEO: "a video, not a photo",
+}
+"""What to say of files that are no photos that can be decoded, by their kind."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,28 +66,31 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings each EXIF orientation upright."""
+"""The operation that turns each EXIF orientation upright."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
-# Pillow warns of many pixels, where our own limit is lower, and of EXIF data, which may be damaged harmlessly.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow warns of many pixels, where our own limit is lower, and of damaged EXIF data, which do not matter here.
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
+
+MOST_FRAMES = 2**31 - 1
+"""Largest number of frames that measurements can hold."""
 
 _large = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a photo's file says of itself, before any of polytag's own conversions.
+    """The properties of a photo file, before any conversion.
 
     Attributes:
-        format: Pillow's name of the file's format, such as "JPEG".
-        mode: Pillow's name of its pixels' mode, such as "RGB", "P" (palette) or "CMYK".
-        width, height: in pixels, upright.
-        frames: pictures in the file; more than 1 in an animation or a document of several pages.
-        orientation: EXIF's, 1 (upright) to 8.
-        alpha: whether anything may be transparent.
+        format: Pillow's name of the file format, such as "JPEG".
+        mode: Pillow's name of the pixel mode, such as "RGB", "P" (palette) or "CMYK".
+        width, height: size in pixels, upright.
+        frames: number of pictures in the file; more than 1 in animations and multi-page documents.
+        orientation: EXIF orientation, 1 (upright) to 8; always 1 for HEIC, whose decoder rotates.
+        alpha: whether parts may be transparent.
         deep: whether a channel has more than 8 bits.
     """
 
@@ -100,9 +107,9 @@ class Header:
 def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> NDArray[np.uint8]:
     """Decode one photo to RGB.
 
-    The whole photo is kept: with ``size`` it is squashed to a square rather than cropped, since a
-    label may stand at the very edge. Transparent parts become white, 16-bit greys are scaled to
-    8 bits, EXIF rotation is applied, and of an animation the first frame is taken.
+    The whole photo is kept: ``size`` squashes it to a square and crops nothing, since a label may belong to its
+    edge. Transparent parts become white, 16-bit greys are scaled to 8 bits, the EXIF orientation is applied,
+    and the first frame of an animation is used.
 
     Args:
         source: the bytes of the file, or its path.
@@ -112,22 +119,24 @@ def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> N
         uint8 array (height, width, 3) in RGB order, 0 to 255; (size, size, 3) with ``size``.
 
     Raises:
-        ImageError: the photo cannot be read; the message is the reason in a few words.
+        ImageError: the photo cannot be decoded; the message is the reason in a few words.
+        MachineError: the computer failed: it is out of memory or of open files, or its disk fails.
     """
     with _opened(source) as image:
         return _pixels(image, size)
 
 
 def examine(source: bytes | str | os.PathLike[str], size: int) -> tuple[Header, NDArray[np.uint8]]:
-    """What a photo's header says, and what `decode` returns, in one reading.
+    """Return a photo's header and what `decode` returns, reading the file once.
 
     Raises:
-        ImageError: as `decode`.
+        ImageError, MachineError: as `decode`.
     """
     with _opened(source) as image:
         kind, mode, alpha = str(image.format), image.mode, _has_alpha(image)
         # Pillow narrows 16-bit colour while decoding; only the decoder's own arguments tell.
         deep = mode[0] in "IF" or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        deep = deep or (kind == "HEIF" and image.info.get("bit_depth", 8) > 8)
         width, height = image.size
         pixels = _pixels(image, size)
         orientation = _orientation(image)
@@ -138,12 +147,14 @@ def examine(source: bytes | str | os.PathLike[str], size: int) -> tuple[Header, 
 
 @contextmanager
 def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """The photo's file, opened; whatever goes wrong with it, here or in the block, is an `ImageError`."""
+    """Open a photo file; whatever goes wrong, here or in the block, is an `ImageError` or a `MachineError`."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with _identified(source) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(f"{width}×{height} pixels are over the limit of {MAX_PIXELS:,}", "too large")
+            if isinstance(image, TiffImageFile) and image.fp is not None and kinds.is_raw(image.fp):
+                raise ImageError(ADVICE[kinds.RAW], "not an image")
             with _large if width * height > LARGE_PIXELS and not _in_one_scan(image) else nullcontext():
                 yield image
     except ImageError:
@@ -153,24 +164,58 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise ImageError(f"more pixels than the limit of {MAX_PIXELS:,}", "too large") from None
     except Image.UnidentifiedImageError:
-        if not (source if isinstance(source, bytes) else os.path.getsize(source)):
-            raise ImageError("the file is empty", "empty") from None
-        if _is_heif(source):
-            raise ImageError("a HEIC or AVIF photo, which is not read: save it as JPEG", "not an image") from None
-        reason = "not an image (expected JPEG, PNG, WebP, BMP, GIF or TIFF)"
-        raise ImageError(reason, "not an image") from None
+        raise _unidentified(source) from None
     except Exception as error:
+        raise_machine_error(error)
         # On damaged files Pillow's decoders raise whatever their parsing stumbles over: struct.error, KeyError, …
         # An operating system's error carries the file's name; its bare reason does not.
         if getattr(error, "errno", None) is not None:
             raise ImageError(getattr(error, "strerror", None) or str(error), "missing") from None
         words = " ".join(str(error).split())
         problem = "truncated" if "truncated" in words.lower() else "damaged"
-        raise ImageError(f"damaged: {words if ' ' in words else 'undecodable'}", problem) from None
+        raise ImageError(f"damaged: {printable(words) if ' ' in words else 'undecodable'}", problem) from None
+
+
+def _identified(source: bytes | str | os.PathLike[str]) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        if not _is_heif(source):
+            raise
+    # Imported late: most collections have no HEIC files, and every command would wait for libheif.
+    _register_heif()
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("HEIF",))
+
+
+@cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _is_heif(source: bytes | str | os.PathLike[str]) -> bool:
+    """Whether a file is HEIC, HEIF or AVIF, the formats in which phones take photos."""
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:] in kinds.HEIF_BRANDS
+
+
+def _unidentified(source: bytes | str | os.PathLike[str]) -> ImageError:
+    """The reason why no decoder knows a file."""
+    kind = kinds.kind_of_content(source)
+    if kind == kinds.EMPTY:
+        return ImageError("the file is empty", "empty")
+    if kind == kinds.PHOTO:
+        return ImageError("damaged: the header cannot be read", "damaged")
+    return ImageError(ADVICE.get(kind, f"not an image ({EXPECTED})"), "not an image")
 
 
 def _in_one_scan(image: Image.Image) -> bool:
-    """Whether a photo that was just opened is a JPEG whose first scan has all of its channels, for good."""
+    """Whether a photo that was just opened is a JPEG whose only scan has all channels."""
     if not isinstance(image, JpegImageFile) or "progressive" in image.info:
         return False
     # Pillow has read on to the end of the scan's header: its length, the number of its channels, two bytes for each.
@@ -182,19 +227,10 @@ def _in_one_scan(image: Image.Image) -> bool:
     return header == struct.pack(">HB", length, image.layers)
 
 
-def _is_heif(source: bytes | str | os.PathLike[str]) -> bool:
-    """Whether a file is of the kind that phones take: it is a photo, and deserves a better word than "not an image"."""
-    if isinstance(source, bytes):
-        head = source[:12]
-    else:
-        with open(source, "rb") as file:
-            head = file.read(12)
-    return head[4:] in HEIF_BRANDS
-
-
 def _pixels(image: Image.Image, size: int | None) -> NDArray[np.uint8]:
-    if size is not None:
-        # JPEG can be decoded at 1/2, 1/4 or 1/8 scale: never smaller than asked for.
+    if size is not None and isinstance(image, JpegImageFile):
+        # JPEGs can be decoded at 1/2, 1/4 or 1/8 scale, never smaller than asked for. HEIC files would give the
+        # thumbnail that some program stored in them.
         image.draft("RGB", (size, size))
     rgb = _to_rgb(image)
     if size is not None:
@@ -208,13 +244,14 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _frames(image: Image.Image) -> int:
-    """Pictures in an animation or document; a JPEG's extra pictures are previews and depth maps, so it has one."""
+    """Number of pictures in an animation or document; a JPEG's extra pictures are previews and depth maps."""
     if image.format in ("JPEG", "MPO"):
         return 1
     try:
-        return getattr(image, "n_frames", 1)
-    except Exception:
-        return 1  # damage behind the first picture, which is all that is ever used
+        return min(int(getattr(image, "n_frames", 1)), MOST_FRAMES)
+    except Exception as error:
+        raise_machine_error(error)
+        return 1  # damage behind the first picture, the only one that is used
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -237,11 +274,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a decoded photo; damaged EXIF data does not spoil the pixels, and counts as upright."""
+    """EXIF orientation of a decoded photo, 1 to 8; 1 if the EXIF data are damaged or say anything else."""
+    if image.format == "HEIF":
+        return 1  # libheif has applied the rotation that counts for HEIF, which EXIF only repeats
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:
+        raise_machine_error(error)
         return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 Decoded = TypeVar("Decoded")
@@ -254,6 +295,9 @@ def decode_many(
 
     Yields:
         For each source the array that `decode` returns, or the `ImageError` that it raises.
+
+    Raises:
+        MachineError: as `decode`; no further photos are decoded.
     """
     return each(lambda source: decode(source, size), sources, threads)
 
@@ -261,7 +305,11 @@ def decode_many(
 def each(
     work: Callable[[Any], Decoded], sources: Iterable[Any], threads: int | None = None
 ) -> Iterator[Decoded | ImageError]:
-    """What ``work`` returns for each source, or the `ImageError` that it raises; in order, a few at a time."""
+    """Call ``work`` on each source on several threads, in order, holding only a few results at a time.
+
+    Yields:
+        For each source what ``work`` returns, or the `ImageError` that it raises. Other errors are raised.
+    """
 
     def one(source: Any) -> Decoded | ImageError:
         try:
@@ -280,4 +328,4 @@ def each(
                     waiting.append(pool.submit(one, source))
                 yield done.result()
         finally:
-            pool.shutdown(cancel_futures=True)  # whoever stops need not wait for what nobody will read
+            pool.shutdown(cancel_futures=True)  # do not wait for results that nobody will read

@@ -35,7 +35,8 @@ from polytag.models.runtimes.litert import LitertModel
 from polytag.models.runtimes.onnx import OnnxModel
 from polytag.models.runtimes.openvino import OpenvinoModel
 from polytag.photos.content import content_hash
-from polytag.photos.decode import EXTENSIONS, decode_many
+from polytag.photos.decode import decode_many
+from polytag.photos.kinds import EXTENSIONS
 from polytag.serving.tagging.formats import Format
 
 BATCHES = (1, 5)

@@ -97,7 +97,7 @@ def test_what_is_recognised_is_said(root: Path, drawn: list[Path]) -> None:
     put(drawn[2], root)
     put(drawn[0], root / "dog", "copy of it.jpg")
     (root / "dog" / "about.txt").write_text("a dog")
-    (root / "dog" / "iphone.HEIC").write_text("no photo that is read")
+    (root / "dog" / "iphone.MOV").write_text("no photo that is read")
     (root / ".hidden").mkdir()
     (root / "dog" / ".hidden.jpg").write_text("x")
     (root / "empty").mkdir()
@@ -107,7 +107,7 @@ def test_what_is_recognised_is_said(root: Path, drawn: list[Path]) -> None:
     assert data.notes == (
         f"{root.name}: a folder of photos for each of 2 labels",
         "1 copy within one folder: each photo read once",
-        "2 files not read, being no photos by their ending: 1 .txt, 1 .heic",
+        "2 files not read, being no photos by their ending: 1 .txt, 1 .mov",
     )
 
 

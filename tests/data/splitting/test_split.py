@@ -21,7 +21,6 @@ from polytag.data.splitting.split import check_learnable, shares, split
 from polytag.data.splitting.split_file import read_split, write_split
 from polytag.data.splitting.stratify import PARTS, RATIOS, _refine
 from polytag.errors import DataError, PolytagError, SettingsError
-from polytag.files import write_atomically, write_json
 
 Photos = Callable[..., list[str]]
 Parts = tuple[Dataset, Dataset, Dataset]
@@ -344,22 +343,6 @@ def test_unknown_labels_do_not_count_as_present() -> None:
     assert sum((part.targets < 0).sum() for part in parts) == (targets < 0).sum()
     everywhere = replace(data, targets=np.where(targets == 0, np.int8(-1), targets))
     assert "always present" in refusal(lambda: split(everywhere))
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "out.txt"
-    path.write_text("before", encoding="utf-8")
-    with pytest.raises(ZeroDivisionError), write_atomically(path) as file:
-        file.write("half")
-        assert path.read_text(encoding="utf-8") == "before"
-        raise ZeroDivisionError
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"score": float("nan")})
-    assert path.read_text(encoding="utf-8") == "before"
-    write_json(path, {"name": "ä"})
-    assert path.read_text(encoding="utf-8") == '{\n  "name": "ä"\n}\n'
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:

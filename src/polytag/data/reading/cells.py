@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 IMAGE_HEADERS = {"image", "images", "imagename", "imageid", "imagepath", "filename", "filenames", "filepath", "file"}
 IMAGE_HEADERS |= {"path", "photo", "photos", "id"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from polytag.data.reading.table import Table
 from polytag.errors import DataError
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 
 def find_photos(table: Table, images: str | os.PathLike[str] | None = None) -> tuple[Path, list[str]]:

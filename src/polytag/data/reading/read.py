@@ -20,8 +20,8 @@ from polytag.data.reading.merge import join_groups, merge
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
 from polytag.photos.groups import grouped
+from polytag.photos.kinds import EXTENSIONS
 
 
 def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **settings: Any) -> Dataset:

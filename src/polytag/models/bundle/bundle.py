@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import BundleError, ImageError, SettingsError
-from polytag.files import write_atomically, write_json
+from polytag.files import beside, write_atomically, write_json
 from polytag.models.runtimes import openvino
 from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel, export_onnx
 from polytag.photos.content import content_hash
@@ -313,10 +313,10 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         SettingsError: something is there already, or nothing can be written.
     """
     path = Path(path)
-    folder = Path(tempfile.mkdtemp(dir=free(path).parent, prefix=f".{path.name}."))
+    folder = beside(free(path))
+    folder.mkdir()  # unlike tempfile's folders with the permissions that the umask allows
     try:
         yield folder
-        folder.chmod(0o755)
         folder.rename(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import ImageError
+from polytag.errors import ImageError, printable
 from polytag.models.bundle.bundle import given
 
 DIGITS = 6
@@ -85,10 +85,13 @@ class Row:
         return cls(row["photo"], tuple(row.get("labels", ())), row.get("probabilities", {}), row.get("error", ""))
 
     def in_words(self) -> str:
-        """One line for people."""
+        """Return one line for people; unlike in the other forms, odd characters of names are escaped."""
+        photo = printable(self.photo)
         if self.error:
-            return f"{self.photo}: {self.error}"
-        return f"{self.photo}: " + (", ".join(f"{x} {self.probabilities[x]:.2f}" for x in self.labels) or "(no label)")
+            return f"{photo}: {self.error}"
+        return f"{photo}: " + (
+            ", ".join(f"{printable(x)} {self.probabilities[x]:.2f}" for x in self.labels) or "(no label)"
+        )
 
 
 def write_table(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:

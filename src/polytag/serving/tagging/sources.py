@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from polytag.errors import DataError
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 STANDARD_INPUT = "-"
 

@@ -15,7 +15,7 @@ from polytag.data.reading.layouts.keywords import sorted_by_date
 from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
 from polytag.errors import DataError, counted, listed
 from polytag.photos.content import content_hash
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
 """Folders of these names hold photos or annotations; nobody calls a label so."""
