@@ -7,7 +7,7 @@ from typing import Any
 
 from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 OWN_KEYS = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "inner_id", "agreement")
 """Fields of JSON-MIN that Label Studio writes itself."""

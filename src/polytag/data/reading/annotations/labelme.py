@@ -7,7 +7,7 @@ from typing import Any
 from polytag.data.reading.annotations.load import load_json
 from polytag.data.reading.annotations.records import Annotations, Record, label_name
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 
 def is_labelme(content: Any) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from polytag.data.reading.annotations.load import load_xml
 from polytag.data.reading.annotations.records import Annotations, Record, image_name, join, label_name
 from polytag.data.reading.table import PART_NAMES
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 TRUE = ("1", "true", "yes")
 IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "img", "Images")

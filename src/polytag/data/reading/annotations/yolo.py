@@ -9,7 +9,7 @@ from typing import Any
 from polytag.data.reading.annotations.records import Annotations, Record
 from polytag.data.reading.table import PART_NAMES
 from polytag.errors import DataError, counted, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "labels.txt")
 NOT_LABELS = {*NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt", "readme.txt"}

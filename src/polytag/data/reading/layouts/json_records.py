@@ -8,7 +8,7 @@ from typing import Any
 
 from polytag.data.reading.cells import IMAGE_HEADERS, Cells, plain
 from polytag.errors import DataError, listed
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 NAME_KEYS = ("categories", "category", "labels", "label", "classes", "class", "names", "name", "tags")
 """Where an object of a record keeps names: {"objects": {"bbox": […], "categories": […]}}."""

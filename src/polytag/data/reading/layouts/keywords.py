@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polytag.data.reading.annotations.records import Annotations, Record
 from polytag.errors import DataError, counted
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 from polytag.photos.xmp import embedded_keywords, sidecar, xmp_keywords
 
 DATE = re.compile(

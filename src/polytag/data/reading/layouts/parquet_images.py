@@ -18,7 +18,7 @@ from polytag.errors import DataError, counted, listed
 from polytag.files import write_bytes_atomically
 from polytag.photos.cache_room import cache_folder, usable
 from polytag.photos.content import content_hash
-from polytag.photos.decode import EXTENSIONS
+from polytag.photos.kinds import EXTENSIONS
 
 MAGIC = (
     (b"\xff\xd8\xff", ".jpg"),
