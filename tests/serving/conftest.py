@@ -15,7 +15,7 @@ import uvicorn
 from onnx import TensorProto, helper
 
 from polytag.models.bundle.bundle import Bundle
-from polytag.serving.web.http import Connection
+from polytag.serving.web.http import uvicorn_config
 
 
 def write_colours(folder: Path, *labels: str) -> Path:
@@ -89,7 +89,7 @@ def served() -> Iterator[Callable[[Any], str]]:
 
     def start(app: Any) -> str:
         listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, http=Connection, log_level="warning"))
+        server = uvicorn.Server(uvicorn_config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         running.append((server, thread, listening))

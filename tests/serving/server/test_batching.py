@@ -118,3 +118,38 @@ def test_batches_are_counted(gate: Gate) -> None:
         future.result(20)
     batcher.close()
     assert sum(sizes) == 3 and max(sizes) <= 2
+
+
+def test_sources_take_turns(gate: Gate) -> None:
+    batcher = Batcher(gate, threads=1, batch_size=2, room=20)
+    futures = batcher.submit(A, [0])
+    gate.started.acquire()
+    futures += batcher.submit(A, [1, 2, 3, 4, 5], source="many") + batcher.submit(A, [6], source="one")
+    gate.open.set()
+    assert [future.result(20) for future in futures] == [0, 2, 4, 6, 8, 10, 12]
+    assert gate.batches == [(A, [0]), (A, [1, 6]), (A, [2, 3]), (A, [4, 5])]
+    batcher.close()
+
+
+def test_large_pieces_fill_a_batch(gate: Gate) -> None:
+    batcher = Batcher(gate, threads=1, batch_size=4, room=20)
+    futures = batcher.submit(A, [0])
+    gate.started.acquire()
+    futures += batcher.submit(A, [1, 2, 3, 4, 5], places=[9, 2, 1, 2, 1])
+    gate.open.set()
+    for future in futures:
+        future.result(20)
+    assert gate.batches == [(A, [0]), (A, [1]), (A, [2, 3]), (A, [4]), (A, [5])]
+    batcher.close()
+
+
+def test_what_was_given_up_takes_no_room(gate: Gate) -> None:
+    batcher = Batcher(gate, threads=1, batch_size=2, room=2)
+    batcher.submit(A, [0])
+    gate.started.acquire()
+    for given_up in batcher.submit(A, [1, 2], source="gone"):
+        assert given_up.cancel()
+    kept = batcher.submit(A, [3, 4])
+    gate.open.set()
+    assert [future.result(20) for future in kept] == [6, 8]
+    batcher.close()

@@ -8,8 +8,10 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from typer.testing import CliRunner
 from polytag.cli import app as command_line
 from polytag.errors import SettingsError
 from polytag.models.bundle.bundle import Bundle
-from polytag.serving.server import server
+from polytag.serving.server import server, service
 from polytag.serving.server.server import tagging_app
 from polytag.serving.server.uploads import Limits, Room
 from until import until
@@ -52,7 +54,7 @@ def client(client_of: Client) -> TestClient:
 
 
 def form(*photos: bytes) -> dict[str, Any]:
-    return {"files": [("photo", (f"{i}.jpg", content)) for i, content in enumerate(photos)]}
+    return {"files": [("image", (f"{i}.jpg", content)) for i, content in enumerate(photos)]}
 
 
 def refused(answer: Any, status: int, words: str) -> None:
@@ -67,7 +69,7 @@ def refused(answer: Any, status: int, words: str) -> None:
 def decided(answer: Any) -> list[set[str]]:
     """The labels that each photo is given."""
     assert answer.status_code == 200, answer.text
-    return [{label["label"] for label in found["labels"] if label["decision"]} for found in answer.json()["photos"]]
+    return [{label["label"] for label in found["labels"] if label["decision"]} for found in answer.json()["images"]]
 
 
 # Tagging -------------------------------------------------------------------------------------------------------------
@@ -78,9 +80,9 @@ def test_one_photo_as_it_is(client: TestClient, colours: Bundle) -> None:
     ((probabilities,),) = [colours.probabilities([photo((250, 10, 160))])]
     assert answer.json() == {
         "model": "colours",
-        "photos": [
+        "images": [
             {
-                "name": "photo",
+                "image": "image",
                 "labels": [
                     {
                         "label": label,
@@ -108,8 +110,8 @@ def test_many_photos_of_many_clients_get_what_predict_gives(
 
     def send(start: int) -> list[list[float]]:
         answer = client.post("/v1/tag", **form(*contents[start : start + 5])).json()
-        assert [found["name"] for found in answer["photos"]] == [f"{i}.jpg" for i in range(5)]
-        return [[label["probability"] for label in found["labels"]] for found in answer["photos"]]
+        assert [found["image"] for found in answer["images"]] == [f"{i}.jpg" for i in range(5)]
+        return [[label["probability"] for label in found["labels"]] for found in answer["images"]]
 
     with ThreadPoolExecutor(6) as pool:
         found = [row for rows in pool.map(send, range(0, 60, 5)) for row in rows]
@@ -131,7 +133,7 @@ def test_unusual_photos_are_tagged(client: TestClient, kind: str) -> None:
 )
 def test_names_come_back_and_mean_nothing(client: TestClient, name: str) -> None:
     answer = client.post("/v1/tag", files=[("any field", (name, photo(), "application/x-php"))])
-    assert [found["name"] for found in answer.json()["photos"]] == [name]
+    assert [found["image"] for found in answer.json()["images"]] == [name]
     assert decided(answer) == [{"red"}]
 
 
@@ -141,7 +143,7 @@ def test_a_part_needs_neither_file_name_nor_field_name(client: TestClient) -> No
         photo((0, 250, 0)),
     )
     answer = client.post("/v1/tag", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
-    assert [found["name"] for found in answer.json()["photos"]] == ["photo", "x"]
+    assert [found["image"] for found in answer.json()["images"]] == ["image", "x"]
     assert decided(answer) == [{"red"}, {"green"}]
 
 
@@ -161,8 +163,8 @@ def test_models_side_by_side(client: TestClient) -> None:
         "models": ["colours", "farben"],
     }
     assert (second["name"], second["labels"]) == ("farben", ["rot", "grün", "blau"])
-    refused(client.get("/v1/model?model=none"), 404, "no model 'none' is served: choose colours, farben")
-    refused(client.post("/v1/tag?model=../x", content=photo()), 404, "choose colours, farben")
+    refused(client.get("/v1/model?model=none"), 404, "There is no model 'none'. Choose from colours, farben")
+    refused(client.post("/v1/tag?model=../x", content=photo()), 404, "Choose from colours, farben")
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
@@ -180,16 +182,18 @@ def test_bad_photos_among_good_ones_are_told_in_their_place(client: TestClient) 
     bad = list(BAD.values())
     answer = client.post("/v1/tag", **form(photo(), *(content for content, *_ in bad), photo((0, 0, 250))))
     assert answer.status_code == 200
-    first, *between, last = answer.json()["photos"]
+    first, *between, last = answer.json()["images"]
     assert (first["labels"][0]["decision"], last["labels"][2]["decision"]) == (True, True)
     for found, (_, status, words) in zip(between, bad, strict=True):
-        assert found.keys() == {"name", "problem"}
-        assert found["problem"]["status"] == status
-        assert words in found["problem"]["detail"]
+        assert found.keys() == {"image", "error"}
+        assert found["error"]["status"] == status
+        assert words in found["error"]["detail"]
 
 
 def test_bad_photos_alone_are_an_error(client: TestClient) -> None:
-    refused(client.post("/v1/tag", **form(b"a", b"b")), 415, "none of 2 photos could be read; the first: not an image")
+    refused(
+        client.post("/v1/tag", **form(b"a", b"b")), 415, "None of the 2 photos can be read. The first: not an image"
+    )
 
 
 MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
@@ -207,7 +211,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a.jpg"\r\n\r
         (b"--b\r\n" + b"a" * 10_000 + b": b\r\n\r\nx\r\n--b--", None, 400, "form is damaged"),
         (photo(), None, 400, "form is damaged"),
         (b"", None, 400, "ends before its last boundary"),
-        (b"--b--\r\n", None, 422, "holds no photo"),
+        (b"--b--\r\n", None, 422, "contains no photo"),
         (PART % b"x" * 1000 + b"--b--", None, 422, "more than 64 parts"),
         (b'{"photo": "/etc/passwd"}', "application/json", 415, "not an image"),
         (b"url=http://127.0.0.1/x.jpg", "application/x-www-form-urlencoded", 415, "not an image"),
@@ -234,7 +238,7 @@ def test_a_body_is_stopped_at_the_limit(client_of: Client) -> None:
 
 def test_a_key_is_asked_before_the_body_is_read(client_of: Client) -> None:
     client = client_of(api_key="secret", limits=Limits(body_bytes=1000))
-    refused(client.post("/v1/tag", content=bytes(5000)), 401, "no API key came")
+    refused(client.post("/v1/tag", content=bytes(5000)), 401, "The API key is missing")
 
 
 # Too much at once ----------------------------------------------------------------------------------------------------
@@ -262,10 +266,10 @@ def test_a_full_queue_is_said_and_what_was_taken_is_finished(client_of: Client, 
         taken = [pool.submit(client.post, "/v1/tag", content=photo()) for _ in range(20)]
         until(lambda: waiting(client) == 4 and sum(request.done() for request in taken) >= 2)
         answer = client.post("/v1/tag", content=photo())
-        refused(answer, 503, "too many photos wait")
+        refused(answer, 503, "The queue is full")
         assert int(answer.headers["retry-after"]) > 0
         assert client.get("/healthz").json() == {"status": "ok"}
-        refused(client.post("/v1/tag", **form(*[photo()] * 5)), 503, "too many photos wait")
+        refused(client.post("/v1/tag", **form(*[photo()] * 5)), 503, "The queue is full")
         stuck.set()
         answers = [request.result() for request in taken]
     statuses = [answer.status_code for answer in answers]
@@ -276,7 +280,7 @@ def test_a_full_queue_is_said_and_what_was_taken_is_finished(client_of: Client, 
 def test_an_answer_that_takes_too_long_is_given_up(client_of: Client, stuck: threading.Event) -> None:
     client = client_of(limits=Limits(answer_seconds=1))
     answer = client.post("/v1/tag", content=photo())
-    refused(answer, 503, "no answer within 1 seconds")
+    refused(answer, 503, "No answer within 1 seconds")
     assert "retry-after" in answer.headers
     stuck.set()
     assert decided(client.post("/v1/tag", content=photo())) == [{"red"}]
@@ -289,7 +293,7 @@ def test_bodies_that_are_under_way_share_a_room(client_of: Client) -> None:
     for _ in range(3):
         assert decided(client.post("/v1/tag", content=content)) == [{"red"}]
         answer = client.post("/v1/tag", content=bytes(1001))
-        refused(answer, 503, "too many photos are under way")
+        refused(answer, 503, "Too many uploads at the same time")
         assert "retry-after" in answer.headers
 
 
@@ -310,10 +314,53 @@ def test_a_failure_of_the_model_is_told_without_its_reasons(
     with monkeypatch.context() as patch:
         patch.setitem(colours.__dict__, "run", lambda batch: 1 / 0)
         answer = client.post("/v1/tag", content=photo())
-        refused(answer, 500, "something went wrong here")
+        refused(answer, 500, "Internal error")
         assert "division" not in answer.text
         assert 'polytag_requests_total{route="/v1/tag",status="500"} 1.0' in client.get("/metrics").text
     assert decided(client.post("/v1/tag", content=photo())) == [{"red"}]
+
+
+def test_photos_of_a_client_that_left_are_not_tagged(
+    served: Callable[[Any], str], colours: Bundle, stuck: threading.Event
+) -> None:
+    address = urlsplit(served(tagging_app({"colours": colours})))
+    connection = HTTPConnection(address.hostname, address.port, timeout=20)
+    parts = b"".join(b"--b\r\n\r\n%b\r\n" % photo() for _ in range(40)) + b"--b--\r\n"
+    connection.request("POST", "/v1/tag", parts, {"Content-Type": "multipart/form-data; boundary=b"})
+
+    def text() -> str:
+        other = HTTPConnection(address.hostname, address.port, timeout=20)
+        other.request("GET", "/metrics")
+        return other.getresponse().read().decode()
+
+    until(lambda: "polytag_batch_photos_count 2.0" in text())  # both threads are busy
+    assert "polytag_waiting_photos 0.0" not in text()
+    connection.close()
+    until(lambda: 'status="400"' in text())
+    stuck.set()
+    until(lambda: "polytag_waiting_photos 0.0" in text())
+    assert "polytag_batch_photos_count 2.0" in text()
+
+
+def test_large_photos_wait_for_each_other_and_not_others_for_them(
+    client: TestClient, colours: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LARGE_PIXELS", 2000)
+    event, decoded = threading.Event(), colours.run
+    monkeypatch.setitem(
+        colours.__dict__, "run", lambda batch: (batch.mean() < 250 or event.wait(20)) and decoded(batch)
+    )
+    file = io.BytesIO()
+    Image.new("RGB", (60, 60), "white").save(file, "PNG")
+    with ThreadPoolExecutor(1) as pool:
+        large = pool.submit(client.post, "/v1/tag", **form(*[file.getvalue()] * 20))
+        until(lambda: waiting(client) == 19)
+        for _ in range(5):
+            assert decided(client.post("/v1/tag", content=photo())) == [{"red"}]
+        answer = client.post("/v1/tag", **form(*[file.getvalue()] * 60))
+        event.set()
+        assert len(large.result().json()["images"]) == 20
+    refused(answer, 503, "The queue is full")
 
 
 # Who may ask ---------------------------------------------------------------------------------------------------------
@@ -322,11 +369,13 @@ def test_a_failure_of_the_model_is_told_without_its_reasons(
 @pytest.mark.parametrize("path", ["/v1/model", "/metrics"])
 def test_keys(client_of: Client, path: str) -> None:
     client = client_of(api_key="se-cret")
-    refused(client.get(path), 401, "no API key came: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+    refused(
+        client.get(path), 401, "The API key is missing. Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
+    )
     for wrong in ("se-cre", "se-cretx", "SE-CRET", "", "schlüssel"):
         assert client.get(path, headers={b"X-API-Key": wrong.encode()}).status_code == 401, wrong
-    refused(client.get(path, headers={"Authorization": "Bearer no"}), 401, "the API key is wrong")
-    refused(client.get(path, headers={"Authorization": "Basic se-cret"}), 401, "no API key came")
+    refused(client.get(path, headers={"Authorization": "Bearer no"}), 401, "The API key is wrong")
+    refused(client.get(path, headers={"Authorization": "Basic se-cret"}), 401, "The API key is missing")
     answer = client.get(path, headers={"Authorization": "Bearer no", "X-API-Key": "se-cret"})
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     for header in ({"Authorization": "Bearer se-cret"}, {"X-API-Key": "se-cret"}):
@@ -336,7 +385,7 @@ def test_keys(client_of: Client, path: str) -> None:
 
 def test_what_needs_no_key(client_of: Client) -> None:
     client = client_of(api_key="secret")
-    own = ("/", "/tag.css", "/tag.js", "/requests.js", "/heat.js")
+    own = ("/", "/tag.css", "/tag.js", "/requests.js", "/heat.js", "/csv.js")
     for path in (*own, "/docs", "/docs.css", "/openapi.json", "/healthz"):
         assert client.get(path).status_code == 200, path
 
@@ -351,7 +400,11 @@ def test_without_a_key_only_own_names_and_own_pages_are_answered(client_of: Clie
     client = client_of(host="Photos.local")
     for host, status in (("photos.local:8000", 200), ("192.168.1.7", 200), ("evil.example", 421)):
         assert client.get("/healthz", headers={"host": host}).status_code == status
-    refused(client.post("/v1/tag", content=photo(), headers={"origin": "https://evil.example"}), 403, "own pages")
+    refused(
+        client.post("/v1/tag", content=photo(), headers={"origin": "https://evil.example"}),
+        403,
+        "pages of https://evil.example",
+    )
     guarded = client_of(api_key="secret")
     headers = {"host": "photos.example.org", "X-API-Key": "secret"}
     assert guarded.get("/v1/model", headers=headers).status_code == 200
@@ -398,23 +451,27 @@ def test_explanations_are_made_for_what_is_asked(client: TestClient, explained: 
     client.post("/v1/tag", content=photo())
     assert explained == []
     answer = client.post("/v1/tag?explain=blue&explain=red", content=photo()).json()
-    maps = heatmaps(answer["photos"][0])
+    maps = heatmaps(answer["images"][0])
     assert maps.keys() == {"red", "blue"}
     for heat in maps.values():
         assert (heat.shape, heat.dtype) == ((16, 16), np.uint8)
     assert (maps["red"].min(), maps["blue"].max()) == (0, 255)
     answer = client.post("/v1/tag?explain=*", **form(photo((250, 0, 250)), b"text", photo((0, 0, 0)))).json()
-    assert heatmaps(answer["photos"][0]).keys() == {"red", "blue"}
-    assert "problem" in answer["photos"][1]
-    assert heatmaps(answer["photos"][2]) == {}
+    assert heatmaps(answer["images"][0]).keys() == {"red", "blue"}
+    assert "error" in answer["images"][1]
+    assert heatmaps(answer["images"][2]) == {}
     assert explained == [("red", "blue"), ("red", "blue")]
 
 
 def test_explanations_that_cannot_be_made(client_of: Client, explained: list[tuple[str, ...]]) -> None:
     client = client_of(limits=Limits(waiting_explanations=2))
-    refused(client.post("/v1/tag?explain=cat", content=photo()), 422, "no label of colours: cat; it knows red, green")
+    refused(
+        client.post("/v1/tag?explain=cat", content=photo()),
+        422,
+        "explain: colours has no label cat. Its labels are red, green",
+    )
     refused(client.post("/v1/tag?model=farben&explain=rot", content=photo()), 422, "farben has no gradients")
-    refused(client.post("/v1/tag?explain=red", **form(*[photo()] * 3)), 422, "at most 2 photos at once")
+    refused(client.post("/v1/tag?explain=red", **form(*[photo()] * 3)), 422, "limited to 2 photos per request")
     refused(client.post("/v1/tag?explain=red", content=b"text"), 415, "not an image")
     assert explained == []
 
@@ -454,7 +511,7 @@ def test_the_documentation_is_whole_and_needs_nothing_from_elsewhere(client_of: 
 
 
 def test_pages_may_show_photos_that_they_hold(client: TestClient) -> None:
-    scripts = [(f"/{name}.js", "text/javascript") for name in ("tag", "requests", "heat")]
+    scripts = [(f"/{name}.js", "text/javascript") for name in ("tag", "requests", "heat", "csv")]
     for path, kind in (("/", "text/html"), ("/tag.css", "text/css"), *scripts):
         answer = client.get(path)
         assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
@@ -492,7 +549,7 @@ def test_an_empty_key_opens_no_server(colours: Bundle, monkeypatch: pytest.Monke
         (["--bundle", "colours=x"], "two bundles are called 'colours'"),
         (["--bundle", "x=nowhere"], "nowhere is not a bundle"),
         (["--api-key", "two words"], "an API key must be"),
-        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (["--host", "no.such.host.invalid"], "Cannot listen on no.such.host.invalid"),
     ],
 )
 def test_the_command_refuses_in_one_line(colours: Bundle, arguments: list[str], words: str) -> None:

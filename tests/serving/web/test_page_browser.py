@@ -48,7 +48,7 @@ class Fake:
         secure(self.app, "127.0.0.1")
         self.app.get("/")(self.file("/", "html"))
         self.app.get("/tag.css")(self.file("/tag.css", "css"))
-        for script in ("/tag.js", "/requests.js", "/heat.js"):
+        for script in ("/tag.js", "/requests.js", "/heat.js", "/csv.js"):
             self.app.get(script)(self.file(script, "javascript"))
         self.app.get("/favicon.ico")(lambda: Response(status_code=204))
         self.app.get("/v1/model")(self.model)
@@ -89,7 +89,7 @@ class Fake:
             return problem(415, str(error))
         return {
             "model": request.query_params["model"],
-            "photos": [{"name": "1", "labels": self.labels(request.query_params.get("explain"))}],
+            "images": [{"image": "1", "labels": self.labels(request.query_params.get("explain"))}],
         }
 
     def labels(self, asked: str | None) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ def test_a_photo_is_sent_as_it_is_and_its_labels_are_bars_with_thresholds(page: 
         scale, level, mark = (row.locator(part).bounding_box() for part in (".scale", ".level", ".mark"))
         assert level["width"] == pytest.approx(probability * scale["width"], abs=1)
         assert mark["x"] + mark["width"] / 2 == pytest.approx(scale["x"] + threshold * scale["width"], abs=1)
-    assert rows.first.locator(".unseen").inner_text() == "given, threshold 0.50"
+    assert rows.first.locator(".unseen").inner_text() == "assigned, threshold 0.50"
     assert page.locator("#spoken").inner_text() == "sea.jpg: " + ", ".join(GIVEN)
     page.get_by_role("button", name="1 more label").click()
     assert rows.count() == len(LABELS)
@@ -217,16 +217,16 @@ def test_the_model_is_told(page: Any) -> None:
     page.get_by_text("transfer, mobilenet_v2").wait_for()
     facts = page.locator("#facts").inner_text()
     assert "first" in page.locator("header").inner_text()
-    for text in ("7,943 photos", "96 × 96 pixels", "mAP on test photos\n0.750", "0.812", "8 labels", HOSTILE):
+    for text in ("7,943 photos", "96 × 96 pixels", "Test mAP\n0.750", "0.812", "8 labels", HOSTILE):
         assert text in facts
     assert page.locator("#models").is_hidden()
 
 
 def test_moving_thresholds_changes_the_decisions_of_all_photos(page: Any, photo: str) -> None:
     upload(page, photo, photo)
-    assert page.locator("#count").inner_text() == "2 photos, 6 labels given"
+    assert page.locator("#count").inner_text() == "2 photos, 6 labels assigned"
     assert page.get_by_role("button", name="Reset").is_disabled()
-    page.get_by_text("Label by label").click()
+    page.get_by_text("Per label").click()
     slider = page.get_by_label(HOSTILE, exact=True)
     slider.focus()
     for _ in range(9):
@@ -238,7 +238,7 @@ def test_moving_thresholds_changes_the_decisions_of_all_photos(page: Any, photo:
 
     page.get_by_label("All thresholds").fill("3")
     assert given(page) == []
-    assert page.locator("#count").inner_text() == "2 photos, 0 labels given"
+    assert page.locator("#count").inner_text() == "2 photos, 0 labels assigned"
     page.get_by_label("All thresholds").fill("-3")
     assert sorted(given(page)) == sorted(LABELS * 2)
     page.get_by_role("button", name="Reset").click()
@@ -251,7 +251,7 @@ def test_a_heat_map_is_drawn_over_the_photo_and_asked_for_once(page: Any, fake: 
     upload(page, photo)
     look = page.get_by_role("button", name=f"Heat map of “{HOSTILE}”")
     look.click()
-    heat = page.get_by_role("img", name=f"Where “{HOSTILE}” was seen")
+    heat = page.get_by_role("img", name=f"Heat map of “{HOSTILE}”")
     heat.wait_for()
     assert look.get_attribute("aria-pressed") == "true"
     assert fake.queries[1:] == [{"model": "first", "explain": HOSTILE}]
@@ -269,7 +269,7 @@ def test_a_heat_map_is_drawn_over_the_photo_and_asked_for_once(page: Any, fake: 
     look.click()
     heat.wait_for()
     page.get_by_role("button", name="Heat map of “dog”").click()
-    page.get_by_role("img", name="Where “dog” was seen").wait_for()
+    page.get_by_role("img", name="Heat map of “dog”").wait_for()
     assert page.locator(".look[aria-pressed=true]").count() == 1
     assert [query.get("explain") for query in fake.queries] == [None, HOSTILE, "dog"]
 
@@ -279,7 +279,7 @@ def test_a_heat_map_that_cannot_be_had_says_why(page: Any, fake: Fake, photo: st
     upload(page, photo)
     page.route("**/v1/tag?*explain=*", lambda route: route.fulfill(status=422, json={"detail": "it has no gradients"}))
     page.get_by_role("button", name="Heat map of “boat”").click()
-    page.locator(".caption", has_text="No heat map: it has no gradients").wait_for()
+    page.locator(".caption", has_text="No heat map. it has no gradients").wait_for()
     assert page.locator(".look[aria-pressed=true]").count() == 0
     assert given(page) == GIVEN
 
@@ -296,7 +296,7 @@ def test_a_bad_file_says_why_on_its_card_and_the_others_are_tagged(page: Any, ph
     assert card.get_by_role("button", name="again").count() == 0  # it would be no better
     assert page.locator("article img").count() == 3  # the name made none
     assert given(page) == GIVEN * 2  # the scan is tagged as well, though browsers cannot show it
-    page.get_by_text("This browser cannot show a photo of this kind.").locator("visible=true").wait_for()
+    page.get_by_text("This browser cannot show this image format.").locator("visible=true").wait_for()
 
 
 def test_a_server_that_is_gone_or_busy(page: Any, fake: Fake, photo: str) -> None:
@@ -308,7 +308,7 @@ def test_a_server_that_is_gone_or_busy(page: Any, fake: Fake, photo: str) -> Non
     page.locator("#files").set_input_files([photo])
     answered(page, 2)
     state = page.locator("article").first.locator(".state")
-    assert state.inner_text() == "Not tagged\nthe server does not answer: is polytag serve still running?"
+    assert state.inner_text() == "Not tagged\nThe server does not answer. Is polytag serve still running?"
     page.unroute("**/v1/tag*")
     page.get_by_role("button", name="Try sea.jpg again").click()
     answered(page, 2)
@@ -354,20 +354,20 @@ def test_results_are_copied_and_saved_with_the_thresholds_as_they_stand(page: An
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")
     upload(page, photo, str(bad))
-    page.get_by_text("Label by label").click()
+    page.get_by_text("Per label").click()
     page.get_by_label("boat", exact=True).fill("0.95")
 
     page.get_by_role("button", name="Copy as JSON").click()
     page.get_by_text("Copied 2 photos as JSON").wait_for()
     told = json.loads(page.evaluate("navigator.clipboard.readText()"))
     assert told["model"] == "first"
-    first, second = told["photos"]
+    first, second = told["images"]
     assert first["labels"][0] == {"label": "boat", "probability": 0.9, "threshold": 0.95, "decision": False}
     assert [row["label"] for row in first["labels"]] == LABELS
     assert [row["label"] for row in first["labels"] if row["decision"]] == GIVEN[1:]
     assert [row["threshold"] for row in first["labels"][1:]] == THRESHOLDS[1:]
-    assert second["name"] == "bad.jpg"
-    assert second["problem"]["status"] == 415
+    assert second["image"] == "bad.jpg"
+    assert second["error"]["status"] == 415
 
     # Without a clipboard, which browsers keep from pages without HTTPS, it is copied the old way.
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()) }")
@@ -375,10 +375,10 @@ def test_results_are_copied_and_saved_with_the_thresholds_as_they_stand(page: An
     page.get_by_text("Copied 2 photos as CSV").wait_for()
     text = page.evaluate("navigator.clipboard.readText()")
     row, failed = csv.DictReader(io.StringIO(text))
-    assert (row["image"], row["labels"], row["problem"]) == ("sea.jpg", "|".join(GIVEN[1:]), "")
+    assert (row["image"], row["labels"], row["error"]) == ("sea.jpg", "|".join(GIVEN[1:]), "")
     assert [float(row[label]) for label in LABELS] == PROBABILITIES
     assert (failed["image"], failed["labels"]) == ("bad.jpg", "")
-    assert failed["problem"]
+    assert failed["error"]
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as JSON").click()
@@ -390,12 +390,12 @@ def test_a_key_is_asked_for_and_kept_for_this_tab_only(page: Any, fake: Fake, ph
     page.expected = "Failed to load resource"
     fake.key = KEY
     page.goto(page.address)
-    field = page.get_by_label("API key")
+    field = page.get_by_role("textbox", name="API key")
     field.fill("wrong")
     page.keyboard.press("Enter")
     page.get_by_text("That key was not accepted.").wait_for()
     field.fill(KEY)
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_text("transfer, mobilenet_v2").wait_for()
     page.locator("#files").set_input_files([photo])
     answered(page, 1)
@@ -408,7 +408,7 @@ def test_a_key_is_asked_for_and_kept_for_this_tab_only(page: Any, fake: Fake, ph
     page.reload()
     field.wait_for()
     page.keyboard.press("Escape")
-    page.get_by_text("this server answers only with a key").wait_for()
+    page.get_by_text("This server needs an API key.").wait_for()
     assert page.locator("#problem").is_visible()
 
 
@@ -430,7 +430,7 @@ def test_it_fits_a_phone_and_fingers(browser: Any, page: Any, photo: str, tmp_pa
     small.address = page.address
     for opened in (small, page):
         upload(opened, str(long), photo)
-        opened.get_by_text("Label by label").click()
+        opened.get_by_text("Per label").click()
         width = opened.viewport_size["width"]
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
         for box in opened.evaluate(
@@ -457,6 +457,6 @@ def test_the_keyboard_reaches_everything_and_is_seen(page: Any, photo: str) -> N
         )
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", reached[-1]
         page.keyboard.press("Tab")
-    for name in ("All thresholds", "Label by label", "Copy as JSON", "Save as CSV", "Clear all", "Remove sea.jpg",
+    for name in ("All thresholds", "Per label", "Copy as JSON", "Save as CSV", "Clear all", "Remove sea.jpg",
                  "Heat map of “boat”", "1 more label"):  # fmt: skip
         assert name in reached

@@ -1,4 +1,4 @@
-"""What the tagging server counts, in Prometheus' text format."""
+"""Counters of the tagging server, in the text format of Prometheus."""
 
 import time
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from polytag.serving.web.http import (
 )
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-"""Upper bounds of the histogram's buckets."""
+"""Upper bounds of the latency histogram, in seconds."""
 
 
 class Metrics:
-    """The counts of one app, in a registry of their own.
+    """Counters of one app, in their own registry.
 
     Args:
-        waiting: tells how many photos wait.
+        waiting: returns the number of waiting photos.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
@@ -34,29 +34,29 @@ class Metrics:
         self.requests = Counter("polytag_requests", "Requests answered.", ("route", "status"), registry=self.registry)
         self.seconds = Histogram(
             "polytag_request_seconds",
-            "From a request's headers to the end of its answer.",
+            "Seconds from the headers of a request to the end of its answer.",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self.photos = Counter(
             "polytag_photos",
-            "Photos, by what became of them: tagged or unreadable.",
+            "Photos by outcome: tagged or unreadable.",
             ("outcome",),
             registry=self.registry,
         )
         self.batch = Histogram(
-            "polytag_batch_photos", "Photos in one call of a model.", buckets=(1, 2, 4, 8), registry=self.registry
+            "polytag_batch_photos", "Photos per call of a model.", buckets=(1, 2, 4, 8), registry=self.registry
         )
-        Gauge("polytag_waiting_photos", "Photos that wait.", registry=self.registry).set_function(waiting)
+        Gauge("polytag_waiting_photos", "Photos waiting in the queue.", registry=self.registry).set_function(waiting)
 
     def text(self) -> bytes:
-        """All of them as they stand."""
+        """Return the current values."""
         return generate_latest(self.registry)
 
 
 class Measure:
-    """ASGI middleware: counts and times requests, those that are refused included."""
+    """ASGI middleware that counts and times all requests, including refused ones."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -77,7 +77,7 @@ class Measure:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # Addresses that lead nowhere are a stranger's to choose, so they share one name.
+            # Clients can make up any number of unknown paths, so these share one name.
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""What the tagging server answers, as its OpenAPI document has it."""
+"""Answers of the tagging server, as its OpenAPI document describes them."""
 
 from typing import Any
 
@@ -6,65 +6,65 @@ from polytag.serving.web.http import BaseModel, Field
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: str
     title: str
     status: int
-    detail: str = Field(description="In one sentence: what was expected, what came, what to do.")
+    detail: str = Field(description="What is wrong and what to do about it.")
 
 
 class LabelAnswer(BaseModel):
-    """One label of one photo."""
+    """A label of a photo."""
 
     label: str
     probability: float = Field(ge=0, le=1)
     threshold: float = Field(ge=0, le=1)
-    decision: bool = Field(description="Whether the probability reaches the threshold.")
+    decision: bool = Field(description="Whether the label is assigned: the probability reaches the threshold.")
     heatmap: str | None = Field(
         default=None,
-        description="Where the model saw it: a grey 8-bit PNG in base64, as large as the model's input; only where "
-        "explain asked for it.",
+        description="Regions that raise the label's score: a greyscale 8-bit PNG, base64-encoded, of the model's "
+        "input size. Present only if requested with explain.",
     )
 
 
 class Tagged(BaseModel):
-    """A photo with all labels that the model knows, in the model's order."""
+    """A photo with every label of the model, in the model's order."""
 
-    name: str
+    image: str
     labels: list[LabelAnswer]
 
 
 class Unreadable(BaseModel):
-    """A photo that could not be read."""
+    """A photo that cannot be read."""
 
-    name: str
-    problem: Problem
+    image: str
+    error: Problem
 
 
 class TagAnswer(BaseModel):
-    """What became of each photo, in the order in which they came."""
+    """The result for each photo, in the order of the request."""
 
     model: str
-    photos: list[Tagged | Unreadable]
+    images: list[Tagged | Unreadable]
 
 
 class ModelAnswer(BaseModel):
-    """A model that is served."""
+    """A model."""
 
     name: str
     labels: list[str]
     thresholds: list[float]
-    image_size: int = Field(description="Side to which photos are brought, in pixels.")
+    image_size: int = Field(description="Side length of the model's input, in pixels.")
     approach: str
     backbone: str | None = None
-    trained_on: int | None = Field(description="Photos.")
-    test: dict[str, float] | None = Field(description="Scores on test photos, where they were measured.")
-    models: list[str] = Field(description="All that are served.")
+    trained_on: int | None = Field(description="Number of training photos.")
+    test: dict[str, float] | None = Field(description="Scores on the test set, if the model was evaluated.")
+    models: list[str] = Field(description="Names of all models on this server.")
 
 
 class Health(BaseModel):
-    """The server is up."""
+    """The server is running."""
 
     status: str
 
@@ -72,20 +72,20 @@ class Health(BaseModel):
 PROBLEMS = {
     400: "The request or its multipart form is damaged.",
     401: "The API key is missing or wrong.",
-    403: "The request comes from another site's page.",
-    404: "No model of that name is served.",
-    408: "The body came too slowly.",
-    413: "The body is too large, or the one photo of the request has too many pixels.",
-    415: "The one photo of the request is none.",
-    421: "The server does not answer to the host name of the request.",
-    422: "A parameter is out of its range, there are too many photos, or the one photo is empty or damaged.",
-    503: "The server is too busy; Retry-After says when to try again.",
+    403: "The request comes from a page of another site.",
+    404: "There is no model of that name.",
+    408: "The upload took too long.",
+    413: "The upload is too large, or its only photo has too many pixels.",
+    415: "The upload is not a supported image.",
+    421: "The server does not answer to this host name.",
+    422: "A parameter is out of range, there are too many photos, or the only photo is empty or damaged.",
+    503: "The server is busy. Retry-After says when to try again.",
 }
-"""What each status of an error means."""
+"""Meaning of each error status."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route for its OpenAPI description; those of `Guard` come with every route."""
+    """Describe a route's errors for OpenAPI. Every route can answer 421 as well."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return {
@@ -94,15 +94,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def photos_body(most: int) -> dict[str, Any]:
-    """The body that takes photos, for a route's OpenAPI description."""
-    photo = {"type": "string", "format": "binary"}
-    photos = {"type": "array", "items": photo, "minItems": 1, "maxItems": most}
-    form = {"type": "object", "properties": {"photo": photos}, "required": ["photo"]}
-    kinds = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+def images_body(most: int) -> dict[str, Any]:
+    """Describe a request body with up to ``most`` photos for OpenAPI."""
+    image = {"type": "string", "format": "binary"}
+    images = {"type": "array", "items": image, "minItems": 1, "maxItems": most}
+    form = {"type": "object", "properties": {"image": images}, "required": ["image"]}
+    kinds = ("image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", "application/octet-stream")
     return {
         "required": True,
-        "description": "One photo as it is, whatever the content type says, or a form in which every part is a photo, "
-        "whatever its field is called. JPEG, PNG, WebP, BMP, GIF or TIFF.",
-        "content": {**{kind: {"schema": photo} for kind in kinds}, "multipart/form-data": {"schema": form}},
+        "description": "The bytes of one photo, or a multipart form in which every part is a photo. Formats: JPEG, "
+        "PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF. The format is detected from the content; content types and field "
+        "names are ignored.",
+        "content": {**{kind: {"schema": image} for kind in kinds}, "multipart/form-data": {"schema": form}},
     }

@@ -1,7 +1,7 @@
-"""Reading the photos of a request: raw or as a multipart form, with limits on everything that a stranger chooses.
+"""Reading the photos of a request, raw or as a multipart form, with limits on everything the client controls.
 
-Content types and file names are what the client says: names are given back and used for nothing else, and whether
-something is a photo is left to the decoder.
+Content types and file names come from the client. Names are returned and never used otherwise; the decoder decides
+whether something is a photo.
 """
 
 import asyncio
@@ -20,27 +20,28 @@ from polytag.serving.web.http import (
 )
 
 RETRY = {"Retry-After": "2"}
-"""Seconds after which a request that found no room is worth trying again."""
+"""Seconds until a refused request is worth repeating."""
 
 NAME_LENGTH = 1000
-"""Characters of a file's name that are given back."""
+"""Maximum length of a returned file name, in characters."""
 
-# Its parser would write a line to the terminal for each damaged form.
+# The parser would log a line for each damaged form.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and all of them together.
+    """Limits on one request and on all concurrent requests together.
 
     Attributes:
-        body_bytes: of one request.
-        photos: of one request.
-        upload_seconds: from a request's headers to the end of its body.
-        answer_seconds: from the end of its body to its answer.
-        held_bytes: of the bodies of all requests under way.
-        waiting_photos: of all requests under way.
-        waiting_explanations: photos of all requests under way that wait for an explanation.
+        body_bytes: size of a request's body.
+        photos: photos per request.
+        upload_seconds: time from a request's headers to the end of its body.
+        answer_seconds: time from the end of the body to the answer.
+        held_bytes: size of all request bodies in memory.
+        waiting_photos: photos waiting to be tagged.
+        waiting_large_photos: photos over `polytag.photos.decode.LARGE_PIXELS` waiting to be tagged.
+        waiting_explanations: photos waiting for heat maps.
     """
 
     body_bytes: int = 50_000_000
@@ -49,41 +50,46 @@ class Limits:
     answer_seconds: float = 60
     held_bytes: int = 250_000_000
     waiting_photos: int = 256
+    waiting_large_photos: int = 64
     waiting_explanations: int = 16
 
 
 @dataclass
 class Upload:
-    """One photo as it came.
+    """An uploaded photo.
 
     Attributes:
-        name: what the client calls it; "photo" where it does not say.
-        content: the file's bytes.
+        name: file name given by the client, or else "image".
+        content: bytes of the file.
     """
 
-    name: str = "photo"
+    name: str = "image"
     content: bytes = b""
 
 
 class Room:
-    """Bytes that the requests under way may hold together."""
+    """Memory budget for the bodies of concurrent requests.
+
+    Args:
+        size: budget in bytes.
+    """
 
     def __init__(self, size: int) -> None:
         self._free = size
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """A function that takes bytes of the room; all come back when the block ends.
+        """Yield a function that reserves bytes; they are released when the block ends.
 
         Raises:
-            HTTPException: 503, from the function, when not so many are left.
+            HTTPException: 503, from that function, if the budget is exhausted.
         """
         taken = 0
 
         def take(size: int) -> None:
             nonlocal taken
             if size > self._free:
-                raise HTTPException(503, "too many photos are under way: try again in a moment", RETRY)
+                raise HTTPException(503, "Too many uploads at the same time. Try again in a moment.", RETRY)
             self._free -= size
             taken += size
 
@@ -94,14 +100,18 @@ class Room:
 
 
 async def read_uploads(request: Request, limits: Limits, take: Callable[[int], None]) -> list[Upload]:
-    """The photos in a request's body, in order: each part of a multipart form, or else the body itself.
+    """Read the photos in a request's body: every part of a multipart form, or else the body itself.
 
     Args:
-        take: called with the size of whatever is kept, before it is.
+        request: the request.
+        limits: limits on its body.
+        take: reserves memory; called with the size of each chunk before it is kept.
+
+    Returns:
+        The photos, in order.
 
     Raises:
-        HTTPException: 400 a form that cannot be parsed, 408 too slow, 413 too large, 422 no photo at all or too
-            many, 503 no room.
+        HTTPException: 400 damaged form, 408 too slow, 413 too large, 422 no photo or too many, 503 no memory left.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.body_bytes:
@@ -118,21 +128,21 @@ async def read_uploads(request: Request, limits: Limits, take: Callable[[int], N
                 take(len(chunk))
                 body.write(chunk)
     except TimeoutError:
-        detail = f"the body took longer than {limits.upload_seconds:g} seconds: send it faster, or fewer photos at once"
+        detail = f"The upload took longer than {limits.upload_seconds:g} seconds. Send fewer or smaller photos."
         raise HTTPException(408, detail, {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise HTTPException(400, "the client left before its body was complete") from None
+        raise HTTPException(400, "The client disconnected before the upload was complete.") from None
     return body.uploads()
 
 
 def _too_large(limits: Limits) -> HTTPException:
     return HTTPException(
-        413, f"the body is larger than {limits.body_bytes / 1e6:g} MB: send smaller photos, or fewer at once"
+        413, f"The upload is larger than {limits.body_bytes / 1e6:g} MB. Send fewer or smaller photos."
     )
 
 
 class _Raw:
-    """A body that is one photo."""
+    """A body that is a single photo."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -150,7 +160,7 @@ class _Part:
 
 
 class _Form:
-    """A body that is a multipart form; every part counts as a photo, whatever its field is called."""
+    """A body that is a multipart form; every part is a photo, whatever the name of its field."""
 
     def __init__(self, content_type: str, limits: Limits) -> None:
         self._limits = limits
@@ -172,26 +182,28 @@ class _Form:
                 },
             )
         except (KeyError, FormParserError):
-            raise HTTPException(400, "the content type says multipart, but names no usable boundary") from None
+            raise HTTPException(400, "The content type is multipart but has no usable boundary.") from None
 
     def write(self, chunk: bytes) -> None:
         if self._complete:
-            return  # Whatever stands behind the last part means nothing.
+            return  # The epilogue after the last part has no meaning.
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise HTTPException(400, f"the multipart form is damaged ({error})") from None
+            raise HTTPException(400, f"The multipart form is damaged ({error}).") from None
 
     def uploads(self) -> list[Upload]:
         if not self._complete:
-            raise HTTPException(400, "the multipart form ends before its last boundary")
+            raise HTTPException(400, "The multipart form ends before its last boundary.")
         if not self._uploads:
-            raise HTTPException(422, "the multipart form holds no photo")
+            raise HTTPException(422, "The multipart form contains no photo.")
         return self._uploads
 
     def _begin(self) -> None:
         if len(self._uploads) == self._limits.photos:
-            raise HTTPException(422, f"the form has more than {self._limits.photos} parts: send fewer photos at once")
+            raise HTTPException(
+                422, f"The form has more than {self._limits.photos} parts. Send fewer photos per request."
+            )
         self._part = _Part()
 
     def _header_begin(self) -> None:
@@ -209,7 +221,7 @@ class _Form:
 
     def _end(self) -> None:
         _, options = parse_options_header(bytes(self._part.disposition))
-        name = options.get(b"filename") or options.get(b"name") or b"photo"
+        name = options.get(b"filename") or options.get(b"name") or b"image"
         self._uploads.append(Upload(name.decode("utf-8", "replace")[:NAME_LENGTH], bytes(self._part.content)))
         self._part = _Part()
 

@@ -1,17 +1,17 @@
-// Heat maps: a grey picture of the model's becomes colours over a photo.
+// Heat maps: turn the model's greyscale map into colours over the photo.
 
-const SIDE = 800;  // longer side of a heat map as it is drawn, in pixels
+const SIDE = 800;  // longer side of the drawn heat map, in pixels
 
-// The colour map "inferno" (van der Walt and Smith 2015): equal steps of heat look equally large, in grey as well.
+// The colour map "inferno" (van der Walt and Smith 2015) is perceptually uniform, also in greyscale.
 const INFERNO = [[0, 0, 4], [27, 12, 65], [74, 12, 107], [120, 28, 109], [165, 44, 96], [207, 68, 70], [237, 105, 37],
   [251, 155, 6], [247, 209, 61], [252, 255, 164]];
 const COLOURS = Uint32Array.from({ length: 256 }, (_, heat) => {
   const place = (heat / 255) * (INFERNO.length - 1), below = Math.min(Math.floor(place), INFERNO.length - 2);
   const [red, green, blue] = INFERNO[below].map((from, i) => Math.round(from + (place - below) * (INFERNO[below + 1][i] - from)));
-  return (((105 + heat / 4) << 24) | (blue << 16) | (green << 8) | red) >>> 0;  // what is hot covers a little more
+  return (((105 + heat / 4) << 24) | (blue << 16) | (green << 8) | red) >>> 0;  // hotter pixels are more opaque
 });
 
-// The model sees a photo squashed to a square, so its heat map is stretched back to the photo's own shape.
+// The model sees the photo squashed to a square, so the heat map is stretched back to the photo's shape.
 export function paint(canvas, heat, image) {
   const width = image.naturalWidth || heat.width, height = image.naturalHeight || heat.height;
   const scale = SIDE / Math.max(width, height);

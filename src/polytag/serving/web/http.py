@@ -1,11 +1,10 @@
-"""What every page and API that polytag serves shares: who may ask, how errors look, and how serving starts and ends.
+"""HTTP basics of every page and API: access checks, errors, and starting and stopping the server.
 
-A server on one's own machine can be reached by every web page that is open in the same browser. So requests
-are answered only under names that no stranger's page can take (DNS rebinding), changes only when they come from
-the server's own pages (CSRF), and no other site may embed the answers. Errors are problem details (RFC 9457).
+Every web page open in a browser can send requests to servers on the same machine. So the server answers only to host
+names that other sites cannot use (DNS rebinding), accepts changes only from its own pages (CSRF), and forbids other
+sites to embed its answers. Errors are problem details (RFC 9457).
 """
 
-import asyncio
 import ipaddress
 import json
 import mimetypes
@@ -20,10 +19,9 @@ from urllib.parse import urlsplit
 from polytag.errors import SettingsError
 
 try:
-    import h11
     import uvicorn
 
-    # Other files take these libraries' names from here, so that one place says what to install.
+    # Other files import these names from here, so that one place says what to install.
     from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response  # noqa: F401
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
@@ -43,7 +41,8 @@ try:
     from starlette.exceptions import HTTPException as StarletteHTTPException
     from starlette.requests import ClientDisconnect  # noqa: F401
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    from polytag.serving.web.connections import Connections
 except ImportError:
     raise SettingsError("serving pages needs FastAPI and Uvicorn: pip install 'polytag[serve]'") from None
 
@@ -56,35 +55,29 @@ HEADERS = {
 }
 
 DEFAULT_HEADERS = {**HEADERS, "Cache-Control": "no-store"}
-"""Of every answer that says nothing else."""
+"""Headers of every answer that does not set its own."""
 
 LARGEST_JSON = 64 * 1024
-"""Bytes of a JSON body; what is sent here names a thing and an action."""
-
-IDLE_SECONDS = 30
-"""How long a connection may stay without a request, from its first byte to the end of its headers."""
-
-MOST_CONNECTIONS = 500
-"""Requests on further ones are refused: systems let a process open about 1,000 files."""
+"""Maximum size of a JSON body, in bytes."""
 
 
 def problem_details(status: int, detail: str) -> dict[str, Any]:
-    """What went wrong, as RFC 9457 has it; ``detail`` says it in one sentence."""
+    """Return an error as RFC 9457 problem details."""
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error as the answer to a request."""
+    """Return an error as an HTTP response."""
     return JSONResponse(problem_details(status, detail), status, headers, media_type="application/problem+json")
 
 
 def add_pages(app: FastAPI, files: Mapping[str, str], headers: Mapping[str, str] | None = None) -> None:
-    """Serve files of the folder ``web``.
+    """Add routes for files of the folder ``web``.
 
     Args:
-        app: before it serves.
-        files: the path of each in an address, and its name.
-        headers: sent with each.
+        app: the app, before it starts.
+        files: file name by URL path.
+        headers: headers to send with each file.
     """
 
     def page(name: str) -> Callable[[], Response]:
@@ -94,17 +87,17 @@ def add_pages(app: FastAPI, files: Mapping[str, str], headers: Mapping[str, str]
 
     for path, name in files.items():
         app.get(path, include_in_schema=False)(page(name))
-    # Browsers ask for it by themselves.
+    # Browsers request it automatically.
     app.get("/favicon.ico", include_in_schema=False)(lambda: Response(status_code=204))
 
 
 def secure(app: FastAPI, host: str | None) -> None:
-    """Give an app the security headers, the checks of who asks, and errors as problem details.
+    """Add security headers, access checks and problem details to an app.
 
     Args:
-        app: before it serves.
-        host: the name or address that it will be served on; ``None`` answers to any name, which is safe only where
-            every answer that matters needs a key.
+        app: the app, before it starts.
+        host: name or address that the app is served on. ``None`` accepts any host name, which is safe only if
+            everything private needs a key.
     """
     app.add_middleware(Guard, host=host)
 
@@ -118,15 +111,15 @@ def secure(app: FastAPI, host: str | None) -> None:
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:
-        # This answer is made outside of all middleware.
-        return problem(500, "something went wrong here; the terminal says what", HEADERS)
+        # This answer bypasses all middleware.
+        return problem(500, "Internal error. See the server's log.", HEADERS)
 
 
-CROWDED = problem(503, "too many connections: try again in a moment", {**DEFAULT_HEADERS, "Retry-After": "1"})
+CROWDED = problem(503, "Too many connections. Try again in a moment.", {**DEFAULT_HEADERS, "Retry-After": "1"})
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and origins, and adds the security headers to every answer."""
+    """ASGI middleware that refuses foreign hosts and origins and adds security headers to every answer."""
 
     def __init__(self, app: ASGIApp, host: str | None) -> None:
         self.app = app
@@ -150,15 +143,17 @@ class Guard:
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         host = headers.get("host", "").lower()
         if self.host is not None and not self._own(host):
-            return problem(421, f"this server does not answer to the name '{host}': use the address that it printed")
+            return problem(
+                421, f"This server does not answer to the name '{host}'. Use the address it printed at start."
+            )
         origin = headers.get("origin")
         own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
         if method not in ("GET", "HEAD") and not own:
-            return problem(403, f"changes are accepted from this server's own pages, not from {origin}")
+            return problem(403, f"Requests from pages of {origin} are not accepted.")
         return None
 
     def _own(self, host: str) -> bool:
-        """Rebinding needs a name that a stranger controls, so addresses are safe, and so is localhost."""
+        """Whether a host cannot be rebound: addresses and localhost are safe, other names may be an attacker's."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             if name in ("localhost", self.host):
@@ -170,82 +165,60 @@ class Guard:
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """The JSON object in a request's body (a FastAPI dependency).
+    """Return the JSON object in a request's body (a FastAPI dependency).
 
-    The content type must say JSON, which no form of a foreign page can without the browser asking first.
+    The content type must be JSON. Forms of other sites cannot send that without a CORS preflight.
+
+    Raises:
+        HTTPException: 400 invalid JSON, 413 too large, 415 wrong content type, 422 not an object.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
-        raise HTTPException(415, f"expected a body of type application/json, got {content_type or 'none'}")
+        raise HTTPException(415, f"Expected a body of type application/json, got {content_type or 'no type'}.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_JSON:
-            raise HTTPException(413, f"the body is larger than {LARGEST_JSON:,} bytes")
+            raise HTTPException(413, f"The body is larger than {LARGEST_JSON:,} bytes.")
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise HTTPException(400, "the body is not valid JSON") from None
+        raise HTTPException(400, "The body is not valid JSON.") from None
     if not isinstance(content, dict):
-        raise HTTPException(422, f"expected a JSON object, got {type(content).__name__}")
+        raise HTTPException(422, f"Expected a JSON object, got {type(content).__name__}.")
     return content
 
 
-class Connection(H11Protocol):
-    """Uvicorn's connection, closed when no request comes: otherwise a client that says nothing holds it for ever.
+def uvicorn_config(app: FastAPI, finish_seconds: int = 5) -> "uvicorn.Config":
+    """Configure Uvicorn for an app.
 
-    Its own answers, to too many connections and to what is no HTTP, are problem details as well.
+    Args:
+        app: the app.
+        finish_seconds: time limit for running requests when the server stops.
     """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._idle = self._idle_timer()
-
-    def data_received(self, data: bytes) -> None:
-        self.app = CROWDED if len(self.connections) > MOST_CONNECTIONS else self.config.loaded_app
-        super().data_received(data)
-        self._stop_timer_if_busy()
-
-    def on_response_complete(self) -> None:
-        # Also bounds how long the rest of a body that was refused is swallowed, and how long an answer is read.
-        self._idle.cancel()
-        self._idle = self._idle_timer()
-        super().on_response_complete()
-        self._stop_timer_if_busy()  # the next request may have come with the last one
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._idle.cancel()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        answer = problem(
-            400, "expected a request in HTTP/1.1, got something else", {**DEFAULT_HEADERS, "Connection": "close"}
-        )
-        head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers)
-        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-    def _idle_timer(self) -> asyncio.TimerHandle:
-        return self.loop.call_later(IDLE_SECONDS, self.transport.abort)
-
-    def _stop_timer_if_busy(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._idle.cancel()
+    connections = Connections(app, crowded=CROWDED, always=["/healthz"])
+    return uvicorn.Config(
+        connections,
+        http=connections.protocol,  # type: ignore[arg-type]
+        ws="none",
+        log_level="error",  # without a line for every client that does not speak HTTP
+        server_header=False,
+        timeout_graceful_shutdown=finish_seconds,
+    )
 
 
 def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object], finish_seconds: int = 5) -> None:
-    """Serve until Ctrl-C or SIGTERM; requests under way are finished first.
+    """Serve until Ctrl-C or SIGTERM. Running requests are finished first.
 
     Args:
-        app: what to serve.
-        host: name or address of this machine to listen on.
-        port: 0 takes a free one.
-        on_ready: called with the address as soon as it can be opened.
-        finish_seconds: how long requests under way may take to finish; a second Ctrl-C does not wait.
+        app: the app to serve.
+        host: name or address to listen on.
+        port: 0 selects a free port.
+        on_ready: called with the server's address once it accepts connections.
+        finish_seconds: time limit for running requests when the server stops. A second Ctrl-C does not wait.
 
     Raises:
-        SettingsError: the host or the port cannot be used.
+        SettingsError: the host or port cannot be used.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -253,17 +226,10 @@ def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object],
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(
-            f"cannot listen on {host}, port {port} ({reason}): choose another --port or --host"
+            f"Cannot listen on {host}, port {port} ({reason}). Choose another --port or --host."
         ) from None
     with listening:
-        # It listens already: whoever connects before the server runs is kept waiting for a moment, not refused.
+        # The socket listens already: clients that connect before the server runs wait for a moment.
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/")
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=finish_seconds,
-        )
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            uvicorn.Server(uvicorn_config(app, finish_seconds)).run(sockets=[listening])

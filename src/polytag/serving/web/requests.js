@@ -1,7 +1,7 @@
-// Requests to the server: few at once, again while it is busy, with a key where it wants one.
+// Requests to the server: a few at a time, repeated while the server is busy, with an API key if it needs one.
 
-const AT_ONCE = 2;  // requests under way
-const TRIES = 5;    // for a server that is busy
+const AT_ONCE = 2;  // concurrent requests
+const TRIES = 5;    // while the server is busy
 
 const $ = (id) => document.getElementById(id);
 
@@ -13,7 +13,7 @@ export async function ask(path, options = {}) {
       answer = await fetch(path, { ...options, headers: { ...options.headers, ...(key && { "X-API-Key": key }) } });
     } catch (error) {
       if (options.signal?.aborted) throw error;
-      throw new Error("the server does not answer: is polytag serve still running?");
+      throw new Error("The server does not answer. Is polytag serve still running?");
     }
     if (answer.status === 401) {
       await newKey(key);
@@ -30,19 +30,19 @@ export async function ask(path, options = {}) {
 }
 
 export const refusal = (problem, status = problem.status) =>
-  Object.assign(new Error(problem.detail || `the server answered ${status}`), { status });
+  Object.assign(new Error(problem.detail || `The server answered with status ${status}.`), { status });
 
 let asking = null;
 function newKey(refused) {
-  if (sessionStorage.getItem("key") !== refused) return null;  // given meanwhile, for another request
+  if (sessionStorage.getItem("key") !== refused) return null;  // entered meanwhile, for another request
   asking ??= new Promise((resolve, reject) => {
-    $("ask-why").textContent = refused === null ? "It is kept until this tab is closed." : "That key was not accepted.";
+    $("ask-why").textContent = refused === null ? "It is kept until you close this tab." : "That key was not accepted.";
     $("key").value = $("ask").returnValue = "";
     $("ask").showModal();
     $("ask").onclose = () => {
       asking = null;
       if ($("ask").returnValue === "given") resolve();
-      else reject(new Error("this server answers only with a key"));
+      else reject(new Error("This server needs an API key."));
     };
   });
   return asking;

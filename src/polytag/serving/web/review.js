@@ -1,18 +1,18 @@
-// The review page. It shows what the server says and holds nothing but the number of the suspect shown.
+// The review page. All state is on the server, except which suspect is shown.
 "use strict";
 
 const KEYS = { a: "accept", enter: "accept", k: "keep", u: "unknown", p: "present", x: "absent", n: "next",
   arrowright: "next", b: "back", arrowleft: "back", z: "undo" };
-const TAKEN = { drop: "left out", present: "set to present", absent: "set to absent", unknown: "made unknown",
+const TAKEN = { drop: "left out", present: "set to present", absent: "set to absent", unknown: "set to unknown",
   keep: "kept", merge: "merged" };
 const DECIDING = ["accept", "keep", "unknown", "present", "absent"];
 
 const $ = (id) => document.getElementById(id);
 const button = (action) => document.querySelector(`[data-action="${action}"]`);
 
-let shown = null;     // what the server said of the suspect on the page; null on the last page
+let shown = null;     // the suspect on the page; null on the last page
 let total = 0;
-let latest = null;    // index of the suspect decided last, which undo goes back to
+let latest = null;    // index of the last decision, which undo returns to
 let busy = true;
 
 function element(tag, text, className) {
@@ -28,14 +28,14 @@ async function ask(path, body) {
     answer = await fetch(path, body && {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   } catch {
-    throw new Error("the server does not answer: is polytag review still running?");
+    throw new Error("The server does not answer. Is polytag review still running?");
   }
   const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.detail || `the server answered ${answer.status}`);
+  if (!answer.ok) throw new Error(content.detail || `The server answered with status ${answer.status}.`);
   return content;
 }
 
-// One thing at a time: a key pressed while another is at work would decide about a photo not yet seen.
+// One action at a time: otherwise a quick second key would decide about a photo not yet seen.
 async function alone(work) {
   if (busy) return;
   busy = true;
@@ -54,7 +54,7 @@ function figure(photo, asked) {
   const made = element("figure"), frame = element("div", undefined, "frame"), image = element("img");
   image.alt = `Photo ${photo.name}`;
   image.addEventListener("error", async () => {
-    const reason = await ask(photo.url).then(() => "it cannot be decoded", (error) => error.message);
+    const reason = await ask(photo.url).then(() => "It cannot be decoded.", (error) => error.message);
     const message = element("p", reason);
     message.prepend(element("b", "This photo cannot be shown"));
     frame.replaceChildren(message);
@@ -70,7 +70,7 @@ function figure(photo, asked) {
     labels.append(item);
   };
   for (const state of ["absent", "present", "unknown"]) {
-    // The label in question first, so that it is seen however many others there are.
+    // The label in question comes first, so that it is visible however many others there are.
     const first = [...photo[state]].sort((x, y) => (y === asked) - (x === asked));
     for (const label of first) chip(label, state);
   }
@@ -111,7 +111,7 @@ function display(suspect) {
   $("decision").textContent = decision === null ? "" : `${reviewed ? "You decided" : "The audit decided"}: ${decision.words}`;
   $("decision").classList.toggle("audit", !reviewed);
   for (const action of ["accept", "keep", "unknown"]) button(action).hidden = false;
-  $("accept").textContent = suspect.accept ?? "nothing is suggested";
+  $("accept").textContent = suspect.accept ?? "no suggestion";
   button("accept").disabled = suspect.accept === null;
   $("keep").textContent = suspect.keep;
   button("keep").disabled = false;
@@ -124,7 +124,7 @@ function display(suspect) {
   const pressed = !reviewed ? null : words === suspect.accept ? "accept" : DECIDING.includes(decision.action) ? decision.action : null;
   for (const action of DECIDING) button(action).setAttribute("aria-pressed", String(action === pressed));
   $("words").scrollTop = 0;
-  // A screen reader reads the new question, and Enter does not press the button of the last one again.
+  // Screen readers read the new question, and Enter does not press the previous button again.
   $("question").focus({ preventScroll: true });
   if (suspect.next !== null) preload(suspect.next);
 }
@@ -141,16 +141,16 @@ async function displayEnd() {
   document.title = "polytag review";
   stage(false);
   $("issue").textContent = "";
-  $("question").textContent = !summary.count ? "Nothing is suspicious" : open ? `${open} still undecided` : "All decided";
-  $("why").textContent = summary.count ? "" : "There is nothing to review.";
+  $("question").textContent = !summary.count ? "Nothing to review" : open ? `${open} undecided` : "All decided";
+  $("why").textContent = summary.count ? "" : "The audit found nothing suspicious.";
   $("probability").hidden = true;
   $("decision").textContent = "";
   const list = element("ul");
   for (const [action, n] of Object.entries(summary.taken)) list.append(element("li", `${n} ${TAKEN[action]}`));
   const command = element("code");
   for (const word of summary.command) command.append(element("span", word), " ");
-  $("end").replaceChildren(list, element("p", "The decisions are saved in"), element("code", summary.file),
-    element("p", "Write the cleaned table with"), command);
+  $("end").replaceChildren(list, element("p", "The decisions are saved in:"), element("code", summary.file),
+    element("p", "To write the cleaned table, run:"), command);
   $("end").hidden = !summary.count;
   for (const action of DECIDING) button(action).hidden = true;
   $("keys").hidden = true;
@@ -163,14 +163,14 @@ async function displayEnd() {
 const show = async (index) => (index === null || index >= total ? displayEnd() : display(await ask(`/api/suspects/${index}`)));
 
 async function decide(index, action) {
-  $("saved").textContent = "saving …";
+  $("saved").textContent = "Saving …";
   try {
     const summary = await ask("/api/decisions", { index, action });
-    $("saved").textContent = action === "undo" ? "undone, saved" : "saved";
+    $("saved").textContent = action === "undo" ? "Undone" : "Saved";
     return summary;
   } catch (error) {
     $("saved").textContent = "";
-    throw new Error(`Not saved: ${error.message}`);
+    throw new Error(`Not saved. ${error.message}`);
   }
 }
 

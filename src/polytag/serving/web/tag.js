@@ -1,8 +1,9 @@
-// The tagging page. Photos stay in this tab: the server is sent each as it is, and again for each heat map.
+// The tagging page. Photos stay in this tab and are sent to the server unchanged, once more for each heat map.
+import { csv } from "./csv.js";
 import { paint } from "./heat.js";
 import { ask, inTurn, refusal } from "./requests.js";
 
-const ROWS = 6;           // labels shown of a photo, besides those that it is given
+const ROWS = 6;           // labels shown per photo, besides those assigned
 const SCORES = { mean_average_precision: "mAP", samples_f1: "Samples-F1", subset_accuracy: "Subset accuracy",
   label_accuracy: "Label accuracy" };
 
@@ -12,11 +13,11 @@ const expit = (x) => 1 / (1 + Math.exp(-x));
 const number = (p) => (p > 0 && p < 0.005 ? "<0.01" : p < 1 && p >= 0.995 ? ">0.99" : p.toFixed(2));
 const counted = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
-let model = null;         // what the server says of it, once it has
-let ready = null;         // the promise of that
-let photos = [];          // as the cards stand on the page
-let shift = 0;            // of all thresholds, in log-odds
-const moved = new Map();  // label → its threshold, where the user has moved it
+let model = null;         // the server's description of the model
+let ready = null;         // the promise of it
+let photos = [];          // in the order of the cards
+let shift = 0;            // added to all thresholds, in log-odds
+const moved = new Map();  // label → threshold, for labels the user has changed
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -26,19 +27,19 @@ function element(tag, text, className) {
 }
 const copyOf = (template) => $(template).content.firstElementChild.cloneNode(true);
 
-/* Asking the server */
+/* Requests */
 
 function send(photo, explain) {
   const { signal } = photo.stop;
   return inTurn(async () => {
     signal.throwIfAborted();
     await photo.file.slice(0, 1).arrayBuffer().catch(() => {
-      throw new Error("this cannot be read as a file: it was moved, or it is a folder, whose photos can be chosen instead");
+      throw new Error("The file cannot be read. It may have been moved. To tag a folder, choose its photos.");
     });
     const query = new URLSearchParams({ model: model.name, ...(explain && { explain }) });
     const headers = { "Content-Type": "application/octet-stream" };
-    const { photos: [found] } = await ask(`v1/tag?${query}`, { method: "POST", headers, body: photo.file, signal });
-    if (found.problem) throw refusal(found.problem);
+    const { images: [found] } = await ask(`v1/tag?${query}`, { method: "POST", headers, body: photo.file, signal });
+    if (found.error) throw refusal(found.error);
     return found.labels;
   }, explain !== undefined);
 }
@@ -51,7 +52,7 @@ function load(name = $("models").value) {
   });
   asked.catch((error) => {
     if (asked === ready) ready = null;
-    $("problem").textContent = `Nothing can be tagged yet: ${error.message}`;
+    $("problem").textContent = `No photos can be tagged yet. ${error.message}`;
     $("problem").hidden = false;
   });
   return ready = asked;
@@ -64,13 +65,13 @@ function displayModel(said) {
   $("model").textContent = several ? "" : model.name;
   $("models").hidden = !several;
   $("models").replaceChildren(...model.models.map((name) => new Option(name, name, false, name === model.name)));
-  const pairs = [["Approach", model.backbone ? `${model.approach}, ${model.backbone}` : model.approach],
-    ["Reads photos at", `${model.image_size} × ${model.image_size} pixels`]];
+  const pairs = [["Model type", model.backbone ? `${model.approach}, ${model.backbone}` : model.approach],
+    ["Input size", `${model.image_size} × ${model.image_size} pixels`]];
   if (model.trained_on) pairs.push(["Trained on", counted(model.trained_on, "photo")]);
   for (const [score, title] of Object.entries(SCORES)) {
-    if (typeof model.test?.[score] === "number") pairs.push([`${title} on test photos`, model.test[score].toFixed(3)]);
+    if (typeof model.test?.[score] === "number") pairs.push([`Test ${title}`, model.test[score].toFixed(3)]);
   }
-  if (!model.test) pairs.push(["Test scores", "none"]);
+  if (!model.test) pairs.push(["Test scores", "not measured"]);
   pairs.push([counted(model.labels.length, "label"), model.labels.join(", ")]);
   $("facts").querySelector("dl").replaceChildren(...pairs.map(([term, text]) => {
     const pair = element("div");
@@ -87,7 +88,7 @@ function displayModel(said) {
 
 const raised = (p, by) => (by ? expit(logit(p) + by) : p);
 const cut = (label, given) => raised(moved.get(label) ?? given, shift);
-// Where nothing was moved, what the server decided stands.
+// Without changes by the user, the server's decision counts.
 const isGiven = (found) => (shift || moved.has(found.label)
   ? found.probability >= cut(found.label, found.threshold) : found.decision);
 
@@ -110,7 +111,7 @@ function resetThresholds() {
 }
 
 function decideAll() {
-  $("shift").setAttribute("aria-valuetext", shift ? `${Math.abs(shift)} ${shift > 0 ? "stricter" : "looser"}` : "as the model has them");
+  $("shift").setAttribute("aria-valuetext", shift ? `${Math.abs(shift)} ${shift > 0 ? "stricter" : "looser"}` : "unchanged");
   [...$("sliders").children].forEach((item, index) => {
     const [, value, input] = item.children, label = model.labels[index], given = model.thresholds[index];
     const now = cut(label, given);
@@ -128,7 +129,7 @@ function decide(photo) {
     const given = isGiven(found), threshold = cut(found.label, found.threshold), { row } = found;
     row.classList.toggle("given", given);
     row.querySelector(".mark").style.left = `${100 * threshold}%`;
-    row.querySelector(".unseen").textContent = `${given ? "given" : "not given"}, threshold ${number(threshold)}`;
+    row.querySelector(".unseen").textContent = `${given ? "assigned" : "not assigned"}, threshold ${number(threshold)}`;
     row.hidden = !(given || rank < ROWS || photo.open);
   });
   const hidden = photo.ranked.filter((found) => found.row.hidden).length, more = photo.card.querySelector(".more");
@@ -139,8 +140,8 @@ function decide(photo) {
 
 function count() {
   const done = photos.filter(isDone).length, given = photos.flatMap((photo) => photo.labels.filter(isGiven)).length;
-  $("status").textContent = done < photos.length ? `${done} of ${counted(photos.length, "photo")} done` : "";
-  $("count").textContent = `${counted(photos.length, "photo")}, ${counted(given, "label")} given`;
+  $("status").textContent = done < photos.length ? `Tagged ${done} of ${counted(photos.length, "photo")}` : "";
+  $("count").textContent = `${counted(photos.length, "photo")}, ${counted(given, "label")} assigned`;
   $("results").hidden = !photos.length;
   $("thresholds").hidden = !photos.length || !model;
   document.body.classList.toggle("started", photos.length > 0);
@@ -220,10 +221,10 @@ function display(photo) {
   const { card, problem } = photo, state = card.querySelector(".state");
   card.classList.toggle("waiting", !isDone(photo));
   card.classList.toggle("failed", problem !== null);
-  state.textContent = problem ? problem.message : "waiting for its labels …";
+  state.textContent = problem ? problem.message : "Waiting …";
   if (problem) state.prepend(element("b", "Not tagged"));
   state.hidden = photo.labels.length > 0;
-  // What is wrong with a photo stays wrong; what is wrong with a server may pass.
+  // A bad photo stays bad; a server error may be temporary.
   card.querySelector(".again").hidden = problem === null || [413, 415, 422].includes(problem.status);
   card.querySelector(".labels").replaceChildren(...photo.ranked.map((found) => found.row));
   displayHeat(photo);
@@ -234,14 +235,14 @@ function display(photo) {
 
 async function heatMap(photo, found) {
   const { heatmap } = (await send(photo, found.label)).find(({ label }) => label === found.label);
-  if (!heatmap) throw new Error("the server sent none");
+  if (!heatmap) throw new Error("The server sent none.");
   return createImageBitmap(new Blob([Uint8Array.from(atob(heatmap), (letter) => letter.charCodeAt(0))]));
 }
 
 async function toggleHeat(photo, found) {
   photo.shown = photo.shown === found ? null : found;
   const later = photos.some((other) => other.ranked.some(({ heat }) => heat));
-  displayHeat(photo, photo.shown ? `Looking for “${found.label}” …${later ? "" : " (the first time takes longest)"}` : "");
+  displayHeat(photo, photo.shown ? `Computing the heat map of “${found.label}” …${later ? "" : " The first one takes longest."}` : "");
   if (!photo.shown || found.heat) return;
   let message = "";
   found.asked ??= heatMap(photo, found);
@@ -249,7 +250,7 @@ async function toggleHeat(photo, found) {
     found.heat = await found.asked;
   } catch (error) {
     found.asked = null;
-    message = `No heat map: ${error.message}`;
+    message = `No heat map. ${error.message}`;
   }
   if (photo.shown !== found) return;
   if (!found.heat) photo.shown = null;
@@ -261,7 +262,7 @@ function displayHeat(photo, message = "") {
   for (const found of photo.ranked) found.row.querySelector(".look").setAttribute("aria-pressed", String(found === shown));
   canvas.hidden = !shown?.heat;
   if (shown?.heat) paint(canvas, shown.heat, card.querySelector("img"));
-  caption.textContent = shown?.heat ? `Where “${shown.label}” was seen` : message;
+  caption.textContent = shown?.heat ? `Heat map of “${shown.label}”` : message;
   caption.classList.toggle("scaled", !canvas.hidden);
   caption.classList.toggle("busy", shown !== null && canvas.hidden);
   caption.hidden = !caption.textContent;
@@ -269,22 +270,21 @@ function displayHeat(photo, message = "") {
   if (caption.textContent) $("spoken").textContent = caption.textContent;
 }
 
-/* Results to take along */
+/* Copying and saving results */
 
 function asJson() {
   const told = (found) => ({ label: found.label, probability: found.probability,
     threshold: cut(found.label, found.threshold), decision: isGiven(found) });
-  return JSON.stringify({ model: model?.name, photos: photos.filter(isDone).map((photo) => (photo.problem
-    ? { name: photo.file.name, problem: { status: photo.problem.status, detail: photo.problem.message } }
-    : { name: photo.file.name, labels: photo.labels.map(told) })) }, null, 2);
+  return JSON.stringify({ model: model?.name, images: photos.filter(isDone).map((photo) => (photo.problem
+    ? { image: photo.file.name, error: { status: photo.problem.status, detail: photo.problem.message } }
+    : { image: photo.file.name, labels: photo.labels.map(told) })) }, null, 2);
 }
 
 function asCsv() {
   const labels = model?.labels ?? [], lines = photos.filter(isDone).map((photo) => [photo.file.name,
     photo.labels.filter(isGiven).map((found) => found.label).join("|"), photo.problem?.message ?? "",
     ...labels.map((label) => photo.labels.find((found) => found.label === label)?.probability ?? "")]);
-  const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  return [["image", "labels", "problem", ...labels], ...lines].map((line) => line.map(cell).join(",") + "\r\n").join("");
+  return csv([["image", "labels", "error", ...labels], ...lines]);
 }
 
 const FORMS = { json: [asJson, "application/json"], csv: [asCsv, "text/csv"] };
@@ -294,14 +294,14 @@ async function copy(form) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // A page from another machine without HTTPS has no clipboard, but may copy what is selected.
+    // Without HTTPS, pages of other machines cannot use the clipboard, but they can copy a selection.
     const area = element("textarea", text), focused = document.activeElement;
     document.body.append(area);
     area.select();
     const copied = document.execCommand("copy");
     area.remove();
     focused.focus();
-    if (!copied) return `This browser does not let pages copy: save the ${form.toUpperCase()} instead`;
+    if (!copied) return `This browser does not allow copying. Save the ${form.toUpperCase()} file instead.`;
   }
   return `Copied ${counted(photos.filter(isDone).length, "photo")} as ${form.toUpperCase()}`;
 }
@@ -314,7 +314,7 @@ function save(form) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/* What the user does */
+/* User actions */
 
 for (const [button, input] of [["choose", "files"], ["shoot", "camera"]]) {
   $(button).addEventListener("click", () => $(input).click());
@@ -337,7 +337,7 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
   add(event.dataTransfer.files);
-  if (!event.dataTransfer.files.length) $("status").textContent = "That was no file: save the photo first, then drop it";
+  if (!event.dataTransfer.files.length) $("status").textContent = "That is not a file. Save the photo first, then drop it here.";
 });
 $("shift").addEventListener("input", () => {
   shift = $("shift").valueAsNumber;
