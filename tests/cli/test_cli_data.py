@@ -101,7 +101,7 @@ def test_audit_finds_the_copy_and_split_keeps_it_with_its_source(data: Path, tmp
 
     for seed in range(5):
         said = run("split", data, "--out", tmp_path / "s.csv", "--seed", seed, "--overwrite")
-        assert "0 pictures in more than one part" in said
+        assert "0 groups of photos in more than one part" in said
         assert "1 group of images kept together (2 images, the largest of 2)" in said
         with (tmp_path / "s.csv").open() as file:
             part = {row["image"]: row["part"] for row in csv.DictReader(file)}

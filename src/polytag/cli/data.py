@@ -189,7 +189,7 @@ def split(
     pt.write_split(out, *parts)
     note(*(f"  {one}" for one in parts[0].notes[len(dataset.notes) :]))
     _print_shares(parts, len(dataset.labels))
-    print(f"\n{counted(pt.leaks(parts), 'picture')} in more than one part; written to {out}")
+    print(f"\n{pt.leaks(parts)}; written to {out}")
 
 
 def _print_shares(parts: "tuple[Dataset, Dataset, Dataset]", labels: int) -> None:

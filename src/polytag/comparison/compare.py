@@ -263,12 +263,14 @@ def _parts(
     if straddling:
         seen = np.isin(test.groups, np.concatenate([train.groups, validation.groups]))
         notes.append(
-            f"{counted(straddling, 'picture')} in more than one part of the given split: "
-            f"{counted(int(seen.sum()), 'test image')} with a copy elsewhere left out"
+            f"{counted(straddling.groups, 'group')} of photos in more than one part of the given split: "
+            f"{counted(int(seen.sum()), 'test image')} of these groups left out"
         )
         test = test.take(~seen)
         if not len(test):
-            raise DataError("every test image of the given split has a copy in its other parts: split anew without it")
+            raise DataError(
+                "every test image of the given split belongs to a group with photos in another part: split without it"
+            )
     return train, validation, test, notes
 
 

@@ -30,6 +30,8 @@ class Dataset:
         repeats: the photos that are listed more than once, each with its line numbers.
         disputed: the photos whose rows, or whose names and 0/1 columns, contradict each other, each with
             the labels on which they do.
+        look_alikes: int64 (n,): photos that resemble each other but were too many to stay together share a number, and
+            others have -1; ``None`` if all look-alikes are in one group.
     """
 
     paths: NDArray[np.str_]
@@ -42,16 +44,17 @@ class Dataset:
     left_out: Mapping[str, str] = field(default_factory=dict)
     repeats: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     disputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    look_alikes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.paths)
-        lengths = [len(column) for column in (self.groups, self.parts) if column is not None]
+        lengths = [len(column) for column in (self.groups, self.parts, self.look_alikes) if column is not None]
         if self.targets.shape != (n, len(self.labels)) or any(length != n for length in lengths):
             raise DataError(
                 f"a dataset of {n} paths needs targets ({n}, {len(self.labels)}) and {n} groups (and parts), "
                 f"but got {self.targets.shape} and {' and '.join(map(str, lengths))}"
             )
-        for array in (self.paths, self.targets, self.groups, self.parts):
+        for array in (self.paths, self.targets, self.groups, self.parts, self.look_alikes):
             if array is not None:
                 array.flags.writeable = False
 
@@ -85,6 +88,7 @@ class Dataset:
             targets=self.targets[rows],
             groups=self.groups[rows],
             parts=None if self.parts is None else self.parts[rows],
+            look_alikes=None if self.look_alikes is None else self.look_alikes[rows],
         )
 
     def without(self, reasons: Mapping[str, str]) -> "Dataset":

@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from polytag import read
 from polytag.data.dataset import Dataset
-from polytag.data.sample.scenes import draw_scene
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import check_learnable, shares, split
 from polytag.data.splitting.split_file import read_split, write_split
@@ -51,7 +49,7 @@ def present(parts: Parts) -> NDArray[np.int64]:
 def assert_partition(data: Dataset, parts: Parts) -> None:
     assert sum(map(len, parts)) == len(data)
     assert set().union(*names(parts)) == set(data.names)
-    assert leaks(parts) == 0
+    assert not leaks(parts)
     assert not set(parts[0].groups) & set(parts[1].groups)
     rows = {path: target.tolist() for path, target in zip(data.paths, data.targets, strict=True)}
     assert all(rows[path] == row.tolist() for part in parts for path, row in zip(part.paths, part.targets, strict=True))
@@ -260,15 +258,6 @@ def test_a_given_split_that_lacks_another_part_is_refused(there: list[str], lack
     assert f"the split leaves {lacking} empty" in refusal(lambda: split(data))
 
 
-def test_leaks_counts_groups_in_several_parts() -> None:
-    groups = [0, 0, 1, 1, 2, 2, 2, 3, 3, 4]
-    given = np.array(PARTS)[[0, 0, 0, 2, 0, 1, 2, 1, 1, 2]]
-    parts = split(dataset(draw_targets(10, [0.5, 0.4], seed=1), groups, given))
-    assert leaks(parts) == 2  # groups 1 and 2
-    assert leaks(parts[:1]) == leaks([]) == 0
-    assert leaks([parts[0], parts[0]]) == 3  # groups 0, 1 and 2
-
-
 def test_a_written_split_reads_back(tmp_path: Path, photos: Photos) -> None:
     files = [f"ordner {i % 3}/bild, „{i}“.jpg" for i in range(40)]
     photos(tmp_path / "images", files)
@@ -352,39 +341,6 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         message = refusal(lambda path=path: write_split(path, *parts), SettingsError)
         assert f"{path} cannot be written ({reason}" in message
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-
-
-def drawn(folder: Path, scenes: int, copies: int) -> Dataset:
-    """Scenes of two labels in turn, and darker copies of the first."""
-    paths = []
-    for i in range(scenes + copies):
-        scene = draw_scene(["bus" if i % 2 and i < scenes else "tabla"], 96, i if i < scenes else 0)
-        if i >= scenes:
-            scene = Image.fromarray((np.asarray(scene) * (0.9 - 0.01 * (i - scenes))).astype(np.uint8))
-        paths.append(folder / f"{i:03d}.png")
-        Image.fromarray(np.asarray(scene)).save(paths[-1])
-    n = len(paths)
-    data = dataset(np.column_stack([np.arange(n) % 2, 1 - np.arange(n) % 2]))
-    return replace(data, paths=np.array([str(path) for path in paths]), root=folder)
-
-
-def test_photos_of_one_picture_are_kept_together_without_being_told(tmp_path: Path) -> None:
-    data = drawn(tmp_path, 30, 3)
-    looked_at: list[int] = []
-    for seed in range(4):
-        parts = split(data, seed=seed, on_progress=looked_at.append)
-        homes = [i for i, part in enumerate(parts) for name in part.names if name in ("000.png", "030.png", "032.png")]
-        assert len(set(homes)) == 1 and len(homes) == 3
-        assert "3 images with the picture of another" in parts[0].notes[-1]
-    assert sum(looked_at) == 4 * len(data)
-    assert len(np.unique(data.groups)) == len(data)  # the input stays as it was
-
-
-def test_look_alikes_that_would_swallow_the_set_are_not_kept_together(tmp_path: Path) -> None:
-    data = drawn(tmp_path, 20, 25)
-    parts = split(data)
-    assert "26 images resemble each other too closely" in parts[0].notes[-1]
-    assert [len(part) for part in parts] == [31, 7, 7] or abs(len(parts[0]) - 31) <= 1
 
 
 def test_shares_count_photos_labels_and_combinations() -> None:
