@@ -1,14 +1,14 @@
-"""Accuracy against minutes: polytag and transfer learning as a notebook does it, on the same photos in one run.
+"""Accuracy per minute: polytag and transfer learning as in a typical notebook, on the same photos in one run.
 
     python benchmarks/accuracy_per_minute.py DATA --out FOLDER [--methods M,M] [--minutes 60] [--resume]
 
-The methods are reference-frozen and reference-unfrozen (see reference.py), polytag-frozen, polytag (its defaults) and
-polytag-N, which fine-tunes for N epochs. They share split, weights and machine. Each runs in a process of its own, one
-after the other, with an empty cache; its time is everything from the start of the process to the written model,
-imports, decoding and embedding included, though not what only this benchmark measures. Validation photos tell how good
-each epoch is; test photos are judged once, after the clock has stopped.
+Methods: reference-frozen and reference-unfrozen (see reference.py), polytag-frozen, polytag (its defaults) and
+polytag-N, which fine-tunes for N epochs. All share the split, the weights and the machine. Each method runs in its own
+process, one after the other, with an empty cache. Its time runs from the start of the process to the written model
+and includes imports, decoding and embedding, but not the measurements of this benchmark. Validation photos score each
+epoch; test photos are scored once, after the clock has stopped.
 
-FOLDER receives accuracy_per_minute.json after each method, which --resume goes on with, and a picture of the curves.
+FOLDER receives accuracy_per_minute.json after each method, which --resume continues, and a plot of the curves.
 """
 
 import argparse
@@ -40,7 +40,7 @@ METHODS = ("reference-frozen", "reference-unfrozen", "polytag-frozen", "polytag"
 SCORES = ("mean_average_precision", "samples_f1", "subset_accuracy")
 
 NAME_HEIGHT = 0.06
-"""Of a method's name in the picture, as a share of the axes."""
+"""Height of a method's name in the plot, as a share of the axes."""
 
 Result = dict[str, Any]
 
@@ -48,7 +48,7 @@ Result = dict[str, Any]
 def reference(
     parts: Sequence[Dataset], image_size: int, weights: str, seed: int, unfrozen: bool, cap: float, started: float
 ) -> Result:
-    """Train and judge the reference, in the process that was started for it; ``cap`` is in minutes."""
+    """Train and score the reference in a new process; ``cap`` is in minutes."""
     clock = Clock(started)
     import reference
 
@@ -85,7 +85,7 @@ def reference(
 def polytag(
     parts: Sequence[Dataset], image_size: int, weights: str, seed: int, fine_tune: int | None, started: float
 ) -> Result:
-    """Train and judge polytag's transfer model, in the process that was started for it."""
+    """Train and score polytag's transfer model in a new process."""
     clock = Clock(started)
     from polytag.models.backend import keras
 
@@ -100,7 +100,7 @@ def polytag(
     plain_fit = keras.Model.fit
 
     def fit(self: keras.Model, *args: Any, callbacks: Sequence[Any] = (), **settings: Any) -> Any:
-        # The last callback: polytag's own have then written the score of the epoch into the logs.
+        # Must be the last callback: polytag's own write the epoch's score into the logs first.
         noting = keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
         return plain_fit(self, *args, callbacks=[*callbacks, noting], **settings)
 
@@ -132,20 +132,20 @@ def polytag(
 
 
 def point(minutes: float, validation: Dataset, probabilities: NDArray[np.float32]) -> Result:
-    """A point of the curve."""
+    """One point of the curve."""
     score = scores(validation.targets, probabilities)["mean_average_precision"]
     return {"minutes": minutes, "validation_map": float(score[0])}
 
 
 def judged(test: Dataset, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Result:
-    """Each of `SCORES` with its 95 % bootstrap interval."""
+    """Each of `SCORES` with its 95 % interval."""
     evaluation = judge(test.labels, thresholds, test, test.targets, probabilities, 0.0, [])
     return {name: {"score": evaluation.scores[name], "interval": evaluation.intervals[name]} for name in SCORES}
 
 
 def ratios(results: dict[str, Result]) -> list[Result]:
-    """How many times as long each reference takes as each of polytag's ways: to the written model, and to the
-    best validation mAP of the reference, which polytag may never reach (``None``)."""
+    """Ratios of each reference's time to each of polytag's: until the model is written, and until the reference's best
+    validation mAP is reached (``None`` if polytag never reaches it)."""
     rows = []
     for slow, theirs in results.items():
         for quick, ours in results.items():
@@ -166,12 +166,12 @@ def ratios(results: dict[str, Result]) -> list[Result]:
 
 
 def minutes_to(curve: Sequence[Result], level: float) -> float | None:
-    """When a curve first reaches this validation mAP, ``None`` if it never does."""
+    """Minutes until a curve reaches this validation mAP; ``None`` if it never does."""
     return next((point["minutes"] for point in curve if point["validation_map"] >= level), None)
 
 
 def table(results: dict[str, Result]) -> list[str]:
-    """The lines that are printed."""
+    """The printed lines."""
     rows = [["", "epochs", "minutes", "imports s", "peak MB", "validation mAP", "test mAP"]]
     rows[0] += ["samples-F1", "subset accuracy", "… F1", "… accuracy with thresholds from validation photos"]
     for name, result in results.items():
@@ -204,8 +204,8 @@ def table(results: dict[str, Result]) -> list[str]:
 
 
 def draw(path: Path, results: dict[str, Result]) -> None:
-    """Validation mAP by minutes, a line for each method, named at the right; its end is the written model."""
-    # Imported late: the processes that are measured load this module too.
+    """Plot validation mAP over minutes, one line per method; it ends where the model is written."""
+    # Imported late: the measured processes load this module too.
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     from polytag.comparison.figures import MARKERS
@@ -220,7 +220,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
         axes.plot(minutes, values, style, color=colour, linewidth=1.8, marker=".", markersize=5)
         axes.plot(minutes[-1], values[-1], MARKERS[i % len(MARKERS)], color=colour, markersize=8)
         ends.append((values[-1], minutes[-1], f"{name}, {minutes[-1]:.1f} min", colour))
-    # What matters is where each method ends up; first epochs may lie far below.
+    # What matters is where each method ends; first epochs may lie far below.
     best = [max(p["validation_map"] for p in result["curve"]) for result in results.values()]
     low, high = min(best) - 0.05, max(best) + 0.01
     axes.set_ylim(low, high)
@@ -229,7 +229,7 @@ def draw(path: Path, results: dict[str, Result]) -> None:
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + NAME_HEIGHT)
     for i, (value, minute, text, colour) in enumerate(ends):
-        # Each name beside the end of its line, but no two in the same place and none beyond the top.
+        # Put each name beside the end of its line; no two overlap and none leaves the plot.
         height = min(heights[i], 1 - NAME_HEIGHT * (len(ends) - 1 - i))
         leader = {"arrowstyle": "-", "color": colour, "alpha": 0.6, "linewidth": 0.8, "shrinkB": 5, "relpos": (0, 0.5)}
         axes.annotate(
@@ -256,11 +256,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", default=",".join(METHODS), help="separated by commas")
-    parser.add_argument("--minutes", type=float, default=np.inf, help="the reference stops after the epoch that passes")
+    parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated methods")
+    parser.add_argument(
+        "--minutes", type=float, default=np.inf, help="the reference stops after the epoch that exceeds this"
+    )
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=0, help="of the split and of all training")
-    parser.add_argument("--resume", action="store_true", help="keep the methods that are in FOLDER's JSON")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split and of all training")
+    parser.add_argument("--resume", action="store_true", help="keep the methods in FOLDER's JSON")
     arguments = parser.parse_args()
     methods = arguments.methods.split(",")
     unknown = [m for m in methods if m not in METHODS and not re.fullmatch(r"polytag-\d+", m)]
@@ -305,7 +307,7 @@ def main() -> None:
 
 
 def resumed(file: Path, setting: Result) -> dict[str, Result]:
-    """The methods that were finished; refuses those of another setting, whose figures could not be compared."""
+    """Read the finished methods; refuse those of other settings, which cannot be compared."""
     if not file.exists():
         return {}
     before = json.loads(file.read_text())
@@ -316,7 +318,7 @@ def resumed(file: Path, setting: Result) -> dict[str, Result]:
 
 
 def rounded(value: Any) -> Any:
-    """The same with five digits behind the point, which is more than any of these figures is worth."""
+    """Round to five digits, more than any of these figures is worth."""
     if isinstance(value, dict):
         return {name: rounded(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

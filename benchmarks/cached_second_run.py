@@ -1,11 +1,11 @@
-"""What a second comparison on the same photos, with other settings, does again: decoding, embedding, minutes.
+"""How much a second comparison of the same photos repeats: decoding, embedding, minutes.
 
     python benchmarks/cached_second_run.py DATA [--image-size 224] [--json F]
 
-Runs ``polytag compare`` twice, transfer on a frozen backbone for 5 and then for 10 epochs, each in a process of its
-own, on one cache that is empty at first. Counts the rows that each run adds to the cache, photos decoded and photos
-embedded, as well as the files that it opens as photos for whatever reason: validation and test photos are always
-tagged from their files, as the finished model will be used, and the report shows some.
+Runs ``polytag compare`` twice: transfer on a frozen backbone, for 5 and then for 10 epochs, each in its own process,
+sharing one cache that starts empty. Counts the rows that each run adds to the cache (photos decoded and embedded) and
+the image files that it opens for any reason. Validation and test photos are always tagged from their files, as the
+finished model will be used, and the report shows some photos.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from pathlib import Path
 from processes import in_fresh_process
 
 KINDS = {"decoded": "pixels-*", "embedded": "features-*"}
-"""What is counted, and the cache's folders that tell."""
+"""What is counted, and in which folders of the cache."""
 
 
 def compare(data: str, out: str, epochs: int, image_size: int) -> int:
-    """Run the command, in the process that was started for it, and say how many photos were opened."""
+    """Run the command in a new process and return how many photos were opened."""
     from PIL import Image
 
     from polytag.cli import main as command
@@ -49,7 +49,7 @@ def compare(data: str, out: str, epochs: int, image_size: int) -> int:
         *(str(word) for o in options.items() for word in o),
     ]
     try:
-        # Its tables have no place in between ours; errors and progress go elsewhere.
+        # Only this benchmark's tables belong on stdout; errors and progress go to stderr.
         with redirect_stdout(io.StringIO()):
             command()
     except SystemExit as end:
@@ -59,7 +59,7 @@ def compare(data: str, out: str, epochs: int, image_size: int) -> int:
 
 
 def rows(cache: Path, folders: str) -> int:
-    """How many arrays these folders of a cache hold."""
+    """Number of arrays in these folders of a cache."""
     total = 0
     for index in cache.glob(f"{folders}/index.sqlite"):
         with closing(sqlite3.connect(index)) as connection:

@@ -1,13 +1,13 @@
-"""The table of a benchmark that chooses between ways by their validation mAP over several seeds."""
+"""The table that benchmarks print when they choose between methods by validation mAP over several seeds."""
 
 import numpy as np
 
 Results = dict[str, dict[str, list[float]]]
-"""For each way the values of each figure, one a seed."""
+"""For each method, the values of each figure, one per seed."""
 
 
 def show(results: Results, other: str, digits: int) -> None:
-    """Print for each way its mean validation mAP, how far it is from the first way's, and another figure's mean."""
+    """Print each method's mean validation mAP, its difference from the first method, and another figure's mean."""
     first, plain = next((name, np.array(result["validation mAP"])) for name, result in results.items())
     print(f"{'':22}{'validation mAP':>15} {'sd':>7} {'against ' + first:>26} {other:>9}")
     for name, result in results.items():

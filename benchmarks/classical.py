@@ -1,10 +1,10 @@
-"""What the classical methods reach on a data set, on polytag's split and embeddings, and how long they fit.
+"""Scores and fitting times of the classical methods, on polytag's split and embeddings.
 
     python benchmarks/classical.py DATA [--seed 0] [--out classical.json]
 
-Thresholds are chosen on validation photos, as in `polytag compare`; its "validation" figures are therefore
-flattered, those of the test photos are not. Seconds are those of fitting, once photos are embedded; processor
-seconds tell more where other work shares the machine.
+Thresholds are chosen on validation photos, as in `polytag compare`, so validation scores are optimistic; test scores
+are not. Seconds are those of fitting, with embeddings in the cache. On a shared machine, processor seconds are more
+reliable.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""How many planted copies the audit finds, kind by kind, beside perceptual hashes on the same photos in the same run.
+"""How many planted copies the audit finds, by kind, compared with perceptual hashes on the same photos.
 
     python benchmarks/duplicates.py DATA [--copies 200] [--seed 0] [--json F] [--sheet F.png]
 
-Photos of DATA are copied in five ways (re-encoded, resized, cropped by up to 8 % a side, brightened, mirrored) into a
-temporary folder. A pair is right when it joins a copy with its source, or with a photo that shows the same picture
-as the source does: those are the pairs found among DATA's own photos, which --sheet draws to be looked at.
+Copies photos of DATA into a temporary folder in five ways: re-encoded, resized, cropped by up to 8 % a side,
+brightened, mirrored. A pair is right if it joins a copy with its source, or with another photo of the same picture.
+Such pairs are searched among DATA's own photos first; --sheet draws them so that you can check them.
 """
 
 import argparse
@@ -29,7 +29,7 @@ KINDS = ("re-encoded", "resized", "cropped", "brightened", "mirrored")
 
 
 def copy_of(photo: Image.Image, kind: str, rng: random.Random) -> tuple[Image.Image, int]:
-    """A changed copy and the JPEG quality to save it with."""
+    """A changed copy, and the JPEG quality for saving it."""
     width, height = photo.size
     if kind == "re-encoded":
         return photo, rng.choice([30, 40, 50, 60])
@@ -104,7 +104,7 @@ def main() -> None:
                 dict.fromkeys(by_hashes(paths, radius), "found"),
                 time.perf_counter() - start,
             )
-    # What shows the same picture among DATA's own photos, as polytag sees it; --sheet lets a person check.
+    # Copies among DATA's own photos, as polytag finds them; --sheet lets a person check.
     same = groups_of(own, np.arange(n))
     rows = {}
     picture = np.concatenate([same, same[sources]])
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def draw(path: Path, photos: list[str], pairs: list[tuple[int, int]]) -> None:
-    """The pairs found among the originals, two photos side by side, four pairs in a row."""
+    """Draw the pairs found among the originals, four pairs in a row."""
     width, height, columns = 180, 140, 4
     sheet = Image.new("RGB", (columns * (2 * width + 16), -(-len(pairs) // columns) * (height + 20)), "white")
     pen = ImageDraw.Draw(sheet)

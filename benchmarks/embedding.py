@@ -1,8 +1,8 @@
-"""How fast photos become embeddings: decoding, then the backbone on Keras and on ONNX Runtime, in one run.
+"""How fast photos become embeddings: decoding, then the backbone on Keras and on ONNX Runtime.
 
     python benchmarks/embedding.py [--photos 256] [--out embedding.json]
 
-Draws its own photos. Prints images/s of each step and the ratios, which travel between machines better.
+Draws its own photos. Prints images per second of each step, and ratios, which compare better between machines.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""How fast and how faithful each runtime is with a bundle's network, in 32 and in 8 bits.
+"""How fast and how accurate each runtime is with a bundle's network, in float32 and in 8 bits.
 
     python benchmarks/engines.py BUNDLE DATA [--photos 1000] [--rounds 5] [--out engines.json]
 
-DATA holds the photos that the bundle was trained on, of which some choose the ranges of 8-bit numbers, and others, of
-which so many are tagged; decoding is not counted. Every engine has its turn in every round, with a call on one thread
-for each core at a time, except for Keras, which has one call on all. Photos/s are the best of the rounds; those for
-each second of processor time depend least on what else the machine does. Differences are those of probabilities from
-Keras'; mAP is that of the tagged photos.
+DATA holds the photos that the bundle was trained on, some of which calibrate the 8-bit ranges, and others, which are
+tagged. Decoding is not counted. Every engine takes its turn in every round, with one single-threaded call per core at a
+time; Keras has one call on all cores. Photos per second are the best of the rounds; photos per second of processor
+time depend least on other work. Differences are measured against Keras' probabilities; mAP is that of the tagged
+photos.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main() -> None:
                 }
                 for name, (size, _) in engines.items()
             }
-            # A table after each round, as a run may be stopped.
+            # A table after each round, in case the run is stopped.
             print(f"{f'after round {number}':38}" + "".join(f"{title:>16}" for title in rows["Keras"]))
             for name, row in rows.items():
                 print(f"{name:38}" + "".join(f"{value:16.4g}" for value in row.values()), flush=True)
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def run(engine: Engine, photos: Photos, calls: int) -> tuple[NDArray[np.float32], float, float]:
-    """Probabilities of all photos with so many calls at a time; photos for each second, by the clock and by the CPU."""
+    """Probabilities of all photos with ``n`` parallel calls; photos per second of wall-clock and of processor time."""
     size = openvino.BATCH_SIZE if isinstance(engine, openvino.OpenvinoModel) else BATCH_SIZE
     batches = (photos[i : i + size] for i in range(0, len(photos), size))
     wall, processor = time.perf_counter(), time.process_time()
@@ -95,7 +95,7 @@ def run(engine: Engine, photos: Photos, calls: int) -> tuple[NDArray[np.float32]
 
 
 def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tuple[int, Engine]]:
-    """For each engine the bytes of its network, and what runs it."""
+    """For each engine, the size of its network in bytes and the function that runs it."""
     model = bundle.keras_model()
     engines: dict[str, tuple[int, Engine]] = {}
 
@@ -127,7 +127,7 @@ def built(bundle: pt.Bundle, calibration: Photos, folder: Path) -> dict[str, tup
 
 
 def write_plain_int8(source: Path, path: Path, calibration: Photos) -> None:
-    """Round an ONNX network's convolutions by ONNX Runtime's own tool."""
+    """Quantize an ONNX network's convolutions with ONNX Runtime's own tool."""
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:

@@ -1,13 +1,13 @@
-"""Which head on a frozen backbone: the one that transfer has, or one that looks at places of the photo.
+"""Which head works best on a frozen backbone: transfer's, or one that looks at positions in the photo.
 
     python benchmarks/heads.py DATA [--seeds 0 1 2] [--image-size 224] [--larger 288] [--heads average …] [--out FILE]
 
-All heads learn from MobileNetV2's last feature map of photos and their mirror images, one of the two drawn each time,
-with the same loss, optimizer and early stopping. "average" is transfer's head, "photos alone" is that without mirror
-images, as transfer has it; "larger size" is the average at the larger size, and "two sizes" sees the averages of both;
-"average and maximum" pools both ways; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" asks
-for each label where to look (ML-Decoder, Ridnik et al. 2023, with one block of 256 units). Printed are validation mAPs:
-this is a choice, so test photos have no part in it. Maps take 125 KB a photo and view at 224 px, in a temporary folder.
+All heads learn from MobileNetV2's last feature map of photos and their mirror images (one of the two at random), with
+the same loss, optimizer and early stopping. "average" is average pooling; "photos alone" is the same without mirror
+images, as in transfer; "larger size" is average pooling at the larger size; "two sizes" sees both averages; "average
+and maximum" pools both ways; "attention" is class-specific residual attention (Zhu & Wu 2021); "decoder" has a query
+for each label (ML-Decoder, Ridnik et al. 2023, one block of 256 units). The table shows validation mAP: this is a
+choice, so test photos are not used. Maps take 125 KB per photo and view at 224 px, in a temporary folder.
 """
 
 import argparse
@@ -41,11 +41,11 @@ VIEWED = ("plain", "flipped")
 HEADS = ("average", "photos alone", "average and maximum", "larger size", "two sizes", "attention", "decoder")
 
 Maps = list[NDArray[np.float16]]
-"""Of each view, float16 (n, rows, columns, channels)."""
+"""One array per view, float16 (n, rows, columns, channels)."""
 
 
 class Held:
-    """Arrays in memory, or mapped, in place of a cache: of each photo one of its views, drawn anew each time."""
+    """Arrays in place of a cache: each read draws one view of each photo."""
 
     def __init__(self, views: Sequence[NDArray], seed: int):
         self._views, self._rng, self.shape = views, np.random.default_rng(seed), views[0].shape[1:]
@@ -72,7 +72,7 @@ def maps_of(data: pt.Dataset, size: int, weights: Weights, folder: Path) -> Maps
 
 
 def attention(shape: tuple[int, ...], n_labels: int, weight: float = 0.3) -> keras.Model:
-    """Class-specific residual attention: the mean logit of all places, and some of those that see the label."""
+    """Class-specific residual attention: the mean logit of all positions, plus an attention-weighted one."""
     inputs = layers.Input(shape)
     x = layers.Dropout(0.3)(layers.Reshape((-1, shape[-1]))(inputs))
     logits = layers.Dense(n_labels)(x)
@@ -93,7 +93,7 @@ class Queries(layers.Layer):
 
 
 class PerLabel(layers.Layer):
-    """A logit of each label from its own vector."""
+    """One logit per label, from the label's own vector."""
 
     def __init__(self, n_labels: int, units: int):
         super().__init__()
@@ -105,7 +105,7 @@ class PerLabel(layers.Layer):
 
 
 def decoder(shape: tuple[int, ...], n_labels: int, units: int = 256) -> keras.Model:
-    """One block of a decoder without self-attention: each label's query attends to places."""
+    """One decoder block without self-attention: each label's query attends to positions."""
     inputs = layers.Input(shape)
     x = layers.Dropout(0.3)(layers.Reshape((-1, shape[-1]))(inputs))
     places = layers.Dense(units, activation="relu")(x)

@@ -1,11 +1,11 @@
-"""How well wrong and missing labels are found: flips planted at random, several methods, the same photos in one run.
+"""How well wrong and missing labels are found: random flips, several methods, the same photos.
 
     python benchmarks/label_errors.py DATA [--images N] [--seeds 3] [--noise 0.05] [--json F]
 
-Entries of the table are flipped at random, and each method ranks all entries by how doubtful they are; the score is
-the average precision of that ranking. "logistic regression" ranks by |label − probability| of plain logistic
-regression in 5 folds on frozen embeddings; "cleanlab" gives those probabilities to cleanlab's scores of each class
-(self-confidence); "polytag" is what `polytag audit --label-errors` does.
+Flips entries of the table at random. Each method ranks all entries by how doubtful they are; the score is the average
+precision of that ranking. "logistic regression" ranks by |label − probability| in 5 folds on frozen embeddings;
+"cleanlab" gives those probabilities to cleanlab (self-confidence per class); "polytag" is `polytag audit --label-
+errors`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def by_regression(
     features: NDArray[np.float32], targets: NDArray[np.int8], groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Out-of-sample probabilities (n, k) of plain logistic regression, groups kept together."""
-    # The best of C = 1, 3, 10 and 30 on unit vectors; raw or standardised embeddings are worse and many times slower.
+    # The best of C = 1, 3, 10 and 30 on unit vectors. Raw or standardised embeddings are worse and much slower.
     model = LogisticRegression(C=3, max_iter=1000)
     features = normalize(features)
     folds = list(GroupKFold(5, shuffle=True, random_state=0).split(features, groups=groups))

@@ -1,9 +1,9 @@
-"""Which loss a frozen transfer model learns best by: validation mAP and log loss of each, over several seeds.
+"""Which loss works best for a frozen transfer model: validation mAP and log loss over several seeds.
 
     python benchmarks/losses.py DATA [--seeds 0 1 2] [--backbone mobilenet_v2] [--image-size 224] [--out FILE]
 
-All train the same head on the same embeddings with the same optimizer and early stopping. Log loss is that of raw
-probabilities, before polytag calibrates them. This is a choice, so test photos have no part in it.
+All train the same head on the same embeddings with the same optimizer and early stopping. The log loss is that of raw
+probabilities, before calibration. This is a choice, so test photos are not used.
 """
 
 import argparse

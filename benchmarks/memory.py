@@ -1,14 +1,13 @@
-"""Whether training takes more memory on more photos: the peak on DATA, and on N times as many, in one run.
+"""Whether memory grows with the number of photos: peak memory on DATA and on N times as many photos.
 
     python benchmarks/memory.py DATA [--trainings frozen fine-tuned baseline tuned] [--times 10] [--json F]
 
-The photos are repeated under other names, each copy with a few bytes more behind its end: the pictures stay the same,
-but the cache, which goes by content, has to decode, embed and keep every one of them. That takes room for N times the
-decoded photos, 150 KB each at 224 px, in the temporary folder. Every training runs in a process of its own: transfer on
-a frozen backbone with a fresh cache, then, on that cache, fine-tuning, the baseline CNN and the tuned one with a search
-of two trials. Epochs on photos have a number of steps that does not grow with the photos. Reported are the peak
-resident memory, which includes pages of the mapped cache that the system may take back at any time, and the peak of
-private memory, which has to be there (Linux only).
+Writes the photos N times under other names, each copy with a few extra bytes at its end. The pictures stay the same,
+but the cache is keyed by content and has to decode, embed and keep every copy. The temporary folder needs room for N
+times the decoded photos (150 KB each at 224 px). Every training runs in its own process: transfer on a frozen
+backbone with an empty cache, then, with that cache, fine-tuning, the baseline CNN, and the tuned CNN with a search of
+two trials. The number of steps in an epoch does not grow with the photos. Reports peak resident memory, which
+includes pages of the mapped cache that the system can take back, and peak private memory (Linux only).
 """
 
 import argparse
@@ -36,13 +35,13 @@ TRAININGS: dict[str, dict[str, Any]] = {
 
 
 def repeated(data: Dataset, times: int, folder: Path) -> Dataset:
-    """The photos ``times`` times, all written to a folder, no two files alike."""
+    """Write the photos ``times`` times into a folder, no two files alike."""
     folder.mkdir()
     paths = []
     for copy in range(times):
         for row, path in enumerate(data.paths):
             target = folder / f"{copy}-{row}{Path(path).suffix}"
-            # Whatever stands behind the end of a picture is not read.
+            # Decoders ignore what follows the end of a picture.
             target.write_bytes(Path(path).read_bytes() + b"%d" % copy)
             paths.append(str(target))
     return replace(
@@ -56,7 +55,7 @@ def repeated(data: Dataset, times: int, folder: Path) -> Dataset:
 
 
 def train(parts: tuple[Dataset, Dataset], settings: dict[str, Any], steps: int) -> Any:
-    """Train in the process that was started for it; epochs on photos, rather than embeddings, end after some steps."""
+    """Train in a new process; epochs on photos end after a fixed number of steps."""
     from polytag.models.backend import keras
 
     plain_fit = keras.Model.fit
@@ -82,20 +81,20 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--trainings", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
     parser.add_argument("--times", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50, help="of an epoch on photos")
+    parser.add_argument("--steps", type=int, default=50, help="steps in an epoch on photos")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     data = pt.read(arguments.data, conflicts="unknown")
     data = data.without({path: str(error) for path, error in measure(data.paths).errors.items()})
     training, validation, _ = pt.split(data)
-    # Before the cache changes its place: weights may lie there.
+    # Before the cache moves: the weights may be in it.
     from polytag.models.backbones.weights import find_weights
 
     weights = find_weights().path
     results: dict[str, Any] = {}
     for times in (1, arguments.times):
-        # The cache's limit must not remove what the second training is to find.
+        # The cache's limit must not remove what the second training needs.
         os.environ["POLYTAG_CACHE_LIMIT"] = "1000"
         with tempfile.TemporaryDirectory() as folder:
             parts = tuple(

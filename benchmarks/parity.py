@@ -1,10 +1,10 @@
-"""The same photos by every way that a bundle can be used: the largest difference of any probability, for each pair.
+"""The largest difference of any probability between all ways of using a bundle, on the same photos.
 
     python benchmarks/parity.py BUNDLE DATA [--photos 200] [--out FILE]
 
-The ways are the Keras model that was trained, `polytag evaluate`, `polytag tag` as a command, `polytag serve` over
-HTTP, every export on its own runtime, and, where the bundle has it, its engine of 8 bits. Photos that the bundle has
-seen in training are left out, since `evaluate` refuses them.
+Compares the trained Keras model, `polytag evaluate`, the command `polytag tag`, `polytag serve` over HTTP, every export
+on its own runtime, and the quantized model if the bundle has one. Photos that the bundle was trained on are left out,
+since `evaluate` refuses them.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-m", "polytag"]
 
 
 def tagged(bundle: Path, paths: list[str]) -> NDArray[np.float32]:
-    """What `polytag tag` writes."""
+    """Probabilities from `polytag tag`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "tags.jsonl"
         subprocess.run(
@@ -43,7 +43,7 @@ def tagged(bundle: Path, paths: list[str]) -> NDArray[np.float32]:
 
 
 def served(bundle: Path, paths: list[str]) -> NDArray[np.float32]:
-    """What `polytag serve` answers."""
+    """Probabilities from `polytag serve`."""
     command = [*COMMAND, "serve", str(bundle), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -58,7 +58,7 @@ def served(bundle: Path, paths: list[str]) -> NDArray[np.float32]:
 
 
 def exported(bundle: pt.Bundle, form: Format, data: pt.Dataset, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What an export gives."""
+    """Probabilities from an export."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / str(form)
         export(bundle, form, out, data=data)

@@ -1,11 +1,11 @@
-"""The pointing game (Zhang et al. 2018): does the heat lie on the object?
+"""The pointing game (Zhang et al. 2018): does the heat map point at the object?
 
     python benchmarks/pointing_game.py [--model transfer] [--scenes 600] [--image-size 224] [--seed 0]
 
-Trains on drawn scenes, of which it is known where each object is, and explains all labels that the test scenes show.
-A label is hit where the hottest place of its heat map lies within the box around what can be seen of its object.
-"chance" is what a place drawn at random would hit, the mean share of a scene that a box covers; "centre" is what the
-middle of each scene would hit. "found" is the share that the model gives the label to; hits count all of them.
+Trains on synthetic scenes, whose objects have known positions, and explains all labels of the test scenes. A heat map
+hits if its warmest place lies in the box around the visible part of the object. "chance" is what a random place would
+hit (the mean share of a scene that a box covers); "centre" is what the centre would hit. "found" is the share of
+objects whose label the model assigns; hits count all objects.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from polytag.photos.decode import decode
 from polytag.serving.explaining.explain import Explainer
 
 SIDE = 192
-"""Of the scenes as they are drawn, in pixels."""
+"""Side of the scenes, in pixels."""
 
 COLUMNS = ("hit", "chance", "centre", "found")
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=600)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--fine-tune", type=int, help="epochs; for transfer")
+    parser.add_argument("--fine-tune", type=int, help="epochs of fine-tuning, for transfer")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     settings = {"image_size": arguments.image_size, "epochs": arguments.epochs, "seed": arguments.seed}
@@ -67,13 +67,13 @@ def main() -> None:
 
 
 def boxes_of(path: str, seed: int) -> dict[str, Box]:
-    """Where the objects of a scene of the sample are; its number is in its name."""
+    """Boxes of the objects of a sample scene, whose number is in its name."""
     scene = SeedSequence(seed, spawn_key=(int(Path(path).stem.removeprefix("scene")),))
     return draw_scene_with_boxes(draw_labels(scene), SIDE, scene)[1]
 
 
 def played(heat: NDArray[np.float32], box: Box) -> tuple[bool, float, bool]:
-    """Whether the heat's maximum hits the box, how probably chance would, and whether the centre does."""
+    """Whether the map's maximum hits the box, the probability of a random hit, and whether the centre hits."""
     left, top, right, bottom = np.array(box) / SIDE
     y, x = (np.array(np.unravel_index(heat.argmax(), heat.shape)) + 0.5) / heat.shape
     hits = [left <= a < right and top <= b < bottom for a, b in ((x, y), (0.5, 0.5))]

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole trainings share: a fresh process for each, its clock and its memory."""
+"""Fresh processes for benchmarks of whole trainings, with their time and memory."""
 
 import os
 import resource
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")
-"""Where Linux says how a process's memory is made up."""
+"""Where Linux reports the parts of a process's memory."""
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any, cache: str | None = None) -> Any:
-    """What a function of a module returns in an interpreter that is started for it.
+    """Call a module's function in a new interpreter and return its result.
 
     Args:
-        function, arguments: what to call; all of them, and what is returned, must be picklable.
-        cache: folder of polytag's cache in that process; ``None`` for an empty one that is removed afterwards.
+        function, arguments: what to call; these and the result must be picklable.
+        cache: the process's cache folder; ``None`` for an empty one that is removed afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="polytag-cache-") as empty:
         context = get_context("spawn")
@@ -35,7 +35,7 @@ def _use_cache(folder: str) -> None:
 
 
 class Clock:
-    """Seconds since a process was started, without those that only its measuring takes.
+    """Seconds since a process was started, without the time that measuring takes.
 
     Args:
         started: `time.time` in the parent, just before it starts the process.
@@ -46,12 +46,12 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Until now."""
+        """Seconds until now."""
         return time.time() - self._started
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """The clock stands still in the block."""
+        """Stop the clock during the block."""
         start = time.time()
         try:
             yield
@@ -60,17 +60,17 @@ class Clock:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has held so far, mapped files included."""
+    """Peak memory of this process so far, including mapped files."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @contextmanager
 def private_memory() -> Iterator[dict[str, float]]:
-    """The most memory in megabytes, key "peak", that this process holds in the block without mapped files.
+    """Peak memory of this process during the block in megabytes (key "peak"), without mapped files.
 
-    The system takes pages of mapped files, as the cache's are, back whenever it needs them, while private memory has
-    to be there. Linux alone tells them apart; elsewhere the peak stays 0. It is looked at fifty times a second.
+    The system can take back pages of mapped files, such as the cache's, but not private memory. Only Linux tells them
+    apart; elsewhere the peak stays 0. Sampled fifty times a second.
     """
     memory = {"peak": 0.0}
     over = threading.Event()

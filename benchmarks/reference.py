@@ -1,15 +1,15 @@
-"""The reference: transfer learning as a notebook does it, in plain Keras and with nothing of polytag's but the weights.
+"""The reference: transfer learning as in a typical notebook, in plain Keras; only the weights are polytag's.
 
-Every photo is opened, decoded in full and resized again in every epoch; MobileNetV2, global average pooling, Dense 256,
+Every photo is opened, decoded in full and resized again in every epoch. MobileNetV2, global average pooling, Dense 256,
 Dropout 0.5, sigmoids; Adam with a learning rate of 1e-3, binary cross-entropy, batches of 32; up to 15 epochs, stopped
-three after the lowest validation loss, whose weights are restored.
+three epochs after the lowest validation loss, whose weights are restored.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# Set before TensorFlow is imported: nobody who writes a notebook pays for determinism, which polytag asks for.
+# Set before TensorFlow is imported: a notebook does not pay for determinism, which polytag asks for.
 os.environ["TF_DETERMINISTIC_OPS"] = "0"
 
 import numpy as np
@@ -27,7 +27,7 @@ LEARNING_RATE = 1e-3
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-"""Of red, green and blue from 0 to 1, by which torchvision's weights want photos normalised."""
+"""Mean and deviation of red, green and blue (0 to 1) that torchvision's weights expect."""
 
 layers = keras.layers
 
@@ -36,9 +36,9 @@ class Photos(keras.utils.PyDataset):
     """Batches of photos uint8 (batch, size, size, 3) and labels float32 (batch, k), read from the files each time."""
 
     def __init__(self, paths: Sequence[str], targets: NDArray[np.int8], image_size: int, shuffle: bool = False):
-        # As many threads as there are cores: Keras' own default would leave all but one of them waiting.
+        # One thread per core: Keras' default would use a single one.
         super().__init__(workers=os.cpu_count() or 1)
-        # A notebook's table knows no "unknown": what is not marked as present is absent.
+        # A notebook's table has no "unknown": what is not marked as present is absent.
         self._paths, self._targets = np.asarray(paths), (targets == 1).astype(np.float32)
         self._image_size, self._shuffle = image_size, shuffle
         self._order = np.arange(len(paths))
@@ -63,7 +63,7 @@ class Photos(keras.utils.PyDataset):
 
 
 def pretrained_base(image_size: int, weights: str) -> list[keras.layers.Layer]:
-    """Scaling, MobileNetV2 and global average pooling, to be called one after the other.
+    """Scaling, MobileNetV2 and global average pooling, as layers to call in order.
 
     Built from ``keras.applications`` rather than with polytag's own functions, since those may fold batch normalisation
     away, which the unfrozen reference trains.
@@ -72,8 +72,8 @@ def pretrained_base(image_size: int, weights: str) -> list[keras.layers.Layer]:
         image_size: side of the photos, in pixels.
         weights: torchvision's file of weights, the one that polytag uses.
     """
-    # torch pads on all sides where a convolution halves a photo, Keras right and below. The first convolution has no
-    # layer for its padding, so photos are padded before it.
+    # Where a convolution halves a photo, torch pads on all sides, Keras on the right and below. The first convolution
+    # has no padding layer, so photos are padded before it.
     size = image_size + 2
 
     def as_in_torch(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -127,8 +127,8 @@ def train(
     Args:
         train, validation: the photos, all readable.
         image_size, weights: as in `pretrained_base`.
-        unfrozen: train every layer, batch normalisation included, as the reference's search came to prefer; otherwise
-            those after the pooling.
+        unfrozen: train every layer, including batch normalisation, as the reference's search preferred; otherwise
+            only those after the pooling.
         seed: of initial weights, order and dropout.
         on_epoch: called after each epoch with the network; if it returns true, training stops there.
     """
@@ -144,7 +144,7 @@ def train(
         validation_data=Photos(validation.paths, validation.targets, image_size),
         epochs=EPOCHS,
         verbose=0,
-        # Early stopping comes first, so that ``network.stop_training`` tells the other what it decided.
+        # Early stopping comes first, so that the other callback sees ``network.stop_training``.
         callbacks=[
             keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True),
             keras.callbacks.LambdaCallback(on_epoch_end=stop_if_told),

@@ -1,11 +1,11 @@
-"""Does a short training rank hyperparameters as the full one does? Random settings of the tuned CNN, trained in both.
+"""Whether short trainings rank hyperparameters as full ones do: random settings of the tuned CNN, trained both ways.
 
     python benchmarks/search_stage.py DATA [--settings 12] [--stages 2000x10 1000x5] [--epochs 60] [--json F] [--plot F]
 
-A stage is PHOTOSxEPOCHS. For each it prints Spearman's rank correlation between its validation mAP and that of the
-training on all photos for all epochs, with a 95 % interval (bootstrap over the settings), how far below the best the
-setting that it would choose ends, and what share of the full training's time it takes. Test photos have no part in it.
-The first stage is the one that the search uses. What is done is in the JSON after each setting.
+A stage is PHOTOSxEPOCHS; the first is the one that the search uses. For each stage it prints Spearman's rank
+correlation between its validation mAP and that of the full training (all photos, all epochs), with a 95 % interval
+(bootstrap over the settings); how far below the best its choice ends; and its share of the full training's time. Test
+photos are not used. The JSON is updated after each setting.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from polytag.photos.pixels import pixels
 
 
 def correlation(stage: NDArray, full: NDArray) -> tuple[float, float, float]:
-    """Spearman's rank correlation and its 95 % interval, NaN where it is not defined."""
+    """Spearman's rank correlation and its 95 % interval; NaN where undefined."""
     rng = np.random.default_rng(0)
     draws = [rng.integers(len(full), size=len(full)) for _ in range(1000)]
-    # A resample of a single setting, again and again, has no ranks.
+    # A resample that repeats a single setting has no ranks.
     values = [spearmanr(stage[d], full[d]).statistic for d in draws if len(set(stage[d])) > 1 < len(set(full[d]))]
     low, high = np.percentile(values, [2.5, 97.5]) if values else (np.nan, np.nan)
     return float(spearmanr(stage, full).statistic), float(low), float(high)

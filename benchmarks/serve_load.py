@@ -1,15 +1,14 @@
-"""The tagging server under load: many clients, a part of whose uploads is bad, against tagging within one process.
+"""The server under load: many clients with some bad uploads, compared with tagging in one process.
 
     python benchmarks/serve_load.py BUNDLE DATA [--seconds 120] [--clients 16] [--bad 0.3] [--out F]
 
-The server runs as a process of its own, as `polytag serve` starts it, and this process plays the clients: each sends
-one upload after the other over the loopback interface, a photo of DATA or, in a part of the cases, something bad.
-Before and after, the same mix of photos and bad ones goes through `Bundle.stream` in this process, from memory, for a
-sixth of the time each, with no clients beside it. So the server has to share the machine with its clients, which
-in-process tagging has not: the processor time that the clients took says how much of the machine that was.
+The server runs in its own process, started as `polytag serve` starts it; this process plays the clients. Each client
+sends one upload after another over the loopback interface: a photo of DATA, or something bad. Before and after, the
+same mix goes through `Bundle.stream` in this process, from memory, for a sixth of the time each. The server shares
+the machine with its clients, and in-process tagging does not: the clients' processor time says how much they took.
 
-Printed as JSON: requests by status, latencies of good uploads, photos per second of both ways and their ratio, and the
-server's memory before the load, at its peak and after it (Linux only).
+Prints JSON: requests by status, latencies of good uploads, photos per second of both ways and their ratio, and the
+server's memory before, during (peak) and after the load (Linux only).
 """
 
 import argparse
@@ -56,7 +55,7 @@ def bomb(side: int = 30_000) -> bytes:
 
 
 class Upload(NamedTuple):
-    """What a client sends, and of that the photo, if the server comes to decoding one."""
+    """What a client sends, and the photo in it if the server decodes one."""
 
     body: bytes
     headers: dict[str, str]
@@ -79,14 +78,14 @@ def bad_uploads(photo: bytes) -> list[Upload]:
         Upload(PART % photo, FORM, None),
         Upload(PART % b"x" * 1000 + END, FORM, None),
         Upload(photo, {"Content-Type": "multipart/form-data"}, None),
-        # Both end before the length that they announce: the first is refused for it, the second just leaves.
+        # Both end before the announced length: the first is refused, the second just disconnects.
         Upload(photo, {"Content-Length": "200000000"}, None),
         Upload(photo, LEAVES, None),
     ]
 
 
 class Load:
-    """Uploads drawn at random, and what became of them."""
+    """Random uploads and their outcomes."""
 
     def __init__(self, photos: list[bytes], bad: float) -> None:
         self.photos, self.share = photos, bad
@@ -135,7 +134,7 @@ class Load:
 
 
 def run_clients(load: Load, port: int, clients: int, seconds: float) -> tuple[float, float]:
-    """Wall-clock and processor seconds that the clients took."""
+    """Wall-clock and processor seconds of the clients."""
     start, processor = time.perf_counter(), time.process_time()
     threads = [threading.Thread(target=load.client, args=(port, seed, start + seconds)) for seed in range(clients)]
     for thread in threads:
@@ -146,7 +145,7 @@ def run_clients(load: Load, port: int, clients: int, seconds: float) -> tuple[fl
 
 
 def in_process(bundle: pt.Bundle, load: Load, seconds: float, seed: int) -> float:
-    """Photos per second of the same mix through `Bundle.stream`; what comes to no decoder is left out."""
+    """Photos per second of the same mix through `Bundle.stream`, without uploads that are never decoded."""
     end = time.perf_counter() + seconds
     mix = (upload.photo for upload in load.uploads(seed) if upload.photo is not None)
     start, tagged = time.perf_counter(), 0
@@ -174,7 +173,7 @@ def start_server(bundle: Path) -> tuple[subprocess.Popen, int]:
 
 
 def small_jpeg(path: str) -> bytes:
-    """A photo's file as it is, or as JPEG if it is none."""
+    """A photo's file, converted to JPEG if necessary."""
     content = Path(path).read_bytes()
     if content[:2] == b"\xff\xd8":
         return content
@@ -189,8 +188,8 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--bad", type=float, default=0.3, help="share of uploads that are bad")
-    parser.add_argument("--photos", type=int, default=500, help="photos of DATA to send")
+    parser.add_argument("--bad", type=float, default=0.3, help="share of bad uploads")
+    parser.add_argument("--photos", type=int, default=500, help="number of DATA's photos to send")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     paths = pt.read(arguments.data, conflicts="unknown").paths[: arguments.photos]

@@ -1,15 +1,14 @@
-"""How fast a bundle tags photos, from the disk to a file of rows, against the plain way, in one run.
+"""How fast a bundle tags photos, from files to rows, compared with plain Keras.
 
     python benchmarks/tagging.py BUNDLE DATA [--enlarged 1000] [--cold 10] [--rounds 4] [--out FILE]
 
-The plain way opens each photo with Pillow, decodes it in full, resizes it, and calls `model.predict` in batches of 32.
-It comes as a loop, which decodes a batch, then predicts it, and "overlapped", as one `predict` of all photos for which
-Keras decodes on other threads; with the bundle's own Keras model and, where its backbone is MobileNetV2 and was not
-fine-tuned, with the same network as ``keras.applications`` builds it, since polytag's own is faster than that. The ways
-take turns with the same quarter of the photos, so that a machine that slows down for a while slows them all. Each turn
-is a process of its own; the clock starts when the photos do, with the model loaded, and all files have been read once
-before. mAP is that of the photos that the bundle has not seen. A part of the photos is enlarged to 1600×1200 for a
-second measurement. Last, ``--cold`` single photos are tagged, each by a new process.
+The plain way opens each photo with Pillow, decodes it in full, resizes it, and calls `model.predict` in batches of
+32: as a loop, or "overlapped", with decoding on Keras' threads. It runs with the bundle's own Keras model and, where
+the backbone is a MobileNetV2 that was not fine-tuned, with the network of ``keras.applications``, which is slower.
+The methods take turns with the same quarter of the photos, so that a slow spell of the machine affects all of them.
+Each turn is a new process; the clock starts once the model is loaded, and all files have been read once before. mAP
+is that of photos that the bundle has not seen. Some photos are enlarged to 1600×1200 for a second measurement. Last,
+``--cold`` single photos are tagged, each by a new process.
 """
 
 import argparse
@@ -46,11 +45,11 @@ print(model.predict(photo[None], verbose=0))
 
 Result = dict[str, Any]
 Turn = tuple[float, NDArray[np.float32], float]
-"""Seconds, probabilities and peak memory in megabytes of one way with some photos."""
+"""Seconds, probabilities and peak memory in megabytes of one method on some photos."""
 
 
 def plain(bundle: str, paths: Sequence[str], published: bool, overlapped: bool) -> Turn:
-    """The plain way, in the process that was started for it."""
+    """The plain way, in a new process."""
     import reference
 
     from polytag.models.backbones.weights import find_weights
@@ -80,7 +79,7 @@ def plain(bundle: str, paths: Sequence[str], published: bool, overlapped: bool) 
 
 
 def polytag(bundle: str, paths: Sequence[str], engine: str) -> Turn:
-    """The same of `polytag tag`'s own functions."""
+    """The same with the functions of `polytag tag`."""
     from polytag.serving.tagging.rows import Row
     from polytag.serving.tagging.tag import TagFile, tag_photos
 
@@ -102,7 +101,7 @@ def polytag(bundle: str, paths: Sequence[str], engine: str) -> Turn:
 def measured(
     bundle: pt.Bundle, data: pt.Dataset, paths: Sequence[str], unseen: NDArray[np.bool_], rounds: int
 ) -> Result:
-    """Every way on these photos, in turns."""
+    """Run every method on these photos, in turns."""
     facts = bundle.manifest
     networks = {"": False}
     if facts["recipe"].get("backbone") == "mobilenet_v2" and facts.get("fine_tuning") == "none":
@@ -145,7 +144,7 @@ def measured(
 
 
 def enlarged(paths: Sequence[str], folder: Path) -> list[str]:
-    """Copies of photos at 1600×1200."""
+    """Write copies of photos at 1600×1200."""
     copies = []
     for number, path in enumerate(paths):
         with Image.open(path) as photo:
@@ -155,7 +154,7 @@ def enlarged(paths: Sequence[str], folder: Path) -> list[str]:
 
 
 def cold(bundle: pt.Bundle, photo: str, times: int) -> Result:
-    """Median seconds from starting a process to its end, for one photo."""
+    """Median seconds from the start of a process to its end, for one photo."""
     commands = {
         "polytag tag": [sys.executable, "-m", "polytag", "tag", str(bundle.path), photo],
         "Keras": [sys.executable, "-c", COLD_KERAS, str(bundle.path / "model.keras"), photo],

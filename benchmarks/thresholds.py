@@ -1,13 +1,13 @@
-"""What calibration and polytag's thresholds gain over simpler ones, on a data set of your own.
+"""What calibration and polytag's thresholds gain over simpler rules, on your own data.
 
     python benchmarks/thresholds.py DATA [--seeds 3] [--halves 10] [--out thresholds]
     python benchmarks/thresholds.py DATA --bundle RUN/transfer
 
-The probabilities are those of logistic regression on the training photos' frozen embeddings, for several seeds of the
-split; or those of a bundle, which are calibrated already, and whose split is repeated. Calibration and thresholds are
-chosen on the validation photos and judged on the test photos: each row of the first table is a rule's score, and how
-much polytag's default ("f1") is ahead, with the 95 % interval of a paired bootstrap. The second table never looks at
-test photos: rules are fitted to one half of the validation photos and judged on the other. Both are written to
+Probabilities come from logistic regression on the training photos' frozen embeddings, for several seeds of the split;
+or from a bundle, whose split is repeated and whose probabilities are calibrated already. Calibration and thresholds
+are chosen on validation photos and judged on test photos. Each row of the first table is a rule's score and how far
+polytag's default ("f1") is ahead, with the 95 % interval of a paired bootstrap. The second table does not use test
+photos: rules are fitted to one half of the validation photos and judged on the other. Both are written to
 OUT/thresholds.json, and the first is drawn in OUT/thresholds.png.
 """
 
@@ -29,14 +29,14 @@ from polytag.evaluation.thresholds import best_f1_threshold, choose_thresholds
 from polytag.models.backbones.embed import embeddings_of
 
 Part = tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int64]]
-"""Targets, probabilities and groups of some photos."""
+"""Targets, probabilities and groups of photos."""
 
 SCORES = ("macro_f1", "samples_f1", "subset_accuracy")
 OURS = "polytag, f1"
 
 
 def naive(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The best cut of each label by itself."""
+    """Each label's best cut."""
     known = targets >= 0
     cuts = [best_f1_threshold(targets[rows, j] == 1, probabilities[rows, j]) for j, rows in enumerate(known.T)]
     return np.array(cuts, np.float32)
@@ -58,7 +58,7 @@ RULES: dict[str, tuple[bool, Callable[[NDArray, NDArray], NDArray[np.float32]]]]
 
 
 def ruled(chosen_on: Part, judged_on: Part, seed: int) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """For each rule the probabilities of the photos to judge, and the thresholds from the photos to choose on."""
+    """For each rule, the probabilities of the photos to judge and the thresholds chosen on the other photos."""
     calibration, _ = choose_calibration(*chosen_on, seed)
     both = {True: calibration, False: lambda p: p}
     return {
@@ -68,7 +68,7 @@ def ruled(chosen_on: Part, judged_on: Part, seed: int) -> dict[str, tuple[NDArra
 
 
 def probabilities_of_regression(train: pt.Dataset, others: list[pt.Dataset]) -> list[NDArray[np.float32]]:
-    """Probabilities of logistic regression on the embeddings of photos; a label it cannot learn gets its share."""
+    """Probabilities from logistic regression on embeddings; a label that cannot be learned gets its frequency."""
     embedded = [embeddings_of(part.paths) for part in (train, *others)]
     if any(features is None for features in embedded):
         raise SystemExit("this benchmark needs pretrained weights")
@@ -87,7 +87,7 @@ def probabilities_of_regression(train: pt.Dataset, others: list[pt.Dataset]) -> 
 
 
 def splits(data: pt.Dataset, seeds: int, bundle: Path | None) -> list[tuple[int, Part, Part]]:
-    """For each seed the validation and the test part."""
+    """The validation and the test part of each seed."""
     found = []
     opened = None if bundle is None else pt.Bundle(bundle)
     for seed in range(seeds) if opened is None else [opened.manifest["recipe"]["seed"]]:
@@ -105,7 +105,7 @@ def splits(data: pt.Dataset, seeds: int, bundle: Path | None) -> list[tuple[int,
 
 
 def on_test(parts: list[tuple[int, Part, Part]]) -> dict[str, dict[str, list[float]]]:
-    """For each rule and score its mean, and the mean and interval of how much `OURS` is ahead."""
+    """For each rule and score: its mean, and the mean and interval of the lead of `OURS`."""
     points: dict[str, list[dict[str, float]]] = {name: [] for name in RULES}
     ahead: dict[str, list[dict[str, NDArray]]] = {name: [] for name in RULES}
     for seed, validation, test in parts:
@@ -129,7 +129,7 @@ def on_test(parts: list[tuple[int, Part, Part]]) -> dict[str, dict[str, list[flo
 
 
 def on_halves(parts: list[tuple[int, Part, Part]], repetitions: int) -> dict[str, dict[str, float]]:
-    """For each rule and score its mean on halves of validation, chosen on the other halves."""
+    """For each rule and score: its mean on halves of the validation photos, chosen on the other halves."""
     found: dict[str, list[list[float]]] = {name: [] for name in RULES}
     for seed, validation, _ in parts:
         _, number = np.unique(validation[2], return_inverse=True)
@@ -145,7 +145,7 @@ def on_halves(parts: list[tuple[int, Part, Part]], repetitions: int) -> dict[str
 
 
 def draw(table: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """How much `OURS` is ahead of each other rule, with intervals."""
+    """Plot the lead of `OURS` over each other rule, with intervals."""
     others = [name for name in table if name != OURS]
     figure = Figure(figsize=(11, 2.6), layout="constrained")
     for axes, score in zip(figure.subplots(1, len(SCORES), sharey=True), SCORES, strict=True):

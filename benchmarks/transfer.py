@@ -1,9 +1,9 @@
-"""What transfer reaches on a data set, frozen and fine-tuned, over several seeds of split and training.
+"""Test scores of transfer, frozen and fine-tuned, over several seeds of split and training.
 
     python benchmarks/transfer.py DATA --out FILE [--backbone efficientnet_lite0] [--fine-tune 0 4 20] [--seeds 0 1 2]
 
-Each row is judged once on the test photos of its split. Minutes are those of the fit; photos and embeddings that the
-cache holds from before are not counted. FILE, a JSON, keeps finished rows; a repeated call goes on with those missing.
+Each row is scored once on the test photos of its split. Minutes are those of fitting; photos and embeddings already in
+the cache are not counted. The JSON FILE keeps finished rows; run the command again to add missing ones.
 """
 
 import argparse

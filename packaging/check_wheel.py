@@ -1,7 +1,8 @@
 """Check the wheel where nothing else is installed: it tags and serves, without TensorFlow, what the full one trained.
 
-Run by `make test` with the full installation's Python. Builds the wheel and the sdist, checks them with twine, installs the
-wheel into an empty environment, and compares tags and the server's answers with those of the full installation.
+Run by `make test` with the full installation's Python. Builds the wheel and the sdist, checks them with twine,
+installs the wheel into an empty environment, and compares tags and the server's answers with those of the full
+installation.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""A folder of drawn photos with defects of every kind in known numbers: what an audit must find, and nothing else.
+"""A folder of synthetic photos with known numbers of every kind of defect, which an audit must find.
 
-``python tests/data/planted.py`` plants them, audits them and prints what was planted and what was found.
+``python tests/planted.py`` prints what was planted and what the audit found.
 """
 
 import csv
@@ -364,8 +364,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(Path(folder) / "planted")
         data = read(planted.folder, conflicts="unknown")
-        found = audit(replace(data, parts=read_split(planted.folder / "split.csv", data))).flagged
-        useless = audit(read(planted.folder / "useless.csv")).flagged
+        found = audit(replace(data, parts=read_split(planted.folder / "split.csv", data))).findings
+        useless = audit(read(planted.folder / "useless.csv")).findings
     there = {**planted.photos, **planted.labels, **planted.useless}
     print(f"{'kind':30} {'planted':>8} {'found':>6} {'right':>6} {'false':>6}")
     for issue, about in ISSUES.items():

@@ -1,4 +1,4 @@
-"""The audit on small sets: what becomes of odd datasets, scores and notes. Planted defects: test_audit_planted.py."""
+"""The audit of small, odd datasets. test_audit_planted.py has one with many known defects."""
 
 import json
 from collections.abc import Sequence
@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polytag.auditing.audit import COLUMNS, ENDINGS, Audit, audit, disputed
+from polytag.auditing.audit import Audit, audit
+from polytag.auditing.copies import disputed
+from polytag.auditing.findings import COLUMNS
 from polytag.auditing.issues import ISSUES, SCALED, UNREADABLE
+from polytag.auditing.photo_checks import EXTENSIONS_OF
 from polytag.data.dataset import Dataset
 from polytag.data.reading.read import read
 from polytag.data.sample.scenes import draw_scene
@@ -33,7 +36,7 @@ def scenes(folder: Path, n: int, labels: Sequence[str] = LABELS) -> Dataset:
 
 
 def flags(found: Audit) -> set[tuple[str, str, str]]:
-    rows = found.flagged
+    rows = found.findings
     return set(zip(rows["issue"].astype(str), rows["image"].astype(str), rows["label"], strict=True))
 
 
@@ -50,20 +53,20 @@ def test_every_issue_is_described() -> None:
     assert {*UNREADABLE.values(), *SCALED} <= ISSUES.keys()
     for issue in ISSUES.values():
         assert issue.title and issue.advice.endswith((".", "?"))
-    assert {ending for endings in ENDINGS.values() for ending in endings} >= EXTENSIONS
-    assert ENDINGS.keys() >= {*FORMATS}
+    assert {ending for endings in EXTENSIONS_OF.values() for ending in endings} >= EXTENSIONS
+    assert EXTENSIONS_OF.keys() >= {*FORMATS}
 
 
 def test_clean_photos_have_no_finding(data: Dataset) -> None:
     found = audit(data)
     assert flags(found) == RARE and found.counts == {"rare": 2}
     assert tuple(found.findings.columns) == COLUMNS
-    of_photos = found.findings[found.findings["image"] != ""]
-    # A score and a flag for each photo and issue.
-    per_issue = [name for name, issue in ISSUES.items() if issue.about == "photo"]
-    assert len(of_photos) == len(data) * len(per_issue)
-    assert not of_photos[["image", "issue"]].duplicated().any()
-    assert found.findings["score"].between(0, 1).all()
+    assert set(found.findings["image"]) == {""}
+    for issue in SCALED:
+        scores = found.scores(issue)
+        assert scores.dtype == np.float32 and scores.shape == (6,) and ((scores >= 0.5) & (scores <= 1)).all()
+    with pytest.raises(KeyError):
+        found.scores("missing")
     np.testing.assert_array_equal(found.dataset.targets, data.targets)
     assert found.statistics["pictures"] == 6
 
@@ -80,7 +83,7 @@ def test_photos_that_cannot_be_read_are_left_out(data: Dataset) -> None:
     assert found.dataset.names == ["0.jpg", "2.jpg", "3.jpg", "5.jpg"]
     assert found.names == tuple(data.names)
     assert (found.statistics["photos"], found.statistics["readable"]) == (7, 4)
-    reasons = found.flagged.set_index("image")["detail"]
+    reasons = found.findings.set_index("image")["detail"]
     assert reasons["gone.jpg"] == "no such file" and "not an image" in reasons["1.jpg"]
 
 
@@ -103,9 +106,9 @@ def test_rows_that_conflict_are_told_when_their_photos_were_left_out(data: Datas
     table.write_text("\n".join(["image,labels", *rows, "5.jpg,sea", "2.jpg,sea|sky", "5.jpg,sea", ""]))
     expected = {("conflicting_rows", "2.jpg", ""), ("listed_twice", "5.jpg", "")}
     for conflicts in ("unknown", "drop"):
-        found = audit(read(table, data.root, conflicts=conflicts))
+        found = audit(read(table, images=data.root, conflicts=conflicts))
         assert {finding for finding in flags(found) if finding[1]} == expected
-        details = found.flagged.set_index("image")["detail"]
+        details = found.findings.set_index("image")["detail"]
         assert details["2.jpg"] == "boat, sea (lines 4, 8)" and details["5.jpg"] == "lines 7, 9"
 
 
@@ -115,7 +118,7 @@ def test_photos_of_one_picture_share_a_group(data: Dataset) -> None:
     found = audit(replace(data, groups=groups))
     assert found.dataset.groups.tolist() == [0, 1, 1, 0, 2, 3]
     assert flags(found) - RARE == {("near_duplicate", "3.jpg", ""), ("conflicting_duplicate", "3.jpg", "")}
-    assert found.flagged.set_index("image")["other"]["3.jpg"].tolist() == ["0.jpg", "0.jpg"]
+    assert found.findings.set_index("image")["other"]["3.jpg"].tolist() == ["0.jpg", "0.jpg"]
     assert disputed(found.dataset, 0, 3) == ["boat", "sea"] and disputed(found.dataset, 0, 1) == []
     assert found.statistics["pictures"] == 4
 
@@ -135,7 +138,7 @@ def test_leaks_are_told_of_the_part_that_judges(data: Dataset) -> None:
         Image.open(data.paths[0]).save(data.paths[i], quality=40 + i)
     parts = np.array(["validation", "train", "test", "test", "train", "test"])
     found = audit(replace(data, parts=parts, targets=np.tile(data.targets[:1], (6, 1))))
-    rows = found.flagged[found.flagged["issue"] == "leak"]
+    rows = found.findings[found.findings["issue"] == "leak"]
     assert rows["image"].tolist() == ["0.jpg", "3.jpg"]
     assert rows["other"].tolist() == ["4.jpg", "4.jpg"]
 
@@ -181,7 +184,7 @@ def test_saved_findings_are_plain_json(data: Dataset, tmp_path: Path) -> None:
 def test_the_worst_comes_first(data: Dataset) -> None:
     for i, side in enumerate((50, 20, 40)):
         Image.open(data.paths[i]).resize((side, side)).save(data.paths[i])
-    rows = audit(data).flagged
+    rows = audit(data).findings
     assert rows[rows["issue"] == "tiny"]["image"].tolist() == ["1.jpg", "2.jpg", "0.jpg"]
     assert rows[rows["issue"] == "tiny"]["detail"].iloc[0] == "shorter side 20, limit 64"
 

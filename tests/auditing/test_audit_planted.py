@@ -1,4 +1,4 @@
-"""Defects of thirty kinds planted among drawn scenes: each is found, and nothing else."""
+"""Among synthetic scenes with thirty kinds of planted defects, the audit finds each and nothing else."""
 
 import csv
 import hashlib
@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from planted import CLEAN, RENAMED, VARIANTS, Planted, plant
 from polytag.auditing.audit import Audit, audit
-from polytag.auditing.decisions import Decision, read_decisions, write_decisions
+from polytag.auditing.decisions import Decision, default_decisions, read_decisions, write_decisions
 from polytag.auditing.issues import ISSUES, SCALED
 from polytag.cli import app
 from polytag.data.reading.read import read
@@ -24,7 +24,10 @@ from polytag.models.backbones.weights import Weights
 from polytag.pages.page import PAGE
 
 PHOTO_ISSUES = [name for name, issue in ISSUES.items() if issue.about == "photo"]
-LABEL_ISSUES = [name for name, issue in ISSUES.items() if issue.about == "label"]
+MISREAD = {"list_piece"}
+"""Labels that were read wrongly spoil a whole table, so they have tests of their own."""
+
+LABEL_ISSUES = [name for name, issue in ISSUES.items() if issue.about == "label" and name not in MISREAD]
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +43,19 @@ def found(planted: Planted) -> Audit:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_weights() -> Iterator[None]:
-    """Copies are found without embeddings, which take longer than all the rest."""
+    """Find duplicates without embeddings, which would take longer than everything else."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "find_weights", lambda: Weights("mobilenet_v2", "keras", None, ""))
         yield
 
 
 def flagged(found: Audit, issue: str) -> list[str]:
-    return found.flagged["image"][found.flagged["issue"] == issue].tolist()
+    return found.findings["image"][found.findings["issue"] == issue].tolist()
 
 
 def test_thirty_kinds_are_planted(planted: Planted) -> None:
     of_labels = {*planted.labels, *planted.useless}
-    assert {*planted.photos, *of_labels} == {*PHOTO_ISSUES, *LABEL_ISSUES}
+    assert {*planted.photos, *of_labels} == {*PHOTO_ISSUES, *LABEL_ISSUES} - MISREAD
     assert len(ISSUES) >= 30 and all(planted.counts.values())
 
 
@@ -67,20 +70,20 @@ def test_what_is_a_matter_of_degree_has_precision_and_recall(issue: str, planted
     assert len(there & {*named}) >= 0.95 * len(there)
     assert len(there & {*named}) >= 0.95 * len(named)
     assert not planted.mild & {*named}
-    # A photo's score falls with the measure, and half of it is left at the limit.
-    rows = found.findings[found.findings["issue"] == issue]
-    assert rows["score"].between(0, 1).all()
-    assert ((rows["score"] < 0.5) == rows["flag"]).all()
+    # The score falls with the measure and is 0.5 at the limit.
+    scores = found.scores(issue)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert {name for name, score in zip(found.names, scores, strict=True) if score < 0.5} == {*named}
 
 
 @pytest.mark.parametrize("issue", [issue for issue in LABEL_ISSUES if issue not in ("never_present", "always_present")])
 def test_just_these_labels_are_flagged(issue: str, planted: Planted, found: Audit) -> None:
-    rows = found.flagged[found.flagged["issue"] == issue]
+    rows = found.findings[found.findings["issue"] == issue]
     assert sorted(zip(rows["label"], rows["other"], strict=True)) == sorted(planted.labels[issue])
 
 
 def test_labels_of_which_nothing_can_be_learned(planted: Planted) -> None:
-    rows = audit(read(planted.folder / "useless.csv")).flagged
+    rows = audit(read(planted.folder / "useless.csv")).findings
     for issue, labels in planted.useless.items():
         named = rows[rows["issue"] == issue]
         assert sorted(zip(named["label"], named["other"], strict=True)) == sorted(labels)
@@ -98,7 +101,7 @@ def test_the_counts_are_exact(planted: Planted, found: Audit) -> None:
 
 
 def test_copies_name_their_originals(planted: Planted, found: Audit) -> None:
-    rows = found.flagged[found.flagged["issue"].str.endswith("_duplicate")]
+    rows = found.findings[found.findings["issue"].str.endswith("_duplicate")]
     assert rows["other"].str.startswith("scene").all()
     # Each original has one copy: no pair joins two pictures.
     assert len(found.pairs) == len({pair.a for pair in found.pairs}) == len({pair.b for pair in found.pairs})
@@ -139,13 +142,14 @@ def test_the_command_reports_all_of_it(planted: Planted, tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def cleaned(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cleaned table; its decisions lie beside it."""
+    """The cleaned table. Its decisions are beside the data."""
     out = tmp_path_factory.mktemp("clean") / "clean.csv"
     before = hashes(planted.folder)
     result = command("audit", planted.folder, "--clean", out)
     assert result.exit_code == 0, result.output
     assert hashes(planted.folder) == before
-    assert sorted(file.name for file in out.parent.iterdir()) == ["clean.csv", "clean.decisions.csv"]
+    assert [file.name for file in out.parent.iterdir()] == ["clean.csv"]
+    assert default_decisions(planted.folder) == planted.folder.with_name("data.decisions.csv")
     return out
 
 
@@ -183,7 +187,7 @@ def test_cleaning_does_what_the_findings_say(planted: Planted, found: Audit, cle
         assert len(renamed) == RENAMED and renamed < present
     rows = {row["image"]: row for row in csv.DictReader(cleaned.open())}
     for name in planted.photos["conflicting_rows"]:
-        assert "Rows that conflict" in rows[name]["reasons"]
+        assert "Conflicting rows" in rows[name]["reasons"]
         assert sum(cell == "" for label, cell in rows[name].items() if label in after.labels) == 2
     untouched = [f"scene{i:03}.jpg" for i in range(CLEAN // 2, CLEAN // 2 + 50)]
     assert sum(rows[name]["reasons"] == "" for name in untouched) > 25
@@ -199,7 +203,7 @@ def decide_without(
     planted: Planted, cleaned: Path, out: Path, is_out: Callable[[Decision], bool]
 ) -> tuple[int, list[str], Result]:
     """Delete some decisions and clean once more: how many were deleted, the table's lines, and the outcome."""
-    decisions = read_decisions(cleaned.with_suffix(".decisions.csv"))
+    decisions = read_decisions(default_decisions(planted.folder))
     kept = [decision for decision in decisions if not is_out(decision)]
     write_decisions(out.parent / "mine.csv", kept)
     result = command("audit", planted.folder, "--clean", out, "--decisions", out.parent / "mine.csv")
@@ -220,9 +224,9 @@ def test_deleting_a_decision_undoes_just_that(planted: Planted, cleaned: Path, t
     assert after == before
 
 
-def test_a_conflict_that_nobody_decides_is_refused(planted: Planted, cleaned: Path, tmp_path: Path) -> None:
+def test_a_conflict_that_nobody_settles_is_refused(planted: Planted, cleaned: Path, tmp_path: Path) -> None:
     name = "conflicting_rows02.jpg"
     deleted, lines, result = decide_without(planted, cleaned, tmp_path / "c.csv", lambda d: d.image == name)
     assert deleted == 2 and not lines
-    assert name in (line := refusal(result)) and "contradict each other" in line
+    assert name in (line := refusal(result)) and "does not settle 2 conflicts" in line
     assert [file.name for file in tmp_path.iterdir()] == ["mine.csv"]

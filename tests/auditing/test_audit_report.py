@@ -1,4 +1,4 @@
-"""The audit's page: whole in itself, safe against hostile names, and right in words."""
+"""The audit's page is self-contained, safe against hostile names, and says the right things."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 
 class Page(HTMLParser):
-    """What a page consists of; fails where tags are not closed in order."""
+    """The parts of a page. Fails if tags are not closed in order."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Sixty photos of two labels, in which nothing is odd."""
+    """Sixty photos with two labels and nothing odd."""
     folder = tmp_path_factory.mktemp("photos")
     paths = [str(folder / f"{i}.jpg") for i in range(60)]
     for i, path in enumerate(paths):
@@ -89,7 +89,7 @@ def page(found: Audit, folder: Path) -> Page:
 def test_nothing_found(data: Dataset, tmp_path: Path) -> None:
     found = audit(data)
     made = page(found, tmp_path / "r")
-    assert answer(found) in made.words and "Nothing odd was found about 60 photos" in made.words
+    assert answer(found) in made.words and "The audit found nothing odd in 60 photos" in made.words
     assert not made.pictures and "findings" not in made.ids
 
 
@@ -124,8 +124,8 @@ def test_unreadable_photos_only(data: Dataset, tmp_path: Path) -> None:
     found = audit(replace(data, paths=paths, left_out={"gone.jpg": "no such file"}))
     assert found.counts == {"missing": 1, "not_an_image": 1}
     made = page(found, tmp_path / "r")
-    assert made.pictures == [] and "no picture" in made.words
-    assert "Mend this first: file missing (1 photo), not an image (1 photo)." in made.words
+    assert made.pictures == [] and "broken.jpg (not an image" in made.words and "gone.jpg (no such file)" in made.words
+    assert "Fix this first: missing file (1 photo), not an image (1 photo)." in made.words
 
 
 def test_labels_only(data: Dataset, tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_labels_only(data: Dataset, tmp_path: Path) -> None:
     made = page(found, tmp_path / "r")
     assert "labels" in made.ids and not {"similar_labels", "never_present"} & set(made.ids)
     assert made.links.count(("a", "#labels")) == 2 and not made.pictures
-    assert "Mend this first: label never present (1 label)." in made.words
-    assert "'boat' and 'boats' (on 30 and 30 photos) never meet" in made.words
+    assert "Fix this first: label never present (1 label)." in made.words
+    assert "'boat' and 'boats' (on 30 and 30 photos) never occur together" in made.words
 
 
 def test_the_answer_counts_in_words(data: Dataset) -> None:
@@ -144,13 +144,10 @@ def test_the_answer_counts_in_words(data: Dataset) -> None:
     targets[0] = 0
     one = audit(replace(data, targets=targets))
     assert one.counts == {"no_label": 1}
-    assert (
-        answer(one) == "Nothing was found that spoils results. One thing is worth knowing: without any label (1 photo)."
-    )
+    assert answer(one) == "Nothing needs to be fixed. One thing is good to know: no label (1 photo)."
     two = audit(replace(data, targets=targets, repeats={"3.jpg": (1, 2), "5.jpg": (4, 6)}))
     assert answer(two) == (
-        "Nothing was found that spoils results. 2 kinds of finding are worth knowing, the most frequent being "
-        "listed more than once (2 photos)."
+        "Nothing needs to be fixed. 2 findings are good to know. The most frequent is listed more than once (2 photos)."
     )
 
 
@@ -169,13 +166,15 @@ def test_the_worst_cases_are_shown_with_their_pictures(data: Dataset, tmp_path: 
     # Two pictures of each pair, each no larger than it needs to be.
     assert len(made.pictures) == 2 * (CASES + 1)
     assert {max(picture.size) for picture in made.pictures} <= {72, LONGEST}
-    assert f"The worst {CASES} are shown." in made.words
-    assert "boat, bus; near copy" in made.words
-    (vain,) = re.findall(r"Looked for and not found: (.*?)\.", made.words)
+    assert f"The {CASES} worst are shown." in made.words
+    assert "boat, bus (near duplicate)" in made.words
+    (clean,) = re.findall(r"Also checked, nothing found: (.*?)\.", made.words)
     # Without a split there are no leaks to be found, and nobody asked a model about labels.
     not_asked = {"leak", "missing_label", "wrong_label"}
-    assert vain.split(", ") == [
-        issue.title.lower() for name, issue in ISSUES.items() if name not in not_asked | found.counts.keys()
+    assert clean.split(", ") == [
+        issue.title[0].lower() + issue.title[1:]
+        for name, issue in ISSUES.items()
+        if name not in not_asked | found.counts.keys()
     ]
     assert re.search(r"Different pictures 60\b", made.words)
 

@@ -1,4 +1,4 @@
-"""Cleaning: only what is certain is proposed, what the file says is done, and nothing is left behind by a refusal."""
+"""Cleaning proposes only what is certain, follows the decisions file, and leaves nothing behind after an error."""
 
 import csv
 from dataclasses import replace
@@ -21,7 +21,7 @@ LABELS = ("boat", "Boat", "sea")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Eight photos: 1 is 0 again, 2 and 3 are 4 re-encoded and mirrored, 5 is text, 6 is blank; one is missing."""
+    """Eight photos: 1 copies 0, 2 and 3 are 4 re-encoded and mirrored, 5 is text, 6 is blank. One more is missing."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in (0, 4, 7):
@@ -67,8 +67,8 @@ def test_only_what_is_certain_is_proposed(found: Audit) -> None:
         ("", "Boat", "merge", "boat"),
     }
     reasons = {(d.image, d.label): d.reason for d in propose(found)}
-    assert reasons["1.jpg", ""] == "exact copy of 0.jpg"
-    assert reasons["0.jpg", "sea"] == "exact copy 1.jpg contradicts it"
+    assert reasons["1.jpg", ""] == "exact duplicate of 0.jpg"
+    assert reasons["0.jpg", "sea"] == "its exact duplicate 1.jpg disagrees"
     assert "no such file" in reasons["gone.jpg", ""] and "lines 9, 12" in reasons["7.jpg", "boat"]
     assert {d.by for d in propose(found)} == {"audit"}
 
@@ -81,8 +81,8 @@ def test_what_only_a_copy_knows_is_kept(data: Dataset) -> None:
     # 0 has three exact copies; one of them knows of "Boat", and two contradict each other about "sea".
     decisions = propose(audit(replace(data, targets=targets)))
     assert {(d.label, d.action, d.reason) for d in decisions if d.image == "0.jpg"} == {
-        ("boat", "present", "exact copy 1.jpg says so"),
-        ("Boat", "absent", "exact copy 2.jpg says so"),
+        ("boat", "present", "taken over from its exact duplicate 1.jpg"),
+        ("Boat", "absent", "taken over from its exact duplicate 2.jpg"),
     }
 
 
@@ -95,7 +95,7 @@ def test_each_decision_is_in_the_table_with_its_reason(found: Audit, tmp_path: P
     assert list(rows) == cleaned.names == ["0.jpg", "2.jpg", "3.jpg", "4.jpg", "6.jpg", "7.jpg"]
     values = {name: (row["boat"], row["sea"]) for name, row in rows.items()}
     assert values["0.jpg"] == ("1", "") and values["3.jpg"] == ("1", "1") and values["7.jpg"] == ("", "0")
-    assert rows["0.jpg"]["reasons"] == "exact copy 1.jpg contradicts it"
+    assert rows["0.jpg"]["reasons"] == "its exact duplicate 1.jpg disagrees"
     assert "'boat' and 'Boat'" in rows["3.jpg"]["reasons"] and rows["6.jpg"]["reasons"] == ""
     # Copies that are kept stay together.
     assert len({rows[name]["group"] for name in ("2.jpg", "3.jpg", "4.jpg")} | {""}) == 2
@@ -123,7 +123,7 @@ def test_several_copies_make_each_dispute_unknown_once(data: Dataset, tmp_path: 
     for i in (2, 3):
         (data.root / f"{i}.jpg").write_bytes((data.root / "0.jpg").read_bytes())
     decisions = propose(audit(data))
-    assert [d.image for d in decisions if "exact copy of 0.jpg" in d.reason] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert [d.image for d in decisions if "exact duplicate of 0.jpg" in d.reason] == ["1.jpg", "2.jpg", "3.jpg"]
     keys = [d.key for d in decisions]
     assert len(keys) == len(set(keys))
     assert {label for image, label in keys if image == "0.jpg"} == {"boat", "Boat", "sea"}
@@ -152,7 +152,9 @@ def test_any_decision_settles_a_conflict(found: Audit, tmp_path: Path, action: s
 
 def test_a_conflict_without_a_decision_is_refused(found: Audit, tmp_path: Path) -> None:
     write_decisions(tmp_path / "d.csv", [d for d in propose(found) if d.image != "7.jpg"])
-    with pytest.raises(ConflictError, match=r"d\.csv says nothing about 1 label .*: 7\.jpg \(boat\); give each a row"):
+    with pytest.raises(
+        ConflictError, match=r"d\.csv does not settle 1 conflict .*: 7\.jpg \(boat\)\. Add a row for each"
+    ):
         clean(found, tmp_path / "out.csv", tmp_path / "d.csv")
     assert files(tmp_path) == {"d.csv"}
 
@@ -173,3 +175,13 @@ def test_decisions_about_other_data_are_refused(found: Audit, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"stranger\.jpg"):
         clean(found, tmp_path / "out.csv", tmp_path / "d.csv")
     assert files(tmp_path) == {"d.csv"}
+
+
+def test_the_decisions_file_is_never_the_cleaned_table(found: Audit, tmp_path: Path) -> None:
+    write_decisions(tmp_path / "d.csv", propose(found))
+    before = (tmp_path / "d.csv").read_bytes()
+    (tmp_path / "link.csv").symlink_to("d.csv")
+    for out in ("d.csv", "link.csv"):
+        with pytest.raises(SettingsError, match="same file as the input"):
+            clean(found, tmp_path / out, tmp_path / "d.csv", overwrite=True)
+    assert (tmp_path / "d.csv").read_bytes() == before

@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytag.auditing.apply import apply_decisions
-from polytag.auditing.decisions import COLUMNS, Decision, DecisionFile, read_decisions, write_decisions
+from polytag.auditing.decisions import (
+    COLUMNS,
+    Decision,
+    DecisionFile,
+    default_decisions,
+    read_decisions,
+    write_decisions,
+)
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, PolytagError, SettingsError
 
@@ -34,7 +41,7 @@ def dataset(targets: object = ((1, 0, 0, -1), (0, 1, 1, 0), (0, 0, -1, 0), (1, 1
 
 
 def content(data: Dataset) -> tuple[object, ...]:
-    """All that applying decisions may change, but for the notes."""
+    """Everything that applying decisions may change, except the notes."""
     return data.names, data.labels, data.targets.tolist(), data.groups.tolist(), data.left_out, data.disputed
 
 
@@ -59,13 +66,13 @@ ANY = st.one_of(
     [
         (("a.jpg", "", "delete", ""), "the action must be one of drop, unknown, .*, not 'delete'"),
         (("", "", "drop", ""), "'drop' needs the column image, but it is empty"),
-        (("a.jpg", "sea", "drop", ""), "'drop' leaves the column label empty, but got 'sea'"),
+        (("a.jpg", "sea", "drop", ""), "'drop' needs an empty column label, but got 'sea'"),
         (("a.jpg", "", "present", ""), "'present' needs the column label"),
         (("", "sea", "unknown", ""), "'unknown' needs the column image"),
-        (("a.jpg", "sea", "merge", "sea2"), "'merge' leaves the column image empty, but got 'a.jpg'"),
+        (("a.jpg", "sea", "merge", "sea2"), "'merge' needs an empty column image, but got 'a.jpg'"),
         (("", "sea", "merge", ""), "'merge' needs the column into"),
         (("", "sea", "merge", "sea"), "'sea' cannot be merged into itself"),
-        (("a.jpg", "sea", "absent", "tree"), "'absent' leaves the column into empty, but got 'tree'"),
+        (("a.jpg", "sea", "absent", "tree"), "'absent' needs an empty column into, but got 'tree'"),
         (("", "", "keep", ""), "'keep' needs an image or a label, but both are empty"),
     ],
 )
@@ -75,7 +82,7 @@ def test_decisions_that_say_nothing_are_refused(cells: tuple[str, str, str, str]
         Decision(image, label, action, "why", into=into)
     file = tmp_path / "decisions.csv"
     file.write_text(f"{HEADER}\nb.jpg,,drop,,dark,audit\n{image},{label},{action},{into},why,review\n")
-    with pytest.raises(DataError, match=f"decisions.csv, line 3: {message}.*; mend or delete that row"):
+    with pytest.raises(DataError, match=f"decisions.csv, line 3: {message}.*. Fix or delete that row"):
         read_decisions(file)
 
 
@@ -117,13 +124,13 @@ def test_what_spreadsheets_and_people_make_of_it_is_read(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must have the columns image, label, action, into, reason, by, but the first line has none"),
-        ("image,action\n", "but the first line has image, action: mend"),
-        (f"{HEADER},note\n", "but the first line has image, .*, by, note"),
+        ("", "needs the columns image, label, action, into, reason, by, but its first line has none"),
+        ("image,action\n", "but its first line has image, action. Fix"),
+        (f"{HEADER},note\n", "but its first line has image, .*, by, note"),
         (f"{HEADER}\na.jpg,,drop,,dark,audit\n\nb.jpg,,drop\n", "line 4: expected 6 cells, got 3"),
         (f"{HEADER}\na.jpg,,drop,,dark, and blurry,audit\n", "line 2: expected 6 cells, got 7 .*quotation marks"),
         (f"{HEADER}\na.jpg,,drop,,dark,me\n", "line 2: 'by' must be audit or review, not 'me'"),
-        (f'{HEADER}\na.jpg,,drop,,"dark,audit\nb.jpg,,keep,,,audit\n', "line 3: not CSV"),
+        (f'{HEADER}\na.jpg,,drop,,"dark,audit\nb.jpg,,keep,,,audit\n', "line 3: not valid CSV"),
         (b"\xff\xfe\x00", "cannot be read \\(not UTF-8 text\\)"),
     ],
 )
@@ -148,7 +155,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 def test_names_that_are_no_text_leave_the_file_as_it_was(tmp_path: Path) -> None:
     file = DecisionFile(tmp_path / "decisions.csv")
     file.save(Decision("a.jpg", "", "keep", ""))
-    with pytest.raises(DataError, match=r"the name 'b\\udcff.jpg' is not valid UTF-8: rename"):
+    with pytest.raises(DataError, match=r"the name 'b\\udcff.jpg' is not valid UTF-8. Rename"):
         file.save(Decision("b\udcff.jpg", "", "keep", ""))
     assert read_decisions(file.path) == [Decision("a.jpg", "", "keep", "")]
     assert os.listdir(tmp_path) == ["decisions.csv"]
@@ -250,7 +257,7 @@ def test_each_action_does_what_it_says() -> None:
     assert cleaned.groups.tolist() == [0, 2, 3]
     assert cleaned.labels == LABELS
     assert cleaned.disputed == {"sub/c.jpg": ("Sea",)}
-    assert cleaned.notes == ("1 image left out by decision: b.jpg", "3 images with labels set by decision")
+    assert cleaned.notes == ("1 image dropped by decision: b.jpg", "3 images with labels changed by decision")
     assert reasons == {
         "a.jpg": "rows disagree; probe 0.02",
         "sub/c.jpg": "probe 0.98",
@@ -299,10 +306,10 @@ def test_merges_follow_one_another_and_decisions_follow_them() -> None:
     [
         (
             [Decision(f"{i}.jpg", "", "drop", "") for i in range(7)],
-            "name 7 images that the data does not have: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more",
+            "name 7 images that the data do not have: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more",
         ),
-        ([Decision("a.jpg", "lake", "present", "")], "name 1 label .*: lake; its labels are sea, Sea"),
-        ([Decision("", "sea", "merge", "", into="lake")], "does not have: lake"),
+        ([Decision("a.jpg", "lake", "present", "")], "name 1 label .*: lake. The labels are sea, Sea"),
+        ([Decision("", "sea", "merge", "", into="lake")], "do not have: lake"),
         (
             [Decision("", "sea", "merge", "", into="Sea"), Decision("", "Sea", "merge", "", into="sea")],
             r"in a circle \((sea → Sea → sea|Sea → sea → Sea)\)",
@@ -371,3 +378,21 @@ def test_no_decisions_return_the_same_content_and_other_fields_stay() -> None:
     assert cleaned.parts.tolist() == ["test", "train", "validation"]
     assert cleaned.notes[0] == "read"
     assert cleaned.root == data.root
+
+
+def test_the_default_file_is_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    table = folder / "labels.csv"
+    table.write_text("image,labels\n")
+    assert default_decisions(table) == folder / "labels.decisions.csv"
+    for name in (folder, f"{folder}/", folder / "." / ""):
+        assert default_decisions(name) == tmp_path / "holiday.decisions.csv"
+    monkeypatch.chdir(folder)
+    assert default_decisions("labels.csv") == Path("labels.decisions.csv")
+    # Inside the folder, the file could be read as a table of labels.
+    assert default_decisions(".").resolve() == tmp_path / "holiday.decisions.csv"
+    assert default_decisions("../holiday").resolve() == tmp_path / "holiday.decisions.csv"
+    assert default_decisions("kaggle:someone/photos") == Path("photos.decisions.csv")
+    assert default_decisions("kaggle:someone/photos/train.csv") == Path("train.csv.decisions.csv")
+    assert default_decisions("/") == Path("decisions.csv")

@@ -1,4 +1,4 @@
-"""Doubtful labels: weighed by Bayes' rule, ranked, missing and wrong ones apart."""
+"""Doubtful labels are judged by Bayes' rule and ranked, missing and wrong ones separately."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_a_set_without_doubt_has_an_empty_table() -> None:
 
 @pytest.fixture
 def doubtful(tmp_path: Path, photos) -> tuple[Dataset, pd.DataFrame]:
-    """14 photos with three missing and nine wrong labels, with names that do not fit, in several scripts."""
+    """14 photos with three missing and nine wrong labels, whose long names use several scripts."""
     targets = np.array([[1, 0], [0, 1]] * 7, np.int8)
     labels = ("закат", "海 " + "very long " * 20 + "\n<b>")
     data = Dataset(np.array(photos(tmp_path, 14)), targets, labels, np.arange(14), tmp_path)
@@ -130,6 +130,6 @@ def test_a_contact_sheet_that_cannot_be_drawn_is_refused(tmp_path: Path, doubtfu
     data, errors = doubtful
     with pytest.raises(SettingsError, match="cannot be written"):
         contact_sheet(data, errors, tmp_path / "nowhere" / "sheet.png")
-    with pytest.raises(DataError, match="no suspected label error"):
+    with pytest.raises(DataError, match="no doubtful labels"):
         contact_sheet(data, errors[:0], tmp_path / "sheet.png")
     assert not list(tmp_path.glob("*.png"))

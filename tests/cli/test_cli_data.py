@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import polytag as pt
-from polytag.auditing.decisions import read_decisions
+from polytag.auditing.decisions import default_decisions, read_decisions
 from polytag.cli import app
 from polytag.data.sample.scenes import draw_scene
 from polytag.models.backbones.weights import find_weights
@@ -93,7 +93,7 @@ def test_other_refusals(data: Path, tmp_path: Path) -> None:
 
 def test_audit_finds_the_copy_and_split_keeps_it_with_its_source(data: Path, tmp_path: Path) -> None:
     said = run("audit", data, "--json", tmp_path / "f.json", "--report", tmp_path / "page")
-    assert "Mirror image" in said and "mirror.jpg · of 0.jpg" in said
+    assert "Mirrored duplicate" in said and "mirror.jpg · of 0.jpg" in said
     found = json.loads((tmp_path / "f.json").read_text())
     assert found["counts"]["mirrored_duplicate"] == 1 and found["statistics"]["pictures"] == 24
     assert [f["image"] for f in found["findings"] if f["issue"] == "mirrored_duplicate"] == ["mirror.jpg"]
@@ -117,10 +117,10 @@ def test_audit_of_a_given_split_names_its_leaks(data: Path, tmp_path: Path) -> N
             [["image", "part"], *([name, "test" if name == "mirror.jpg" else "train"] for name in names)]
         )
     said = run("audit", data, "--split", given)
-    assert "Leak of the given split" in said and "its picture is in train too (0.jpg)" in said
+    assert "Split leak" in said and "train has the same picture (0.jpg)" in said
 
 
-def test_clean_writes_beside_its_table_what_it_decided(data: Path, tmp_path: Path) -> None:
+def test_clean_writes_its_decisions_beside_the_data(data: Path, tmp_path: Path) -> None:
     (data / "3.jpg").write_bytes(b"")
     table = data / "labels.csv"
     table.write_text(table.read_text() + "5.jpg,bus\n")
@@ -130,7 +130,7 @@ def test_clean_writes_beside_its_table_what_it_decided(data: Path, tmp_path: Pat
     said = run("audit", data, "--clean", out)
     assert f"24 rows in {out} (read it with --images {data})" in said
     assert {path: path.read_bytes() for path in data.iterdir()} == before
-    with out.with_name("cleaned.decisions.csv").open() as file:
+    with default_decisions(data).open() as file:
         decisions = [(row["image"], row["label"], row["action"]) for row in csv.DictReader(file)]
     assert sorted(decisions) == [("3.jpg", "", "drop"), ("5.jpg", "bus", "unknown"), ("5.jpg", "tabla", "unknown")]
     cleaned = pt.read(out, images=data)
@@ -138,7 +138,7 @@ def test_clean_writes_beside_its_table_what_it_decided(data: Path, tmp_path: Pat
     assert [row[cleaned.labels.index(name)] for name in ("bus", "tabla")] == [-1, -1]
     with out.open() as file:
         reasons = {row["image"]: row["reasons"] for row in csv.DictReader(file)}
-    assert "Rows that conflict" in reasons["5.jpg"] and reasons["4.jpg"] == ""
+    assert "Conflicting rows" in reasons["5.jpg"] and reasons["4.jpg"] == ""
 
 
 def test_explore_writes_its_page(data: Path, tmp_path: Path) -> None:

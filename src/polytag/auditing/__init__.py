@@ -1,1 +1,1 @@
-"""Find what is odd about the photos and labels, take decisions about it, and write a cleaned table."""
+"""Check photos and labels, decide about the findings, and write a cleaned table."""

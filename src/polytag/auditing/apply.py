@@ -1,4 +1,4 @@
-"""Applying decisions to a data set."""
+"""Apply decisions to a dataset."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,59 +12,36 @@ from polytag.errors import DataError, counted, listed
 
 
 def apply_decisions(dataset: Dataset, decisions: Iterable[Decision]) -> tuple[Dataset, dict[str, str]]:
-    """Clean a dataset: a new one is returned, and the one given is left as it was.
+    """Return a cleaned copy of a dataset.
 
-    A decision about a label outranks the table, and one about the whole photo. Where labels are merged, a
-    photo has the common label if it had either, lacks it if it lacked both, and otherwise it is unknown;
-    decisions about either count for the common label, by the same rule. Applying the same decisions to the
-    outcome changes nothing, and their order matters only where two are about the same image and label.
+    A decision about a label takes precedence over the table and over a decision about the whole photo. If labels are
+    merged, a photo has the common label if it had any of them, lacks it if it lacked all of them, and otherwise the
+    label is unknown. Decisions about merged labels count for the common label by the same rule. Applying the same
+    decisions again changes nothing. Of two decisions about the same image and label the last counts.
 
     Returns:
-        The cleaned dataset, and the reasons for each photo in it that a decision concerns, joined with "; ".
+        The cleaned dataset, and for each photo in it that a decision concerns the reasons, joined with "; ".
 
     Raises:
-        DataError: decisions name photos or labels that are not in the dataset, merge labels in a circle, or
-            leave no photo.
+        DataError: decisions name photos or labels that the dataset does not have, merge labels in a circle, or leave
+            no photo.
     """
     latest = [decision for _, decision in sorted({d.key: d for d in decisions}.items())]
-    final = _final({d.label: d.into for d in latest if d.action == "merge"})
-    _check(dataset, latest, final)
-    names = dataset.names
-    rows = {name: row for row, name in enumerate(names)}
-    merged = _merge(dataset, final)
-    column = {label: merged.labels.index(final.get(label, label)) for label in (*dataset.labels, *final)}
-
-    targets = merged.targets.copy()
-    reasons: dict[str, list[str]] = {}
-    dropped: dict[str, str] = {}
-    asked: dict[tuple[int, int], set[str]] = {}
-    for decision in latest:
-        if decision.action == "merge" and decision.label in dataset.labels:
-            had = dataset.targets[:, dataset.labels.index(decision.label)] == 1
-            for name in np.array(names)[had]:
-                reasons.setdefault(str(name), []).append(decision.reason)
-        if decision.image not in rows:
-            continue  # About the whole table, or about a photo that is left out already.
-        row = rows[decision.image]
-        reasons.setdefault(decision.image, []).append(decision.reason)
-        if decision.action == "drop":
-            dropped[decision.image] = decision.reason or "dropped by a decision"
-        elif decision.label:
-            asked.setdefault((row, column[decision.label]), set()).add(decision.action)
-        elif decision.action == "unknown":
-            targets[row] = -1
-    for (row, j), actions in asked.items():
-        values = [VALUES[action] for action in actions if action in VALUES]
-        targets[row, j] = _common(np.array([values]))[0] if values else merged.targets[row, j]
-
+    common = _common_labels({d.label: d.into for d in latest if d.action == "merge"})
+    _check_names(dataset, latest, common)
+    rows = {name: row for row, name in enumerate(dataset.names)}
+    dropped = {d.image: d.reason or "dropped by a decision" for d in latest if d.action == "drop" and d.image in rows}
     if len(dropped) == len(dataset):
-        raise DataError(f"the decisions leave none of the {counted(len(dataset), 'image')}: delete some of their rows")
+        raise DataError(f"the decisions leave none of the {counted(len(dataset), 'image')}. Delete some of their rows")
+    reasons = _reasons(dataset, latest, rows)
+    merged = _merge_labels(dataset, common)
+    targets, asked = _decided_targets(merged, latest, rows, common)
     changed = int((targets != merged.targets).any(axis=1).sum())
     notes = [*merged.notes]
     if dropped:
-        notes.append(f"{counted(len(dropped), 'image')} left out by decision: {listed(list(dropped))}")
+        notes.append(f"{counted(len(dropped), 'image')} dropped by decision: {listed(list(dropped))}")
     if changed:
-        notes.append(f"{counted(changed, 'image')} with labels set by decision")
+        notes.append(f"{counted(changed, 'image')} with labels changed by decision")
     cleaned = replace(
         merged,
         targets=targets,
@@ -73,69 +50,103 @@ def apply_decisions(dataset: Dataset, decisions: Iterable[Decision]) -> tuple[Da
         disputed={
             name: still
             for name, labels in merged.disputed.items()
-            if (still := tuple(label for label in labels if (rows.get(name), column[label]) not in asked))
+            if (still := tuple(label for label in labels if (rows.get(name), merged.labels.index(label)) not in asked))
         },
     )
-    cleaned = cleaned.take([name not in dropped for name in names]) if dropped else cleaned
+    cleaned = cleaned.take([name not in dropped for name in dataset.names]) if dropped else cleaned
     return cleaned, {
         name: "; ".join(dict.fromkeys(filter(None, reasons[name])))
-        for name in names
+        for name in rows
         if name in reasons and name not in dropped
     }
 
 
-def _final(merges: Mapping[str, str]) -> dict[str, str]:
-    """Where each merged label ends up, through chains of merges."""
-    final = {}
+def _common_labels(merges: Mapping[str, str]) -> dict[str, str]:
+    """The label that each merged label becomes in the end, through chains of merges."""
+    common = {}
     for label in merges:
         trail = [label]
         while trail[-1] in merges:
             trail.append(merges[trail[-1]])
             if trail[-1] in trail[:-1]:
-                raise DataError(f"labels are merged in a circle ({' → '.join(trail)}): delete one of these rows")
-        final[label] = trail[-1]
-    return final
+                raise DataError(f"labels are merged in a circle ({' → '.join(trail)}). Delete one of these rows")
+        common[label] = trail[-1]
+    return common
 
 
-def _check(dataset: Dataset, decisions: Iterable[Decision], final: Mapping[str, str]) -> None:
-    """Refuse decisions about what the dataset does not have."""
+def _check_names(dataset: Dataset, decisions: Iterable[Decision], common: Mapping[str, str]) -> None:
+    """Refuse decisions about photos and labels that the dataset does not have."""
     photos = {"", *dataset.names, *dataset.left_out}
-    # A label that is gone because it was merged earlier may still be named.
-    labels = {"", *dataset.labels, *(label for label, target in final.items() if target in dataset.labels)}
-    strangers = [d.image for d in decisions if d.image not in photos]
-    if strangers:
+    # Decisions may still name a label that an earlier cleaning merged.
+    labels = {"", *dataset.labels, *(label for label, target in common.items() if target in dataset.labels)}
+    unknown_photos = [d.image for d in decisions if d.image not in photos]
+    if unknown_photos:
         raise DataError(
-            f"the decisions name {counted(len(strangers), 'image')} that the data does not have: {listed(strangers)}; "
-            "delete these rows, or name the data that the decisions are about"
+            f"the decisions name {counted(len(unknown_photos), 'image')} that the data do not have: "
+            f"{listed(unknown_photos)}. Delete these rows, or name the decisions file of these data"
         )
-    unheard = list(dict.fromkeys(x for d in decisions for x in (d.label, d.into) if x not in labels))
-    if unheard:
+    unknown_labels = list(dict.fromkeys(x for d in decisions for x in (d.label, d.into) if x not in labels))
+    if unknown_labels:
         raise DataError(
-            f"the decisions name {counted(len(unheard), 'label')} that the data does not have: {listed(unheard)}; "
-            f"its labels are {listed(list(dataset.labels), 20)}"
+            f"the decisions name {counted(len(unknown_labels), 'label')} that the data do not have: "
+            f"{listed(unknown_labels)}. The labels are {listed(list(dataset.labels), 20)}"
         )
 
 
-def _merge(dataset: Dataset, final: Mapping[str, str]) -> Dataset:
-    """Fold columns into the labels where they end up."""
-    gone = [label for label in dataset.labels if label in final]
+def _reasons(dataset: Dataset, decisions: Iterable[Decision], rows: Mapping[str, int]) -> dict[str, list[str]]:
+    """The reasons of all decisions that concern a photo, in their order."""
+    reasons: dict[str, list[str]] = {}
+    for decision in decisions:
+        concerned = [decision.image] if decision.image in rows else []
+        if decision.action == "merge" and decision.label in dataset.labels:
+            present = dataset.targets[:, dataset.labels.index(decision.label)] == 1
+            concerned = [dataset.names[row] for row in np.flatnonzero(present)]
+        for name in concerned:
+            reasons.setdefault(name, []).append(decision.reason)
+    return reasons
+
+
+def _merge_labels(dataset: Dataset, common: Mapping[str, str]) -> Dataset:
+    """Join the columns of merged labels."""
+    gone = [label for label in dataset.labels if label in common]
     if not gone:
         return dataset
-    ends = np.array([final.get(label, label) for label in dataset.labels])
-    labels = tuple(label for label in dataset.labels if label not in final)
+    ends = np.array([common.get(label, label) for label in dataset.labels])
+    labels = tuple(label for label in dataset.labels if label not in common)
     return replace(
         dataset,
-        targets=np.stack([_common(dataset.targets[:, ends == label]) for label in labels], axis=1),
+        targets=np.stack([_merged(dataset.targets[:, ends == label]) for label in labels], axis=1),
         labels=labels,
-        notes=(*dataset.notes, *(f"label '{label}' merged into '{final[label]}'" for label in gone)),
+        notes=(*dataset.notes, *(f"label '{label}' merged into '{common[label]}'" for label in gone)),
         disputed={
-            name: tuple(dict.fromkeys(final.get(label, label) for label in disputed))
+            name: tuple(dict.fromkeys(common.get(label, label) for label in disputed))
             for name, disputed in dataset.disputed.items()
         },
     )
 
 
-def _common(values: NDArray[np.int8]) -> NDArray[np.int8]:
-    """What several columns of one label say together, (n, columns) → (n,)."""
+def _decided_targets(
+    merged: Dataset, decisions: Iterable[Decision], rows: Mapping[str, int], common: Mapping[str, str]
+) -> tuple[NDArray[np.int8], set[tuple[int, int]]]:
+    """The targets after all decisions, and the entries (row, column) that a decision is about."""
+    column = {label: j for j, label in enumerate(merged.labels)}
+    targets = merged.targets.copy()
+    asked: dict[tuple[int, int], set[str]] = {}
+    for decision in decisions:
+        if decision.image not in rows:
+            continue  # It is about the whole table, or about a photo that is left out already.
+        if decision.label:
+            entry = rows[decision.image], column[common.get(decision.label, decision.label)]
+            asked.setdefault(entry, set()).add(decision.action)
+        elif decision.action == "unknown":
+            targets[rows[decision.image]] = -1
+    for (row, j), actions in asked.items():
+        values = [VALUES[action] for action in actions if action in VALUES]
+        targets[row, j] = _merged(np.array([values]))[0] if values else merged.targets[row, j]
+    return targets, set(asked)
+
+
+def _merged(values: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Join several columns of one label, (n, columns) → (n,)."""
     absent = (values == 0).all(axis=1)
     return np.where((values == 1).any(axis=1), 1, np.where(absent, 0, -1)).astype(np.int8)

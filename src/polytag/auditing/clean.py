@@ -1,7 +1,7 @@
-"""Cleaning: an audit's findings become decisions in a plain file, and the decisions become a new table.
+"""Cleaning: turn an audit's findings into a file of decisions, and the decisions into a new table.
 
-The input is never touched. What the file says is done and nothing else, so deleting one of its rows undoes
-that decision the next time.
+The input is never changed. Cleaning does exactly what the decisions file says, so deleting a row there undoes that
+decision the next time.
 """
 
 import os
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from polytag.auditing.apply import apply_decisions
-from polytag.auditing.audit import Audit, disputed
+from polytag.auditing.audit import Audit
+from polytag.auditing.copies import disputed
 from polytag.auditing.decisions import Decision, read_decisions, write_decisions
 from polytag.auditing.issues import ISSUES, UNREADABLE
 from polytag.data.dataset import Dataset
@@ -20,112 +21,116 @@ from polytag.data.reading.write import write_table
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.stratify import PARTS
 from polytag.errors import ConflictError, PolytagError, SettingsError, counted, listed
+from polytag.files import refuse_same_file
 
 
 def clean(
     found: Audit, out: str | os.PathLike[str], decisions: str | os.PathLike[str], overwrite: bool = False
 ) -> tuple[Dataset, Path | None]:
-    """Write a cleaned table; its column ``reasons`` says what was done to a photo and why.
+    """Write a cleaned table. Its column ``reasons`` says what was decided about each photo and why.
 
     Args:
         found: the audit.
-        out: the table to write, .csv, .tsv or .parquet.
-        decisions: the decisions file. Where there is none, it is written, with what `propose` proposes.
-        overwrite: replace ``out`` if it exists. The decisions file is never replaced.
+        out: the table to write: .csv, .tsv or .parquet.
+        decisions: the decisions file. If it does not exist, it is written with the decisions from `propose`.
+        overwrite: replace ``out`` if it exists. An existing decisions file is never replaced.
 
     Returns:
-        What the table holds, less a given split that leaks; and the folder to name with ``images`` where the photos
-        are not found from it.
+        The contents of the table, without a given split if that leaks, and the folder to pass as ``images`` when
+        reading the table, or ``None`` if the photos are found without it.
 
     Raises:
-        SettingsError: ``out`` exists already or cannot be written.
-        DataError: the decisions file cannot be understood, or names what the data do not have.
-        ConflictError: rows of a photo contradict each other and no decision says what becomes of that.
+        SettingsError: ``out`` exists already, is the decisions file, or cannot be written.
+        DataError: the decisions file is invalid, or names photos or labels that the data do not have.
+        ConflictError: rows of a photo disagree, and no decision settles it.
     """
     out, decisions = Path(out), Path(decisions)
     if out.exists() and not overwrite:
-        raise SettingsError(f"{out} exists already: name another file with --clean, or add --overwrite")
+        raise SettingsError(f"{out} exists already. Name another file with --clean, or add --overwrite")
+    refuse_same_file(out, [decisions])
     decided = decisions.exists()
     taken = read_decisions(decisions) if decided else propose(found)
     _check_settled(found, taken, decisions)
     cleaned, reasons = apply_decisions(found.dataset, taken)
     if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
-        # A split that leaks is better made anew than passed on.
+        # A new split is better than one that leaks.
         cleaned = replace(cleaned, parts=None)
     if not decided:
         write_decisions(decisions, taken)
     try:
         return cleaned, write_table(out, cleaned, reasons)
     except PolytagError:
-        if not decided:  # What failed leaves nothing behind.
+        if not decided:  # A failed cleaning leaves nothing behind.
             decisions.unlink()
         raise
 
 
 def _check_settled(found: Audit, taken: list[Decision], decisions: Path) -> None:
-    """Refuse conflicts of rows that nobody decided, as reading does."""
+    """Refuse conflicting rows that no decision settles."""
     decided = {decision.key for decision in taken}
-    open_ones = [
+    unsettled = [
         f"{image} ({label})"
         for image, labels in found.dataset.disputed.items()
         for label in labels
         if not {(image, label), (image, "")} & decided
     ]
-    if open_ones:
+    if unsettled:
         raise ConflictError(
-            f"{decisions} says nothing about {counted(len(open_ones), 'label')} on which rows contradict each other: "
-            f"{listed(open_ones, 20)}; give each a row with the action unknown, present, absent or drop"
+            f"{decisions} does not settle {counted(len(unsettled), 'conflict')} between rows of a photo: "
+            f"{listed(unsettled, 20)}. Add a row for each with the action unknown, present, absent or drop"
         )
 
 
 def propose(found: Audit) -> list[Decision]:
-    """What cleaning would do about an audit's findings: only what is certain.
+    """Propose decisions for findings that leave no doubt.
 
-    Photos that cannot be read and further exact copies are left out, labels on which rows or exact copies
-    contradict each other become unknown, labels that differ in case, blanks or punctuation are merged.
+    Unreadable photos and further exact duplicates are dropped. Labels on which rows or exact duplicates disagree
+    become unknown. Spelling variants of a label are merged.
     """
     decisions: list[Decision] = []
-    flagged: dict[str, list[Any]] = {}
-    for row in found.flagged.itertuples():
-        flagged.setdefault(str(row.issue), []).append(row)
+    by_issue: dict[str, list[Any]] = {}
+    for row in found.findings.itertuples():
+        by_issue.setdefault(str(row.issue), []).append(row)
     for issue in UNREADABLE.values():
-        decisions += [Decision(row.image, "", "drop", row.detail) for row in flagged.get(issue, [])]
+        decisions += [Decision(row.image, "", "drop", row.detail) for row in by_issue.get(issue, [])]
     for issue in ("conflicting_rows", "names_against_columns"):
-        for row in flagged.get(issue, []):
+        for row in by_issue.get(issue, []):
             for label in found.dataset.disputed.get(row.image, ()):
                 decisions.append(Decision(row.image, label, "unknown", f"{ISSUES[issue].title}: {row.detail}"))
-    decisions += _of_copies(found)
-    for row in flagged.get("label_variant", []):
-        decisions.append(Decision("", row.label, "merge", f"written in two ways: {row.detail}", into=row.other))
+    decisions += _of_exact_duplicates(found)
+    for row in by_issue.get("label_variant", []):
+        decisions.append(Decision("", row.label, "merge", f"two spellings: {row.detail}", into=row.other))
     return decisions
 
 
-def _of_copies(found: Audit) -> list[Decision]:
-    """Keep the first of exact copies, with what the others know and it does not; where they contradict each other, the
-    label becomes unknown in it."""
+def _of_exact_duplicates(found: Audit) -> list[Decision]:
+    """Keep the first of several identical files and drop the others.
+
+    The one that is kept takes over labels that only the others know. A label on which they disagree becomes unknown.
+    """
     place = {name: i for i, name in enumerate(found.dataset.names)}
-    unknown: dict[tuple[str, str], str] = {}
-    told: dict[tuple[str, str], dict[str, str]] = {}
+    conflicts: dict[tuple[str, str], str] = {}
+    known: dict[tuple[str, str], dict[str, str]] = {}
     drops = []
     for pair in found.pairs:
         first, copy = found.names[pair.a], found.names[pair.b]
         if pair.kind != "exact" or first not in place or copy not in place:
             continue
-        drops.append(Decision(copy, "", "drop", f"exact copy of {first}"))
+        drops.append(Decision(copy, "", "drop", f"exact duplicate of {first}"))
         for label in disputed(found.dataset, place[first], place[copy]):
-            unknown.setdefault((first, label), f"exact copy {copy} contradicts it")
+            conflicts.setdefault((first, label), f"its exact duplicate {copy} disagrees")
         kept, dropped = (found.dataset.targets[place[name]] for name in (first, copy))
         for j in np.flatnonzero((kept < 0) & (dropped >= 0)):
             label = found.dataset.labels[j]
             if label not in found.dataset.disputed.get(first, ()):
-                told.setdefault((first, label), {}).setdefault("present" if dropped[j] else "absent", copy)
+                known.setdefault((first, label), {}).setdefault("present" if dropped[j] else "absent", copy)
     return [
-        *(Decision(image, label, "unknown", reason) for (image, label), reason in unknown.items()),
+        *(Decision(image, label, "unknown", reason) for (image, label), reason in conflicts.items()),
         *(
-            Decision(image, label, action, f"exact copy {copy} says so")
-            for (image, label), said in told.items()
-            for action, copy in said.items()
-            if len(said) == 1
+            Decision(image, label, action, f"taken over from its exact duplicate {copy}")
+            for (image, label), actions in known.items()
+            for action, copy in actions.items()
+            if len(actions) == 1
         ),
         *drops,
     ]

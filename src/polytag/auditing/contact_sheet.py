@@ -1,6 +1,8 @@
-"""A contact sheet: photos with doubtful labels on one picture."""
+"""A contact sheet: photos with doubtful labels in one picture."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
@@ -10,72 +12,99 @@ from polytag.errors import DataError, ImageError
 from polytag.files import write_bytes_atomically
 from polytag.photos.decode import decode
 
-PICTURE, MARGIN, CELLS_ACROSS = (200, 150), 8, 10
-"""A contact sheet's photos, the space around them in pixels, and how many stand side by side."""
+PHOTO, MARGIN, LINE_HEIGHT, LINES = (200, 150), 8, 16, 3
+"""Largest size of a photo, the margin around it and the height of a line of text, in pixels, and lines per photo."""
+
+CELL = (PHOTO[0] + 2 * MARGIN, PHOTO[1] + 2 * MARGIN + LINES * LINE_HEIGHT + 4)
+"""Size of a photo with its margins and text, in pixels."""
+
+CELLS_ACROSS = 10
+CELLS = 60
+"""Most photos on one sheet, so that a sheet stays a few megabytes."""
+
+BACKGROUND, INK, MUTED, PLACEHOLDER = "white", "#20242b", "#6a717c", "#dfe2e7"
+COLOURS = {"missing": "#0b6e4f", "wrong": "#b3261e"}
+
+LONGEST_TEXT = 200
+"""Characters of a line that are measured. A line shows about 30."""
 
 
-CELL = (PICTURE[0] + 2 * MARGIN, PICTURE[1] + 2 * MARGIN + 52)
-
-
-def contact_sheet(dataset: Dataset, errors: pd.DataFrame, path: Path, at_most: int = 60) -> int:
-    """Draw the worst entries as one picture, to be looked at: the photo, its given labels, what is suspected.
+def contact_sheet(dataset: Dataset, errors: pd.DataFrame, path: Path, at_most: int = CELLS) -> int:
+    """Draw the most doubtful entries as a PNG: each photo with its labels and the doubtful one.
 
     Args:
-        dataset: the photos that ``errors`` speaks of.
-        errors: of `label_errors`.
-        path: the PNG to write.
-        at_most: entries to draw; the worst come first.
+        dataset: the photos that ``errors`` names.
+        errors: table from `label_errors`, worst first.
+        path: the PNG file to write.
+        at_most: largest number of entries to draw.
 
     Returns:
-        How many entries were drawn.
+        The number of entries drawn.
 
     Raises:
-        DataError: there is nothing to draw.
-        SettingsError: the picture cannot be written.
+        DataError: ``errors`` is empty.
+        SettingsError: the file cannot be written.
     """
-    import matplotlib
-
-    chosen = errors.head(at_most)
-    if not len(chosen):
-        raise DataError("there is no suspected label error to draw")
-    # Matplotlib's own font knows Latin, Greek, Cyrillic and more, and is there on every machine.
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    plain, bold = (ImageFont.truetype(fonts / name, 12) for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"))
-    row_of = {name: i for i, name in enumerate(dataset.names)}
+    chosen = errors.head(at_most).to_dict("records")
+    if not chosen:
+        raise DataError("there are no doubtful labels to draw")
+    wanted = {entry["image"] for entry in chosen}
+    positions = {name: i for i, name in enumerate(dataset.names) if name in wanted}
+    fonts = _fonts()
     columns = min(CELLS_ACROSS, len(chosen))
-    sheet = Image.new("RGB", (columns * CELL[0], -(-len(chosen) // columns) * CELL[1]), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, entry in enumerate(chosen.to_dict("records")):
-        row = row_of[entry["image"]]
-        x, y = i % columns * CELL[0] + MARGIN, i // columns * CELL[1] + MARGIN
-        _paste(sheet, str(dataset.paths[row]), x, y)
-        given = [label for label, target in zip(dataset.labels, dataset.targets[row], strict=True) if target == 1]
-        colour = "#0b6e4f" if entry["kind"] == "missing" else "#b3261e"
-        lines = [
-            (f"{entry['kind']}: {entry['label']}, {entry['probability']:.2f}", bold, colour),
-            (f"given: {', '.join(given) or 'nothing'}", plain, "#20242b"),
-            (f"{i + 1} · {entry['image']}", plain, "#6a717c"),
-        ]
-        for number, (text, font, ink) in enumerate(lines):
-            place = (x, y + PICTURE[1] + 4 + 16 * number)
-            draw.text(place, _cut(text, font, PICTURE[0]), fill=ink, font=font)
+    sheet = Image.new("RGB", (columns * CELL[0], -(-len(chosen) // columns) * CELL[1]), BACKGROUND)
+    for number, entry in enumerate(chosen):
+        corner = (number % columns * CELL[0] + MARGIN, number // columns * CELL[1] + MARGIN)
+        position = positions[entry["image"]]
+        _paste_photo(sheet, str(dataset.paths[position]), corner)
+        given = [label for label, value in zip(dataset.labels, dataset.targets[position], strict=True) if value == 1]
+        _write_caption(sheet, number + 1, entry, given, corner, fonts)
     with write_bytes_atomically(path) as file:
         sheet.save(file, "PNG")
     return len(chosen)
 
 
-def _paste(sheet: Image.Image, path: str, x: int, y: int) -> None:
+def _fonts() -> tuple[ImageFont.FreeTypeFont, ImageFont.FreeTypeFont]:
+    """A regular and a bold font. Matplotlib's own covers Latin, Greek, Cyrillic and more on every machine."""
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    regular, bold = (ImageFont.truetype(folder / name, 12) for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"))
+    return regular, bold
+
+
+def _paste_photo(sheet: Image.Image, path: str, corner: tuple[int, int]) -> None:
     try:
         photo = Image.fromarray(decode(path))
     except ImageError:
-        photo = Image.new("RGB", PICTURE, "#dfe2e7")
-    photo.thumbnail(PICTURE)
-    sheet.paste(photo, (x + (PICTURE[0] - photo.width) // 2, y + (PICTURE[1] - photo.height) // 2))
+        photo = Image.new("RGB", PHOTO, PLACEHOLDER)
+    photo.thumbnail(PHOTO)
+    sheet.paste(photo, (corner[0] + (PHOTO[0] - photo.width) // 2, corner[1] + (PHOTO[1] - photo.height) // 2))
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text in one line, cut with "…" where it is too long."""
-    text = "".join(c if c.isprintable() else " " for c in text)
+def _write_caption(
+    sheet: Image.Image,
+    number: int,
+    entry: Mapping[Any, Any],
+    given: list[str],
+    corner: tuple[int, int],
+    fonts: tuple[ImageFont.FreeTypeFont, ImageFont.FreeTypeFont],
+) -> None:
+    regular, bold = fonts
+    lines = (
+        (f"{entry['kind']}: {entry['label']}, {entry['probability']:.2f}", bold, COLOURS[entry["kind"]]),
+        (f"labels: {', '.join(given) or 'none'}", regular, INK),
+        (f"{number} · {entry['image']}", regular, MUTED),
+    )
+    draw = ImageDraw.Draw(sheet)
+    for line, (text, font, colour) in enumerate(lines):
+        place = (corner[0], corner[1] + PHOTO[1] + 4 + LINE_HEIGHT * line)
+        draw.text(place, _shorten(text, font, PHOTO[0]), fill=colour, font=font)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Put a text on one line and cut it off with "…" if it is wider than this many pixels."""
+    text = "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

@@ -1,12 +1,13 @@
-"""Decisions about photos and labels: a plain CSV that a person can read, edit and delete rows from.
+"""Decisions about photos and labels, in a CSV file that people can read and edit.
 
-The audit suggests decisions and the review takes them; once the file exists it alone says what cleaning does.
-Deleting a row undoes it, since cleaning starts from the table of labels each time and never changes it.
+The audit proposes decisions and the review records a person's. Once the file exists, it alone says what cleaning does.
+Cleaning always starts from the original table, so deleting a row of the file undoes that decision.
 """
 
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,34 +23,34 @@ ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "keep": ((), ("image", "label")),
     "merge": (("label", "into"), ()),
 }
-"""What a decision can do, with the columns that must be filled for it and those that may be."""
+"""Each action with the columns that it needs and those that it may have."""
 
 COLUMNS = ("image", "label", "action", "into", "reason", "by")
 AUTHORS = ("audit", "review")
 
 VALUES = {"present": 1, "absent": 0, "unknown": -1}
-"""The actions that set a label, and what they set it to."""
+"""Actions that set a label, and the target they set."""
 
 Key = tuple[str, str]
-"""Image and label: what a decision is about. Of two decisions about the same the later counts."""
+"""Image and label that a decision is about. Of two decisions with the same key the later one counts."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one photo, of one of its labels, or of a label throughout the table.
+    """A decision about one photo, one of its labels, or a label of the whole table.
 
     Attributes:
-        image: the photo's name relative to the dataset's root; "" where the label of the whole table is meant.
-        label: "" where the whole photo is meant.
-        action: "drop" leaves the photo out; "unknown", "present" and "absent" set the label ("unknown" without
-            a label sets all labels of the photo); "keep" leaves everything as it is, and protects a label from
-            an "unknown" of its whole photo; "merge" folds the label into another.
-        reason: why, in words.
+        image: name of the photo relative to the dataset's root, or "" for a label of the whole table.
+        label: name of the label, or "" for the whole photo.
+        action: "drop" leaves the photo out. "unknown", "present" and "absent" set the label; "unknown" without a
+            label sets all labels of the photo. "keep" changes nothing, and protects a label from an "unknown" for
+            its whole photo. "merge" replaces the label with another.
+        reason: why.
         by: who decided, "audit" or "review".
-        into: for "merge" the label that takes over, else "".
+        into: for "merge" the label that remains, else "".
 
     Raises:
-        DataError: image, label and ``into`` do not suit the action.
+        DataError: image, label or ``into`` do not fit the action.
     """
 
     image: str
@@ -70,68 +71,91 @@ class Decision:
             if name in needed and not cell:
                 raise DataError(f"'{self.action}' needs the column {name}, but it is empty")
             if cell and name not in needed + allowed:
-                raise DataError(f"'{self.action}' leaves the column {name} empty, but got '{cell}'")
+                raise DataError(f"'{self.action}' needs an empty column {name}, but got '{cell}'")
         if not self.image and not self.label:
             raise DataError(f"'{self.action}' needs an image or a label, but both are empty")
         if self.action == "merge" and self.into == self.label:
-            raise DataError(f"'{self.label}' cannot be merged into itself: name another label under 'into'")
+            raise DataError(f"'{self.label}' cannot be merged into itself. Name another label in the column into")
 
     @property
     def key(self) -> Key:
-        """What the decision is about."""
+        """Image and label."""
         return self.image, self.label
 
 
+def default_decisions(data: str | os.PathLike[str]) -> Path:
+    """Where the review and cleaning keep the decisions about some data unless another file is named.
+
+    Args:
+        data: the file or folder that the labels are read from, or ``kaggle:OWNER/NAME``.
+
+    Returns:
+        ``NAME.decisions.csv`` beside the file or folder. For data without a place on disk, the file is in the
+        current folder.
+    """
+    text = os.fspath(data)
+    if re.match(r"\w\w+:", text):
+        return Path(f"{re.split(r'[/:]', text.rstrip('/'))[-1]}.decisions.csv")
+    path = Path(text).expanduser()
+    whole = path.resolve()
+    if not whole.name:  # The root folder has no name and nothing beside it.
+        return Path("decisions.csv")
+    folder = whole.parent if path.name in ("", "..") else path.parent
+    return folder / f"{whole.name if whole.is_dir() else path.stem}.decisions.csv"
+
+
 def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
-    """Read a decisions file: CSV (UTF-8) with the columns image, label, action, into, reason, by, in any order.
+    """Read a decisions file: a CSV (UTF-8) with the columns image, label, action, into, reason and by in any order.
 
     Returns:
         One decision for each row, in the file's order.
 
     Raises:
-        DataError: it cannot be read, or a row is no decision; the message names the line.
+        DataError: the file cannot be read, or a row is not a valid decision. The message names the line.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            # Strict: otherwise one lost quotation mark would swallow the rows below it without a word.
+            # Without strict, a missing quotation mark would silently swallow the rows below it.
             reader = csv.reader(file, strict=True)
             try:
                 rows = [(reader.line_num, row) for row in reader if row]
             except csv.Error as error:
-                raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}): mend or delete that row") from None
+                raise DataError(
+                    f"{path}, line {reader.line_num}: not valid CSV ({error}). Fix or delete that row"
+                ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise DataError(
-            f"the decisions {path} cannot be read ({reason}): expected a CSV with the columns {', '.join(COLUMNS)}"
+            f"the decisions file {path} cannot be read ({reason}). Expected a CSV with the columns {', '.join(COLUMNS)}"
         ) from None
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     if sorted(header) != sorted(COLUMNS):
         raise DataError(
-            f"the decisions {path} must have the columns {', '.join(COLUMNS)}, "
-            f"but the first line has {', '.join(header) or 'none'}: mend that line"
+            f"the decisions file {path} needs the columns {', '.join(COLUMNS)}, "
+            f"but its first line has {', '.join(header) or 'none'}. Fix that line"
         )
     decisions = []
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(
                 f"{path}, line {line}: expected {len(header)} cells, got {len(row)} "
-                "(a comma inside a cell needs quotation marks): mend or delete that row"
+                "(a cell with a comma needs quotation marks). Fix or delete that row"
             )
         cells = dict(zip(header, row, strict=True))
         cells["action"], cells["by"] = cells["action"].strip().lower(), cells["by"].strip().lower()
         try:
             decisions.append(Decision(**cells))
         except DataError as error:
-            raise DataError(f"{path}, line {line}: {error}; mend or delete that row") from None
+            raise DataError(f"{path}, line {line}: {error}. Fix or delete that row") from None
     return decisions
 
 
 def write_decisions(path: str | os.PathLike[str], decisions: Iterable[Decision]) -> None:
-    """Write decisions, one row each; the file is there as a whole or as it was before.
+    """Write decisions, one row each. If writing fails, an existing file stays unchanged.
 
     Raises:
         SettingsError: the file cannot be written.
-        DataError: a photo's name is not valid UTF-8.
+        DataError: the name of a photo is not valid UTF-8.
     """
     _write(path, map(_line, decisions))
 
@@ -139,13 +163,13 @@ def write_decisions(path: str | os.PathLike[str], decisions: Iterable[Decision])
 def _line(decision: Decision) -> str:
     cells = [getattr(decision, column) for column in COLUMNS]
     line = io.StringIO()
-    # Left to itself the writer does not quote a carriage return, and the reader would take it for the row's end.
+    # The writer does not quote carriage returns, but the reader ends a row at one.
     odd = any("\r" in cell for cell in cells)
     csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerow(cells)
     try:
         line.getvalue().encode()
     except UnicodeEncodeError:
-        raise DataError(f"the name {decision.image!a} is not valid UTF-8: rename the photo") from None
+        raise DataError(f"the name {decision.image!a} is not valid UTF-8. Rename the photo") from None
     return line.getvalue()
 
 
@@ -156,14 +180,14 @@ def _write(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
 
 
 class DecisionFile:
-    """A decisions file that decisions are saved to one by one, while a person may edit it too.
+    """A decisions file that takes decisions one at a time, and that people may edit meanwhile.
 
-    Each save writes the whole file under another name and renames it, so being killed loses nothing that was
-    saved. The file on disk is the truth: it is read again whenever it has changed, and a row that somebody
-    deleted does not come back. Threads that share one must take turns.
+    Each save writes a temporary file and renames it, so nothing that was saved can be lost. The file is read again
+    whenever it has changed on disk, and a row that somebody deleted does not come back. Not safe for several threads
+    at once.
 
     Args:
-        path: the file; it need not exist before the first decision.
+        path: the file. It is created with the first decision.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -173,10 +197,10 @@ class DecisionFile:
         self._lines: dict[Key, str] = {}
 
     def read(self) -> Mapping[Key, Decision]:
-        """The decisions that count, by what they are about.
+        """Read the decisions in force, by key.
 
         Raises:
-            DataError: the file cannot be read, or a row is no decision.
+            DataError: the file cannot be read, or a row is not a valid decision.
         """
         state = self._look()
         if state != self._state:
@@ -186,17 +210,18 @@ class DecisionFile:
         return self._decisions
 
     def save(self, decision: Decision) -> None:
-        """Add a decision, in place of an earlier one about the same.
+        """Add a decision. It replaces an earlier one with the same key.
 
         Raises:
             SettingsError: the file cannot be written.
-            DataError: the file has become unreadable, and is left as it is, or the photo's name is not valid UTF-8.
+            DataError: the file on disk is no longer valid, and stays unchanged, or the name of the photo is not
+                valid UTF-8.
         """
         self.read()
         self._replace({**self._decisions, decision.key: decision}, {**self._lines, decision.key: _line(decision)})
 
     def remove(self, key: Key) -> None:
-        """Delete the decision about this image and label, if there is one; errors as for `save`."""
+        """Delete the decision with this key, if there is one. Raises the same errors as `save`."""
         if key in self.read():
             self._replace(
                 {k: v for k, v in self._decisions.items() if k != key},
@@ -205,7 +230,7 @@ class DecisionFile:
 
     def _replace(self, decisions: dict[Key, Decision], lines: dict[Key, str]) -> None:
         _write(self.path, lines.values())
-        # Only now: if writing failed, what is known must stay what is on disk.
+        # Update only after writing, so that a failed write leaves the state in step with the file.
         self._decisions, self._lines, self._state = decisions, lines, self._look()
 
     def _look(self) -> tuple[int, ...] | None:
@@ -214,5 +239,7 @@ class DecisionFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError(f"the decisions {self.path} cannot be read ({error.strerror}): name another file") from None
+            raise DataError(
+                f"the decisions file {self.path} cannot be read ({error.strerror}). Name another file"
+            ) from None
         return status.st_mtime_ns, status.st_size, status.st_ino

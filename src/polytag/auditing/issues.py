@@ -1,7 +1,4 @@
-"""What an audit looks for: every kind of finding with its meaning, its weight and what to do about it.
-
-Scores run from 0 (certainly) to 1 (not at all), as cleanlab and cleanvision have them: lower is worse.
-"""
+"""What an audit looks for: each kind of finding, how serious it is and what to do about it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,14 +11,15 @@ class Issue:
     """One kind of finding.
 
     Attributes:
-        title: in a few words.
-        about: "photo", "label" (of the whole table) or "entry" (one label of one photo).
-        weight: "error" (spoils results or training), "warning" (look at it), "note" (good to know).
-        advice: what it means and what to do, in a sentence or two.
+        title: name of the issue, in a few words.
+        about: what a finding concerns: a "photo", a "label" of the whole table, the "table" itself, or an "entry",
+            which is one label of one photo.
+        weight: "error" (makes results wrong), "warning" (worth a look) or "note" (good to know).
+        advice: what the finding means and what to do, in one or two sentences.
     """
 
     title: str
-    about: Literal["photo", "label", "entry"]
+    about: Literal["photo", "label", "table", "entry"]
     weight: Weight
     advice: str
 
@@ -34,131 +32,170 @@ UNREADABLE = {
     "damaged": "damaged",
     "too large": "too_large",
 }
-"""The issue of each problem that an `ImageError` names."""
+"""The issue for each `ImageError.problem`."""
 
 SCALED = {
     "tiny": ("shorter side", 64),
-    "extreme_aspect": ("shorter : longer side", 1 / 3),
+    "extreme_aspect": ("shorter side / longer side", 1 / 3),
     "blank": ("contrast", 0.01),
-    "dark": ("brightest hundredth", 0.32),
-    "bright": ("1 − darkest hundredth", 0.2),
+    "dark": ("99th percentile of brightness", 0.32),
+    "bright": ("1 − 1st percentile of brightness", 0.2),
     "blurry": ("sharpness", 0.5),
 }
-"""Issues that are a matter of degree: what is measured, and below which value it is flagged."""
+"""Issues that are a matter of degree: what is measured, and the limit below which a photo is flagged."""
 
 ISSUES = {
-    "missing": Issue("File missing", "photo", "error", "Listed, but there is no such file or it may not be read."),
-    "empty": Issue("Empty file", "photo", "error", "The file has no content: fetch it again, or drop its row."),
+    "missing": Issue(
+        "Missing file", "photo", "error", "The table lists a file that does not exist or cannot be opened."
+    ),
+    "empty": Issue("Empty file", "photo", "error", "The file has no content. Download it again, or drop its row."),
     "not_an_image": Issue(
-        "Not an image",
+        "Not an image", "photo", "error", "The content is not a supported image, whatever the file name says."
+    ),
+    "truncated": Issue(
+        "Truncated file", "photo", "error", "The file ends too early. Download it again, or drop its row."
+    ),
+    "damaged": Issue(
+        "Damaged file", "photo", "error", "The image cannot be decoded. Download it again, or drop its row."
+    ),
+    "too_large": Issue(
+        "Too many pixels",
         "photo",
         "error",
-        "The content is not a JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF, whatever its name says.",
-    ),
-    "truncated": Issue("Truncated", "photo", "error", "The file ends too early: fetch it again, or drop its row."),
-    "damaged": Issue("Damaged", "photo", "error", "The content cannot be decoded: fetch it again, or drop its row."),
-    "too_large": Issue(
-        "Over the pixel limit", "photo", "error", "So many pixels may be a decompression bomb: reduce it, or drop it."
+        "The image exceeds the pixel limit, which protects against decompression bombs. Shrink it, or drop its row.",
     ),
     "exact_duplicate": Issue(
-        "Exact copy",
+        "Exact duplicate",
         "photo",
         "warning",
-        "The same bytes as an earlier photo. It counts twice in every score, and split keeps the two together.",
+        "The file is identical to an earlier one, so it counts twice in every score. A split keeps both together.",
     ),
     "near_duplicate": Issue(
         "Near-duplicate",
         "photo",
         "warning",
-        "The same picture as an earlier photo, re-encoded, resized or brightened. Split keeps the two together.",
+        "The same picture as an earlier photo, re-encoded, resized or brightened. A split keeps both together.",
     ),
     "cropped_duplicate": Issue(
-        "Crop of another",
+        "Cropped duplicate",
         "photo",
         "warning",
-        "The same picture as an earlier photo, cropped. Split keeps them together.",
+        "The same picture as an earlier photo, but cropped. A split keeps both together.",
     ),
     "mirrored_duplicate": Issue(
-        "Mirror image", "photo", "warning", "An earlier photo mirrored. Split keeps the two together."
+        "Mirrored duplicate",
+        "photo",
+        "warning",
+        "The mirror image of an earlier photo. A split keeps both together.",
     ),
     "conflicting_duplicate": Issue(
-        "Copies with conflicting labels",
+        "Duplicates with conflicting labels",
         "photo",
         "error",
-        "Two photos show the same picture and their labels contradict each other: at least one is wrong.",
+        "Two photos show the same picture, but their labels disagree. At least one of them is wrong.",
     ),
-    "listed_twice": Issue("Listed more than once", "photo", "note", "Several rows name this photo and agree."),
+    "listed_twice": Issue("Listed more than once", "photo", "note", "Several rows list this photo, and they agree."),
     "conflicting_rows": Issue(
-        "Rows that conflict", "photo", "error", "Several rows name this photo and contradict each other."
+        "Conflicting rows", "photo", "error", "Several rows list this photo, and their labels disagree."
     ),
     "names_against_columns": Issue(
-        "Names against 0/1 columns", "photo", "error", "The column of names and the 0/1 columns contradict each other."
-    ),
-    "leak": Issue(
-        "Leak of the given split",
+        "Label list contradicts 0/1 columns",
         "photo",
         "error",
-        "The same picture is in another part of the split too: scores on it would be flattered.",
+        "The column with the list of labels and the 0/1 columns disagree.",
     ),
-    "no_label": Issue(
-        "Without any label", "photo", "note", "None of the labels is present: is that so, or was it not annotated?"
+    "leak": Issue(
+        "Split leak",
+        "photo",
+        "error",
+        "The same picture is in another part of the given split, so scores would come out too high.",
     ),
-    "all_unknown": Issue("All labels unknown", "photo", "warning", "Nothing can be learned from this photo."),
-    "blank": Issue("Nearly blank", "photo", "warning", "Hardly anything but one colour."),
-    "dark": Issue("Dark", "photo", "note", "Even its brightest parts are dark."),
-    "bright": Issue("Bright", "photo", "note", "Even its darkest parts are bright."),
-    "blurry": Issue("Blurry", "photo", "note", "It loses little when it is blurred once more."),
-    "tiny": Issue("Tiny", "photo", "note", "Its shorter side has under 64 pixels; models see it enlarged."),
+    "no_label": Issue("No label", "photo", "note", "No label is present. Check whether the photo was annotated."),
+    "all_unknown": Issue("All labels unknown", "photo", "warning", "A model cannot learn anything from this photo."),
+    "blank": Issue("Nearly blank", "photo", "warning", "The photo is almost a single colour."),
+    "dark": Issue("Dark", "photo", "note", "Even the brightest areas of the photo are dark."),
+    "bright": Issue("Bright", "photo", "note", "Even the darkest areas of the photo are bright."),
+    "blurry": Issue("Blurry", "photo", "note", "Blurring the photo again hardly changes it."),
+    "tiny": Issue("Tiny", "photo", "note", "The shorter side has fewer than 64 pixels, so models see it enlarged."),
     "extreme_aspect": Issue(
-        "Extreme proportions", "photo", "note", "More than three times as long as wide; models see it squashed."
+        "Extreme aspect ratio",
+        "photo",
+        "note",
+        "One side is more than three times as long as the other, so models see the photo distorted.",
     ),
     "wrong_extension": Issue(
-        "Wrong file name ending", "photo", "note", "The content is of another format than the name says."
+        "Wrong file extension", "photo", "note", "The content has another image format than the extension says."
     ),
-    "animated": Issue("Several pictures in one file", "photo", "note", "Only the first one is used."),
+    "animated": Issue("Several images in one file", "photo", "note", "Only the first image is used."),
     "unusual_mode": Issue(
-        "Unusual pixels", "photo", "note", "CMYK, more than 8 bits, transparency or a palette; converted to RGB."
+        "Unusual pixel format",
+        "photo",
+        "note",
+        "CMYK, more than 8 bits per channel, transparency or a palette. The photo is converted to 8-bit RGB.",
     ),
-    "exif_rotated": Issue("Turned by EXIF", "photo", "note", "Stored turned or mirrored; polytag turns it upright."),
-    "grey": Issue("Without colour", "photo", "note", "A grey photo among coloured ones."),
-    "label_variant": Issue(
-        "Label written in two ways",
+    "exif_rotated": Issue(
+        "Rotated by EXIF", "photo", "note", "The photo is stored rotated or mirrored. It is turned upright on reading."
+    ),
+    "grey": Issue("Greyscale", "photo", "note", "A photo without colour, while most others have colour."),
+    "list_piece": Issue(
+        "Label looks like part of a list",
         "label",
         "error",
-        "Two labels differ in case, blanks or punctuation only: merge them.",
+        "Brackets or quotes in the name suggest that a cell was split wrongly. Set --label-separator.",
+    ),
+    "too_many_labels": Issue(
+        "Nearly as many labels as photos",
+        "table",
+        "error",
+        "The labels may be descriptions, file names or unsplit lists. Set --label-separator or --label-column.",
+    ),
+    "permuted_labels": Issue(
+        "Labels combine the same few words",
+        "table",
+        "error",
+        "The labels may be lists that were not split. Set --label-separator.",
+    ),
+    "label_variant": Issue(
+        "Two spellings of a label",
+        "label",
+        "error",
+        "The names differ only in case, spaces, punctuation or look-alike characters. Merge them.",
     ),
     "similar_labels": Issue(
-        "Labels spelt alike",
+        "Similar label names",
         "label",
         "warning",
-        "Two labels that never meet differ in a letter or an ending: are they one?",
+        "The names differ by a letter or an ending, and the labels never occur together. Do they mean the same?",
     ),
     "never_present": Issue(
-        "Label never present", "label", "error", "Nothing can be learned from it: add examples, or take it out."
+        "Label never present", "label", "error", "A model cannot learn this label. Add examples, or remove it."
     ),
     "always_present": Issue(
         "Label always present",
         "label",
         "error",
-        "Nothing can be learned from it: add photos without it, or take it out.",
+        "A model cannot learn this label. Add photos without it, or remove it.",
     ),
     "rare": Issue(
         "Rare label",
         "label",
         "warning",
-        "On fewer than 20 photos: about three in the test part, too few to judge it by.",
+        "Fewer than 20 photos have it. About three of them are test photos, too few to measure a score.",
     ),
     "always_together": Issue(
-        "Labels always together",
+        "Inseparable labels",
         "label",
         "warning",
-        "Two labels are on just the same photos: no model can tell them apart.",
+        "Both labels are on exactly the same photos, so no model can tell them apart.",
     ),
     "missing_label": Issue(
-        "Missing label", "entry", "warning", "The photo looks as if the label belonged to it: look at it."
+        "Possibly missing label", "entry", "warning", "The photo looks like photos that have this label. Check it."
     ),
     "wrong_label": Issue(
-        "Wrong label", "entry", "warning", "The photo does not look like others with this label: look at it."
+        "Possibly wrong label",
+        "entry",
+        "warning",
+        "The photo does not look like others that have this label. Check it.",
     ),
 }
-"""Every kind of finding by its name, in the order of the tables."""
+"""Every kind of finding by its key, in the order of tables and pages."""

@@ -1,95 +1,94 @@
-"""What the table of labels gives away without its photos: variants, rare labels, inseparable pairs, imbalance."""
+"""Findings about labels that need no photos: spelling variants, rare labels, inseparable pairs, imbalance."""
 
-import re
-import unicodedata
 from collections.abc import Iterator
-from difflib import SequenceMatcher
-from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from polytag.auditing.findings import COLUMNS
+from polytag.auditing.spelling import normalized, similar_pairs
+from polytag.data.cooccurrence import cooccurrence
 from polytag.data.dataset import Dataset
 from polytag.errors import counted
 
 ENOUGH = 20
-"""Photos with a label below which it is rare."""
+"""A label on fewer photos is rare."""
 
-ALIKE = 0.88
-"""Least share of letters that two labels have in common, in order, to be spelt alike."""
+FEWEST_TOGETHER = 3
+"""Photos that two labels must share to be called inseparable. Once or twice may be chance."""
 
 Finding = tuple[str, str, float, str, str]
-"""Issue, label, score, detail, and the other label where there is one."""
+"""Issue, label, score, detail, and a second label or ""."""
 
 
-def label_findings(dataset: Dataset) -> Iterator[Finding]:
-    """What is odd about labels, each finding once."""
-    present, known = dataset.targets == 1, dataset.targets >= 0
-    counts = present.sum(axis=0)
-    for j, label in enumerate(dataset.labels):
-        if counts[j] == 0:
-            yield "never_present", label, 0.0, f"on none of {counted(int(known[:, j].sum()), 'photo')}", ""
-        elif counts[j] == known[:, j].sum():
-            yield "always_present", label, 0.0, f"on each of {counted(int(counts[j]), 'photo')}", ""
-        elif counts[j] < ENOUGH:
-            yield "rare", label, counts[j] / ENOUGH, f"on {counted(int(counts[j]), 'photo')}", ""
-    met = present.T.astype(np.int64) @ present
-    apart = present.T.astype(np.int64) @ (dataset.targets == 0)
-    # The more frequent of two is what the other may be meant to be.
-    by_frequency = np.argsort(-counts, kind="stable").tolist()
-    plainly = [plain(label) for label in dataset.labels]
-    variants: set[int] = set()
-    for i, j in combinations(by_frequency, 2):
-        a, b = dataset.labels[i], dataset.labels[j]
-        times = f"on {int(counts[i]):,} and {counted(int(counts[j]), 'photo')}"
-        if plainly[i] == plainly[j]:
-            if j not in variants:
-                variants.add(j)
-                yield "label_variant", b, 0.0, f"'{a}' and '{b}' ({times})", a
-        elif not met[i, j] and (likeness := alike(plainly[i], plainly[j])):
-            yield "similar_labels", b, 1 - likeness, f"'{a}' and '{b}' ({times}) never meet", a
-        if met[i, j] >= 3 and not apart[i, j] and not apart[j, i]:
-            yield "always_together", b, 0.0, f"'{a}' and '{b}' are on the same {counted(int(met[i, j]), 'photo')}", a
+def label_findings(dataset: Dataset) -> pd.DataFrame:
+    """Flag what is odd about labels. Each label is flagged at most once per issue."""
+    present, known = (dataset.targets == 1).sum(axis=0), (dataset.targets >= 0).sum(axis=0)
+    found = [*_frequency(dataset.labels, present, known), *_pairs(dataset, present)]
+    return pd.DataFrame(
+        [("", label, issue, score, detail, other) for issue, label, score, detail, other in found],
+        columns=list(COLUMNS[:-1]),
+    )
 
 
-def plain(label: str) -> str:
-    """A label without what its writers vary: case, blanks, hyphens, dots, apostrophes, and how accents are encoded.
+def _frequency(labels: tuple[str, ...], present: NDArray[np.int64], known: NDArray[np.int64]) -> Iterator[Finding]:
+    for label, n, n_known in zip(labels, present.tolist(), known.tolist(), strict=True):
+        if n == 0:
+            yield "never_present", label, 0.0, f"on none of {counted(n_known, 'photo')}", ""
+        elif n == n_known:
+            yield "always_present", label, 0.0, f"on all {counted(n, 'photo')}", ""
+        elif n < ENOUGH:
+            yield "rare", label, n / ENOUGH, f"on {counted(n, 'photo')}", ""
 
-    What tells numbers and signs apart stays: "1.5 l" is not "15 l", and "C++" is not "C".
-    """
-    label = unicodedata.normalize("NFKC", label.casefold())
-    return re.sub(r"(?<!\d)[\s_.'’‐-]+|[\s_.'’‐-]+(?!\d)", "", label) or label
 
+def _pairs(dataset: Dataset, present: NDArray[np.int64]) -> Iterator[Finding]:
+    """Compare each label with the more frequent ones, which it may be meant to be."""
+    order = np.argsort(-present, kind="stable")
+    labels = [dataset.labels[j] for j in order]
+    names = [normalized(label) for label in labels]
+    both, known = (counts[np.ix_(order, order)] for counts in cooccurrence(dataset.targets))
 
-def alike(a: str, b: str) -> float:
-    """How alike two plain labels are spelt, 0 (not worth a word) to 1: a letter or an ending apart, no digits."""
-    if min(len(a), len(b)) < 4 or re.sub(r"\D", "", a) != re.sub(r"\D", "", b):
-        return 0.0
-    ending = a.removesuffix("s").removesuffix("e") == b.removesuffix("s").removesuffix("e")
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
-    # The cheap bounds come first: there are many pairs of labels.
-    if not ending and min(matcher.real_quick_ratio(), matcher.quick_ratio()) < ALIKE:
-        return 0.0
-    ratio = matcher.ratio()
-    return ratio if ending or ratio >= ALIKE else 0.0
+    def told(i: int, j: int) -> str:
+        return (
+            f"'{labels[i]}' and '{labels[j]}' (on {present[order[i]]:,} and {counted(int(present[order[j]]), 'photo')})"
+        )
+
+    first: dict[str, int] = {}
+    for j, name in enumerate(names):
+        i = first.setdefault(name, j)
+        if i != j:
+            yield "label_variant", labels[j], 0.0, told(i, j), labels[i]
+    closest: dict[int, tuple[float, int]] = {}
+    for i, j, likeness in similar_pairs(names):
+        if not both[i, j] and likeness > closest.get(j, (0.0, 0))[0]:
+            closest[j] = likeness, i
+    for j, (likeness, i) in sorted(closest.items()):
+        yield "similar_labels", labels[j], 1 - likeness, f"{told(i, j)} never occur together", labels[i]
+    alone = known - both
+    inseparable = np.triu((both >= FEWEST_TOGETHER) & (alone == 0) & (alone.T == 0), 1)
+    for j in np.flatnonzero(inseparable.any(axis=0)).tolist():
+        i = int(inseparable[:, j].argmax())
+        photos = counted(int(both[i, j]), "photo")
+        yield "always_together", labels[j], 0.0, f"'{labels[i]}' and '{labels[j]}' are on the same {photos}", labels[i]
 
 
 def imbalance(targets: NDArray[np.int8]) -> dict[str, float | int]:
-    """Figures of the field on a table of labels.
+    """Measure the imbalance of a multi-label table.
 
     Args:
-        targets: int8 (n, k): 1, 0 or -1 (unknown).
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
 
     Returns:
-        cardinality (labels per photo), density (the same over k), combinations (distinct label sets of photos
-        without unknowns), and mean_imbalance_ratio: the mean over labels of the commonest label's count over
-        their own (MeanIR; Charte, Rivera, del Jesus & Herrera 2015), labels that are never present left out.
+        cardinality (labels per photo), density (cardinality / k), combinations (distinct label sets among photos
+        without unknown labels), and mean_imbalance_ratio: the count of the most frequent label divided by a label's
+        own count, averaged over the labels that occur (MeanIR; Charte, Rivera, del Jesus & Herrera 2015).
     """
     present = targets == 1
     counts = present.sum(axis=0)
-    complete = present[(targets >= 0).all(axis=1)]
+    complete = np.packbits(present[(targets >= 0).all(axis=1)], axis=1)
     used = counts[counts > 0]
-    cardinality = float(present.sum() / max(1, len(targets)))
+    cardinality = float(counts.sum() / max(1, len(targets)))
     return {
         "cardinality": cardinality,
         "density": cardinality / max(1, targets.shape[1]),

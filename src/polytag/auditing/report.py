@@ -1,4 +1,4 @@
-"""The report of an audit: one page with every kind of finding, its worst cases as pictures, and what to do."""
+"""The audit's page: every kind of finding, its worst cases with pictures, and what to do."""
 
 import os
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from polytag.auditing.audit import Audit
-from polytag.auditing.contact_sheet import contact_sheet
+from polytag.auditing.contact_sheet import CELLS, contact_sheet
 from polytag.auditing.issues import ISSUES
 from polytag.auditing.label_errors import KINDS
 from polytag.errors import ImageError, counted, listed
@@ -17,86 +17,113 @@ from polytag.files import write_atomically
 from polytag.pages.page import environment, new_page
 from polytag.pages.thumbnails import thumbnails
 
-CASES = 12
-"""Photos shown for one issue, at most."""
+CASES, ENTRIES = 12, CELLS
+"""Most photos shown for one issue, and most doubtful labels shown of each kind."""
 
-ENTRIES = 60
-"""Doubtful labels shown of each kind, at most."""
+LABEL_ROWS, LABELS_OF_PHOTO, NOTES = 100, 20, 50
+"""Most findings about labels, labels of one photo, and notes on the page, which stays small for any data set."""
 
 LONGEST = 200
-"""Longest side of a picture, in pixels."""
+"""Longer side of a thumbnail, in pixels."""
 
-WEIGHTS = {"error": "spoils results", "warning": "worth a look", "note": "good to know"}
+WEIGHTS = {"error": "fix first", "warning": "worth a look", "note": "good to know"}
+"""What the page calls each weight, most serious first."""
 
 
 def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:
-    """Write the page, and contact sheets of the most doubtful labels, missing and wrong ones apart.
+    """Write the page, and contact sheets of the most doubtful labels: one for missing, one for wrong labels.
 
     Args:
         found: the audit.
-        folder: folder of the page; made where it is missing.
-        name: what the data are called.
-        overwrite: replace the page that is there.
+        folder: folder of the page. It is created if needed.
+        name: name of the data set.
+        overwrite: replace an existing page.
 
     Returns:
-        The page, ``folder/index.html``, which refers to nothing outside itself.
+        Path of the page, ``folder/index.html``. The page loads nothing from elsewhere.
 
     Raises:
-        SettingsError: there is a page already, or the folder cannot be written.
+        SettingsError: a page exists already, or the folder cannot be written.
     """
     page = new_page(folder, "--report", overwrite)
     words = {
         "question": f"Can {name} be trusted?",
         "answer": answer(found),
         "facts": _facts(found),
-        "notes": found.dataset.notes,
+        "notes": _capped(found.dataset.notes, NOTES),
         "weights": WEIGHTS,
-        "rows": [{"name": issue, "count": count, "issue": ISSUES[issue]} for issue, count in found.counts.items()],
+        "rows": _summary(found),
         "clean": _not_found(found),
-        "photos": len(found.names),
         "sections": _sections(found),
-        "labels": _label_rows(found),
+        **_label_rows(found),
     }
     text = environment(Path(__file__).parent, autoescape=True).get_template("audit.html").render(words)
     with write_atomically(page) as file:
         file.write(text)
     for kind in KINDS:
-        doubtful = found.flagged[found.flagged["issue"] == f"{kind}_label"].assign(kind=kind)
+        doubtful = _findings(found, f"{kind}_label").assign(kind=kind)
         if len(doubtful):
-            contact_sheet(found.dataset, doubtful, page.parent / f"{kind}-labels.png", ENTRIES)
+            contact_sheet(found.dataset, doubtful, page.parent / f"{kind}-labels.png")
     return page
 
 
 def answer(found: Audit) -> str:
-    """The outcome in a sentence or two."""
-    total = found.statistics["photos"]
-    errors = [issue for issue in found.counts if ISSUES[issue].weight == "error"]
+    """Sum up the audit in one or two sentences."""
     if not found.counts:
-        return f"Nothing odd was found about {counted(int(total), 'photo')} and their labels."
-    if not errors:
-        most = _named(found, max(found.counts, key=lambda issue: found.counts[issue]))
-        if len(found.counts) == 1:
-            return f"Nothing was found that spoils results. One thing is worth knowing: {most}."
-        return (
-            f"Nothing was found that spoils results. {len(found.counts)} kinds of finding are worth knowing, "
-            f"the most frequent being {most}."
-        )
-    worst = sorted(errors, key=lambda issue: -found.counts[issue])
-    return f"Mend this first: {listed([_named(found, issue) for issue in worst])}."
+        return f"The audit found nothing odd in {counted(int(found.statistics['photos']), 'photo')} and their labels."
+    errors = [issue for issue in found.counts if ISSUES[issue].weight == "error"]
+    if errors:
+        worst = sorted(errors, key=lambda issue: -found.counts[issue])
+        return f"Fix this first: {listed([_named(found, issue) for issue in worst])}."
+    most = _named(found, max(found.counts, key=lambda issue: found.counts[issue]))
+    if len(found.counts) == 1:
+        return f"Nothing needs to be fixed. One thing is good to know: {most}."
+    return f"Nothing needs to be fixed. {len(found.counts)} findings are good to know. The most frequent is {most}."
 
 
 def _named(found: Audit, issue: str) -> str:
-    noun = {"photo": "photo", "label": "label", "entry": "entry"}[ISSUES[issue].about]
-    number = counted(found.counts[issue], noun)
-    return f"{ISSUES[issue].title.lower()} ({number})"
+    about, count = ISSUES[issue].about, found.counts[issue]
+    title = _lower_first(ISSUES[issue].title)
+    return title if about == "table" else f"{title} ({counted(count, about)})"
+
+
+def _lower_first(title: str) -> str:
+    return title[0].lower() + title[1:]
+
+
+def _findings(found: Audit, issue: str) -> pd.DataFrame:
+    return found.findings[found.findings["issue"] == issue]
+
+
+def _by_weight(found: Audit) -> list[str]:
+    """The issues that were found, most serious first."""
+    return sorted(found.counts, key=lambda issue: list(WEIGHTS).index(ISSUES[issue].weight))
+
+
+def _capped(items: Iterable[str], at_most: int) -> list[str]:
+    items = list(items)
+    return items if len(items) <= at_most else [*items[:at_most], f"and {len(items) - at_most:,} more"]
+
+
+def _summary(found: Audit) -> list[dict[str, Any]]:
+    return [
+        {
+            "target": issue if ISSUES[issue].about in ("photo", "entry") else "labels",
+            "count": found.counts[issue],
+            "issue": ISSUES[issue],
+        }
+        for issue in _by_weight(found)
+    ]
 
 
 def _not_found(found: Audit) -> list[str]:
-    """What was looked for in vain; doubtful labels are only looked for on request, and leaks in a given split."""
-    not_asked = {name for name, issue in ISSUES.items() if issue.about == "entry"} - set(found.findings["issue"])
+    """What the audit looked for without finding it. Leaks need a given split, and doubtful labels probabilities."""
+    not_checked = set() if found.judged else {name for name, issue in ISSUES.items() if issue.about == "entry"}
     if found.dataset.parts is None:
-        not_asked.add("leak")
-    return [issue.title.lower() for name, issue in ISSUES.items() if name not in not_asked | found.counts.keys()]
+        not_checked.add("leak")
+    return [
+        _lower_first(issue.title) for name, issue in ISSUES.items() if name not in not_checked | found.counts.keys()
+    ]
 
 
 def _facts(found: Audit) -> dict[str, str]:
@@ -114,22 +141,15 @@ def _facts(found: Audit) -> dict[str, str]:
 
 
 def _sections(found: Audit) -> list[dict[str, Any]]:
-    """For each issue about photos or entries its worst cases, with pictures."""
-    cases: dict[str, list[dict[str, Any]]] = {}
-    for issue in found.counts:
-        if ISSUES[issue].about != "label":
-            rows = found.flagged[found.flagged["issue"] == issue].head(
-                ENTRIES if ISSUES[issue].about == "entry" else CASES
-            )
-            cases[issue] = _records(rows)
-    shown = _pictures(found, (row[key] for rows in cases.values() for row in rows for key in ("image", "other")))
-    place = {name: i for i, name in enumerate(found.dataset.names)}
-
-    def listed_labels(name: str) -> list[str]:
-        if name not in place:
-            return []
-        return [found.dataset.labels[j] for j in np.flatnonzero(found.dataset.targets[place[name]] == 1)]
-
+    """The worst cases of each issue about photos or entries."""
+    cases = {
+        issue: _findings(found, issue).head(ENTRIES if ISSUES[issue].about == "entry" else CASES).to_dict("records")
+        for issue in _by_weight(found)
+        if ISSUES[issue].about in ("photo", "entry")
+    }
+    named = {str(row[key]) for rows in cases.values() for row in rows for key in ("image", "other")}
+    shown = _pictures(found, named)
+    labels = _labels_of(found, named)
     return [
         {
             "name": issue,
@@ -139,7 +159,7 @@ def _sections(found: Audit) -> list[dict[str, Any]]:
                 {
                     **row,
                     "pictures": [shown[name] for name in (row["image"], row["other"]) if name in shown],
-                    "labels": listed_labels(row["image"]),
+                    "labels": listed(labels.get(row["image"], []), LABELS_OF_PHOTO) or "none",
                 }
                 for row in rows
             ],
@@ -148,10 +168,19 @@ def _sections(found: Audit) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(found: Audit, names: Iterable[str]) -> dict[str, str]:
+def _labels_of(found: Audit, names: set[str]) -> dict[str, list[str]]:
+    """The labels of some photos."""
+    data = found.dataset
+    return {
+        name: [data.labels[j] for j in np.flatnonzero(data.targets[i] == 1)]
+        for i, name in enumerate(data.names)
+        if name in names
+    }
+
+
+def _pictures(found: Audit, names: set[str]) -> dict[str, str]:
     """Thumbnails of those photos that can be read."""
-    place = {name: i for i, name in enumerate(found.names)}
-    wanted = sorted({place[name] for name in names if name in place and found.measured.readable[place[name]]})
+    wanted = [i for i, name in enumerate(found.names) if name in names and found.measured.readable[i]]
     records = found.measured.records[wanted]
     sizes = list(zip(records["width"].tolist(), records["height"].tolist(), strict=True))
     made = thumbnails([found.measured.paths[i] for i in wanted], sizes, LONGEST)
@@ -160,10 +189,9 @@ def _pictures(found: Audit, names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
-
-
-def _label_rows(found: Audit) -> list[dict[str, Any]]:
-    rows = found.flagged[found.flagged["issue"].isin([name for name, i in ISSUES.items() if i.about == "label"])]
-    return [{**row, "issue": ISSUES[row["issue"]]} for row in _records(rows)]
+def _label_rows(found: Audit) -> dict[str, Any]:
+    """Findings about labels: the first of each issue, most serious first, and how many there are in all."""
+    issues = [issue for issue in _by_weight(found) if ISSUES[issue].about in ("label", "table")]
+    each = max(1, LABEL_ROWS // max(1, len(issues)))
+    rows = [(ISSUES[issue], row) for issue in issues for row in _findings(found, issue).head(each).to_dict("records")]
+    return {"labels": rows, "labels_in_all": sum(found.counts[issue] for issue in issues)}

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from polytag.auditing.audit import Audit
     from polytag.data.dataset import Dataset
 
+Decisions = Annotated[
+    Path | None,
+    typer.Option(help="Decisions file of review and of audit --clean. Default: NAME.decisions.csv beside the data."),
+]
 LabelErrors = Annotated[
     bool,
     typer.Option(
@@ -62,13 +66,11 @@ def audit(
     json: Annotated[Path | None, typer.Option(help="JSON file for all findings.")] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
     clean: Annotated[Path | None, typer.Option(help="Cleaned table to write: .csv, .tsv or .parquet.")] = None,
-    decisions: Annotated[
-        Path | None,
-        typer.Option(help="Decisions that --clean follows. Created if missing. Default: beside the cleaned table."),
-    ] = None,
+    decisions: Decisions = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find problems in photos and labels. Changes nothing."""
+    from polytag.auditing.decisions import default_decisions
     from polytag.auditing.report import write_report
     from polytag.data.reading.write import TABLE_ENDINGS
     from polytag.data.splitting.split_file import read_split
@@ -92,7 +94,7 @@ def audit(
     if report is not None:
         print(f"report: {write_report(found, report, Path(data).resolve().stem, overwrite)}")
     if clean is not None:
-        _clean(found, clean, decisions or clean.with_suffix(".decisions.csv"), overwrite)
+        _clean(found, clean, decisions or default_decisions(data), overwrite)
 
 
 def _print_findings(found: "Audit") -> None:
@@ -103,7 +105,7 @@ def _print_findings(found: "Audit") -> None:
     print()
     width = max((len(ISSUES[issue].title) for issue in found.counts), default=0)
     for issue, count in found.counts.items():
-        example = found.flagged[found.flagged["issue"] == issue].iloc[0]
+        example = found.findings[found.findings["issue"] == issue].iloc[0]
         about = " · ".join(filter(None, (example["image"], example["label"], example["detail"])))
         print(f"{ISSUES[issue].weight:7}  {ISSUES[issue].title:{width}}  {count:>7,}   {printable(about)}")
     s = found.statistics
@@ -143,19 +145,18 @@ def explore(
 def review(
     data: Data,
     read: ReadOptions,
-    decisions: Annotated[Path, typer.Option(help="File for the decisions. Each is saved at once.")] = Path(
-        "decisions.csv"
-    ),
+    decisions: Decisions = None,
     label_errors: LabelErrors = False,
     host: Host = "127.0.0.1",
     port: Port = 8001,
 ) -> None:
     """Decide about suspicious photos and labels on a page."""
     from polytag.auditing.clean import propose
-    from polytag.auditing.decisions import write_decisions
+    from polytag.auditing.decisions import default_decisions, write_decisions
     from polytag.serving.review.review import serve_review
     from polytag.serving.review.suspects import suspects_of
 
+    decisions = decisions or default_decisions(data)
     found = _audit(load(data, _undecided(read)), label_errors)
     if not decisions.exists():
         write_decisions(decisions, propose(found))

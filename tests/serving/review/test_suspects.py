@@ -10,9 +10,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from polytag.auditing.apply import apply_decisions
-from polytag.auditing.audit import COLUMNS, Audit, audit
+from polytag.auditing.audit import Audit, audit
 from polytag.auditing.clean import propose
 from polytag.auditing.decisions import read_decisions, write_decisions
+from polytag.auditing.findings import COLUMNS, findings_table
 from polytag.data.dataset import Dataset
 from polytag.data.sample.scenes import draw_scene
 from polytag.serving.review.review import review_app
@@ -53,16 +54,13 @@ def found(data: Dataset) -> Audit:
     found = audit(data)
     doubts = pd.DataFrame(
         [
-            ("8.jpg", "sea", "wrong_label", 0.02, True, "listed, probability 0.02", "", 0.02),
-            ("5.jpg", "sea", "missing_label", 0.03, True, "not listed, probability 0.97", "", 0.97),
-            ("7.jpg", "harbours", "wrong_label", 0.04, True, "listed, probability 0.04", "", 0.04),
+            ("8.jpg", "sea", "wrong_label", 0.02, "listed, probability 0.02", "", 0.02),
+            ("5.jpg", "sea", "missing_label", 0.03, "not listed, probability 0.97", "", 0.97),
+            ("7.jpg", "harbours", "wrong_label", 0.04, "listed, probability 0.04", "", 0.04),
         ],
         columns=list(COLUMNS),
     )
-    findings = pd.concat([found.findings.astype({"image": object, "issue": object}), doubts], ignore_index=True)
-    findings["issue"] = pd.Categorical(findings["issue"], found.findings["issue"].cat.categories, ordered=True)
-    findings = findings.astype({"score": np.float32, "flag": bool, "probability": np.float32})
-    return replace(found, findings=findings)
+    return replace(found, findings=findings_table([found.findings.astype({"issue": object}), doubts]))
 
 
 def test_contradictions_come_first_and_odd_photos_last(found: Audit) -> None:
@@ -73,10 +71,10 @@ def test_contradictions_come_first_and_odd_photos_last(found: Audit) -> None:
         ("3.jpg", "boat", "copies that conflict", "unknown"),
         ("2.jpg", "sea", "copies that conflict", "unknown"),
         ("3.jpg", "sea", "copies that conflict", "unknown"),
-        ("5.jpg", "sea", "missing label", "present"),
-        ("8.jpg", "sea", "wrong label", "absent"),
-        ("", "Boat", "label written in two ways", "merge"),
-        ("", "harbours", "labels spelt alike", "merge"),
+        ("5.jpg", "sea", "possibly missing label", "present"),
+        ("8.jpg", "sea", "possibly wrong label", "absent"),
+        ("", "Boat", "two spellings of a label", "merge"),
+        ("", "harbours", "similar label names", "merge"),
         ("4.jpg", "", "nearly blank", "drop"),
         ("5.jpg", "", "tiny", "drop"),
     ]

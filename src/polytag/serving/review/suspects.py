@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from polytag.auditing.audit import Audit, disputed
+from polytag.auditing.audit import Audit
 from polytag.auditing.clean import propose
+from polytag.auditing.copies import disputed
 from polytag.auditing.decisions import Decision
 from polytag.auditing.issues import ISSUES
 from polytag.serving.review.review import Suspect
@@ -20,7 +21,7 @@ def suspects_of(found: Audit) -> list[Suspect]:
     place = {name: i for i, name in enumerate(found.dataset.names)}
     proposed = {decision.key: decision for decision in propose(found)}
     flagged: dict[str, list[Any]] = {}
-    for row in found.flagged.itertuples():
+    for row in found.findings.itertuples():
         flagged.setdefault(str(row.issue), []).append(row)
     asked: dict[tuple[str, str], Suspect] = {}
 
