@@ -8,10 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from polytag.auditing.audit import Audit, audit
+from polytag.auditing.contact_sheet import CELL, CELLS, contact_sheet
+from polytag.auditing.findings import findings_table, rows
 from polytag.auditing.issues import ISSUES
 from polytag.auditing.report import CASES, LONGEST, answer, write_report
 from polytag.data.dataset import Dataset
@@ -190,3 +193,40 @@ def test_a_page_is_not_replaced_unasked(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="cannot be created"):
         write_report(found, tmp_path / "file", "third")
+
+
+def test_a_page_about_many_labels_and_findings_stays_small(data: Dataset, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = tuple(f"a rather long name of label {i:04}" for i in range(1200))
+    left_out = {f"missing {i}.jpg": "no such file" for i in range(2000)}
+    found = audit(
+        replace(
+            data,
+            targets=(rng.random((60, 1200)) < 0.2).astype(np.int8),
+            labels=labels,
+            left_out=left_out,
+            notes=tuple(f"note {i}" for i in range(300)),
+        )
+    )
+    assert found.counts["rare"] > 1000 and found.counts["missing"] == 2000
+    found = replace(
+        found,
+        findings=findings_table(
+            [
+                found.findings.astype({"issue": object}),
+                rows("tiny", [found.names[i % 60] for i in range(600)], "shorter side 20, limit 64"),
+            ]
+        ),
+    )
+    made = page(found, tmp_path / "r")
+    assert len(made.source) < 300_000
+    assert re.search(r"\d+ of [\d,]+ findings are shown", made.words) and "and 250 more" in made.words
+    assert f"The {CASES} worst are shown." in made.words
+
+
+def test_a_contact_sheet_is_as_large_as_its_limit(data: Dataset, tmp_path: Path) -> None:
+    names = [data.names[i % 60] for i in range(5000)]
+    errors = pd.DataFrame({"image": names, "label": "boat", "kind": "wrong", "score": 0.1, "probability": 0.1})
+    assert contact_sheet(data, errors, tmp_path / "sheet.png") == CELLS
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width * sheet.height == CELLS * CELL[0] * CELL[1]

@@ -1,4 +1,4 @@
-"""The page says in words what was planted in the data, exactly, and takes no name at its word."""
+"""The explore page states exactly what is in the data, and is safe against hostile names."""
 
 import re
 from html.parser import HTMLParser
@@ -10,15 +10,15 @@ from PIL import Image
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, SettingsError
-from polytag.exploring.charts import embedding_maps
 from polytag.exploring.counts import Counts
 from polytag.exploring.explore import explore
-from polytag.exploring.figures import percent
+from polytag.exploring.maps import embedding_maps
+from polytag.pages.text import percent
 from polytag.photos.groups import grouped
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: elements with their attributes, and the text of each section."""
+    """The elements of a page with their attributes, and the text of each section."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -83,42 +83,42 @@ def page(tmp_path_factory, photos) -> Page:
 def test_the_summary_has_the_numbers(page):
     told = page.text["header"]
     assert "What is in holiday?" in told
-    assert "40 photos with 4 labels, 1.15 of them on a photo on average." in told
-    assert "The commonest is cat (78 % of the photos), the rarest bus (10 %)." in told
+    assert "40 photos with 4 labels, 1.15 labels per photo on average." in told
+    assert "The most frequent label is cat (78% of the photos), the least frequent is bus (10%)." in told
     for remark in (
-        "No photo shows tree: nothing can be learned about that.",
+        "No photo has tree. A model cannot learn it.",
         "On fewer than 20 photos: dog (11), bus (4).",
-        "6 photos have no label (15 %).",
-        "3 of 160 entries (1.9 %) are unknown",
+        "6 photos have no label (15%).",
+        "3 of 160 entries (1.9%) are unknown",
         "1 photo cannot be read: image7.jpg (not an image (expected JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF)).",
         "1 listed photo could not be used: gone.jpg (there is no such file).",
     ):
         assert remark in told, remark
-    assert "exactly one label" not in told and "unequally" not in told and "copy" not in told
+    assert "exactly one label" not in told and "imbalanced" not in told and "group" not in told
 
 
 def test_readings_of_the_labels_are_exact(page):
     told = page.text["labels"]
-    assert "The commonest label is cat, the rarest bus" in told
-    assert "The label cat is on 31 of 40 photos (78 %), 7.8 times as often as bus (4). No photo shows tree." in told
-    assert "1.9 % of all entries are unknown, drawn pale." in told
-    assert "1.15 labels on a photo, on average" in told
-    assert "23 photos show exactly one label (58 %) and 6 photos show none; the most is 3 labels." in told
-    assert "Only labels that are known to be there are counted." in told
+    assert "Most frequent: cat. Least frequent: bus" in told
+    assert "31 of 40 photos (78%) have the label cat, 7.8 times as many as bus (4). No photo has tree." in told
+    assert "1.9% of all entries are unknown (pale)." in told
+    assert "1.15 labels per photo on average" in told
+    assert "23 photos have exactly one label (58%), and 6 photos have none. The most on one photo is 3 labels." in told
+    assert "Unknown labels are not counted." in told
 
 
 def test_readings_of_the_combinations_are_exact(page):
     told = page.text["combinations"]
-    assert "The commonest combination is cat alone" in told
-    assert "It makes up 20 of 40 photos (50 %)." in told
-    assert "5 combinations occur in all. 1 combination occurs only once." in told
-    assert "The strongest pair: dog and cat" in told
+    assert "Most frequent combination: cat only" in told
+    assert "20 of 40 photos (50%) have it." in told
+    assert "There are 5 combinations in all. 1 combination occurs only once." in told
+    assert "Strongest pair: dog and cat" in told
     # cat is known on 37 photos.
     assert (
-        "Of the 11 photos with dog 11 (100 %) also show cat, which is on 84 % of all photos; the other way round, 35 % "
-        "of the photos with cat show dog." in told
+        "Of the 11 photos with dog, 11 (100%) also have cat. Among all photos 84% have cat. Conversely, 35% of the "
+        "photos with cat have dog." in told
     )
-    assert "never occur" not in told and "Shares are of the photos where both labels are known." in told
+    assert "never occur" not in told and "Shares count only photos for which both labels are known." in told
 
 
 def test_samples_show_the_labels_they_stand_for(page):
@@ -134,10 +134,10 @@ def test_samples_show_the_labels_they_stand_for(page):
 
 def test_the_map_tells_which_labels_lie_together(page):
     told = page.text["map"]
-    assert "Photos with dog keep most to themselves" in told
-    assert "On the maps: 39 photos, the 3 commonest labels." in told
+    assert "Photos with dog lie closest together" in told
+    assert "The maps show 39 photos and the 3 most frequent labels." in told
     # Each of the 11 has the 10 others nearest.
-    assert "It is on 100 % of their 10 nearest photos and on 28 % of all." in told
+    assert "100% of their 10 nearest photos have it, against 28% of all." in told
 
 
 def test_the_page_needs_nothing_else(page):
@@ -168,16 +168,18 @@ def test_sizes_shapes_and_colours(tmp_path):
         photo.save(paths[-1])
     told = Page(explore(dataset(paths, [[1, 0]] * 3 + [[0, 1]], ("sea", "sky")), tmp_path / "out")).text
     assert "From 10×20 to 60×20 pixels" in told["photos"]
-    assert "The commonest size is 60×20 (3 photos, 75 %)" in told["photos"]
-    assert "4 photos have a side shorter than 224 pixels" in told["photos"]
-    assert "3 landscape (75 %), 1 portrait (25 %) and 0 square (0 %)" in told["photos"]
-    assert "the widest is 3 times as wide as high, the tallest 2 times as high as wide." in told["photos"]
+    assert "The most frequent size is 60×20 (3 photos, 75%)" in told["photos"]
+    assert "4 photos have a side under 224 pixels" in told["photos"]
+    assert "3 landscape (75%), 1 portrait (25%) and 0 square (0%)" in told["photos"]
+    assert (
+        "The widest is 3 times as wide as it is high. The tallest is 2 times as high as it is wide." in told["photos"]
+    )
     assert "red 0.200 ± 0.000, green 0.400 ± 0.000 and blue 0.800 ± 0.0" in told["light"]
     assert "Blue is the brightest channel" in told["light"]
-    assert "blue is farthest from ImageNet's (hollow), by +0.394" in told["light"]
+    assert "The difference from ImageNet (hollow) is largest for blue (+0.394)" in told["light"]
     # (0.2 − 0.485) / 0.229 and so on
-    assert "Means −1.24, −0.25 and 1.75" in told["light"] and "far from the 0 and 1" in told["light"]
-    assert "No photo shows two labels" in told["combinations"]
+    assert "have means of −1.24, −0.25 and 1.75" in told["light"] and "far from the 0 and 1" in told["light"]
+    assert "No photo has two labels" in told["combinations"]
     assert "map" not in told
 
 
@@ -207,20 +209,20 @@ def test_names_are_only_text(tmp_path, photos):
 @pytest.mark.parametrize(
     ("n", "labels", "value", "expected"),
     [
-        (1, ("cat",), 1, "1 photo with 1 label. Each that occurs is on 100 % of the photos."),
-        (1, ("cat", "dog"), 1, "The commonest combination is cat and dog"),
+        (1, ("cat",), 1, "1 photo with 1 label. Each label that occurs is on 100% of the photos."),
+        (1, ("cat", "dog"), 1, "Most frequent combination: cat and dog"),
         (
             2,
             ("cat", "dog"),
             0,
-            "2 photos with 2 labels, 0.00 of them on a photo on average. No photo is known to show any.",
+            "2 photos with 2 labels, 0.00 labels per photo on average. No label is known to be present on any photo.",
         ),
-        (2, ("cat",), -1, "100 % of all entries are unknown, drawn pale."),
+        (2, ("cat",), -1, "100% of all entries are unknown (pale)."),
         (
             3,
             [f"a rather long name of label number {i}" for i in range(70)],
             1,
-            "The 60 commonest of 70 labels are drawn.",
+            "The chart shows the 60 most frequent of 70 labels.",
         ),
     ],
     ids=["one photo, one label", "one photo", "no label present", "all unknown", "many long labels"],
@@ -231,7 +233,7 @@ def test_few_photos_and_many_labels(tmp_path, photos, n, labels, value, expected
     page = Page(explore(dataset(photos(tmp_path / "in", n), targets, labels), tmp_path / "out", embeddings))
     everything = " ".join(page.text.values())
     assert expected in everything
-    assert "A map needs 30 photos" in everything
+    assert "A map needs at least 30 readable photos" in everything
     assert not re.search(r"\bnan\b|\b1 photos\b|\b1 labels\b|\b1 pairs\b", everything)
     assert len(page.markup) < 3_000_000
 
@@ -243,7 +245,7 @@ def test_no_photo_can_be_read(tmp_path):
     page = Page(explore(dataset(paths, [[1], [0]], ("cat",)), tmp_path / "out", np.full((2, 4), np.nan, np.float32)))
     assert "2 photos cannot be read: bad.jpg (not an image" in page.text["header"]
     assert "None of the photos can be read." in page.text["photos"] and "light" not in page.text
-    assert "The label cat is on 1 of 2 photos (50 %)" in page.text["labels"]
+    assert "1 of 2 photos (50%) have the label cat" in page.text["labels"]
     assert "None of these photos can be read." in page.text["samples"]
 
 
@@ -252,8 +254,8 @@ def test_copies_and_single_labels_stand_out(tmp_path, photos):
     for i in (1, 2):
         Path(paths[i]).write_bytes(Path(paths[0]).read_bytes())
     told = Page(explore(dataset(paths, [[1, 0]] * 4 + [[0, 1]], ("cat", "dog")), tmp_path / "out")).text["header"]
-    assert "2 photos are copies of others; a split keeps them together." in told
-    assert "5 photos have exactly one label (100 %)" in told
+    assert "2 photos belong to the same group as an earlier one. A split keeps groups together." in told
+    assert "5 photos have exactly one label (100%)" in told
 
 
 def test_a_page_is_replaced_only_on_request(tmp_path, photos):
@@ -284,11 +286,14 @@ def test_counts_agree_with_counting_one_by_one():
     targets = rng.choice([-1, 0, 1], (200, 9), p=[0.1, 0.6, 0.3]).astype(np.int8)
     c = Counts(dataset([f"/p/{i}.jpg" for i in range(200)], targets, "abcdefghi"))
     sets = [tuple(np.flatnonzero(row == 1).tolist()) for row in targets]
-    assert {found.labels: found.photos for found in c.combinations} == {s: sets.count(s) for s in sets}
-    for found in c.combinations:
+    combinations = c.combinations(200)
+    assert {found.labels: found.photos for found in combinations} == {s: sets.count(s) for s in sets}
+    assert len(combinations) == len(c.sets[2])
+    for found in combinations:
         assert all(sets[row] == found.labels for row in found.rows)
-    photos = [found.photos for found in c.combinations]
-    assert photos == sorted(photos, reverse=True)
+    order = [(-found.photos, len(found.labels), found.labels) for found in combinations]
+    assert order == sorted(order)
+    assert [found.labels for found in c.combinations(7)] == [found.labels for found in combinations[:7]]
     both, share = c.together
     for a in range(9):
         for b in range(9):
@@ -321,4 +326,17 @@ def test_a_map_needs_photos_that_differ():
     [(0, 5, "0"), (5, 5, "100"), (1, 3, "33"), (1, 5000, "<0.1"), (1, 40, "2.5"), (9999, 10000, "99.9"), (0, 0, "0")],
 )
 def test_shares_are_zero_or_all_only_where_they_are(part, whole, expected):
-    assert percent(part, whole) == f"{expected}\N{NO-BREAK SPACE}%"
+    assert percent(part, whole) == f"{expected}%"
+
+
+def test_a_page_about_a_thousand_labels_stays_small(tmp_path, photos):
+    rng = np.random.default_rng(0)
+    labels = [f"a rather long name of label number {i}" for i in range(1500)]
+    targets = rng.random((40, 1500)) < 0.4
+    data = dataset(photos(tmp_path / "in", 40), targets, labels, notes=tuple("a note" for _ in range(500)))
+    page = Page(explore(data, tmp_path / "out", rng.normal(size=(40, 4)).astype(np.float32)))
+    told = " ".join(page.text.values())
+    assert "The 1,000 most frequent of 1,500 labels." in told and "and 450 more" in told
+    assert "and 12 more" in told or re.search(r"and \d+ more", page.text["samples"]), "combinations are named in short"
+    assert len(page.markup) < 2_500_000
+    assert max(len(alt) for alt in page.values("alt")) < 600

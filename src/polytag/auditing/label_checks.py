@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from polytag.auditing.findings import COLUMNS
 from polytag.auditing.spelling import normalized, similar_pairs
-from polytag.data.cooccurrence import cooccurrence
 from polytag.data.dataset import Dataset
+from polytag.data.label_counts import cooccurrence, label_sets
 from polytag.errors import counted
 
 ENOUGH = 20
@@ -86,12 +86,12 @@ def imbalance(targets: NDArray[np.int8]) -> dict[str, float | int]:
     """
     present = targets == 1
     counts = present.sum(axis=0)
-    complete = np.packbits(present[(targets >= 0).all(axis=1)], axis=1)
+    complete = present[(targets >= 0).all(axis=1)]
     used = counts[counts > 0]
     cardinality = float(counts.sum() / max(1, len(targets)))
     return {
         "cardinality": cardinality,
         "density": cardinality / max(1, targets.shape[1]),
-        "combinations": len(np.unique(complete, axis=0)) if len(complete) else 0,
+        "combinations": len(label_sets(complete)[1]),
         "mean_imbalance_ratio": float((counts.max() / used).mean()) if len(used) else 0.0,
     }

@@ -1,1 +1,1 @@
-"""Show the data on one page: examples, counts, sizes, combinations of labels."""
+"""Show the data on one page: examples, label counts, combinations, image sizes and colours."""

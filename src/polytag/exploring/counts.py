@@ -1,4 +1,4 @@
-"""What the labels of a dataset come to: how many photos show each, which sets of them occur, which go together."""
+"""Label counts of a dataset: photos per label, combinations of labels, and labels that occur together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,18 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
+from polytag.data.label_counts import cooccurrence, label_sets
+from polytag.errors import listed
 from polytag.pages.text import joined
 
-CHUNK = 65_536
-"""Photos that are counted at once."""
-
 FEW = 5
-"""Photos below which a label's shares are accidents."""
+"""Shares of a label on fewer photos are left to chance, so the strongest pair ignores them."""
+
+NAMED = 8
+"""Most labels named for one combination."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """A set of labels, the photos (rows) on which exactly these are known to be, and how many those are."""
+    """A set of labels and the photos that have exactly these, as far as known.
+
+    Attributes:
+        labels: positions of the labels.
+        rows: positions of the photos, int64.
+    """
 
     labels: tuple[int, ...]
     rows: NDArray[np.int64]
@@ -29,16 +36,17 @@ class Combination:
 
 
 class Counts:
-    """What the labels of a dataset come to.
+    """Label counts of a dataset.
 
     Attributes:
         n: number of photos.
-        labels: the k names.
-        present: bool (n, k), where a label is known to be.
-        photos: int (k,), how many photos show each label.
-        unknown: int (k,), on how many it is unknown.
-        per_photo: int (n,), labels on each photo.
-        order: int (k,), the labels, the commonest first.
+        labels: the k label names.
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
+        present: bool (n, k), whether the label is known to be present.
+        photos: int64 (k,), photos with each label.
+        unknown: int64 (k,), photos on which the label is unknown.
+        per_photo: int64 (n,), labels on each photo.
+        order: int64 (k,), positions of the labels, most frequent first.
     """
 
     def __init__(self, dataset: Dataset):
@@ -51,34 +59,33 @@ class Counts:
         self.order = np.argsort(-self.photos, kind="stable")
 
     @cached_property
-    def combinations(self) -> list[Combination]:
-        """Those that occur, the commonest first."""
-        _, which = np.unique(np.packbits(self.present, axis=1), axis=0, return_inverse=True)
-        by_set = np.argsort(which.ravel(), kind="stable")
-        ends = np.cumsum(np.bincount(which.ravel()))[:-1]
-        found = [
-            Combination(tuple(np.flatnonzero(self.present[rows[0]]).tolist()), rows) for rows in np.split(by_set, ends)
+    def sets(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The number of each photo's combination (n,), and for each combination a photo and how many have it (m,)."""
+        which, example = label_sets(self.present)
+        return which, example, np.bincount(which, minlength=len(example))
+
+    def combinations(self, at_most: int) -> list[Combination]:
+        """The most frequent combinations. Among equally frequent ones, those with few labels come first."""
+        which, example, photos = self.sets
+        first = np.lexsort((self.per_photo[example], -photos))[:at_most]
+        return [
+            Combination(tuple(np.flatnonzero(self.present[example[number]]).tolist()), np.flatnonzero(which == number))
+            for number in first.tolist()
         ]
-        return sorted(found, key=lambda c: (-c.photos, len(c.labels), c.labels))
 
     @cached_property
     def together(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Both labels at once.
+        """Count how often labels occur together.
 
         Returns:
-            How many photos show both, int (k, k); and of the photos with the row's label, as far as the column's is
-            known, the share that shows the column's too, float (k, k), NaN where there is none.
+            Photos with both labels, int64 (k, k), and the share that has the column's label among photos that have
+            the row's label and for which the column's label is known, float64 (k, k), NaN if there are none.
         """
-        both, judged = np.zeros((2, len(self.labels), len(self.labels)))
-        for start in range(0, self.n, CHUNK):
-            part = slice(start, start + CHUNK)
-            present = self.present[part].astype(np.float32)
-            both += present.T @ present
-            judged += present.T @ (self.targets[part] >= 0).astype(np.float32)
-        return both.astype(np.int64), np.where(judged > 0, both / np.maximum(judged, 1), np.nan)
+        both, known = cooccurrence(self.targets)
+        return both, np.where(known > 0, both / np.maximum(known, 1), np.nan)
 
     def strongest(self, among: list[int]) -> tuple[int, int] | None:
-        """Of these labels the a and b with the greatest rise of b's share from all photos to those with a."""
+        """The labels a and b for which having a raises the share of photos with b most, or ``None``."""
         among = [j for j in among if self.photos[j] >= min(FEW, self.photos.max())]
         both, share = self.together
         rise = share - self.photos / np.maximum(1, self.n - self.unknown)
@@ -90,6 +97,8 @@ class Counts:
         return among[a], among[b]
 
     def name(self, combination: Combination) -> str:
-        """ "cat alone", "cat and dog" or "no label"."""
+        """Name a combination: "cat only", "cat and dog" or "no label"."""
         names = [self.labels[j] for j in combination.labels]
-        return f"{names[0]} alone" if len(names) == 1 else joined(names) or "no label"
+        if len(names) > NAMED:
+            return listed(names, NAMED)
+        return f"{names[0]} only" if len(names) == 1 else joined(names) or "no label"

@@ -1,7 +1,7 @@
-"""Explore: the pictures of the data on one page, each with a reading in words."""
+"""Explore: one page that shows a data set in pictures, each explained in words."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,34 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, ImageError, counted, listed
 from polytag.exploring import charts
-from polytag.exploring.charts import do, times
 from polytag.exploring.counts import Counts
-from polytag.exploring.figures import percent
+from polytag.exploring.maps import embedding_maps
 from polytag.files import write_atomically
 from polytag.pages.page import environment, new_page
-from polytag.pages.text import joined
+from polytag.pages.text import agreed, percent, ratio
 from polytag.pages.thumbnails import thumbnails
 from polytag.photos.measure import Measurements, measure
 
 SEED = 0
-"""Of the choice of samples and of the maps: the same data give the same page."""
+"""Seed for samples and maps, so that the same data give the same page."""
 
 SAMPLES, SAMPLED_LABELS, PICTURES = 6, 120, 240
-"""Photos of a label, labels that have samples, and photos of all labels together, at most."""
+"""Most photos per label, most labels with photos, and most photos for all labels together."""
 
 SAMPLED_COMBINATIONS, SAMPLES_OF_COMBINATION = 12, 3
+"""Combinations with photos, and most photos for each."""
 
 LONGEST = 160
-"""Longest side of a sample, in pixels."""
+"""Longer side of a sample, in pixels."""
 
 FEW_PHOTOS = 20
-"""Photos below which a label is called rare."""
+"""A label on fewer photos is called rare."""
 
 NAMED = 10
-"""Most labels or photos that one sentence names."""
+"""Most labels or photos named in one sentence."""
+
+TABLE_ROWS, NOTES = 1000, 50
+"""Most labels in the table of counts, and most notes. The page stays small for any data set."""
 
 
 def explore(
@@ -46,23 +49,23 @@ def explore(
     overwrite: bool = False,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> Path:
-    """Write one page that shows a dataset: samples, labels, combinations, sizes, colours and a map.
+    """Write a page about a dataset: samples, label counts, combinations, sizes, colours and a map.
 
-    Photos that cannot be read are counted, said and left out of the pictures.
+    Unreadable photos are counted and reported, and left out of the pictures.
 
     Args:
         dataset: at least one photo and one label.
-        out: folder of the page; made where it is missing.
-        embeddings: float32 (n, d), a row for each photo, NaN where one cannot be read; without them there is no map.
-        overwrite: replace the page that is there.
-        on_progress: called with the number of photos that became ready.
+        out: folder of the page. It is created if needed.
+        embeddings: float32 (n, d), NaN in the rows of unreadable photos. Without embeddings there is no map.
+        overwrite: replace an existing page.
+        on_progress: called with the number of photos that were measured since the last call.
 
     Returns:
-        The page, ``out/index.html``, which refers to nothing outside itself.
+        Path of the page, ``out/index.html``. The page loads nothing from elsewhere.
 
     Raises:
-        DataError: there is no photo or no label, or the embeddings are not as many as the photos.
-        SettingsError: there is a page already, or ``out`` cannot be written.
+        DataError: there is no photo or no label, or the number of embeddings is wrong.
+        SettingsError: a page exists already, or ``out`` cannot be written.
     """
     if not dataset.targets.size:
         raise DataError(f"nothing to explore: expected photos with labels, but got {dataset}")
@@ -78,43 +81,45 @@ def explore(
 
 
 def _page(dataset: Dataset, measured: Measurements, embeddings: NDArray[np.float32] | None) -> dict[str, Any]:
-    """What the template is given."""
+    """Collect the values of the template."""
     c = Counts(dataset)
     readable = measured.readable
-    told, maps = ("", []) if embeddings is None else charts.embedding_maps(c, embeddings, SEED)
+    about_maps, maps = ("", []) if embeddings is None else embedding_maps(c, embeddings, SEED)
+    notes = list(dataset.notes)
     return {
         "question": f"What is in {dataset.title}?",
         "answer": _answer(c),
         "facts": _facts(c),
-        "remarkable": _remarkable(dataset, c, measured),
-        "notes": dataset.notes,
+        "remarks": _remarks(dataset, c, measured),
+        "notes": notes if len(notes) <= NOTES else [*notes[:NOTES], f"and {len(notes) - NOTES:,} more"],
         "samples": _samples(dataset, c, measured),
         "frequency": charts.frequency(c),
-        "label_rows": [(c.labels[j], int(c.photos[j]), percent(c.photos[j], c.n), int(c.unknown[j])) for j in c.order],
+        "label_rows": _label_rows(c),
+        "labels_in_all": len(c.labels),
         "per_photo": charts.labels_per_photo(c),
         "combinations": charts.combinations(c),
         "together": charts.together(c),
         "shapes": charts.of_shapes(measured) if readable.any() else [],
         "light": charts.of_light(measured) if readable.any() else [],
-        "map_told": told,
+        "about_maps": about_maps,
         "maps": maps,
         "unreadable": int((~readable).sum()),
     }
 
 
 def _answer(c: Counts) -> str:
-    """The dataset in a sentence."""
-    each = f"{c.per_photo.mean():.2f} of them on a photo on average"
-    told = f"{counted(c.n, 'photo')} with {counted(len(c.labels), 'label')}{f', {each}' if len(c.labels) > 1 else ''}."
+    """Sum up the dataset in two sentences."""
+    mean = f", {c.per_photo.mean():.2f} labels per photo on average" if len(c.labels) > 1 else ""
+    size = f"{counted(c.n, 'photo')} with {counted(len(c.labels), 'label')}{mean}."
     shown = [j for j in c.order if c.photos[j]]
     if not shown:
-        return f"{told} No photo is known to show any."
+        return f"{size} No label is known to be present on any photo."
     first, last = shown[0], shown[-1]
     if c.photos[first] == c.photos[last]:
-        return f"{told} Each that occurs is on {percent(c.photos[first], c.n)} of the photos."
+        return f"{size} Each label that occurs is on {percent(c.photos[first], c.n)} of the photos."
     return (
-        f"{told} The commonest is {c.labels[first]} ({percent(c.photos[first], c.n)} of the photos), "
-        f"the rarest {c.labels[last]} ({percent(c.photos[last], c.n)})."
+        f"{size} The most frequent label is {c.labels[first]} ({percent(c.photos[first], c.n)} of the photos), "
+        f"the least frequent is {c.labels[last]} ({percent(c.photos[last], c.n)})."
     )
 
 
@@ -122,69 +127,90 @@ def _facts(c: Counts) -> dict[str, str]:
     return {
         "Photos": f"{c.n:,}",
         "Labels": f"{len(c.labels):,}",
-        "Combinations": f"{len(c.combinations):,}",
-        "Cardinality": f"{c.per_photo.mean():.2f} labels a photo",
+        "Combinations": f"{len(c.sets[2]):,}",
+        "Cardinality": f"{c.per_photo.mean():.2f} labels per photo",
         "Density": f"{percent(int(c.photos.sum()), c.n * len(c.labels))} of all entries",
     }
 
 
-def _remarkable(dataset: Dataset, c: Counts, measured: Measurements) -> list[str]:
-    """What stands out, as far as the numbers tell."""
+def _label_rows(c: Counts) -> list[tuple[str, int, str, int]]:
+    return [(c.labels[j], int(c.photos[j]), percent(c.photos[j], c.n), int(c.unknown[j])) for j in c.order[:TABLE_ROWS]]
+
+
+def _remarks(dataset: Dataset, c: Counts, measured: Measurements) -> list[str]:
+    """What stands out."""
+    return [*_label_remarks(c), *_photo_remarks(dataset, measured)]
+
+
+def _label_remarks(c: Counts) -> list[str]:
     shown = [int(j) for j in c.order if c.photos[j]]
-    first, last = (shown[0], shown[-1]) if shown else (0, 0)
     never = [c.labels[j] for j in c.order if not c.photos[j]]
     rare = [f"{c.labels[j]} ({c.photos[j]})" for j in shown if c.photos[j] < FEW_PHOTOS]
-    ratio = c.photos[first] / c.photos[last] if shown else 1
     one, none, unknown = int((c.per_photo == 1).sum()), int((c.per_photo == 0).sum()), int(c.unknown.sum())
-    copies = c.n - len(np.unique(dataset.groups))
-    bad = [
-        f"{dataset.names[i]} ({measured.errors[dataset.paths[i]]})" for i in np.flatnonzero(~measured.readable)[:NAMED]
-    ]
-    unreadable = int((~measured.readable).sum())
+    entries = c.n * len(c.labels)
+    remarks = []
+    if shown and c.photos[shown[0]] >= 10 * c.photos[shown[-1]]:
+        first, last = shown[0], shown[-1]
+        remarks.append(
+            f"The labels are imbalanced: there are {ratio(c.photos[first] / c.photos[last])} times as many photos with "
+            f"{c.labels[first]} as with {c.labels[last]}. Judge each label by its own score."
+        )
+    if never:
+        remarks.append(f"No photo has {listed(never, NAMED)}. A model cannot learn {_it(never)}.")
+    if rare:
+        remarks.append(
+            f"On fewer than {FEW_PHOTOS} photos: {listed(rare, NAMED)}. Scores of such labels are unreliable."
+        )
+    if one >= 0.8 * c.n and len(c.labels) > 1:
+        remarks.append(
+            f"{agreed(one, 'has', 'have')} exactly one label ({percent(one, c.n)}), so there is little to learn about "
+            "which labels occur together."
+        )
+    if none:
+        remarks.append(f"{agreed(none, 'has', 'have')} no label ({percent(none, c.n)}).")
+    if unknown:
+        remarks.append(
+            f"{unknown:,} of {entries:,} entries ({percent(unknown, entries)}) are unknown. "
+            "They count neither as present nor as absent."
+        )
+    return remarks
+
+
+def _it(items: list[str]) -> str:
+    return "it" if len(items) == 1 else "them"
+
+
+def _photo_remarks(dataset: Dataset, measured: Measurements) -> list[str]:
+    copies = len(dataset) - len(np.unique(dataset.groups))
+    unreadable = np.flatnonzero(~measured.readable)
     left_out = [f"{name} ({reason})" for name, reason in dataset.left_out.items()]
-    remarks = [
-        (
-            ratio >= 10,
-            f"Labels are unequally common: {c.labels[first]} is on {times(ratio)} times as many photos as "
-            f"{c.labels[last]}. Judge each label by its own score.",
-        ),
-        (never, f"No photo shows {listed(never, NAMED)}: nothing can be learned about that."),
-        (rare, f"On fewer than {FEW_PHOTOS} photos: {listed(rare, NAMED)}. Scores of such labels are rough."),
-        (
-            one >= 0.8 * c.n and len(c.labels) > 1,
-            f"{do(one, 'has', 'have')} exactly one label ({percent(one, c.n)}): there is little to learn about "
-            "which labels go together.",
-        ),
-        (none, f"{do(none, 'has', 'have')} no label ({percent(none, c.n)})."),
-        (
-            unknown,
-            f"{unknown:,} of {c.n * len(c.labels):,} entries ({percent(unknown, c.n * len(c.labels))}) are unknown: "
-            "such labels count neither as there nor as absent.",
-        ),
-        (copies, f"{do(copies, 'is a copy of another', 'are copies of others')}; a split keeps them together."),
-        (unreadable, f"{counted(unreadable, 'photo')} cannot be read: {_and_more(bad, unreadable)}."),
-        (left_out, f"{counted(len(left_out), 'listed photo')} could not be used: {listed(left_out, NAMED)}."),
-    ]
-    return [text for applies, text in remarks if applies]
-
-
-def _and_more(named: Sequence[str], n: int) -> str:
-    return ", ".join(named) + (f" and {n - len(named):,} more" if n > len(named) else "")
+    remarks = []
+    if copies:
+        remarks.append(
+            f"{agreed(copies, 'belongs', 'belong')} to the same group as an earlier one. A split keeps groups together."
+        )
+    if len(unreadable):
+        named = [f"{dataset.names[i]} ({measured.errors[dataset.paths[i]]})" for i in unreadable[:NAMED]]
+        more = f" and {len(unreadable) - NAMED:,} more" if len(unreadable) > NAMED else ""
+        remarks.append(f"{counted(len(unreadable), 'photo')} cannot be read: {', '.join(named)}{more}.")
+    if left_out:
+        remarks.append(f"{counted(len(left_out), 'listed photo')} could not be used: {listed(left_out, NAMED)}.")
+    return remarks
 
 
 def _samples(dataset: Dataset, c: Counts, measured: Measurements) -> dict[str, list[dict[str, Any]]]:
-    """Photos of each label and of the commonest combinations, drawn at random from those that can be read."""
+    """Photos of each label and of the most frequent combinations, drawn at random among the readable ones."""
     labels = c.order[:SAMPLED_LABELS]
     each = max(2, min(SAMPLES, PICTURES // len(labels)))
     chosen: dict[str, list[tuple[str, int, list[int]]]] = {
         "labels": [
-            (c.labels[j], int(c.photos[j]), _some(np.flatnonzero(c.present[:, j]), measured, each, int(j)))
+            (c.labels[j], int(c.photos[j]), _drawn(np.flatnonzero(c.present[:, j]), measured, each, int(j)))
             for j in labels
             if c.photos[j]
         ],
         "combinations": [
-            (c.name(found), found.photos, _some(found.rows, measured, SAMPLES_OF_COMBINATION, *found.labels))
-            for found in c.combinations[:SAMPLED_COMBINATIONS]
+            (c.name(found), found.photos, _drawn(found.rows, measured, SAMPLES_OF_COMBINATION, *found.labels))
+            for found in c.combinations(SAMPLED_COMBINATIONS)
         ],
     }
     rows = sorted({row for strips in chosen.values() for _, _, some in strips for row in some})
@@ -194,12 +220,12 @@ def _samples(dataset: Dataset, c: Counts, measured: Measurements) -> dict[str, l
     names = dict(zip(rows, dataset.take(rows).names, strict=True))
 
     def shown(row: int) -> dict[str, Any]:
-        labels = joined([c.labels[j] for j in np.flatnonzero(c.present[row])]) or "no label"
-        return {"name": names[row], "labels": labels, "picture": pictures[row]}
+        labels = [c.labels[j] for j in np.flatnonzero(c.present[row])]
+        return {"name": names[row], "labels": listed(labels, NAMED) or "no label", "picture": pictures[row]}
 
     return {
         kind: [
-            # A photo that was damaged since it was measured is left out.
+            # A photo that was damaged after it was measured is left out.
             {"title": title, "photos": n, "shown": [shown(i) for i in some if not isinstance(pictures[i], ImageError)]}
             for title, n, some in strips
         ]
@@ -207,8 +233,8 @@ def _samples(dataset: Dataset, c: Counts, measured: Measurements) -> dict[str, l
     }
 
 
-def _some(rows: NDArray[np.int64], measured: Measurements, most: int, *key: int) -> list[int]:
-    """Some of these photos that can be read; the key makes one label's choice independent of another's."""
+def _drawn(rows: NDArray[np.int64], measured: Measurements, most: int, *key: int) -> list[int]:
+    """Draw some readable photos. The key makes the choice for one label independent of the others."""
     rows = rows[measured.readable[rows]]
     chosen = np.random.default_rng([SEED, *key]).choice(rows, min(most, len(rows)), replace=False)
     return np.sort(chosen).tolist()

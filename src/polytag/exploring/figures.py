@@ -1,4 +1,4 @@
-"""The pictures of explore's page: one function each, that takes numbers and returns a Matplotlib figure."""
+"""The figures of the explore page. Each function takes numbers and returns a Matplotlib figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,24 +23,25 @@ from polytag.pages.figures import (
     room,
     short,
 )
+from polytag.pages.text import percent
 
 BLUE = COLOURS[0]
 
 SHAPES = {"1:3": 1 / 3, "1:2": 1 / 2, "2:3": 2 / 3, "1:1": 1.0, "3:2": 3 / 2, "2:1": 2.0, "3:1": 3.0}
-"""Aspect ratios that the axis names."""
+"""Aspect ratios marked on the axis."""
 
 
 def label_frequency(
     names: Sequence[str], present: NDArray[np.int64], unknown: NDArray[np.int64], n: int, left: float, most: int
 ) -> Figure:
-    """On how many photos each label is (full) and on how many that is unknown (pale).
+    """Draw the photos with each label (solid) and those for which it is unknown (pale).
 
     Args:
-        names: the labels, as `short` makes them.
-        present: int (k,).
-        unknown: int (k,).
+        names: label names, from `short`.
+        present: int (k,), photos with each label.
+        unknown: int (k,), photos for which it is unknown.
         n: number of photos.
-        left: inches for the names; the same for pictures that stand side by side.
+        left: width for the names, in inches. Use the same for figures side by side.
         most: photos at the right end of the axis.
     """
     right = 1.2
@@ -61,7 +62,7 @@ def label_frequency(
 
 
 def labels_per_photo(photos: NDArray[np.int64]) -> Figure:
-    """How many photos have 0, 1, 2, … labels."""
+    """Draw how many photos have 0, 1, 2, … labels."""
     figure, axes = panel(4.4, 2.5, left=0.5, right=0.1, bottom=0.5, top=0.2)
     axes.bar(np.arange(len(photos)), photos, 0.7, color=BLUE, alpha=0.8, linewidth=0)
     if len(photos) <= 11:
@@ -70,19 +71,19 @@ def labels_per_photo(photos: NDArray[np.int64]) -> Figure:
     axes.set_xlim(-0.6, max(3, len(photos)) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     _counts(axes)
-    axes.set_xlabel("labels on a photo", color=MUTED)
+    axes.set_xlabel("labels per photo", color=MUTED)
     return figure
 
 
 def combinations(sets: Sequence[Sequence[int]], photos: Sequence[int], names: Sequence[str]) -> Figure:
-    """UpSet: a column for each combination of labels, with its number of photos above and a dot for each label.
+    """Draw an UpSet plot: a column per combination, with its number of photos above and a dot for each label.
 
     Lex et al., "UpSet: Visualization of Intersecting Sets", TVCG 2014.
 
     Args:
-        sets: of each combination the rows of its labels in ``names``.
-        photos: that have exactly this combination.
-        names: the labels, as `short` makes them.
+        sets: for each combination the positions of its labels in ``names``.
+        photos: photos that have exactly each combination.
+        names: label names, from `short`.
     """
     column, row, left, bars = 0.34, 0.24, room(names), 1.5
     width, matrix = left + column * len(sets) + 0.1, row * max(1, len(names))
@@ -113,9 +114,9 @@ def combinations(sets: Sequence[Sequence[int]], photos: Sequence[int], names: Se
 
 
 def sizes(width: NDArray[np.float64], height: NDArray[np.float64]) -> Figure:
-    """Width and height of the photos in pixels; larger points stand for more photos."""
+    """Draw the width and height of photos in pixels. Larger points stand for more photos."""
     figure, axes = panel(4.4, 3.2, left=0.6, right=0.15, bottom=0.5)
-    # Sizes that no eye could tell apart share a point, so that a million photos make no more ink than a thousand.
+    # Nearly equal sizes share a point, so the page stays small for any number of photos.
     cells = np.round(np.log2(np.column_stack([width, height])) * 16) / 16
     where, count = np.unique(cells, axis=0, return_counts=True)
     low, high = 2 ** (where.min() - 0.3), 2 ** (where.max() + 0.3)
@@ -136,10 +137,10 @@ def sizes(width: NDArray[np.float64], height: NDArray[np.float64]) -> Figure:
 
 
 def aspect_ratios(ratio: NDArray[np.float64]) -> Figure:
-    """How many photos have which width : height; portrait at the left, landscape at the right."""
+    """Draw a histogram of aspect ratios, portrait on the left and landscape on the right."""
     figure, axes = panel(4.4, 3.2, left=0.5, right=0.15, bottom=0.5, top=0.25)
     far = max(1.1, float(np.abs(np.log2(ratio)).max()) + 0.1)
-    # An odd number, so that square photos lie in the middle of a bin.
+    # An odd number of bins puts square photos in the middle of a bin.
     edges = np.linspace(-far, far, 42)
     axes.stairs(np.histogram(np.log2(ratio), edges)[0], edges, fill=True, color=BLUE, alpha=0.8, linewidth=0)
     axes.set_xticks(np.log2(list(SHAPES.values())), list(SHAPES))
@@ -155,7 +156,7 @@ def aspect_ratios(ratio: NDArray[np.float64]) -> Figure:
 
 
 def brightness(values: NDArray[np.float64], dark: float, bright: float) -> Figure:
-    """How many photos have which mean brightness, and the lines beyond which they count as dark or bright."""
+    """Draw a histogram of mean brightness, with lines at the limits for dark and bright photos."""
     figure, axes = panel(4.4, 2.6, left=0.5, right=0.15, bottom=0.5)
     counts, edges = np.histogram(values, 40, (0, 1))
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.8, linewidth=0)
@@ -163,7 +164,7 @@ def brightness(values: NDArray[np.float64], dark: float, bright: float) -> Figur
         axes.axvline(edge, color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
     axes.set_xlim(0, 1)
     _counts(axes)
-    axes.set_xlabel("mean brightness, 0 black to 1 white", color=MUTED)
+    axes.set_xlabel("mean brightness (0 black, 1 white)", color=MUTED)
     return figure
 
 
@@ -173,7 +174,7 @@ def channels(
     their_mean: NDArray[np.float64],
     their_dev: NDArray[np.float64],
 ) -> Figure:
-    """Mean (point) and one standard deviation to both sides (line) of each channel; hollow: those of ImageNet."""
+    """Draw the mean (point) and standard deviation (line) of each channel, with ImageNet's as hollow points."""
     names = ["red", "green", "blue"]
     left = room(names)
     figure, axes = panel(4.4, 2.1, left=left, right=0.15, bottom=0.5)
@@ -185,23 +186,23 @@ def channels(
             axes.plot([centre - spread, centre + spread], [y + up] * 2, color=shade, linewidth=2)
             axes.plot(centre, y + up, "o", color=shade, markerfacecolor=face, markersize=6.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("value of a pixel, 0 to 1", color=MUTED)
+    axes.set_xlabel("pixel value (0 to 1)", color=MUTED)
     name_rows(axes, names, left)
     axes.grid(False, axis="y")
     return figure
 
 
 def channel_histograms(shares: NDArray[np.float64], edges: NDArray[np.float64], label: str) -> Figure:
-    """How the values of each channel are spread.
+    """Draw a histogram of pixel values for each channel.
 
     Args:
-        shares: float (3, bins), the share of the pixels in each bin.
-        edges: float (3, bins + 1), where each channel's bins begin and end.
-        label: of the axis.
+        shares: float (3, bins), the share of pixels in each bin.
+        edges: float (3, bins + 1), the edges of the bins.
+        label: label of the axis.
     """
     figure, axes = panel(4.4, 2.4, left=0.1, right=0.15, bottom=0.5)
     for share, edge, colour in zip(shares, edges, CHANNELS, strict=True):
-        # Per unit of the axis, since dividing by other deviations makes bins of other widths.
+        # Draw densities: normalisation gives the channels bins of different widths.
         density = share / np.diff(edge)
         axes.stairs(density, edge, fill=True, color=colour, alpha=0.1, linewidth=0)
         axes.stairs(density, edge, color=colour, linewidth=1.4, baseline=None)
@@ -215,10 +216,10 @@ def channel_histograms(shares: NDArray[np.float64], edges: NDArray[np.float64], 
 
 
 def embedding_map(points: NDArray[np.float64], shown: NDArray[np.bool_]) -> Figure:
-    """A point for each photo: in colour where it shows a label, pale elsewhere."""
+    """Draw a point for each photo: blue if it has the label, pale if not."""
     figure, axes = panel(2.2, 2.2, left=0.04, right=0.04, bottom=0.04, top=0.04)
     for some, colour, size in ((~shown, LINE, 2.2), (shown, BLUE, 2.8)):
-        # One path of dots (lines of no length with round ends) is a fifth of as many markers in the page.
+        # A path of zero-length lines with round ends takes a fifth of the bytes of markers.
         dots = np.repeat(points[some], 3, axis=0)
         dots[2::3] = np.nan
         (line,) = axes.plot(*dots.T, color=colour, linewidth=size, solid_capstyle="round")
@@ -231,20 +232,8 @@ def embedding_map(points: NDArray[np.float64], shown: NDArray[np.bool_]) -> Figu
 
 
 def names_of(labels: Sequence[str], which: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Some labels as they are drawn."""
+    """Shorten the names of some labels for a figure."""
     return [short(labels[i]) for i in which]
-
-
-def percent(part: float, whole: float) -> str:
-    """ "55 %", with a decimal where it is small, and 0 or 100 only where that is exact."""
-    share = 100 * part / (whole or 1)
-    if part in (0, whole):
-        number = f"{share:.0f}"
-    elif share < 0.1:
-        number = "<0.1"
-    else:
-        number = f"{min(share, 99.9):.1f}" if share < 9.95 or share >= 99.5 else f"{share:.0f}"
-    return f"{number}\N{NO-BREAK SPACE}%"
 
 
 def _beside(axes: Axes) -> dict[str, Any]:
@@ -252,7 +241,7 @@ def _beside(axes: Axes) -> dict[str, Any]:
 
 
 def _counts(axes: Axes) -> None:
-    """A quiet vertical axis of numbers of photos."""
+    """Style the vertical axis for counts of photos."""
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
