@@ -44,8 +44,8 @@ def write_table(
     ending = path.suffix.lower()
     if ending not in TABLE_ENDINGS:
         raise SettingsError(f"{path} ends in '{path.suffix}': expected .csv, .tsv or .parquet")
-    names, folder = _names_from(path, dataset)
-    _check(names, dataset.labels)
+    names, folder = names_from(path, dataset)
+    check_names(names, dataset.labels)
     extra: list[tuple[str, Sequence[str | None]]] = []
     if dataset.parts is not None:
         extra.append(("split", dataset.parts.tolist()))
@@ -62,7 +62,7 @@ def write_table(
     return folder
 
 
-def _names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
+def names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
     """What to call the photos in a table at this path, and the folder to name on reading it, if any."""
     if not len(dataset) or not dataset.labels:
         raise DataError(f"nothing to write to {path}: expected images and labels, got {dataset}")
@@ -80,7 +80,7 @@ def _names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
     return names, root
 
 
-def _check(names: Sequence[str], labels: Sequence[str]) -> None:
+def check_names(names: Sequence[str], labels: Sequence[str]) -> None:
     """Refuse what reading would not give back as it is."""
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:

@@ -8,7 +8,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from polytag.data.reading.annotations.load import id_of, is_id, objects
-from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
+from polytag.data.reading.annotations.records import (
+    Annotations,
+    Record,
+    homes_of,
+    image_name,
+    label_name,
+    part_and_group,
+)
 from polytag.errors import DataError, counted, listed
 
 Id = int | float | str
@@ -50,6 +57,8 @@ def read_coco(path: Path, content: Mapping[str, Any]) -> Annotations:
         Record(_file_name(path, i, image), present=set(), number=i, absent=_looked_for(path, i, image, label_of))
         for i, image in enumerate(images, 1)
     ]
+    for one, image in zip(records, images, strict=True):
+        one.part, one.group = part_and_group(image)
     negatives = any(one.absent is not None for one in records)
     if negatives:
         for one in records:

@@ -81,7 +81,10 @@ def read_samples(path: Path, content: Mapping[str, Any], fields: Sequence[str] =
         part = parts.pop() if len(parts) == 1 else ""
         annotated = bool(told) or not chosen
         image = image_name(place, sample.get("filepath"), "filepath")
-        records.append(Record(image, dict.fromkeys(names), annotated=annotated, part=part, number=i))
+        group = sample.get("group_id") if isinstance(sample.get("group_id"), str) else ""
+        unknown = sample.get("unknown_labels") or ()
+        unknown = [label_name(place, name) for name in unknown] if isinstance(unknown, list) else ()
+        records.append(Record(image, dict.fromkeys(names), unknown, None, annotated, part, str(group), i))
     form = f"FiftyOne, {counted(len(records), 'sample')}, labels of {listed(chosen) if chosen else 'tags'}"
     info = content.get("classes") or {}
     declared = [name for field in chosen for name in (info.get(field, []) if isinstance(info, dict) else ())]

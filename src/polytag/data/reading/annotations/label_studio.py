@@ -4,8 +4,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
+from polytag.data.reading.annotations.records import (
+    Annotations,
+    Record,
+    homes_of,
+    image_name,
+    label_name,
+    part_and_group,
+)
 from polytag.errors import DataError, counted, listed
 from polytag.photos.kinds import EXTENSIONS
 
@@ -51,7 +59,8 @@ def read_tasks(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequenc
     for i, task in enumerate(content, 1):
         place = f"{path}: task {i}"
         data = task["data"] if isinstance(task["data"], dict) else {}
-        image = image_name(place, data.get(key), key)
+        image = _served(image_name(place, data.get(key), key))
+        part, group = part_and_group(data)
         annotations = task.get("annotations", task.get("completions")) or []
         if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
             raise DataError(f"{place} has annotations that are not a list of objects: export the project again as JSON")
@@ -59,7 +68,7 @@ def read_tasks(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequenc
         truth = [one for one in kept if one.get("ground_truth")]
         for one in truth or kept:
             names = dict.fromkeys(_chosen(place, one, fields, seen))
-            records.append(Record(image, names, number=i))
+            records.append(Record(image, names, part=part, group=group, number=i))
         if not kept:
             predicted += bool(task.get("predictions"))
             records.append(Record(image, annotated=False, number=i))
@@ -96,7 +105,7 @@ def read_min(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequence[
                 continue
             seen[field] += 1
             names |= dict.fromkeys(label_name(place, name) for name in found)
-        records.append(Record(image_name(place, one.get(key), key), names, number=i))
+        records.append(Record(_served(image_name(place, one.get(key), key)), names, number=i))
     _refuse_unknown(path, fields, seen)
     form = f"Label Studio (JSON-MIN), {counted(len(content), 'record')}{_said(seen)}"
     return Annotations(form, records, homes=homes_of(path))
@@ -165,6 +174,12 @@ def _ends_as_image(text: str) -> bool:
     return text.split("?")[0].lower().endswith(tuple(EXTENSIONS)) or (
         "?d=" in text and text.lower().endswith(tuple(EXTENSIONS))
     )
+
+
+def _served(name: str) -> str:
+    """The file behind an address of local storage: /data/local-files/?d=photos/a.jpg"""
+    before, mark, behind = name.partition("/local-files/?d=")
+    return unquote(behind) if mark else before
 
 
 def _is_records(content: Any) -> bool:

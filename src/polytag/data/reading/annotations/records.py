@@ -6,7 +6,7 @@ one thing of it is marked, and absent otherwise, unless the format says that nob
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ class Record:
         absent: the only labels known to be absent, all others being unknown; ``None`` if all others are absent.
         annotated: whether anyone looked at the image at all.
         part: "train", "validation", "test", or "" if the source does not say.
+        group: what images that must stay together share, or "".
         number: the record's place in its source, from 1.
         labels: all labels that the record's file asks for, if other files ask for others.
     """
@@ -42,6 +43,7 @@ class Record:
     absent: Collection[str] | None = None
     annotated: bool = True
     part: str = ""
+    group: str = ""
     number: int = 0
     labels: frozenset[str] | None = None
 
@@ -107,6 +109,7 @@ def table_of(source: str, found: Annotations) -> Table:
         source=source,
         recognised=f"{source}: {found.form}, {counted(len(labels), 'label')}",
         parts=parts,
+        groups=[one.group for one in records] if any(one.group for one in records) else None,
         place="record",
         homes=tuple(dict.fromkeys(home.resolve() for home in found.homes)),
         notes=tuple(notes),
@@ -147,6 +150,13 @@ def part_named(name: str) -> str:
     words = "".join(c if c.isalpha() else " " for c in stem).split()
     found = {PART_NAMES[word] for word in words if word in PART_NAMES}
     return found.pop() if len(found) == 1 else ""
+
+
+def part_and_group(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """The part and the group that an entry names under ``split`` and ``group``, else ""."""
+    part, group = entry.get("split"), entry.get("group")
+    known = PART_NAMES.get(part.lower(), "") if isinstance(part, str) else ""
+    return known, group if isinstance(group, str) else ""
 
 
 def join(parts: Sequence[Annotations]) -> Annotations:

@@ -7,6 +7,7 @@ carries them all. Photos beside the folders carry none. Above the folders there 
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,14 @@ def label_folders(root: Path) -> list[Path]:
     One folder alone names no label: all photos would carry it.
     """
     found = [folder for level in _part_folders(root) or [root] for folder in _folders(level) if _holds_photos(folder)]
-    labels = {_label(folder).lower() for folder in found}
-    if len(labels) < 2 or NO_LABELS & labels or all(map(PART_FOLDER.fullmatch, labels)) or sorted_by_date(labels):
-        return []
-    return found
+    return found if names_labels([_label(folder) for folder in found]) else []
+
+
+def names_labels(names: Iterable[str]) -> bool:
+    """Whether folders of these names are named after labels, and not after parts, dates or what they hold."""
+    labels = {name.lower() for name in names}
+    parts = all(map(PART_FOLDER.fullmatch, labels))
+    return len(labels) > 1 and not NO_LABELS & labels and not parts and not sorted_by_date(labels)
 
 
 def read_folders(root: Path) -> Table:

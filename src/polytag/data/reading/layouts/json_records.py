@@ -3,19 +3,25 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polytag.data.reading.cells import IMAGE_HEADERS, Cells, plain
+from polytag.data.reading.table import Table
 from polytag.errors import DataError, listed
 from polytag.photos.kinds import EXTENSIONS
+
+UNKNOWN = "unknown_labels"
 
 NAME_KEYS = ("categories", "category", "labels", "label", "classes", "class", "names", "name", "tags")
 """Where an object of a record keeps names: {"objects": {"bbox": […], "categories": […]}}."""
 
 
-def read_lines(path: Path, image_column: str | None = None) -> Cells:
-    """Read a JSON Lines file: one object per line.
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The objects in a JSON Lines file, one per line, and their lines.
 
     Raises:
         DataError: it cannot be read, or a line is not a JSON object.
@@ -36,7 +42,27 @@ def read_lines(path: Path, image_column: str | None = None) -> Cells:
         raise DataError(f"{path} cannot be read ({error.strerror}): name a table of images and labels") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}, line {len(records) + 1}: not JSON ({error}): expected an object per line") from None
-    return cells_of(path, records, lines, image_column, place="line")
+    return records, lines
+
+
+def take_unknown(records: Sequence[dict[str, Any]]) -> list[list[str]] | None:
+    """Take the field ``unknown_labels`` out of records, which `polytag.write` adds where labels are unknown."""
+    if not any(isinstance(record.get(UNKNOWN), list) for record in records):
+        return None
+    told = [record.pop(UNKNOWN, None) for record in records]
+    return [[str(name) for name in names] if isinstance(names, list) else [] for names in told]
+
+
+def with_unknown(table: Table, unknown: Sequence[Sequence[str]]) -> Table:
+    """The table with the named labels unknown, row by row; those of no other row become labels too."""
+    labels = tuple(dict.fromkeys([*table.labels, *(name for names in unknown for name in names)]))
+    place = {label: j for j, label in enumerate(labels)}
+    more = len(labels) - len(table.labels)
+    targets = np.pad(table.targets, ((0, 0), (0, more)))
+    for row, names in zip(targets, unknown, strict=True):
+        row[[place[name] for name in names]] = -1
+    disagreements = np.pad(np.asarray(table.disagreements), ((0, 0), (0, more)))
+    return replace(table, labels=labels, targets=targets, disagreements=disagreements)
 
 
 def is_records(content: Any) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from polytag.data.reading.cells import PARQUET_ENDINGS, Cells, plain, read_cells
 from polytag.data.reading.columns import read_table, table_of_cells
 from polytag.data.reading.layouts.folders import entries
-from polytag.data.reading.layouts.json_records import read_lines
+from polytag.data.reading.layouts.json_records import cells_of, read_lines, take_unknown, with_unknown
 from polytag.data.reading.layouts.parquet_images import holds_images, read_parquet_images
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import PART_NAMES, Table
@@ -32,7 +32,10 @@ def read_one(path: Path, options: ReadOptions) -> Table:
     if holds_images(path):
         return read_parquet_images({"": [path]}, options)
     if path.suffix.lower() in LINE_ENDINGS:
-        return table_of_cells(path, read_lines(path, options.image_column), options)
+        records, lines = read_lines(path)
+        unknown = take_unknown(records)
+        table = table_of_cells(path, cells_of(path, records, lines, options.image_column, "line"), options)
+        return table if unknown is None else with_unknown(table, unknown)
     return read_table(path, options)
 
 
@@ -111,7 +114,8 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
 
 def _cells(path: Path, options: ReadOptions) -> Cells:
     if path.suffix.lower() in LINE_ENDINGS:
-        return read_lines(path, options.image_column)
+        records, lines = read_lines(path)
+        return cells_of(path, records, lines, options.image_column, "line")
     return read_cells(path, options.image_column)
 
 
