@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from polytag.data.dataset import Dataset
     from polytag.data.reading.read import read
     from polytag.data.reading.write import write_table
+    from polytag.data.reading.writing.forms import write
     from polytag.data.sample.scenes import write_sample
     from polytag.data.splitting.groups import keep_together, leaks
     from polytag.data.splitting.split import shares, split
@@ -68,6 +69,7 @@ __all__ = [
     "read",
     "shares",
     "split",
+    "write",
     "write_sample",
     "write_split",
     "write_table",
@@ -79,6 +81,7 @@ _MODULES = {
     "data.dataset": ("Dataset",),
     "data.reading.read": ("read",),
     "data.reading.write": ("write_table",),
+    "data.reading.writing.forms": ("write",),
     "data.sample.scenes": ("write_sample",),
     "data.splitting.groups": ("keep_together", "leaks"),
     "data.splitting.split": ("shares", "split"),

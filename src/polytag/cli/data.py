@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ import polytag as pt
 from polytag.cli.app import Data, Host, Overwrite, Port, Seed, SplitFile, command, load, note
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError, WeightsError, counted, printable
+from polytag.files import refuse_same_file
 from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ LabelErrors = Annotated[
         help="Also look for missing and wrong labels, by cross-validated probabilities.",
     ),
 ]
-TableFile = Annotated[Path, typer.Argument(metavar="OUT", help="Table to write: .csv, .tsv or .parquet.")]
+Converted = Annotated[
+    Path, typer.Argument(metavar="OUT", help="File to write (.csv, .tsv, .parquet, .jsonl, .json), or a new folder.")
+]
+To = Annotated[
+    Literal["table", "metadata", "label-studio", "fiftyone", "coco", "folders"] | None,
+    typer.Option("--to", help="Form to write. Default: decided by the name of OUT."),
+]
 
 
 @command("Data")
@@ -49,12 +56,63 @@ def sample(
 
 
 @command("Data")
-def convert(data: Data, out: TableFile, read: ReadOptions, overwrite: Overwrite = False) -> None:
-    """Write the labels as one table, whatever their form."""
-    _refuse_existing(out, overwrite)
+def convert(
+    data: Data,
+    out: Converted,
+    read: ReadOptions,
+    to: To = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle whose predictions are added (Label Studio and FiftyOne).")
+    ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", metavar="", show_default=False, help="Link photos into folders, not copy them.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", metavar="", show_default=False, help="Say what would be written."),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the labels as a table or in another form."""
+    from polytag.data.reading.forms import inputs_of
+    from polytag.data.reading.writing.folders import plan_folders
+    from polytag.data.reading.writing.forms import PREDICTED, form_of
+
+    form = form_of(out, to)
+    inputs = inputs_of(Path(data))
+    refuse_same_file(out, inputs)
+    _refuse_existing(out, overwrite and form != "folders")
+    if bundle is not None and form not in PREDICTED:
+        raise SettingsError("--bundle adds predictions to label-studio and fiftyone only. Leave it out.")
     dataset = load(data, read)
-    photos = pt.write_table(out, dataset)
-    print(f"{counted(len(dataset), 'row')} in {out}{_how_to_read(photos)}")
+    if dry_run:
+        places, notes = plan_folders(dataset) if form == "folders" else ([], [])
+        note(*(f"  {one}" for one in [*(f"{out}/{place}" for place in places[:5]), *notes]))
+        print(f"would write {counted(len(dataset), 'photo')} to {out} ({form})")
+        return
+    predictions, thresholds = (None, 0.5) if bundle is None else _predictions(bundle, dataset)
+    written = pt.write(out, dataset, form, predictions=predictions, threshold=thresholds, link=link, inputs=inputs)
+    note(*(f"  {one}" for one in written.notes))
+    rows = "row" if form == "table" else "photo"
+    print(f"{counted(len(dataset), rows)} in {out}{_how_to_read(written.images)}")
+
+
+def _predictions(bundle: Path, dataset: "Dataset") -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
+    """The bundle's probabilities and thresholds for the labels of the dataset; NaN for labels it does not know."""
+    import numpy as np
+
+    opened = pt.Bundle(bundle)
+    known = [label for label in dataset.labels if label in opened.labels]
+    if not known:
+        raise SettingsError(f"{bundle} knows none of the labels of the data. Choose another bundle.")
+    found, _ = opened.predict(dataset.paths)
+    own = [dataset.labels.index(label) for label in known]
+    of_bundle = [opened.labels.index(label) for label in known]
+    predictions = np.full((len(dataset), len(dataset.labels)), np.nan, np.float32)
+    thresholds = np.full(len(dataset.labels), 0.5, np.float32)
+    predictions[:, own] = found[:, of_bundle]
+    thresholds[own] = np.asarray(opened.thresholds, np.float32)[of_bundle]
+    return predictions, thresholds
 
 
 @command("Data")

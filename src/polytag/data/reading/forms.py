@@ -117,6 +117,32 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
     )
 
 
+def inputs_of(path: Path) -> list[Path]:
+    """The files of labels that are read if a file or folder is named; photos and files beside each photo aside."""
+    if not path.is_dir():
+        return [path]
+    folder = path.resolve()
+    for form in FORMS:
+        found = form.find(folder)
+        files = list(_paths(found))
+        # Any JSON file beside photos may hold annotations, and need not: what follows may be read as well.
+        if found and (form.read is not _annotated or any(file.suffix == ".xml" for file in files)):
+            return files
+        if files and any(file.suffix == ".json" for file in files):
+            return files
+    return []
+
+
+def _paths(found: Any) -> Iterator[Path]:
+    if isinstance(found, Path):
+        yield found
+    elif isinstance(found, dict):
+        yield from _paths(list(found.values()))
+    elif isinstance(found, list | tuple):
+        for one in found:
+            yield from _paths(one)
+
+
 def _read_file(path: Path, options: ReadOptions) -> Table:
     ending = path.suffix.lower()
     if ending == ".json":

@@ -138,10 +138,10 @@ def parts_of(records: Sequence[Record]) -> tuple[list[str] | None, list[str]]:
     sizes = Counter(part for part in parts if part)
     if len(sizes) < 2:
         return None, []
-    if any(not part for part in parts):
-        missing = counted(len(parts) - sizes.total(), "image")
-        return None, [f"the split is not used: {missing} of {len(parts):,} have no part"]
-    return parts, []
+    missing = len(parts) - sizes.total()
+    if missing:
+        return None, [f"the split is not used: {missing:,} of {counted(len(parts), 'image')} have no part"]
+    return parts, [f"split: {', '.join(f'{n:,} {part}' for part, n in sizes.items())}"]
 
 
 def part_named(name: str) -> str:

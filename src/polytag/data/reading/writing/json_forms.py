@@ -15,7 +15,7 @@ SERVED = "/data/local-files/?d="
 
 
 def metadata_lines(names: Sequence[str], dataset: Dataset) -> Iterator[str]:
-    """Hugging Face's metadata.jsonl: an object per image, with ``labels`` and, if any is unknown, ``unknown_labels``."""
+    """Hugging Face's metadata.jsonl: an object per image with its labels, and those unknown if there are any."""
     unknown = bool((dataset.targets < 0).any())
     for i, more in enumerate(_extras(dataset)):
         entry: dict[str, Any] = {"file_name": names[i], "labels": _labels(dataset, i, 1)}
@@ -35,10 +35,11 @@ def label_studio(
             "annotations": [{"result": _choices(_labels(dataset, i, 1))}],
         }
         if predictions is not None:
+            known = predictions[i][~np.isnan(predictions[i])]
             chosen = np.flatnonzero(predictions[i] >= limits)
-            sure = np.maximum(predictions[i], 1 - predictions[i])
             result = _choices([dataset.labels[j] for j in chosen])
-            score = float(sure.min()) if len(sure) else 0.0  # the least certain label, by which to sort
+            # The certainty about the least certain label, by which tasks can be sorted.
+            score = float(np.maximum(known, 1 - known).min()) if len(known) else 0.0
             task["predictions"] = [{"model_version": "polytag", "score": round(score, 6), "result": result}]
         tasks.append(task)
     return tasks
