@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 import polytag as pt
 from polytag.cli import app
 from polytag.models.backbones.weights import find_weights
+from polytag.models.options import TrainOptions
 
 
 def photos(folder: Path, names: list[str]) -> None:
@@ -170,29 +172,60 @@ def asked(monkeypatch) -> dict[str, Any]:
 
 
 OPTIONS: dict[str, Any] = {
-    "--image-size": 64, "--epochs": 3, "--trials": 7, "--timeout": 1.5, "--workers": 2, "--fine-tune": 4, "--seed": 5,
-    "--backbone": "efficientnet_lite0", "--loss": "focal", "--objective": "precision=0.9",
+    "--image-size": 64, "--epochs": 3, "--trials": 7, "--timeout": "90s", "--workers": 2, "--fine-tune": 4,
+    "--seed": 5, "--backbone": "efficientnet_lite0", "--loss": "focal", "--objective": "precision=0.9",
+    "--batch-size": 8, "--learning-rate": 0.01, "--weight-decay": 0.1, "--augmentation": "crop",
 }  # fmt: skip
-SETTINGS = {option.removeprefix("--").replace("-", "_"): value for option, value in OPTIONS.items()}
 
 
 @pytest.mark.parametrize("command", ["compare", "train"])
 def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, asked: dict[str, Any]) -> None:
     weights = find_weights(None, "efficientnet_lite0").path
     given = [word for option in OPTIONS.items() for word in option]
-    own = ["--models", "tuned, transfer", "--tune", "tuned, transfer", "--resume"] if command == "compare" else []
+    own = ["--models", "tuned, transfer", "--tune", "tuned", "--tune", "transfer"] if command == "compare" else []
     words = [command, data, "--out", tmp_path / "out", "--weights", weights, "--int8", *given, *own]
     assert refused(*words).endswith("asked")
-    expected: dict[str, Any] = SETTINGS | {"out": tmp_path / "out", "weights": weights, "int8": True}
-    expected["timeout"] = 90  # minutes on the command line, seconds in Python
+    options = TrainOptions(
+        **{option.removeprefix("--").replace("-", "_"): value for option, value in OPTIONS.items()},
+        weights=weights,
+        int8=True,
+    )
+    assert options.seconds == 90
+    expected: dict[str, Any] = {"options": options, "out": tmp_path / "out"}
     if command == "compare":
-        expected |= {"models": ["tuned", "transfer"], "tune": ["tuned", "transfer"], "resume": True}
-        expected |= {"overwrite": False, "given_split": None}
+        expected |= {"models": ["tuned", "transfer"], "tune": ["tuned", "transfer"], "given_split": None}
+        expected |= {"resume": False, "overwrite": False}
     else:
         expected["model"] = "transfer"
     for name in ("data", "train", "validation", "say"):
         asked.pop(name, None)
     assert asked == expected
+    assert {field.name for field in fields(TrainOptions)} - {"hyperparameters", "weights", "int8"} == {
+        option.removeprefix("--").replace("-", "_") for option in OPTIONS
+    }
+
+
+def test_what_cannot_work_is_refused_before_a_photo_is_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pt, "read", lambda *_: pytest.fail("read"))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine")
+    for command in ("train", "compare"):
+        for words, message in (
+            (["-m", "resnet"], "must be one of"),
+            (["-m", "mlknn", "--epochs", 3], "epochs means nothing to mlknn"),
+            (["-m", "transfer", "--epochs", 0], "epochs must be from 1"),
+            (["--workers", 0], "workers must be 1 or more"),
+            (["--timeout", 10], "a duration with a unit, such as 90s, 10m or 2h, not '10'"),
+            (["--weights", tmp_path / "none.pth"], "no weights at"),
+            (["--out", tmp_path / "there"], "exists"),
+        ):
+            assert message in refused(command, data, "-o", tmp_path / "out", *words)
+        assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("polytag.extras.find_spec", lambda module: None)
+    assert "pip install 'polytag[train]'" in refused("train", data, "-o", tmp_path / "out")
+    assert "pip install 'polytag[train]'" in refused("compare", data, "-o", tmp_path / "out")
 
 
 def test_what_nobody_foresaw_is_one_line_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

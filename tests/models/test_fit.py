@@ -273,7 +273,7 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
         ({"augmentation": "cutout"}, "none, flip, crop"),
         ({"out": tmp_path}, "exists already"),
         ({"objective": "accuracy"}, "objective must be f1, subset"),
-        ({"model": "tuned", "hyperparameters": {"dense": 8}}, "hyperparameters are what the search of tuned chooses"),
+        ({"model": "tuned", "hyperparameters": {"dense": 8}}, "the search of tuned chooses hyperparameters"),
     ):
         with pytest.raises(SettingsError, match=message):
             pt.fit(train, validation, **settings)

@@ -1,137 +1,68 @@
-"""Commands that train and judge models."""
+"""Commands that train models and test them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import polytag as pt
-from polytag.cli.app import BundleFolder, Data, Overwrite, Seed, SplitFile, command, load, note
+from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, command, load, note
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import SettingsError
-from polytag.evaluation.objectives import OBJECTIVES, aim, parse_objective
-from polytag.models.recipe import ALL_MODELS, LOSS_NAMES, MODEL_NAMES, SEARCHED, takes
+from polytag.evaluation.objectives import aim
+from polytag.models.options import TrainOptions, check_training
+from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 from polytag.progress import progress_bar
 
-ImageSize = Annotated[int, typer.Option(min=32, max=1024, help="Side that photos are brought to, in pixels.")]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Passes over the training photos, at most; by default 15 for the baseline, 60 for others. For transfer "
-        "they are those of its head; --fine-tune says how many follow.",
-    ),
-]
-Trials = Annotated[
-    int | None,
-    typer.Option(min=1, help="Trials of each search for hyperparameters; 20 where --timeout is not given either."),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(help="Minutes after which each search begins no other trial, those before a stop included."),
-]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that try hyperparameters at the same time.")]
-FineTune = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Epochs in which transfer trains its backbone too; by default as many as see 12,000 photos, 1 to 8.",
-    ),
-]
-Backbone = Annotated[
-    str | None,
-    typer.Option(
-        help="Network that transfer builds on: mobilenet_v2 (the default), efficientnet_lite0, or one of "
-        "keras.applications, such as EfficientNetB0."
-    ),
-]
-Loss = Annotated[str | None, typer.Option(help=f"Loss of all training: {', '.join(LOSS_NAMES)}; by default the first.")]
-Weights = Annotated[
-    Path | None, typer.Option(help="File of the backbone's pretrained weights; found by itself otherwise.")
-]
-Int8 = Annotated[
-    bool, typer.Option("--int8", help="Make a twin in 8 bits too, which tags faster; kept if it loses next to nothing.")
-]
-Objective = Annotated[str, typer.Option(help=f"What thresholds are for: {OBJECTIVES}.")]
+if TYPE_CHECKING:
+    from polytag.comparison.compare import Comparison
+    from polytag.models.bundle.bundle import Bundle
 
 
 @command("Models")
 def train(
     data: Data,
     read: ReadOptions,
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(ALL_MODELS)}.")] = "transfer",
+    options: TrainOptions,
+    model: Annotated[str, typer.Option("--model", "-m", help=f"One of {', '.join(ALL_MODELS)}.")] = "transfer",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the bundle; otherwise named after data and model.")
+        Path | None, typer.Option("--out", "-o", help="Folder of the bundle. Default: named after data and model.")
     ] = None,
     split_file: SplitFile = None,
-    image_size: ImageSize = 224,
-    epochs: Epochs = None,
-    trials: Trials = None,
-    timeout: Timeout = None,
-    workers: Workers = 1,
-    backbone: Backbone = None,
-    fine_tune: FineTune = None,
-    loss: Loss = None,
-    weights: Weights = None,
-    objective: Objective = "f1",
-    int8: Int8 = False,
-    seed: Seed = 0,
 ) -> None:
     """Train one model. The test set stays unseen."""
     from polytag.data.splitting.split import split_facts
-    from polytag.evaluation.calibration import in_words
-    from polytag.models.backbones.weights import find_weights
-    from polytag.models.quantization.onnx import in_8_bits
-    from polytag.models.runtimes.openvino import check_openvino
-    from polytag.models.search.search import check_effort
+    from polytag.models.bundle.bundle import free
 
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
-    settings = _settings(image_size, epochs, backbone, fine_tune, loss)
-    recipe = pt.Recipe.of(model, seed=seed, **settings)
-    parse_objective(objective)
-    check_effort(trials, _seconds(timeout), workers)
-    if int8:
-        check_openvino()
-    if takes(model, "backbone"):
-        find_weights(weights, recipe.backbone)
-    if out.exists():
-        raise SettingsError(f"{out} exists already: name another folder with --out")
+    check_training(model, options)
+    free(out)
     dataset = load(data, read)
-    with progress_bar(len(dataset), "looking for copies", "photo") as bar:
-        parts = pt.split(dataset, seed=seed, given=split_file, on_progress=bar.update)
-    bundle = pt.fit(
-        parts[0],
-        parts[1],
-        model,
-        weights=weights,
-        int8=int8,
-        trials=trials,
-        timeout=_seconds(timeout),
-        workers=workers,
-        objective=objective,
-        out=out,
-        seed=seed,
-        **settings,
-    )
-    bundle.record(split=split_facts(dataset, parts, seed, split_file) | {"notes": list(parts[0].notes)})
-    score = bundle.manifest["validation"]
-    print(
-        f"{recipe.model}: validation mAP {score['mean_average_precision']:.3f}, samples-F1 {score['samples_f1']:.3f}, "
-        f"fit in {bundle.manifest['fit_seconds']:.0f} s\n"
-        f"{in_words(**bundle.manifest['calibration'])}\n"
-        f"thresholds: for {aim(objective, bundle.manifest['out_of_reach'])}"
-    )
-    if int8:
-        print(in_8_bits(bundle.manifest["int8"]))
+    with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
+        parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
+    bundle = pt.fit(parts[0], parts[1], model, options, out=out)
+    bundle.record(split=split_facts(dataset, parts, options.seed, split_file) | {"notes": list(parts[0].notes)})
+    _print_training(bundle, options)
     print(out)
 
 
+def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
+    from polytag.evaluation.calibration import in_words
+    from polytag.models.quantization.onnx import in_8_bits
+
+    facts = bundle.manifest
+    score = facts["validation"]
+    print(
+        f"{facts['recipe']['model']}: validation mAP {score['mean_average_precision']:.3f}, "
+        f"samples-F1 {score['samples_f1']:.3f}, trained in {facts['fit_seconds']:.0f} s\n"
+        f"{in_words(**facts['calibration'])}\n"
+        f"thresholds: for {aim(options.objective, facts['out_of_reach'])}"
+    )
+    if options.int8:
+        print(in_8_bits(facts["int8"]))
+
+
 @command("Models")
-def evaluate(
-    bundle: BundleFolder,
-    data: Data,
-    read: ReadOptions,
-) -> None:
+def evaluate(bundle: BundleFolder, data: Data, read: ReadOptions) -> None:
     """Test a bundle on photos it has not seen."""
     opened = pt.Bundle(bundle)
     print(pt.evaluate(opened, load(data, read)))
@@ -140,51 +71,46 @@ def evaluate(
 @command("Models")
 def compare(
     data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
     read: ReadOptions,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    options: TrainOptions,
     models: Annotated[
-        str, typer.Option(help=f"Which to compare, separated by commas: of {', '.join(ALL_MODELS)}.")
-    ] = ",".join(MODEL_NAMES),
+        list[str], typer.Option("--models", "-m", metavar="<str,...>", help=f"Models, of {', '.join(ALL_MODELS)}.")
+    ] = list(MODEL_NAMES),  # noqa: B006
     tune: Annotated[
-        str, typer.Option(help=f"Whose hyperparameters to search, of {', '.join(SEARCHED)}; tuned always is.")
-    ] = "tuned",
+        list[str],
+        typer.Option(
+            metavar="<str,...>",
+            help=f"Models whose hyperparameters are searched, of {', '.join(SEARCHED)}. Always includes tuned.",
+        ),
+    ] = ["tuned"],  # noqa: B006
     split_file: SplitFile = None,
-    image_size: ImageSize = 224,
-    epochs: Epochs = None,
-    trials: Trials = None,
-    timeout: Timeout = None,
-    workers: Workers = 1,
-    backbone: Backbone = None,
-    fine_tune: FineTune = None,
-    loss: Loss = None,
-    weights: Weights = None,
-    objective: Objective = "f1",
-    int8: Int8 = False,
-    seed: Seed = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted run.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on unseen photos."""
-    from polytag.comparison.contest import table
+    from polytag.comparison.compare import check_comparison
 
+    check_comparison(out, models, options, tune=tune, resume=resume, overwrite=overwrite)
     comparison = pt.compare(
         load(data, read),
         out,
-        _names(models),
-        objective=objective,
-        seed=seed,
+        models,
+        options,
         given_split=split_file,
-        tune=_names(tune),
-        trials=trials,
-        timeout=_seconds(timeout),
-        workers=workers,
+        tune=tune,
         resume=resume,
         overwrite=overwrite,
         say=note,
-        weights=weights,
-        int8=int8,
-        **_settings(image_size, epochs, backbone, fine_tune, loss),
     )
+    _print_comparison(comparison)
+
+
+def _print_comparison(comparison: "Comparison") -> None:
+    from polytag.comparison.contest import table
+
     rows = table(comparison.contest)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print()
@@ -195,17 +121,3 @@ def compare(
         for d in pair.differences:
             print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})")
     print(f"\n{comparison.report}")
-
-
-def _names(listed: str) -> list[str]:
-    return [name.strip() for name in listed.split(",") if name.strip()]
-
-
-def _seconds(minutes: float | None) -> float | None:
-    return None if minutes is None else 60 * minutes
-
-
-def _settings(
-    image_size: int, epochs: int | None, backbone: str | None, fine_tune: int | None, loss: str | None
-) -> dict[str, Any]:
-    return {"image_size": image_size, "epochs": epochs, "backbone": backbone, "fine_tune": fine_tune, "loss": loss}

@@ -1,4 +1,4 @@
-"""Training: train and validation data in, a bundle out. Test data never comes here."""
+"""Training: train and validation data in, a bundle out. Test data is never used here."""
 
 import time
 from functools import partial
@@ -9,23 +9,23 @@ import numpy as np
 
 from polytag.data.dataset import Dataset
 from polytag.data.splitting.split import check_learnable
-from polytag.errors import DataError, SettingsError, counted
+from polytag.errors import DataError, counted
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
-from polytag.evaluation.objectives import parse_objective
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
-from polytag.models.backbones.weights import find_weights
+from polytag.models.backbones.weights import Weights
 from polytag.models.bundle.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
 from polytag.models.classical.methods import fit_classical
 from polytag.models.networks.calibrated import calibrated
+from polytag.models.options import TrainOptions, check_training, is_searched
 from polytag.models.quantization.onnx import CALIBRATION_PHOTOS, MOST_LOST, write_int8
-from polytag.models.recipe import SEARCHED, Recipe, takes
-from polytag.models.runtimes.openvino import BATCH_SIZE, OpenvinoModel, check_openvino
-from polytag.models.search.search import Found, check_effort, search
+from polytag.models.recipe import Recipe
+from polytag.models.runtimes.openvino import BATCH_SIZE, OpenvinoModel
+from polytag.models.search.search import Found, search
 from polytag.models.search.spaces import SPACES, cnn_score, transfer_score
 from polytag.models.training.cnn import fit_cnn
-from polytag.models.training.loop import mean_average_precision
+from polytag.models.training.loop import Trained, mean_average_precision
 from polytag.models.training.transfer import fit_transfer, head_batches
 from polytag.photos.content import content_hash
 from polytag.photos.decode import each
@@ -37,140 +37,153 @@ def fit(
     train: Dataset,
     validation: Dataset,
     model: str = "transfer",
+    options: TrainOptions | None = None,
     *,
-    weights: str | Path | None = None,
-    objective: str = "f1",
     out: str | Path | None = None,
-    trials: int | None = None,
-    timeout: float | None = None,
-    workers: int = 1,
     search_log: str | Path | None = None,
-    int8: bool = False,
     show_progress: bool = True,
     **settings: Any,
 ) -> Bundle:
     """Train a model.
 
-    Early stopping, the search for hyperparameters, calibration and thresholds use the validation data; nothing
-    else is ever seen. Photos that cannot be read are left out and named in the bundle.
+    Early stopping, the hyperparameter search, calibration and thresholds use the validation data. No other data is
+    used. Photos that cannot be read are left out and listed in the bundle.
 
     Args:
-        train, validation: photos with the same labels; `polytag.split` makes them.
-        model: "baseline", "tuned", "transfer" or a classical method, of `polytag.models.recipe.CLASSICAL`.
-        weights: a file of pretrained weights; ``None`` to find them (transfer and the classical methods).
-        objective: what thresholds are for: "f1", "subset", "precision=0.9" or "recall=0.9", as
-            `polytag.evaluation.thresholds.choose_thresholds` explains.
-        out: the bundle's folder, which must not exist; ``None`` for one that lives as long as the object.
-        trials, timeout: how many trials to search hyperparameters by, and for how many seconds; with neither,
-            "tuned" is searched by `polytag.models.search.search.DEFAULT_TRIALS` and other models are not.
-        workers: processes that search at the same time.
-        search_log: file in which a search keeps its trials, so that one that was stopped goes on; ``None`` to
-            keep none.
-        int8: make a twin in 8 bits too, calibrated on training photos; it is kept if its validation mAP is less than
-            `polytag.models.quantization.onnx.MOST_LOST` lower, and the bundle's description says so either way.
+        train, validation: photos with the same labels, as `polytag.split` returns them.
+        model: "baseline", "tuned", "transfer" or one of `polytag.models.recipe.CLASSICAL`.
+        options: how to train. Default: ``TrainOptions()``.
+        out: the bundle's folder, which must not exist. With ``None``, the bundle lives as long as the object.
+        search_log: file that keeps the trials of a search, so that an interrupted search continues.
         show_progress: draw progress bars on stderr.
-        settings: fields of `Recipe`: image_size, epochs, fine_tune, seed, …
+        settings: fields of `TrainOptions` that override ``options``: ``epochs=5``, ``timeout="10m"``, …
 
     Raises:
-        SettingsError: a setting is unknown or out of range, ``out`` cannot be written, or 8 bits lack OpenVINO.
+        SettingsError: a setting is unknown or out of range, ``out`` cannot be written, or a package is missing.
         DataError: the data cannot be learned from.
-        WeightsError: there are no pretrained weights (transfer and the classical methods).
+        WeightsError: pretrained weights are missing (transfer and the classical methods).
     """
-    recipe = Recipe.of(model, **settings)
-    searched = model == "tuned" or trials is not None or timeout is not None
-    check_effort(trials, timeout, workers)
-    if searched and model not in SEARCHED:
-        raise SettingsError(f"{model} is not searched: leave out trials and timeout, or choose {' or '.join(SEARCHED)}")
-    if searched and recipe.hyperparameters:
-        raise SettingsError(f"hyperparameters are what the search of {model} chooses: leave them out")
-    parse_objective(objective)
-    if int8:
-        check_openvino()
+    options = (options or TrainOptions()).override(settings)
+    recipe, pretrained = check_training(model, options)
     if out is not None:
         free(out)
-    if train.labels != validation.labels:
-        raise DataError("train and validation must have the same labels in the same order")
-    check_learnable(train)
-    check_validation(validation)
+    _check_data(train, validation)
     start = time.perf_counter()
-    pretrained = find_weights(weights, recipe.backbone) if takes(model, "backbone") else None
     if pretrained is not None:
-        # What does not fit must come to light before hours of work.
+        # Built now, so that weights that do not fit are found before hours of work.
         backbone(recipe.backbone, recipe.image_size, pretrained)
-    elif weights is not None:
-        raise SettingsError(f"weights mean nothing to {model}: leave them out")
-    with progress_bar(len(train) + len(validation), f"{model} · reading photos", "photo", show_progress) as bar:
-        train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
-        validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
-    check_learnable(train)
-    check_validation(validation)
-    # Of what is trained on, whatever becomes of the files meanwhile.
+    train, validation = _read(train, validation, recipe, show_progress)
+    # Taken now, from the very photos used for training: files may change while it runs.
     fingerprint, hashes = train.fingerprint, [content_hash(path) for path in (*train.paths, *validation.paths)]
-
-    found: Found | None = None
-    if searched:
-        space, first = SPACES[model]
-        if pretrained is not None:
-            head_batches(train, validation, recipe, pretrained, show_progress)  # embeds, which workers would all do
-        found = search(
-            train,
-            validation,
-            recipe,
-            space,
-            cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
-            first=first,
-            asked=[name for name, value in settings.items() if value is not None],
-            trials=trials,
-            timeout=timeout,
-            workers=workers,
-            storage=search_log,
-            show_progress=show_progress,
-        )
-        recipe = found.recipe
-        start -= found.earlier_seconds
-    if pretrained is None:
-        trained = fit_cnn(train, validation, recipe, show_progress)
-    else:
-        fitted = fit_transfer if model == "transfer" else fit_classical
-        trained = fitted(train, validation, recipe, pretrained, show_progress)
-    if found is not None:
-        trained.facts |= {"trials": found.trials, "importance": found.importance}
+    found = None
+    if is_searched(model, options):
+        found = _search(train, validation, recipe, options, pretrained, search_log, show_progress)
+        recipe, start = found.recipe, start - found.earlier_seconds
+    trained = _train(train, validation, recipe, pretrained, show_progress)
     calibration, log_losses = choose_calibration(
         validation.targets, trained.probabilities, validation.groups, recipe.seed
     )
     network = calibrated(trained.model, calibration)
-    seconds = time.perf_counter() - start
-    bundle = write_bundle(
-        network,
-        {
-            "labels": list(train.labels),
-            "recipe": trained.recipe.to_json(),
-            "data": {
-                "train": len(train),
-                "validation": len(validation),
-                "fingerprint": fingerprint,
-                "left_out": dict(train.left_out) | dict(validation.left_out),
-                "labels": {
-                    label: {
-                        "train": int((train.targets[:, j] == 1).sum()),
-                        "validation": int((validation.targets[:, j] == 1).sum()),
-                        "unknown": int((train.targets[:, j] < 0).sum() + (validation.targets[:, j] < 0).sum()),
-                    }
-                    for j, label in enumerate(train.labels)
-                },
-            },
-            "trainable_parameters": count(network.trainable_weights),
-            "parameters": count(network.weights),
-            "fit_seconds": round(seconds, 1),
-            "history": trained.history,
-            "kept_epoch": trained.kept,
-            "calibration": {"kind": calibration.kind, "log_loss": log_losses},
-            "objective": objective,
-            **trained.facts,
-        },
-        hashes,
+    facts = {
+        "labels": list(train.labels),
+        "recipe": trained.recipe.to_json(),
+        "data": _data_facts(train, validation, fingerprint),
+        "trainable_parameters": count(network.trainable_weights),
+        "parameters": count(network.weights),
+        "fit_seconds": round(time.perf_counter() - start, 1),
+        "history": trained.history,
+        "kept_epoch": trained.kept,
+        "calibration": {"kind": calibration.kind, "log_loss": log_losses},
+        "objective": options.objective,
+        **trained.facts,
+        **({} if found is None else {"trials": found.trials, "importance": found.importance}),
+    }
+    bundle = write_bundle(network, facts, hashes)
+    validation = _choose_thresholds(bundle, validation, options.objective)
+    if options.int8:
+        _add_int8(bundle, train, validation, recipe)
+    # Saved last and in one step: a bundle that exists is complete.
+    return bundle if out is None else bundle.save(out)
+
+
+def _check_data(train: Dataset, validation: Dataset) -> None:
+    if train.labels != validation.labels:
+        raise DataError("train and validation must have the same labels in the same order")
+    check_learnable(train)
+    check_validation(validation)
+
+
+def _read(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> tuple[Dataset, Dataset]:
+    """Bring the pixels of all photos into the cache, and leave out photos that cannot be read."""
+    total = len(train) + len(validation)
+    with progress_bar(total, f"{recipe.model} · reading photos", "photo", show_progress) as bar:
+        train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
+        validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
+    _check_data(train, validation)
+    return train, validation
+
+
+def _search(
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    options: TrainOptions,
+    pretrained: Weights | None,
+    search_log: str | Path | None,
+    show_progress: bool,
+) -> Found:
+    """Search the hyperparameters that the options leave open."""
+    space, first = SPACES[recipe.model]
+    if pretrained is not None:
+        # Embeds the photos once, into the cache. Otherwise every worker would.
+        head_batches(train, validation, recipe, pretrained, show_progress)
+    return search(
+        train,
+        validation,
+        recipe,
+        space,
+        cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
+        first=first,
+        asked=list(options.settings),
+        trials=options.trials,
+        timeout=options.seconds,
+        workers=options.workers,
+        storage=search_log,
+        show_progress=show_progress,
     )
-    # Through the bundle, so that thresholds are chosen on the very probabilities that tagging will give.
+
+
+def _train(
+    train: Dataset, validation: Dataset, recipe: Recipe, pretrained: Weights | None, show_progress: bool
+) -> Trained:
+    if pretrained is None:
+        return fit_cnn(train, validation, recipe, show_progress)
+    fitted = fit_transfer if recipe.model == "transfer" else fit_classical
+    return fitted(train, validation, recipe, pretrained, show_progress)
+
+
+def _data_facts(train: Dataset, validation: Dataset, fingerprint: str) -> dict[str, Any]:
+    """What the bundle records about the data."""
+    labels = {
+        label: {
+            "train": int((train.targets[:, j] == 1).sum()),
+            "validation": int((validation.targets[:, j] == 1).sum()),
+            "unknown": int((train.targets[:, j] < 0).sum() + (validation.targets[:, j] < 0).sum()),
+        }
+        for j, label in enumerate(train.labels)
+    }
+    return {
+        "train": len(train),
+        "validation": len(validation),
+        "fingerprint": fingerprint,
+        "left_out": dict(train.left_out) | dict(validation.left_out),
+        "labels": labels,
+    }
+
+
+def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> Dataset:
+    """Choose and record the thresholds. Return the validation photos that could still be read."""
+    # Predicted by the bundle itself, so that thresholds fit exactly the probabilities that tagging will see.
     probabilities, gone = bundle.predict(validation.paths)
     if gone:
         validation = validation.without({path: f"since training began: {reason}" for path, reason in gone.items()})
@@ -183,14 +196,11 @@ def fit(
     bundle.thresholds = thresholds
     bundle.record(
         thresholds=[float(t) for t in thresholds],
-        out_of_reach=[label for label, no in zip(train.labels, beyond, strict=True) if no],
+        out_of_reach=[label for label, no in zip(bundle.labels, beyond, strict=True) if no],
         validation={name: float(value[0]) if np.isfinite(value[0]) else None for name, value in judged.items()},
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )
-    if int8:
-        _add_int8(bundle, train, validation, recipe)
-    # Saved last and at once, so that a bundle that exists is a bundle that is complete.
-    return bundle if out is None else bundle.save(out)
+    return validation
 
 
 def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recipe) -> None:
@@ -222,18 +232,18 @@ def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recip
 
 
 def check_validation(validation: Dataset) -> None:
-    """Refuse validation data by which no epoch could be told from another.
+    """Refuse validation data that cannot rank epochs or choose thresholds.
 
     Raises:
-        DataError: there are no images, or none of them has a label.
+        DataError: there are no images, or no image has a label.
     """
     if not (validation.targets == 1).any():
         raise DataError(
-            f"{counted(len(validation), 'validation image')} without any label: expected images with labels, "
-            "to stop early and choose thresholds by"
+            f"{counted(len(validation), 'validation image')} without any label. Early stopping and thresholds need "
+            "images with labels."
         )
 
 
 def count(weights: list) -> int:
-    """How many numbers these weights hold."""
+    """Return the number of parameters in these weights."""
     return int(sum(np.prod(weight.shape) for weight in weights))

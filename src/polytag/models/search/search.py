@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from polytag.data.dataset import Dataset
 from polytag.errors import SettingsError
+from polytag.models.options import DEFAULT_TRIALS, check_effort
 from polytag.models.recipe import Recipe
 from polytag.models.search.worker import LostWorkerError, Report, Score, crew
 from polytag.progress import progress_bar
@@ -28,9 +29,6 @@ from polytag.progress import progress_bar
 Space = Callable[[optuna.trial.BaseTrial, Recipe, Collection[str]], Recipe]
 """From a trial, whose `suggest_…` it calls, the recipe to start from, and the names of its fields that were asked for
 and are not up for choice, to the recipe to try."""
-
-DEFAULT_TRIALS = 20
-"""Trials where neither their number nor the time is given."""
 
 STARTUP_TRIALS = 6
 """Trials that are drawn at random before TPE has seen enough, counting those that are given."""
@@ -120,19 +118,6 @@ def search(
             _importance(study, recipe.seed),
             course.earlier,
         )
-
-
-def check_effort(trials: int | None, timeout: float | None, workers: int) -> None:
-    """Refuse an effort that is none.
-
-    Raises:
-        SettingsError: fewer than one trial or worker, or no time.
-    """
-    for name, value in (("trials", trials), ("workers", workers)):
-        if value is not None and value < 1:
-            raise SettingsError(f"{name} must be 1 or more, not {value}")
-    if timeout is not None and not timeout > 0:
-        raise SettingsError(f"timeout must be more than 0 seconds, not {timeout:g}")
 
 
 class _Course:

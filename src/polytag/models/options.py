@@ -1,0 +1,174 @@
+"""Options for training: those of `polytag.fit`, `polytag.compare` and of the commands ``train`` and ``compare``."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from polytag.errors import SettingsError
+from polytag.evaluation.objectives import OBJECTIVES, parse_objective
+from polytag.extras import require
+from polytag.models.backbones.weights import Weights, find_weights
+from polytag.models.recipe import SEARCHED, Recipe, takes
+from polytag.models.runtimes.openvino import check_openvino
+
+RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "model")
+
+"""Names that a recipe shares with these options."""
+
+DEFAULT_TRIALS = 20
+"""Trials of a search if neither their number nor a time limit is set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options for training. Each annotation is the help text of the command-line option.
+
+    An option that is ``None`` takes the model's default, which `polytag.models.recipe.DEFAULTS` lists. ``timeout`` is
+    text such as ``"10m"`` or a number of seconds. ``hyperparameters`` are keyword arguments of the network and have no
+    command-line option.
+
+    Raises:
+        SettingsError: a value is out of range.
+    """
+
+    image_size: Annotated[int, "Width and height of the photos for the model, in pixels (32 to 1024)."] = 224
+    epochs: Annotated[int | None, "Maximum number of epochs. Default: 15 for baseline, 60 for other networks."] = None
+    batch_size: Annotated[int | None, "Photos per training step. Default: 128 for transfer, 32 for others."] = None
+    learning_rate: Annotated[float | None, "Initial learning rate. Default: set by the model or its search."] = None
+    weight_decay: Annotated[float | None, "Weight decay of AdamW. Default: set by the model or its search."] = None
+    augmentation: Annotated[
+        Literal["none", "flip", "crop", "colour"] | None, "Changes to training photos. Each includes those before it."
+    ] = None
+    loss: Annotated[Literal["bce", "weighted_bce", "focal", "asymmetric"] | None, "Loss function. Default: bce."] = None
+    backbone: Annotated[
+        str | None,
+        "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0 or a name from keras.applications, such as "
+        "EfficientNetB0. Default: mobilenet_v2.",
+    ] = None
+    weights: Annotated[Path | None, "File with the backbone's pretrained weights. Default: detected."] = None
+    fine_tune: Annotated[
+        int | None,
+        "Epochs that also train the backbone, after the head. Default: enough to process about 12,000 photos (1 to 8).",
+    ] = None
+    trials: Annotated[int | None, "Trials per hyperparameter search. Default: 20, or no limit with --timeout."] = None
+    timeout: Annotated[
+        float | str | None,
+        "Time limit per search, such as 90s, 10m or 2h. Time used before an interruption counts.",
+    ] = None
+    workers: Annotated[int, "Parallel processes for the search.", "-j"] = 1
+    objective: Annotated[str, f"What thresholds optimize: {OBJECTIVES}."] = "f1"
+    int8: Annotated[bool, "Also make a quantized model, which tags faster. Dropped if it loses accuracy."] = False
+    seed: Annotated[int, "Random seed of the split and of training."] = 0
+    hyperparameters: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        parse_objective(self.objective)
+        if isinstance(self.timeout, str):
+            object.__setattr__(self, "timeout", parse_seconds(self.timeout, "timeout"))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", Path(self.weights).expanduser())
+        check_effort(self.trials, self.seconds, self.workers)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time limit of a search, in seconds."""
+        return None if self.timeout is None else float(self.timeout)
+
+    @property
+    def searches(self) -> bool:
+        """Whether these options ask for a search, whatever the model."""
+        return self.trials is not None or self.timeout is not None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of a `Recipe` that are set."""
+        return {name: value for name in RECIPE_FIELDS if (value := getattr(self, name)) is not None}
+
+    def override(self, settings: Mapping[str, Any]) -> "TrainOptions":
+        """Return a copy with some fields replaced.
+
+        Raises:
+            SettingsError: a setting is not a field, or its value is out of range.
+        """
+        known = [field.name for field in fields(self)]
+        for name in settings:
+            if name not in known:
+                raise SettingsError(f"there is no setting '{name}'. Choose from {', '.join(known)}.")
+        return replace(self, **settings)
+
+    def of_use_to(self, model: str) -> "TrainOptions":
+        """Return a copy without what means nothing to a model; `compare` gives several models the same options."""
+        idle = [name for name in self.settings if not takes(model, name)]
+        idle += [] if takes(model, "backbone") else ["weights"]
+        return self.override(dict.fromkeys(idle))
+
+    def recipe(self, model: str) -> Recipe:
+        """Return the recipe of a model.
+
+        Raises:
+            SettingsError: the model is unknown, an option means nothing to it, or a value is out of range.
+        """
+        return Recipe.of(model, **self.settings)
+
+
+def is_searched(model: str, options: TrainOptions) -> bool:
+    """Whether training this model begins with a search."""
+    return model == "tuned" or options.searches
+
+
+def check_training(model: str, options: TrainOptions) -> tuple[Recipe, Weights | None]:
+    """Refuse training that cannot work, before any photo is read. Keras is not imported.
+
+    Returns:
+        The recipe to train by, or to start a search from, and the weights of the backbone if the model has one.
+
+    Raises:
+        SettingsError: an option is out of range, contradicts another or means nothing to the model, or a package
+            that it needs is missing.
+        WeightsError: the weights file is missing or of another kind.
+    """
+    recipe = options.recipe(model)
+    if options.searches and model not in SEARCHED:
+        raise SettingsError(f"{model} has no search. Leave out trials and timeout, or choose {' or '.join(SEARCHED)}.")
+    if is_searched(model, options) and recipe.hyperparameters:
+        raise SettingsError(f"the search of {model} chooses hyperparameters. Leave them out.")
+    if options.weights is not None and not takes(model, "backbone"):
+        raise SettingsError(f"weights mean nothing to {model}. Leave them out.")
+    require("keras", "train", "Training")
+    if is_searched(model, options):
+        require("optuna", "train", "A hyperparameter search")
+    if options.int8:
+        check_openvino()
+    return recipe, find_weights(options.weights, recipe.backbone) if takes(model, "backbone") else None
+
+
+def check_effort(trials: int | None, timeout: float | None, workers: int) -> None:
+    """Refuse a search without trials, workers or time.
+
+    Raises:
+        SettingsError: fewer than one trial or worker, or no time.
+    """
+    for name, value in (("trials", trials), ("workers", workers)):
+        if value is not None and value < 1:
+            raise SettingsError(f"{name} must be 1 or more, not {value}")
+    if timeout is not None and not timeout > 0:
+        raise SettingsError(f"timeout must be more than 0 seconds, not {timeout:g}")
+
+
+def parse_seconds(text: str, name: str) -> float:
+    """Return the seconds of a duration such as ``"90s"``, ``"10m"``, ``"2h"`` or ``"1h30m"``.
+
+    A number without a unit is refused: it could be meant as minutes or as seconds.
+
+    Raises:
+        SettingsError: the text is no duration.
+    """
+    parts = re.findall(r"([\d.]+)([smh])", text.strip().lower())
+    try:
+        if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
+            raise ValueError
+        return sum(float(number) * {"s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+    except ValueError:
+        raise SettingsError(f"{name} must be a duration with a unit, such as 90s, 10m or 2h, not '{text}'") from None
