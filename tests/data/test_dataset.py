@@ -188,3 +188,11 @@ def test_what_is_linked_shares_a_number(n: int, data: st.DataObject) -> None:
 
 def test_nothing_can_be_linked_too() -> None:
     assert connected(0, []).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b/c.jpg", "b//c.jpg", "./a.jpg", ".hidden/a.jpg", "b/../a.jpg", "../a.jpg"])
+def test_names_are_normalised(name: str) -> None:
+    for root in ("/photos", "/photos/", "/photos/../photos"):
+        path = f"/photos/{name}"
+        data = Dataset(np.array([path]), np.zeros((1, 1), np.int8), ("cat",), np.arange(1), Path(root))
+        assert data.names == [Path(os.path.relpath(path, root)).as_posix()]

@@ -125,10 +125,10 @@ def audit(
     Raises:
         DataError: no photo can be read, or the shape or range of the probabilities is wrong.
     """
-    names = dataset.names
     measured = measure(dataset.paths, on_progress)
     pairs = tuple(recall_duplicates(measured, embeddings))
     connected = replace(dataset, groups=groups_of(list(pairs), dataset.groups))
+    names = connected.names
     readable = connected.without({path: str(error) for path, error in measured.errors.items()})
     findings = findings_table(
         [

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from polytag.errors import DataError, counted, listed
 from polytag.photos.content import content_hash
+
+ODD_PATH = re.compile(r"/[./]|\\|/$")
+"""A path that may need normalising."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,14 @@ class Dataset:
     @cached_property
     def names(self) -> list[str]:
         """The photos' paths relative to `root`, with forward slashes."""
-        return [Path(os.path.relpath(path, self.root)).as_posix() for path in self.paths]
+        folder = os.path.join(os.path.abspath(self.root), "")
+        # Cutting off the folder takes a hundredth of the time of relpath, which a million photos notice.
+        return [
+            path[len(folder) :]
+            if path.startswith(folder) and not ODD_PATH.search(path, len(folder) - 1)
+            else Path(os.path.relpath(path, self.root)).as_posix()
+            for path in self.paths.tolist()
+        ]
 
     @property
     def title(self) -> str:
