@@ -23,6 +23,7 @@ from polytag.errors import (
     SettingsError,
     WeightsError,
 )
+from polytag.extras import missing
 
 if TYPE_CHECKING:
     from polytag.auditing.audit import Audit, audit
@@ -99,5 +100,8 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        return getattr(import_module(f"polytag.{_PLACES[name]}"), name)
+        try:
+            return getattr(import_module(f"polytag.{_PLACES[name]}"), name)
+        except ModuleNotFoundError as error:
+            raise missing(error) or error from None
     raise AttributeError(f"module 'polytag' has no attribute '{name}'")

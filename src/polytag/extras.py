@@ -4,6 +4,21 @@ from importlib.util import find_spec
 
 from polytag.errors import SettingsError
 
+EXTRAS = {
+    "ai_edge_litert": "export",
+    "kagglehub": "kaggle",
+    "keras": "train",
+    "openpyxl": "xlsx",
+    "openvino": "export",
+    "optuna": "train",
+    "scipy": "train",
+    "sklearn": "train",
+    "skmultilearn": "train",
+    "tensorflow": "train",
+    "tf2onnx": "export",
+}
+"""The extra of polytag that installs a module."""
+
 
 def require(module: str, extra: str, purpose: str) -> None:
     """Refuse to continue if an optional dependency is missing. The module is not imported.
@@ -18,3 +33,12 @@ def require(module: str, extra: str, purpose: str) -> None:
     """
     if find_spec(module) is None:
         raise SettingsError(f"{purpose} needs {module}. Install it with: pip install 'polytag[{extra}]'")
+
+
+def missing(error: ModuleNotFoundError) -> SettingsError | None:
+    """Return the error to raise instead if the missing module belongs to an extra, otherwise ``None``."""
+    module = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(module)
+    if extra is None:
+        return None
+    return SettingsError(f"this needs {module}. Install it with: pip install 'polytag[{extra}]'")

@@ -22,7 +22,7 @@ class ShelfOptions:
 
     folder: Annotated[Path | None, "Where it stands. See 'extra[one]'."] = None
     book_names: Annotated[Sequence[str], "Names of books.", "-b"] = ()
-    order: Annotated[Literal["size", "colour"] | None, "Order of books."] = None
+    order: Annotated[Literal["size", "colour"] | None, "Order."] = None
     width: Annotated[float, "Width, in metres."] = 1.5
     wait: Annotated[float | str | None, "A duration."] = None
     dusty: Annotated[bool, "Whether there is dust."] = False
@@ -64,7 +64,7 @@ def test_defaults_are_those_of_the_dataclass(shelf) -> None:
 
 def test_the_help_shows_what_the_dataclass_says(shelf) -> None:
     text = CliRunner().invoke(shelf[0], ["--help"]).output
-    for words in ("Shelf options", "'extra[one]'", "-b", "<size|colour>", "[default: 1.5]", "[default: red]"):
+    for words in ("Shelf options", "'extra[one]'", "-b", "Choices: size, colour.", "[default: 1.5]", "[default: red]"):
         assert words in text
     assert "--hidden" not in text and "--no-dusty" not in text and "None" not in text
 

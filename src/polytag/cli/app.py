@@ -3,7 +3,7 @@
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +15,9 @@ import polytag as pt
 from polytag import progress
 from polytag.cli.options import expand_options
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import PolytagError, printable
+from polytag.errors import PolytagError, SettingsError, printable
+from polytag.extras import missing
+from polytag.files import refuse_same_file
 
 if TYPE_CHECKING:
     from polytag.data.dataset import Dataset
@@ -26,8 +28,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A CSV, TSV or Parquet table; a folder with labels.csv, one subfolder per label or Pascal VOC files; a "
-        "COCO or Create ML JSON file; or kaggle:OWNER/NAME.",
+        help="A table (CSV, TSV, Parquet), a folder of labelled photos, an annotation file such as COCO's, or "
+        "kaggle:OWNER/NAME.",
     ),
 ]
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
@@ -133,8 +135,12 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(**values: Any) -> Any:
         try:
             return function(**values)
-        except PolytagError as error:
-            print(f"polytag: {printable(str(error))}", file=sys.stderr)
+        except (PolytagError, ModuleNotFoundError) as error:
+            # A module that no extra installs is a damaged installation or a fault, and deserves its traceback.
+            expected = missing(error) if isinstance(error, ModuleNotFoundError) else error
+            if expected is None:
+                raise
+            print(f"polytag: {printable(str(expected))}", file=sys.stderr)
             raise typer.Exit(2) from None
         except BrokenPipeError:
             raise  # The reader of the output has closed it: Typer exits silently.
@@ -157,6 +163,32 @@ def note(*lines: object) -> None:
     """Print lines that --quiet silences; characters that act on a terminal are escaped."""
     if not _quiet:
         print(*(printable(str(line)) for line in lines), sep="\n", flush=True)
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None], overwrite: bool) -> None:
+    """Refuse, before any work, outputs that exist already, that are inputs, or that are named twice.
+
+    Args:
+        outputs: the files to write; ``None`` for an output that nobody asked for.
+        inputs: the files to read; for DATA, its label files are added.
+        overwrite: whether existing files may be replaced. Inputs may never be.
+
+    Raises:
+        SettingsError: an output cannot be used.
+    """
+    from polytag.data.reading.forms import inputs_of
+
+    given = [Path(path) for path in inputs if path is not None]
+    read = [file for path in given for file in (path, *inputs_of(path))]
+    written: set[Path] = set()
+    for path in outputs:
+        if path is not None:
+            refuse_same_file(path, read)
+            if path.exists() and not overwrite:
+                raise SettingsError(f"{path} exists already. Name another place, or add --overwrite.")
+            if path.resolve() in written:
+                raise SettingsError(f"{path} is named for two outputs. Name another place for one.")
+            written.add(path.resolve())
 
 
 def load(source: str, options: ReadOptions) -> "Dataset":

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import polytag as pt
-from polytag.cli.app import Data, Host, Overwrite, Port, Seed, SplitFile, command, load, note
+from polytag.cli.app import Data, Host, Overwrite, Port, Seed, SplitFile, check_outputs, command, load, note
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError, WeightsError, counted, printable
-from polytag.files import refuse_same_file
 from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ def convert(
 
     form = form_of(out, to)
     inputs = inputs_of(Path(data))
-    refuse_same_file(out, inputs)
-    _refuse_existing(out, overwrite and form != "folders")
+    check_outputs([out], [data], overwrite and form != "folders")
     if bundle is not None and form not in PREDICTED:
         raise SettingsError("--bundle adds predictions to label-studio and fiftyone only. Leave it out.")
     dataset = load(data, read)
@@ -134,9 +132,7 @@ def audit(
     from polytag.data.splitting.split_file import read_split
     from polytag.pages.page import PAGE
 
-    for path in (json, clean, report and report / PAGE):
-        if path is not None:
-            _refuse_existing(path, overwrite)
+    check_outputs([json, clean, report and report / PAGE], [data, split_file, decisions], overwrite)
     if clean is not None and clean.suffix not in TABLE_ENDINGS:
         raise SettingsError(f"--clean writes {', '.join(TABLE_ENDINGS)}, not '{clean.suffix}'")
     if decisions is not None and clean is None:
@@ -193,7 +189,7 @@ def explore(
     from polytag.exploring.explore import explore as write_page
     from polytag.pages.page import PAGE
 
-    _refuse_existing(out / PAGE, overwrite)
+    check_outputs([out / PAGE], [data], overwrite)
     dataset = load(data, read)
     _measure(dataset)
     print(write_page(dataset, out, _embeddings(dataset, "plain", "embedding photos"), overwrite=overwrite))
@@ -241,7 +237,7 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split 70/15/15 and keep similar photos together."""
-    _refuse_existing(out, overwrite)
+    check_outputs([out], [data, split_file], overwrite)
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
         parts = pt.split(dataset, seed=seed, given=split_file, on_progress=bar.update)
@@ -322,11 +318,6 @@ def _embeddings(dataset: "Dataset", view: str, doing: str) -> "NDArray[np.float3
     if embeddings is None:
         note(f"  without pretrained weights, photos are not compared by content: {how_to_get_weights()}")
     return embeddings
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise SettingsError(f"{path} exists already. Name another place, or add --overwrite.")
 
 
 def _how_to_read(images: Path | None) -> str:

@@ -39,6 +39,7 @@ def train(
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
         parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
+    note(*(f"  {one}" for one in parts[0].notes[len(dataset.notes) :]))
     bundle = pt.fit(parts[0], parts[1], model, options, out=out)
     bundle.record(split=split_facts(dataset, parts, options.seed, split_file) | {"notes": list(parts[0].notes)})
     _print_training(bundle, options)

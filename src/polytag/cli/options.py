@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, fields, is_dataclass
 from functools import wraps
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.models import OptionInfo
@@ -68,12 +68,13 @@ def _options_of(options: type) -> Iterator[inspect.Parameter]:
         notes = getattr(hints[field.name], "__metadata__", ())
         if notes:
             kind = _typer_type(get_args(hints[field.name])[0])
+            choices = get_args(kind) if get_origin(kind) is Literal else ()
             option = typer.Option(
                 f"--{field.name.replace('_', '-')}",
                 *notes[1:],
-                # Square brackets would be markup to Rich.
-                help=notes[0].replace("[", r"\["),
-                metavar="" if kind is bool else "<str,...>" if kind == list[str] else None,
+                help=_help(notes[0], choices),
+                # Choices stand in the help text: a column wide enough for them would leave no room for it.
+                metavar="" if kind is bool else "<str,...>" if kind == list[str] else "<str>" if choices else None,
                 show_default=kind is not bool and _default(field) not in (None, []),
                 rich_help_panel=panel,
             )
@@ -83,6 +84,13 @@ def _options_of(options: type) -> Iterator[inspect.Parameter]:
                 default=_default(field),
                 annotation=Annotated[kind, option],
             )
+
+
+def _help(text: str, choices: Sequence[str]) -> str:
+    """The help text with the choices. Square brackets are escaped because they would be markup to Rich."""
+    if choices:
+        text += f" Choices: {', '.join(choices)}."
+    return text.replace("[", r"\[")
 
 
 def _default(field: Field[Any]) -> Any:
