@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 from polytag.errors import DataError, SettingsError
+from polytag.photos import array_cache as array_cache_module
 from polytag.photos import measure as measure_module
 from polytag.photos import pixels as cache_module
 from polytag.photos.array_cache import ArrayCache
 from polytag.photos.cache_room import cache_folder
 from polytag.photos.content import content_hash
-from polytag.photos.decode import decode
+from polytag.photos.decode import PIXEL_PATH, decode
 from polytag.photos.measure import measure
 from polytag.photos.pixels import fill, photo_view, pixel_cache, pixels
 
@@ -163,7 +165,6 @@ def test_embeddings_depend_on_weights_size_view_and_versions(
     assert len(runs) == 7
 
 
-@pytest.mark.filterwarnings("ignore:polytag's cache exceeds its limit")
 def test_photos_that_had_to_make_room_are_decoded_anew(
     tmp_path: Path, photos: Photos, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -547,17 +548,69 @@ def test_a_disk_that_cannot_keep_what_it_took_is_said(monkeypatch: pytest.Monkey
     assert cache.open()[cache.rows(["b"])].tolist() == [[2, 2]]
 
 
-def test_a_folder_of_the_earlier_form_is_still_read(own_cache: Path) -> None:
+def test_a_folder_without_checksums_starts_anew(own_cache: Path) -> None:
     (own_cache / "earlier").mkdir(parents=True)
     (own_cache / "earlier" / "rows.bin").write_bytes(np.array([[1, 1], [2, 2]], np.int32).tobytes())
     index = sqlite3.connect(own_cache / "earlier" / "index.sqlite")
-    index.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, row INTEGER NOT NULL)")
-    index.executemany("INSERT INTO rows VALUES (?, ?)", [("b", 1), ("a", 0)])
+    index.execute("CREATE TABLE rows (row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)")
+    index.executemany("INSERT INTO rows VALUES (?, ?)", [(1, "b"), (0, "a")])
     index.commit()
     index.close()
     cache = ArrayCache("earlier", (2,), "int32")
-    cache.add(["c"], np.array([[3, 3]]))
-    assert cache.read(cache.rows(["a", "b", "c"])).tolist() == [[1, 1], [2, 2], [3, 3]]
+    assert cache.rows(["a", "b"]).tolist() == [-1, -1]
+    cache.add(["b"], np.array([[3, 3]]))
+    assert cache.read(cache.rows(["b"])).tolist() == [[3, 3]]
+
+
+def spoil(cache: ArrayCache, start: int, length: int, content: bytes = b"\0") -> None:
+    """Overwrite bytes of the rows, and forget what this process has verified, as another process would."""
+    with cache.data.open("r+b") as file:
+        file.seek(start)
+        file.write(content * length)
+    array_cache_module._checked.clear()
+
+
+@pytest.mark.parametrize("content", [b"\0", b"\xff"])
+def test_rows_that_the_disk_has_spoiled_are_made_anew(
+    content: bytes, tmp_path: Path, photos: Photos, decoded: list[str]
+) -> None:
+    paths = photos(tmp_path, 200)
+    first, rows, _ = pixels(paths, 16)
+    expected = first[rows].copy()
+    bad = [0, 7, 150, 199]
+    cache = pixel_cache(16)
+    for i in bad:
+        spoil(cache, int(rows[i]) * cache.row_bytes + 5, 40, content)
+    decoded.clear()
+    again, rows, errors = pixels(paths, 16)
+    assert sorted(decoded) == sorted(f"image{i}.jpg" for i in bad)
+    assert np.array_equal(again[rows], expected)
+    assert not errors
+    decoded.clear()
+    array_cache_module._checked.clear()
+    again, rows, _ = pixels(paths, 16)
+    assert decoded == []
+    assert np.array_equal(again[rows], expected)
+    assert np.array_equal(photo_view(paths, 16).read(), expected)
+
+
+def test_measurements_that_the_disk_has_spoiled_are_made_anew(tmp_path: Path, photos: Photos) -> None:
+    paths = photos(tmp_path, 3)
+    expected = measure(paths).records
+    cache = ArrayCache(f"measurements-{measure_module.VERSION}-{PIXEL_PATH}", (), measure_module.RECORD)
+    spoil(cache, 0, 3 * cache.row_bytes)
+    assert np.array_equal(measure(paths).records, expected)
+
+
+def test_a_row_is_verified_once_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ArrayCache("once", (4,), "int32")
+    cache.add(["a", "b"], np.arange(8).reshape(2, 4))
+    assert cache.rows(["a"]).tolist() == [0]
+    sums: list[int] = []
+    crc32 = zlib.crc32
+    monkeypatch.setattr(array_cache_module.zlib, "crc32", lambda row: sums.append(len(row)) or crc32(row))
+    assert ArrayCache("once", (4,), "int32").rows(["a", "b", "c"]).tolist() == [0, 1, -1]
+    assert sums == [16]
 
 
 def test_keys_are_hashes_of_the_content(tmp_path: Path, photos: Photos) -> None:

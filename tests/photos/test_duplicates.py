@@ -1,5 +1,7 @@
 """Photos of one picture: copies are found whatever was done to them, and nothing else is taken for one."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,27 @@ def test_pairs_are_remembered_until_a_photo_changes(
         file.write_text("{")  # damaged: found again
     assert recall_duplicates(measure(paths)) == []
     assert len(calls) == 4
+
+
+def test_a_cache_that_cannot_be_written_does_not_lose_the_search(
+    scenes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    measured = measure([scenes[0], scenes[1], scenes[0]])
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for blocked in ("write_json", "mkdir"):
+        caplog.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(*((duplicates, blocked) if blocked == "write_json" else (Path, blocked)), full)
+            if blocked == "mkdir":
+                patch.setattr(duplicates, "cache_folder", lambda: tmp_path / "cache")
+            assert recall_duplicates(measured) == [Pair(0, 2, "exact", 1.0)]
+        (message,) = caplog.messages
+        assert "cannot be kept in the cache (No space left on device)" in message
+        assert len(message.splitlines()) == 1
 
 
 def reference(n: int, links: list[tuple[int, int]], groups: list[int]) -> list[int]:

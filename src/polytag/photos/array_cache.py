@@ -1,14 +1,16 @@
 """Arrays on disk, one row per photo, found by the photo's content.
 
-Decoded pixels and embeddings are made once and read by every model and every trial. The rows lie in
-one flat file that is memory-mapped, so reading them costs page cache and not process memory.
+Decoded pixels and embeddings are computed once and read by every model and every trial. The rows are in one flat file
+that is memory-mapped, so that reading them uses the page cache and not the memory of the process.
 """
 
 import mmap
 import os
 import sqlite3
 import weakref
+import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import numpy as np
@@ -18,26 +20,32 @@ from polytag.errors import SettingsError
 from polytag.photos.cache_room import INDEX, ROWS, alone, cache_folder, discard, hold, make_room, usable
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""SQLite's codes for a file that is no database, or no longer one."""
+"""SQLite's codes for a file that is not a database, or no longer one."""
+
+TABLE = "CREATE TABLE rows (row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL)"
+
+_checked: dict[tuple[int, int], set[int]] = {}
+"""Rows whose checksum this process has verified, for each file of rows (device and inode)."""
 
 
 class ArrayCache:
     """Arrays of one shape and dtype on disk, each under a key.
 
-    Any number of processes may read and add at once. Rows are only ever appended. They are written under SQLite's
-    write lock, are on the disk before their keys are committed, and count only from then on: neither a process
-    that is killed nor a power cut leaves anything half-written that is read.
+    Any number of processes may read and add at once. Rows are only appended. They are written under SQLite's write
+    lock, and reach the disk before their keys are committed. So neither a killed process nor a power cut leaves a
+    half-written row that is read. Each row has a checksum, which is verified when a process first asks for the row: a
+    row that the disk has spoiled counts as missing and is computed again.
 
-    The folder stays as it is while this object, or an array that `open` returned, lives. If somebody deletes it all
-    the same, those arrays remain readable (on Windows it cannot be deleted), and `rows` and `add` refuse, since
-    row numbers would be those of another file. A folder whose index is damaged starts anew.
+    The folder stays while this object, or an array that `open` returned, exists. If somebody deletes it
+    nevertheless, those arrays remain readable (Windows refuses to delete it), and `rows` and `add` raise, since row
+    numbers would belong to another file. A folder with a damaged index starts anew.
 
     Args:
-        name: of the folder; it has to change with whatever else the arrays depend on.
+        name: name of the folder; it must change with whatever else the arrays depend on.
         shape, dtype: of one array.
 
     Raises:
-        SettingsError: the folder cannot be used, or was deleted meanwhile; of every method.
+        SettingsError: the folder cannot be used or was deleted; raised by every method.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike):
@@ -58,7 +66,7 @@ class ArrayCache:
         make_room(0)
 
     def _opened(self) -> int:
-        """The rows' file, made where there is none, and held; its time becomes that of the last use."""
+        """Open the file of rows, create it if needed, and lock it; its time becomes that of the last use."""
         self.folder.mkdir(exist_ok=True)
         file = os.open(self.data, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         hold(file)
@@ -66,15 +74,17 @@ class ArrayCache:
         return file
 
     def _sound(self) -> bool:
-        """Whether index and rows belong together; an index is made where there are no rows yet."""
+        """Whether index and rows belong together; creates the index if there are no rows yet."""
         try:
             with closing(self._connection()) as index:
-                if not index.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone():
+                columns = {name for _, name, *_ in index.execute("PRAGMA table_info(rows)")}
+                if not columns:
                     if self._stored():
-                        return False  # somebody removed the index alone
-                    index.execute("CREATE TABLE rows (row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)")
-                # Somebody may have removed the rows alone.
-                return _next_row(index) <= self._stored()
+                        return False  # The index alone was removed.
+                    index.execute(TABLE)
+                elif "checksum" not in columns:
+                    return False  # An earlier version of polytag wrote rows without checksums.
+                return _next_row(index) <= self._stored()  # else the rows alone were removed
         except sqlite3.DatabaseError as error:
             if not _damaged(error):
                 raise
@@ -100,7 +110,7 @@ class ArrayCache:
                 ) from None
 
     def _still_there(self) -> None:
-        """Refuse where the folder was deleted, even if another took its place."""
+        """Raise if the folder was deleted, even if another has taken its place."""
         try:
             if os.path.samestat(os.stat(self.data), os.fstat(self._file)):
                 return
@@ -109,21 +119,46 @@ class ArrayCache:
         raise SettingsError(f"the cache folder {self.folder} was deleted while it was in use: run this again")
 
     def _stored(self) -> int:
-        """How many rows the data file has room for; the last ones may not be committed."""
+        """Number of rows in the file; the last ones may not be committed."""
         return os.fstat(self._file).st_size // self.row_bytes
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each key, int64 (n,); -1 where the cache has none."""
+        """Look up the row of each key: int64 (n,); -1 if the cache has none, or only a damaged one."""
         with self._index() as index:
             found = _found(index, keys)
-            # Afterwards: an index that was read before the folder was replaced is still this one's.
+            # Checked afterwards: an index that was read before the folder was replaced is still the right one.
             self._still_there()
-        return np.array([found.get(key, -1) for key in keys], dtype=np.int64)
+            bad = self._spoiled(found)
+            if bad:
+                index.executemany("DELETE FROM rows WHERE row = ? AND checksum = ?", bad)
+        spoiled = {row for row, _ in bad}
+        rows = (found[key][0] if key in found else -1 for key in keys)
+        return np.array([-1 if row in spoiled else row for row in rows], dtype=np.int64)
+
+    def _spoiled(self, found: dict[str, tuple[int, int]]) -> list[tuple[int, int]]:
+        """Rows and checksums of those among these entries whose bytes no longer have the checksum."""
+        status = os.fstat(self._file)
+        checked = _checked.setdefault((status.st_dev, status.st_ino), set())
+        waiting = sorted(entry for entry in found.values() if entry[0] not in checked)
+        stored = self.open()
+        data = np.frombuffer(stored, np.uint8).reshape(len(stored), self.row_bytes) if len(stored) else stored
+
+        def bad(entries: list[tuple[int, int]]) -> list[tuple[int, int]]:
+            return [one for one in entries if one[0] >= len(data) or zlib.crc32(data[one[0]]) != one[1]]
+
+        portions = [waiting[start : start + 64] for start in range(0, len(waiting), 64)]
+        if len(portions) > 1:
+            with ThreadPoolExecutor() as pool:
+                spoiled = [one for some in pool.map(bad, portions) for one in some]
+        else:
+            spoiled = bad(waiting)
+        checked.update({row for row, _ in waiting} - {row for row, _ in spoiled})
+        return spoiled
 
     def add(self, keys: Sequence[str], arrays: Sequence[NDArray] | NDArray) -> None:
-        """Store n arrays of the cache's shape; a key that is there already keeps its row.
+        """Store n arrays of the cache's shape; a key that is already stored keeps its row.
 
-        A hundred or so at once cost the least, since each call waits for the disk.
+        Add about a hundred at once, since each call waits for the disk.
         """
         make_room(len(keys) * self.row_bytes)
         with self._index() as index:
@@ -133,34 +168,39 @@ class ArrayCache:
             start = _next_row(index)
             with open(self._file, "r+b", closefd=False) as file:
                 file.seek(start * self.row_bytes)
-                for array in new.values():
-                    file.write(np.ascontiguousarray(array, self.dtype).reshape(self.shape).data)
+                entries = []
+                for row, (key, array) in enumerate(new.items(), start):
+                    content = np.ascontiguousarray(array, self.dtype).reshape(self.shape).tobytes()
+                    file.write(content)
+                    entries.append((row, key, zlib.crc32(content)))
             # The keys reach the disk with the commit, and must not be there before their rows.
             getattr(os, "fdatasync", os.fsync)(self._file)
-            index.executemany("INSERT INTO rows (row, key) VALUES (?, ?)", enumerate(new, start))
+            index.executemany("INSERT INTO rows (row, key, checksum) VALUES (?, ?, ?)", entries)
             self._still_there()
             index.execute("COMMIT")
 
     def open(self) -> NDArray:
-        """All rows so far, read-only and memory-mapped: (rows, *shape)."""
+        """Map all rows so far, read-only: (rows, *shape)."""
         count = self._stored()
         if not count:
             return np.empty((0, *self.shape), self.dtype)
-        # The mapping has its own handle of the file, and with it the lock that keeps the folder.
+        # The mapping has its own handle of the file, and with it the lock that protects the folder.
         pages = mmap.mmap(self._file, count * self.row_bytes, access=mmap.ACCESS_READ)
         return np.frombuffer(pages, self.dtype).reshape(count, *self.shape)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray:
-        """A copy of these rows, (n, *shape); unlike mapped pages it leaves the process's memory when it is let go."""
+        """Copy these rows: (n, *shape). Unlike mapped pages, a copy leaves the process's memory when it is deleted."""
         return self.open()[rows]
 
 
-def _found(index: sqlite3.Connection, keys: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _found(index: sqlite3.Connection, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Row and checksum of each key that is stored."""
+    found: dict[str, tuple[int, int]] = {}
     for start in range(0, len(keys), 500):
         part = list(keys[start : start + 500])
         marks = ",".join("?" * len(part))
-        found.update(index.execute(f"SELECT key, row FROM rows WHERE key IN ({marks})", part))
+        entries = index.execute(f"SELECT key, row, checksum FROM rows WHERE key IN ({marks})", part)
+        found.update({key: (row, checksum) for key, row, checksum in entries})
     return found
 
 

@@ -1,13 +1,13 @@
-"""Where the cache lies, how much of the disk it may take, and what goes when there is too little room.
+"""Where the cache is, how much of the disk it may use, and what is removed when it needs room.
 
-What goes is a whole folder of arrays, the one that was least recently opened first, and never one that is in
-use: rows are memory-mapped, so nothing can move within a folder that somebody reads.
+Whole folders of arrays are removed, the least recently opened first, and never one that is in use: rows are
+memory-mapped, so nothing can be moved within a folder that somebody reads.
 """
 
+import logging
 import os
 import shutil
 import sqlite3
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,18 +20,20 @@ from polytag.errors import SettingsError
 try:
     import fcntl
 except ImportError:
-    # Windows has no such locks, but refuses by itself to delete a file that is open or mapped anywhere.
+    # Windows has no such locks, but refuses to delete a file that is open or mapped anywhere.
     fcntl = None  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
+
 LIMIT = 20 * 10**9
-"""Bytes that the arrays may take by default, unless the disk is small."""
+"""Bytes that the arrays may use by default, unless the disk is small."""
 
 ROWS, INDEX = "rows.bin", "index.sqlite"
-"""The two files of a folder of arrays; the first is the one that is locked, and its time is that of the last use."""
+"""The two files of a folder of arrays. The first is locked while in use; its time is that of the last use."""
 
 
 def cache_folder() -> Path:
-    """The folder of polytag's cache: ``$POLYTAG_CACHE``, else the user's cache folder."""
+    """Return the folder of the cache: ``$POLYTAG_CACHE``, or a folder in the user's cache."""
     folder = Path(os.environ.get("POLYTAG_CACHE") or platformdirs.user_cache_dir("polytag"))
     with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def usable(folder: Path) -> Iterator[None]:
-    """Say in one line what is wrong with a folder of the cache, a full disk included."""
+    """Turn whatever is wrong with a folder of the cache, such as a full disk, into one line."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -52,8 +54,10 @@ def usable(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Folders of arrays are opened and removed only in here, one process at a time, so that none is removed just
-    when it is opened. ``folder`` is the whole cache's."""
+    """Lock the whole cache, whose folder is given, while a folder of arrays is opened or removed.
+
+    Otherwise one process could remove a folder just when another opens it.
+    """
     with (folder / "lock").open("ab") as file:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -61,26 +65,25 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def hold(file: int) -> None:
-    """Keep a folder from `make_room` as long as this opening of its rows, or a mapping made from it, lives."""
+    """Protect a folder from `make_room` while this handle of its rows, or a mapping made from it, exists."""
     if fcntl:
         fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder of arrays. On POSIX those who have mapped its rows go on reading them."""
-    # The rows first: on Windows this fails where they are in use, and then the index has to stay too.
+    """Remove a folder of arrays. On POSIX, processes that have mapped its rows can still read them."""
+    # The rows first: on Windows this fails if they are in use, and then the index has to stay too.
     (folder / ROWS).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_room(needed: int) -> None:
-    """Remove what was least recently used until ``needed`` more bytes are within the limit.
+    """Remove the least recently used folders until ``needed`` more bytes fit within the limit.
 
-    Folders that are in use, in this process or another, stay: a run that needs more than the limit goes on, and is
-    told so once.
+    Folders in use, by this process or another, stay: a run that needs more than the limit continues with one warning.
 
     Raises:
-        SettingsError: ``$POLYTAG_CACHE_LIMIT`` is no number of gigabytes above 0.
+        SettingsError: ``$POLYTAG_CACHE_LIMIT`` is not a number of gigabytes above 0.
     """
     folder = cache_folder()
     with usable(folder):
@@ -100,7 +103,7 @@ def make_room(needed: int) -> None:
 
 
 def _excess(folder: Path) -> int:
-    """Bytes by which all arrays exceed the limit; negative where there is room."""
+    """Bytes by which all arrays exceed the limit; negative if there is room."""
     taken = sum(_sizes(folder).values())
     setting = os.environ.get("POLYTAG_CACHE_LIMIT")
     if not setting:
@@ -116,13 +119,13 @@ def _excess(folder: Path) -> int:
 
 
 def _sizes(folder: Path) -> dict[tuple[int, Path], int]:
-    """Bytes of each folder of arrays, under the time of its last use in nanoseconds and its path."""
+    """Bytes of each folder of arrays, by the time of its last use in nanoseconds and its path."""
     sizes = {}
     for rows in folder.glob(f"*/{ROWS}"):
         try:
             status, index = rows.stat(), (rows.parent / INDEX).stat()
         except FileNotFoundError:
-            continue  # gone in the meantime, or no folder of ours
+            continue  # removed in the meantime, or not a folder of arrays
         sizes[status.st_mtime_ns, rows.parent] = status.st_size + index.st_size
     return sizes
 
@@ -140,7 +143,4 @@ def _in_use(folder: Path) -> bool:
 
 @cache
 def _warn_once() -> None:
-    warnings.warn(
-        "polytag's cache exceeds its limit, since arrays in use are never removed: POLYTAG_CACHE_LIMIT (GB) raises it",
-        stacklevel=2,
-    )
+    log.warning("the cache exceeds its limit, since arrays in use are never removed: raise POLYTAG_CACHE_LIMIT (GB)")

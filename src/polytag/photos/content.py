@@ -1,18 +1,156 @@
-"""Content hashes of photo files."""
+"""Content hashes of photo files, computed once and kept in the cache until a file changes."""
 
 import hashlib
 import os
-from functools import lru_cache
+import sqlite3
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from polytag.errors import PolytagError, raise_machine_error
+from polytag.photos.cache_room import cache_folder
+
+INDEX = "hashes.sqlite"
+"""File of the cache that keeps hashes between runs."""
+
+SETTLED = 2 * 10**9
+"""Nanoseconds since a file's last change before its hash is kept: a change within the clock's resolution of the
+first could not be noticed."""
+
+AT_ONCE = 10_000
+"""Files that are looked up, hashed and stored together."""
+
+Identity = tuple[int, int, int, int]
+"""Size, times of the last change of content and of status in nanoseconds, and inode: what shows that a file changed."""
+
+_ENTRY = struct.Struct("<4q32sI")
+
+_known: dict[str, tuple[Identity, str]] = {}
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits; remembered until the file changes."""
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits; known files are not read again.
+
+    Raises:
+        OSError: the file cannot be read.
+        MachineError: the computer failed, not the file.
+    """
+    path = str(path)
+    try:
+        identity = _identity(path)
+        known = _known.get(path)
+        if known is None or known[0] != identity:
+            known = _known[path] = identity, _sha256(path)
+    except OSError as error:
+        raise_machine_error(error)
+        raise
+    return known[1]
+
+
+def content_hashes(paths: Iterable[str]) -> Iterator[str | OSError]:
+    """Hash many files on several threads, or recall what an earlier run has kept in the cache.
+
+    Yields:
+        For each path what `content_hash` returns, or the `OSError` that it raises.
+
+    Raises:
+        MachineError: as `content_hash`.
+    """
+    paths = [str(path) for path in paths]
+    with _index() as index:
+        for start in range(0, len(paths), AT_ONCE):
+            some = paths[start : start + AT_ONCE]
+            if index is not None:
+                _recall(index, some)
+            before = [_known.get(path) for path in some]
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(_attempt, (path for path in some if path not in _known)))
+            found = list(map(_attempt, some))
+            if index is not None:
+                _keep(index, [path for path, known in zip(some, before, strict=True) if _known.get(path) is not known])
+            yield from found
+
+
+def _attempt(path: str) -> str | OSError:
+    try:
+        return content_hash(path)
+    except OSError as error:
+        return error
+
+
+def _identity(path: str) -> Identity:
     status = os.stat(path)
-    return _content_hash(str(path), status.st_mtime_ns, status.st_size)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (2**63 - 1)
 
 
-@lru_cache(maxsize=1_000_000)
-def _content_hash(path: str, modified_ns: int, size: int) -> str:
-    with Path(path).open("rb") as file:
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _index() -> Iterator[sqlite3.Connection | None]:
+    """The kept hashes; ``None`` if the cache cannot be used, since hashing works without it."""
+    try:
+        file = cache_folder() / INDEX
+        try:
+            connection = _opened(file)
+        except sqlite3.DatabaseError:
+            file.unlink(missing_ok=True)
+            connection = _opened(file)
+    except (PolytagError, OSError, sqlite3.Error):
+        yield None
+        return
+    with closing(connection):
+        yield connection
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=10, isolation_level=None)
+    try:
+        connection.execute("CREATE TABLE IF NOT EXISTS hashes (path BLOB PRIMARY KEY, entry BLOB) WITHOUT ROWID")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _recall(index: sqlite3.Connection, paths: Sequence[str]) -> None:
+    """Take over the kept hashes of files that have not changed."""
+    keys = {_key(path): path for path in paths if path not in _known}
+    waiting = list(keys)
+    try:
+        for start in range(0, len(waiting), 500):
+            part = waiting[start : start + 500]
+            marks = ",".join("?" * len(part))
+            for key, entry in index.execute(f"SELECT path, entry FROM hashes WHERE path IN ({marks})", part):
+                *identity, digest, checksum = _ENTRY.unpack(entry)
+                if checksum == zlib.crc32(key + entry[:-4]):
+                    _known[keys[key]] = (identity[0], identity[1], identity[2], identity[3]), digest.hex()
+    except (sqlite3.Error, struct.error, TypeError):
+        return  # damaged: the files are hashed again
+
+
+def _keep(index: sqlite3.Connection, paths: Sequence[str]) -> None:
+    now = time.time_ns()
+    entries = []
+    for path in paths:
+        if path in _known and now - max(_known[path][0][1:3]) > SETTLED:
+            identity, digest = _known[path]
+            key, entry = _key(path), _ENTRY.pack(*identity, bytes.fromhex(digest), 0)[:-4]
+            entries.append((key, entry + struct.pack("<I", zlib.crc32(key + entry))))
+    try:
+        index.execute("BEGIN IMMEDIATE")
+        index.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?)", entries)
+        index.execute("COMMIT")
+    except sqlite3.Error:
+        if index.in_transaction:
+            index.rollback()
+
+
+def _key(path: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(os.path.abspath(path)), digest_size=16).digest()

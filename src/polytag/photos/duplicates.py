@@ -11,6 +11,7 @@ only, and lose crops (benchmarks/duplicates.py compares).
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from functools import lru_cache
@@ -19,11 +20,14 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from polytag.errors import SettingsError
 from polytag.files import write_json
-from polytag.photos.array_cache import cache_folder
+from polytag.photos.cache_room import cache_folder
 from polytag.photos.content import content_hash
 from polytag.photos.groups import connected
 from polytag.photos.measure import THUMBNAIL, Measurements
+
+log = logging.getLogger(__name__)
 
 VERSION = "3"
 """Raised whenever the same photos would give other pairs."""
@@ -115,11 +119,16 @@ def find_duplicates(
 
 
 def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | None = None) -> list[Pair]:
-    """`find_duplicates`, remembered in polytag's cache until a photo changes; measured as `measure` returns it."""
+    """Return what `find_duplicates` finds, kept in the cache until a photo changes.
+
+    Args:
+        measured: the photos' measurements, as `measure` returns them.
+        embeddings: as in `find_duplicates`.
+    """
     if not measured.readable.any():
         return []
     contents = [content_hash(path) if path not in measured.errors else f"? {path}" for path in measured.paths]
-    seal = hashlib.sha256("\n".join([VERSION, *contents]).encode())
+    seal = hashlib.sha256("\n".join([VERSION, *contents]).encode("utf-8", "surrogateescape"))
     if embeddings is not None:
         seal.update(np.ascontiguousarray(embeddings).tobytes())
     folder = cache_folder() / "duplicates"
@@ -131,8 +140,14 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
         pairs = find_duplicates(
             measured, np.array([numbers.setdefault(content, len(numbers)) for content in contents]), embeddings
         )
-    folder.mkdir(exist_ok=True)
-    write_json(file, [astuple(pair) for pair in pairs])
+    try:
+        folder.mkdir(exist_ok=True)
+        write_json(file, [astuple(pair) for pair in pairs])
+    except (OSError, SettingsError) as error:
+        reason = getattr(error, "strerror", None) or error
+        log.warning(
+            "the duplicates that were found cannot be kept in the cache (%s): the next run searches again", reason
+        )
     return pairs
 
 

@@ -5,14 +5,23 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.photos.content import content_hash
+from polytag.photos.content import content_hashes
 from polytag.photos.decode import Paths
 
 
 def grouped(paths: Paths) -> NDArray[np.int64]:
-    """Number photos so that files with identical content share a number: int64 (n,), from 0 in order."""
+    """Number photos so that files with identical content share a number: int64 (n,), from 0 in order.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(content_hash(path), len(numbers)) for path in paths], dtype=np.int64)
+    found = []
+    for content in content_hashes(paths):
+        if isinstance(content, OSError):
+            raise content
+        found.append(numbers.setdefault(content, len(numbers)))
+    return np.array(found, dtype=np.int64)
 
 
 def connected(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:

@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from polytag.errors import DataError, ImageError
 from polytag.photos.array_cache import ArrayCache
-from polytag.photos.content import content_hash
+from polytag.photos.content import content_hashes
 from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
 
 
 @dataclass(frozen=True)
 class View:
-    """What a cache holds of some photos, in their order; nothing of it is in memory until it is read.
+    """The cached arrays of some photos, in their order; nothing is in memory until it is read.
 
     Attributes:
-        cache: where it lies.
-        rows: of each photo, int64 (n,).
+        cache: the cache that holds the arrays.
+        rows: row of each photo, int64 (n,).
     """
 
     cache: ArrayCache
@@ -28,28 +28,31 @@ class View:
         return len(self.rows)
 
     def read(self, which: NDArray[np.int64] | slice = slice(None)) -> NDArray:
-        """A copy of the arrays of these photos (all, if none are named): (n, *shape)."""
+        """Copy the arrays of these photos, of all by default: (n, *shape)."""
         return self.cache.read(self.rows[which])
 
 
 def pixel_cache(size: int) -> ArrayCache:
-    """Where photos decoded at this size are kept, uint8 (size, size, 3)."""
+    """Return the cache of photos decoded at this size, uint8 (size, size, 3)."""
     return ArrayCache(f"pixels-{PIXEL_PATH}-{size}", (size, size, 3), "uint8")
 
 
 def pixels(
     paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, str]]:
-    """Every photo decoded once, at ``size``.
+    """Decode every photo once, at ``size``, or recall it from the cache.
 
     Args:
-        paths: the photos' files.
+        paths: the photo files.
         size: side of the square, in pixels.
         on_progress: called with the number of photos that became ready.
 
     Returns:
-        The cache's memory-mapped pixels uint8 (rows, size, size, 3); the row of each path int64 (n,),
-        -1 where it cannot be read; and the reason for each such path.
+        The cache's memory-mapped pixels, uint8 (rows, size, size, 3); the row of each path, int64 (n,), -1 if it
+        cannot be read; and the reason for each such path.
+
+    Raises:
+        MachineError: the computer failed, not a photo.
     """
     cache = pixel_cache(size)
     rows, bad = fill([cache], paths, lambda path: (decode(path, size),), on_progress)
@@ -57,9 +60,10 @@ def pixels(
 
 
 def photo_view(paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None) -> View:
-    """The pixels of photos that can all be read, uint8 (n, size, size, 3), which stay as long as the view is held.
+    """Return the pixels of photos that can all be read, uint8 (n, size, size, 3).
 
-    They are mostly there already; what had to make room for something else since is decoded anew.
+    Most are in the cache already; those that had to make room for others are decoded again. The cache keeps them as
+    long as the view exists.
 
     Args:
         paths, size, on_progress: as in `pixels`.
@@ -81,25 +85,26 @@ def fill(
     make: Callable[[str], tuple[NDArray, ...]],
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[NDArray[np.int64], dict[str, ImageError]]:
-    """Make what the last of the caches lacks, on several threads.
+    """Compute what the last of the caches lacks, on several threads.
 
     Args:
-        caches: each takes its own of the arrays that ``make`` returns.
-        paths: the photos' files.
+        caches: each stores one of the arrays that ``make`` returns.
+        paths: the photo files.
         make: turns one file into arrays; may raise `ImageError`.
         on_progress: called with the number of photos that became ready.
 
     Returns:
-        The last cache's row of each path, int64 (n,), -1 where ``make`` failed; and the error for each such path.
+        The last cache's row of each path, int64 (n,), -1 if ``make`` failed; and the error for each such path.
+
+    Raises:
+        MachineError: the computer failed, not a photo.
     """
     bad: dict[str, ImageError] = {}
     keys: list[str] = []
-    for path in paths:
-        try:
-            keys.append(content_hash(path))
-        except OSError as error:
-            bad[path] = ImageError(error.strerror or str(error), "missing")
-            keys.append("")
+    for path, content in zip(paths, content_hashes(paths), strict=True):
+        if isinstance(content, OSError):
+            bad[path] = ImageError(content.strerror or str(content), "missing")
+        keys.append("" if isinstance(content, OSError) else content)
     rows = caches[-1].rows(keys)
     waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if key and row < 0}
     on_progress(len(paths) - len(waiting))
