@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +188,56 @@ def test_a_review_begins_with_what_is_certain_and_never_forgets(
     before = decisions.read_bytes()
     run("review", data, "--decisions", decisions)
     assert decisions.read_bytes() == before and len(shown) == 2
+
+
+@pytest.mark.parametrize("how", ["name", "link", "hard link"])
+def test_an_output_that_is_an_input_is_refused(data: Path, tmp_path: Path, how: str) -> None:
+    given = tmp_path / "given.csv"
+    run("split", data, "--out", given)
+    before = {path: path.read_bytes() for path in [*data.iterdir(), given]}
+
+    def other_name(path: Path) -> Path:
+        other = path.with_name(f"other-{path.name}")
+        if how == "link":
+            other.symlink_to(path)
+        elif how == "hard link":
+            other.hardlink_to(path)
+        return path if how == "name" else other
+
+    table, split = other_name(data / "labels.csv"), other_name(given)
+    for words in (
+        ("convert", data, table),
+        ("convert", data / "labels.csv", table),
+        ("audit", data, "--clean", table),
+        ("audit", data, "--json", table),
+        ("audit", data, "--split", given, "--json", split),
+        ("split", data, "--out", table),
+        ("split", data, "--split", given, "--out", split),
+    ):
+        assert "is the same file as the input" in refused(*words, "--overwrite"), words
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_one_file_for_two_outputs_is_refused(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    assert "named for two outputs" in refused("audit", data, "--json", out, "--clean", out)
+    assert not out.exists()
+
+
+def test_quiet_prints_results_and_errors_only(data: Path, tmp_path: Path) -> None:
+    (data / "3.jpg").write_bytes(b"")
+    loud = CliRunner().invoke(app, ["split", str(data), "-o", str(tmp_path / "a.csv")])
+    quiet = CliRunner().invoke(app, ["split", str(data), "-o", str(tmp_path / "b.csv"), "-q"])
+    assert quiet.exit_code == loud.exit_code == 0
+    assert "25 images" in loud.stdout and "3.jpg" in loud.stdout, "what cannot be read is said"
+    assert "25 images" not in quiet.stdout and "3.jpg" not in quiet.stdout and quiet.stderr == ""
+    assert "validation" in quiet.stdout and "b.csv" in quiet.stdout
+    assert "exists already" in refused("split", data, "-o", tmp_path / "b.csv", "-q")
+
+
+def test_verbose_logs_what_happens(data: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "polytag", "split", str(data), "-o", str(tmp_path / "s.csv")]
+    for flags, logged in (([], False), (["-v"], True)):
+        done = subprocess.run([*words, "--overwrite", *flags], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("polytag.cli.app: read 25 images" in done.stderr) == logged

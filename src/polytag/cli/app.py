@@ -3,6 +3,7 @@
 import inspect
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -54,6 +55,7 @@ _CONSOLE = {
 """Options that every command has."""
 
 _quiet = False
+_log = logging.getLogger(__name__)
 
 
 class _Group(TyperGroup):
@@ -193,6 +195,8 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
 
 def load(source: str, options: ReadOptions) -> "Dataset":
     """Read the data and say what was recognised."""
+    start = time.perf_counter()
     data = pt.read(source, options)
+    _log.info("read %d images and %d labels in %.1f s", len(data), len(data.labels), time.perf_counter() - start)
     note(data, *(f"  {one}" for one in data.notes))
     return data

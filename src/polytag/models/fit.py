@@ -1,5 +1,6 @@
 """Training: train and validation data in, a bundle out. Test data is never used here."""
 
+import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ from polytag.photos.content import content_hash
 from polytag.photos.decode import each
 from polytag.photos.pixels import photo_view, pixels
 from polytag.progress import progress_bar
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -79,6 +82,7 @@ def fit(
     if is_searched(model, options):
         found = _search(train, validation, recipe, options, pretrained, search_log, show_progress)
         recipe, start = found.recipe, start - found.earlier_seconds
+    _log.info("%s: training on %d photos, validating on %d: %s", model, len(train), len(validation), recipe.to_json())
     trained = _train(train, validation, recipe, pretrained, show_progress)
     calibration, log_losses = choose_calibration(
         validation.targets, trained.probabilities, validation.groups, recipe.seed
@@ -98,6 +102,7 @@ def fit(
         **trained.facts,
         **({} if found is None else {"trials": found.trials, "importance": found.importance}),
     }
+    _log.info("%s: trained in %.1f s; calibration %s", model, facts["fit_seconds"], calibration.kind)
     bundle = write_bundle(network, facts, hashes)
     validation = _choose_thresholds(bundle, validation, options.objective)
     if options.int8:
