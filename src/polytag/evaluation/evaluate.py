@@ -1,7 +1,8 @@
-"""Evaluation: what a bundle is worth on photos it has never seen."""
+"""Evaluation: how good a bundle is on photos it has never seen."""
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,23 +11,30 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted, listed
-from polytag.evaluation.metrics import TITLES, bootstrapped, interval, label_scores, scores
+from polytag.evaluation.intervals import UNDEFINED, Interval, interval, simultaneous_intervals
+from polytag.evaluation.jackknife import blocks_of, left_out
+from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_scores, scores
+from polytag.evaluation.reliability import calibration_error
 
 MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
-"""The scores that are reported with an interval and compared between models."""
+"""The scores that models are compared by."""
+
+MIN_PHOTOS = 5
+"""Test photos with a label below which its scores are reported apart. With fewer, the intervals of a label cover too
+rarely (benchmarks/coverage.py)."""
 
 
 class Tagger(Protocol):
-    """What can be evaluated: anything that turns photos into probabilities."""
+    """Anything that turns photos into probabilities, and can therefore be evaluated."""
 
     labels: tuple[str, ...]
     thresholds: NDArray[np.float32]
 
     def predict(self, paths: Any) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """Probabilities (n, k), NaN for photos that cannot be read, and the reason for each of those."""
+        """Return probabilities (n, k), NaN for unreadable photos, and the reason for each of those."""
 
     def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """bool (n,): which photos had a part in the training."""
+        """Return bool (n,): which photos were used in training."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +42,32 @@ class Evaluation:
     """Scores of one model on one set of photos.
 
     Attributes:
-        labels: the k names.
-        thresholds: float32 (k,), that decisions were made with.
-        scores: each of `polytag.evaluation.metrics.TITLES`, on all photos.
-        intervals: the 95 % bootstrap interval of each score.
-        resampled: each of `MAIN_SCORES` on every bootstrap resample, float64 (n_resamples,).
+        labels: the k labels.
+        thresholds: float32 (k,), the thresholds in use.
+        scores: each of `polytag.evaluation.metrics.TITLES`. mAP and macro-F1 leave out the labels in ``too_rare``.
+        intervals: the 95 % interval of each score. The calibration error has none (NaN).
+        left_out: each of `MAIN_SCORES` without each block of photos, float64 (b,).
         at_half: the scores with a threshold of 0.5 for every label.
-        per_label: for each label its precision, recall, f1, average_precision, accuracy (NaN where
-            undefined), support (photos that have it) and threshold.
+        per_label: for each label its precision, recall, f1, average_precision and accuracy (NaN where undefined),
+            support (photos with the label) and threshold.
+        label_intervals: for each label the 95 % intervals of precision, recall, f1 and average_precision.
+        too_rare: labels with fewer than ``min_photos`` photos, in the order of ``labels``.
+        min_photos: photos with a label that its scores need.
         names, targets, probabilities, groups: the photos, n of them.
-        images_per_second: from file to probabilities, on this machine.
+        images_per_second: throughput from file to probabilities on this machine.
         notes: what was left out, and why.
     """
 
     labels: tuple[str, ...]
     thresholds: NDArray[np.float32]
     scores: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    resampled: dict[str, NDArray[np.float64]] = field(repr=False)
+    intervals: dict[str, Interval]
+    left_out: dict[str, NDArray[np.float64]] = field(repr=False)
     at_half: dict[str, float]
     per_label: dict[str, dict[str, float]]
+    label_intervals: dict[str, dict[str, Interval]] = field(repr=False)
+    too_rare: tuple[str, ...]
+    min_photos: int
     names: list[str] = field(repr=False)
     targets: NDArray[np.int8] = field(repr=False)
     probabilities: NDArray[np.float32] = field(repr=False)
@@ -62,43 +76,52 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def strongest(self, count: int = 3) -> list[str]:
-        """The labels with the highest F1, the best first; none of them is among the weakest."""
+        """Return the labels with the highest F1, best first. No label is among the weakest too."""
         ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
         return ranked[: min(count, (len(ranked) + 1) // 2)]
 
     def weakest(self, count: int = 3) -> list[str]:
-        """The labels with the lowest F1, the worst first."""
+        """Return the labels with the lowest F1, worst first."""
         ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
         return ranked[::-1][: min(count, len(ranked) // 2)]
 
     def recorded(self) -> dict[str, Any]:
-        """What a bundle records of its test beside the scores, for JSON; what is not defined is ``None``."""
+        """Return what a bundle records of its test besides the scores, for JSON. Undefined numbers are ``None``."""
 
         def number(value: float) -> float | None:
             return value if math.isfinite(value) else None
 
+        def ends(intervals: dict[str, Interval]) -> dict[str, list[float | None]]:
+            return {name: [number(low), number(high)] for name, (low, high) in intervals.items()}
+
         return {
             "photos": len(self.names),
-            "intervals": {name: [number(low), number(high)] for name, (low, high) in self.intervals.items()},
+            "intervals": ends(self.intervals),
             "labels": {label: {k: number(v) for k, v in row.items()} for label, row in self.per_label.items()},
+            "label_intervals": {label: ends(row) for label, row in self.label_intervals.items()},
+            "too_rare": list(self.too_rare),
+            "min_photos": self.min_photos,
             "notes": list(self.notes),
         }
 
     def _judged(self) -> list[str]:
-        return [label for label in self.labels if math.isfinite(self.per_label[label]["f1"])]
+        judged = [label for label in self.labels if label not in self.too_rare]
+        return [label for label in judged if math.isfinite(self.per_label[label]["f1"])]
 
     def __str__(self) -> str:
         lines = []
         for name, title in TITLES.items():
             low, high = self.intervals[name]
-            lines.append(f"{title:18} {self.scores[name]:7.4f}   95 % interval {low:.4f} to {high:.4f}")
+            told = f"   95 % interval {low:.4f} to {high:.4f}" if math.isfinite(low) else ""
+            lines.append(f"{title:18} {self.scores[name]:7.4f}{told}")
         lines.append("")
         width = max(map(len, self.labels))
-        lines.append(f"{'label':{width}}  threshold  precision  recall     F1     AP  photos")
+        lines.append(f"{'label':{width}}  threshold  precision  recall     F1  95 % interval     AP  95 % interval  photos")
         for label, row in self.per_label.items():
+            f1, ap = ("{:.3f} to {:.3f}".format(*self.label_intervals[label][n]) for n in ("f1", "average_precision"))
             lines.append(
                 f"{label:{width}}  {row['threshold']:9.2f}  {row['precision']:9.3f}  {row['recall']:6.3f}  "
-                f"{row['f1']:5.3f}  {row['average_precision']:5.3f}  {row['support']:6.0f}"
+                f"{row['f1']:5.3f}  {f1:14}  {row['average_precision']:5.3f}  {ap:14}  {row['support']:6.0f}"
             )
         lines.append("")
         lines.append(f"on {counted(len(self.names), 'image')}, tagged at {self.images_per_second:.0f} images/s")
@@ -106,16 +129,16 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(bundle: Tagger, dataset: Dataset, n_resamples: int = 1000) -> Evaluation:
-    """Judge a bundle on photos that had no part in its training.
+def evaluate(bundle: Tagger, dataset: Dataset, min_photos: int = MIN_PHOTOS) -> Evaluation:
+    """Evaluate a bundle on photos that had no part in its training.
 
-    Photos that did are recognised by their content and left out, so that a score is never flattered.
+    Training photos are recognized by their content and left out, so that scores are not flattered.
 
     Args:
         bundle: the model; its thresholds were chosen on validation data.
-        dataset: the photos; its labels must be the bundle's, in any order. Labels that the dataset lacks
-            count as unknown.
-        n_resamples: bootstrap resamples for the intervals.
+        dataset: the photos; its labels must be the bundle's, in any order. Labels that the dataset lacks count as
+            unknown.
+        min_photos: photos with a label below which the label is reported apart and left out of mAP and macro-F1.
 
     Raises:
         DataError: the labels do not fit, or no photo is left.
@@ -126,9 +149,9 @@ def evaluate(bundle: Tagger, dataset: Dataset, n_resamples: int = 1000) -> Evalu
         notes.append(f"{counted(int(seen.sum()), 'image')} left out because the model has seen them in training")
         dataset, targets = dataset.take(~seen), targets[~seen]
     if not len(dataset):
-        raise DataError("the model has seen all of these images in training: evaluate it on others")
+        raise DataError("The model was trained on all of these images. Evaluate it on others.")
 
-    bundle.predict(dataset.paths[:1])  # loads the model, which is no part of tagging's speed
+    bundle.predict(dataset.paths[:1])  # Loads the model, which is not part of the throughput.
     start = time.perf_counter()
     probabilities, bad = bundle.predict(dataset.paths)
     seconds = time.perf_counter() - start
@@ -137,9 +160,8 @@ def evaluate(bundle: Tagger, dataset: Dataset, n_resamples: int = 1000) -> Evalu
         probabilities, targets = probabilities[readable], targets[readable]
         dataset = dataset.without(bad)
         notes.append(dataset.notes[-1])
-    return judge(
-        bundle.labels, bundle.thresholds, dataset, targets, probabilities, len(dataset) / seconds, notes, n_resamples
-    )
+    speed = len(dataset) / seconds
+    return judge(bundle.labels, bundle.thresholds, dataset, targets, probabilities, speed, notes, min_photos)
 
 
 def judge(
@@ -149,30 +171,48 @@ def judge(
     targets: NDArray[np.int8],
     probabilities: NDArray[np.float32],
     images_per_second: float,
-    notes: list[str],
-    n_resamples: int = 1000,
+    notes: Sequence[str],
+    min_photos: int = MIN_PHOTOS,
 ) -> Evaluation:
-    """Score probabilities (n, k) against targets (n, k); the rest of `evaluate` once photos are tagged."""
-    point = scores(targets, probabilities, thresholds)
-    resampled = bootstrapped(targets, probabilities, thresholds, dataset.groups, n_resamples)
-    at_half = scores(targets, probabilities, 0.5)
+    """Score probabilities (n, k) against targets (n, k): the rest of `evaluate` once photos are tagged."""
+    support = (targets == 1).sum(axis=0)
+    judged = support >= min_photos
+    point = scores(targets, probabilities, thresholds, judged)
+    point["calibration_error"] = calibration_error(targets, probabilities, dataset.groups)
     by_label = label_scores(targets, probabilities, thresholds)
-    per_label = {
-        label: {
-            **{name: float(values[0, j]) for name, values in by_label.items()},
-            "support": int((targets[:, j] == 1).sum()),
-            "threshold": float(thresholds[j]),
-        }
-        for j, label in enumerate(labels)
-    }
+    blocks = blocks_of(dataset.groups)
+    without, labels_without = left_out(targets, probabilities, thresholds, blocks, judged)
+    evidence = _evidence(targets, probabilities >= thresholds, blocks)
+    unbounded = {"coverage_error"}
     return Evaluation(
         labels=labels,
         thresholds=thresholds,
-        scores={name: float(value[0]) for name, value in point.items()},
-        intervals={name: interval(value) for name, value in resampled.items()},
-        resampled={name: resampled[name] for name in MAIN_SCORES},
-        at_half={name: float(value[0]) for name, value in at_half.items()},
-        per_label=per_label,
+        scores=point,
+        intervals={
+            name: interval(point[name], without[name], None if name in unbounded else 1.0)
+            if name in without
+            else UNDEFINED
+            for name in TITLES
+        },
+        left_out={name: without[name] for name in MAIN_SCORES},
+        at_half=scores(targets, probabilities, 0.5, judged),
+        per_label={
+            label: {
+                **{name: float(values[j]) for name, values in by_label.items()},
+                "support": int(support[j]),
+                "threshold": float(thresholds[j]),
+            }
+            for j, label in enumerate(labels)
+        },
+        label_intervals={
+            label: {
+                name: interval(float(by_label[name][j]), labels_without[name][:, j], 1.0, int(evidence[name][j]))
+                for name in LABEL_TITLES
+            }
+            for j, label in enumerate(labels)
+        },
+        too_rare=tuple(label for label, enough in zip(labels, judged, strict=True) if not enough),
+        min_photos=min_photos,
         names=dataset.names,
         targets=targets,
         probabilities=probabilities,
@@ -182,9 +222,30 @@ def judge(
     )
 
 
+def _evidence(
+    targets: NDArray[np.int8], assigned: NDArray[np.bool_], blocks: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Number of blocks, int64 (k,), that bear on each score of a label."""
+    present, given = targets == 1, assigned & (targets >= 0)
+
+    def count(photos: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.array([len(np.unique(blocks[column])) for column in photos.T], np.int64)
+
+    with_label = count(present)
+    return {
+        "f1": count(present | given),
+        "average_precision": with_label,
+        "precision": count(given),
+        "recall": with_label,
+    }
+
+
 @dataclass(frozen=True)
 class Difference:
-    """Score of ``a`` minus score of ``b`` on the same photos, with its 95 % paired bootstrap interval."""
+    """Score of ``a`` minus score of ``b`` on the same photos, with its 95 % interval.
+
+    The intervals of one report hold together: the probability that any of them misses is 5 %.
+    """
 
     metric: str
     difference: float
@@ -193,40 +254,56 @@ class Difference:
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def differences(a: Evaluation, b: Evaluation) -> list[Difference]:
-    """Compare two models on the same test photos: each resample draws the same photos for both.
+    """Compare two models on the same test photos; see `compared`."""
+    return compared([(a, b)])[0]
+
+
+def compared(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> list[list[Difference]]:
+    """Compare models pairwise on the same test photos, all pairs and scores at once.
+
+    The intervals are simultaneous: if all models were equally good, the chance that a report finds any difference would
+    be 5 %, however many models it compares.
+
+    Returns:
+        For each pair the difference in each of `MAIN_SCORES`.
 
     Raises:
-        DataError: the evaluations are of different photos, groups or labels, or resampled another number of times.
+        DataError: the evaluations differ in photos, groups, labels or in which labels are judged.
     """
-    if a.names != b.names or a.labels != b.labels or not np.array_equal(a.groups, b.groups):
-        raise DataError("two models can be compared only on the same images, in the same groups, and labels")
-    times = [len(e.resampled[MAIN_SCORES[0]]) for e in (a, b)]
-    if times[0] != times[1]:
-        raise DataError(f"two models can be compared only by equally many resamples, not {times[0]} and {times[1]}")
-    return [
-        Difference(name, a.scores[name] - b.scores[name], *interval(a.resampled[name] - b.resampled[name]))
-        for name in MAIN_SCORES
+    for a, b in pairs:
+        same = a.names == b.names and a.labels == b.labels and a.too_rare == b.too_rare
+        if not same or not np.array_equal(a.groups, b.groups):
+            raise DataError("Models can be compared only on the same images, in the same groups, with the same labels.")
+    if not pairs:
+        return []
+    values = np.array([a.scores[name] - b.scores[name] for a, b in pairs for name in MAIN_SCORES])
+    without = np.stack([a.left_out[name] - b.left_out[name] for a, b in pairs for name in MAIN_SCORES], axis=1)
+    ends = simultaneous_intervals(values, without)
+    found = [
+        Difference(name, float(value), float(low), float(high))
+        for name, value, (low, high) in zip(MAIN_SCORES * len(pairs), values, ends, strict=True)
     ]
+    return [found[i : i + len(MAIN_SCORES)] for i in range(0, len(found), len(MAIN_SCORES))]
 
 
 def aligned(labels: tuple[str, ...], dataset: Dataset) -> tuple[NDArray[np.int8], list[str]]:
-    """The dataset's targets in the order of the model's labels, -1 for labels it lacks; and notes on the difference.
+    """Return the targets in the order of the model's labels, -1 for labels the dataset lacks, and notes on both.
 
     Raises:
-        DataError: they have no label in common.
+        DataError: they share no label.
     """
     if dataset.labels == labels:
         return dataset.targets, []
     shared = [label for label in labels if label in dataset.labels]
     if not shared:
         raise DataError(
-            f"the data has none of the model's labels: expected some of {listed(list(labels))}, "
-            f"got {listed(list(dataset.labels))}"
+            f"The data has none of the model's labels. Expected some of {listed(list(labels))}, "
+            f"got {listed(list(dataset.labels))}."
         )
     targets = np.full((len(dataset), len(labels)), -1, dtype=np.int8)
     for label in shared:
@@ -235,7 +312,7 @@ def aligned(labels: tuple[str, ...], dataset: Dataset) -> tuple[NDArray[np.int8]
     missing = [label for label in labels if label not in dataset.labels]
     extra = [label for label in dataset.labels if label not in labels]
     if missing:
-        notes.append(f"labels that the data lacks were not judged: {listed(missing)}")
+        notes.append(f"labels missing from the data, not judged: {listed(missing)}")
     if extra:
-        notes.append(f"labels that the model does not know were ignored: {listed(extra)}")
+        notes.append(f"labels unknown to the model, ignored: {listed(extra)}")
     return targets, notes

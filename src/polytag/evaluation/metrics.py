@@ -1,17 +1,14 @@
-"""Scores of tagging with several labels, with unknown labels left out.
+"""Scores of multi-label tagging. Unknown labels are ignored.
 
-Targets are int8 (n, k) with 1 present, 0 absent, -1 unknown; probabilities float32 (n, k); thresholds
-(k,). Every score is computed for many resamples at once: ``weights`` (b, n) says how often each photo
-counts in each of b resamples, and the result is (b,). With weights of one the scores agree with
-scikit-learn where it has them.
+Targets are int8 (n, k) with 1 present, 0 absent and -1 unknown; probabilities are float32 (n, k); thresholds are (k,).
+All scores but average precision depend on photos only through sums. `Sums` holds them, so the score without some
+photos costs a subtraction. `polytag.evaluation.jackknife` builds on this.
 """
 
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-Scores = dict[str, NDArray[np.float64]]
 
 TITLES = {
     "samples_f1": "Samples-F1",
@@ -26,233 +23,213 @@ TITLES = {
     "label_ranking_loss": "Ranking loss",
     "calibration_error": "Calibration error",
 }
-"""The scores and how tables call them. A name that ends in loss or error is better lower."""
+"""Names of the scores in tables. Scores whose key ends in loss or error are better when lower."""
 
-CALIBRATION_BINS = 15
+LABEL_TITLES = {"f1": "F1", "average_precision": "AP", "precision": "Precision", "recall": "Recall"}
+"""Names of the scores of a single label that get an interval."""
+
+VALIDATION_SCORE = "validation_mean_average_precision"
+"""Key in training histories of the score that selects epochs and trials."""
+
+ROWS = 4_000_000
+"""Entries processed at once, so that memory does not grow with the number of photos."""
+
+Judged = NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What the scores need to know about a set of photos, for b sets at once.
+
+    Attributes:
+        photos: float64 (b, 6): number of photos with a known label, then sums over those photos of samples-F1, exact
+            match, ranking precision, coverage and ranking loss.
+        labels: float64 (b, 4, k): for each label the photos where it is present and assigned, assigned, present and
+            known.
+    """
+
+    photos: NDArray[np.float64]
+    labels: NDArray[np.float64]
+
+    def scores(self, judged: Judged = None) -> dict[str, NDArray[np.float64]]:
+        """All scores of `TITLES` except mAP and calibration error, float64 (b,); NaN where undefined."""
+        hits, assigned, present, known = self.labels.transpose(1, 0, 2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            samples_f1, exact, ranking, coverage, ranking_loss = (self.photos[:, 1:] / self.photos[:, :1]).T
+            wrong = assigned + present - 2 * hits
+            return {
+                "samples_f1": samples_f1,
+                "subset_accuracy": exact,
+                "label_accuracy": label_mean(1 - wrong / known),
+                "micro_f1": 2 * hits.sum(axis=1) / (assigned + present).sum(axis=1),
+                "macro_f1": label_mean(2 * hits / (assigned + present), judged),
+                "hamming_loss": wrong.sum(axis=1) / known.sum(axis=1),
+                "label_ranking_average_precision": ranking,
+                "coverage_error": coverage,
+                "label_ranking_loss": ranking_loss,
+            }
+
+    def label_scores(self) -> dict[str, NDArray[np.float64]]:
+        """Accuracy, precision, recall and F1 of each label, float64 (b, k); NaN where undefined."""
+        hits, assigned, present, known = self.labels.transpose(1, 0, 2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {
+                "accuracy": 1 - (assigned + present - 2 * hits) / known,
+                "precision": hits / assigned,
+                "recall": hits / present,
+                "f1": 2 * hits / (assigned + present),
+            }
+
+
+def summed(
+    targets: NDArray[np.int8],
+    probabilities: NDArray[np.float32],
+    thresholds: ArrayLike = 0.5,
+    blocks: NDArray[np.int64] | None = None,
+) -> Sums:
+    """Sum what the scores need, over all photos or over each block of photos.
+
+    Args:
+        targets: int8 (n, k), 1, 0 or -1 for unknown.
+        probabilities: float (n, k), 0 to 1.
+        thresholds: minimum probability for assigning a label; (k,) or one for all.
+        blocks: int (n,), the block of each photo, 0 to b - 1, each used at least once; one block when ``None``.
+    """
+    n, k = targets.shape
+    blocks = np.zeros(n, np.int64) if blocks is None else blocks
+    order = np.argsort(blocks, kind="stable")
+    starts = np.flatnonzero(np.diff(blocks[order], prepend=-1))
+    photos, labels = np.zeros((len(starts), 6)), np.zeros((len(starts), 4, k))
+    step = max(1, ROWS // max(1, k))
+    for start in range(0, n, step):
+        rows = order[start : start + step]
+        t, p = targets[rows], probabilities[rows]
+        known, present = t >= 0, t == 1
+        assigned = (p >= np.asarray(thresholds, dtype=np.float32)) & known
+        hits = assigned & present
+        both, either = 2.0 * hits.sum(axis=1), (assigned.sum(axis=1) + present.sum(axis=1)).astype(float)
+        f1 = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+        by_photo = np.stack([np.ones(len(rows)), f1, (assigned == present).all(axis=1, where=known), *_ranking(t, p)])
+        by_photo *= known.any(axis=1)
+        here = blocks[rows]
+        at = np.flatnonzero(np.diff(here, prepend=-1))
+        photos[here[at]] += np.add.reduceat(by_photo, at, axis=1).T
+        for i, counts in enumerate((hits, assigned, present, known)):
+            labels[here[at], i] += np.add.reduceat(counts, at, axis=0, dtype=np.float64)
+    return Sums(photos, labels)
 
 
 def scores(
     targets: NDArray[np.int8],
     probabilities: NDArray[np.float32],
     thresholds: ArrayLike = 0.5,
-    weights: NDArray | None = None,
-) -> Scores:
-    """All scores of `TITLES`.
+    judged: Judged = None,
+) -> dict[str, float]:
+    """All scores of `TITLES` except the calibration error.
+
+    They agree with scikit-learn where it has them.
 
     Args:
         targets: int8 (n, k), 1, 0 or -1 for unknown.
         probabilities: float (n, k), 0 to 1.
-        thresholds: a label is given from this probability upward; (k,) or one for all.
-        weights: float (b, n), how often each photo counts; ones when ``None``.
+        thresholds: minimum probability for assigning a label; (k,) or one for all.
+        judged: bool (k,), the labels that count in mAP and macro-F1; all when ``None``.
 
     Returns:
-        Each score, float64 (b,). Labels without a known positive are left out of mAP, those that are
-        neither present nor given out of macro-F1, and photos of which nothing is known out of all; where
-        nothing is left the score is NaN. A photo without labels that is given none has a samples-F1 of 1.
+        Each score. mAP skips labels without a known positive, macro-F1 skips labels that are neither present nor
+        assigned, and every score skips photos without a known label. A score with nothing left is NaN. A photo
+        without labels that gets none has a samples-F1 of 1.
     """
-    if weights is None:
-        weights = np.ones((1, len(targets)))
-    return _scorer(targets, probabilities, thresholds)(np.asarray(weights, dtype=np.float64))
-
-
-def bootstrapped(
-    targets: NDArray[np.int8],
-    probabilities: NDArray[np.float32],
-    thresholds: ArrayLike,
-    groups: NDArray[np.int64],
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> Scores:
-    """The scores of bootstrap resamples, each float64 (n_resamples,).
-
-    Groups (n,) are drawn rather than photos, since copies of a picture are no independent evidence. The
-    same seed and groups draw the same resamples, so that models can be compared pair by pair.
-    """
-    scorer = _scorer(targets, probabilities, thresholds)
-    blocks = [scorer(weights) for weights in bootstrap_weights(groups, n_resamples, seed)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in TITLES}
-
-
-def bootstrap_weights(groups: NDArray[np.int64], n_resamples: int = 1000, seed: int = 0) -> Iterator[NDArray]:
-    """How often each photo counts in each resample: blocks float64 (some, n) of n_resamples rows in all.
-
-    In blocks, so that memory does not grow with the number of resamples times that of photos.
-    """
-    _, member = np.unique(groups, return_inverse=True)
-    n_groups = int(member.max()) + 1
-    rng = np.random.default_rng(seed)
-    block = max(1, 2_000_000 // len(groups))
-    for start in range(0, n_resamples, block):
-        size = min(block, n_resamples - start)
-        yield rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size).astype(np.float64)[:, member]
-
-
-def _scorer(
-    targets: NDArray[np.int8], probabilities: NDArray[np.float32], thresholds: ArrayLike
-) -> Callable[[NDArray[np.float64]], Scores]:
-    """What a photo contributes to each score, computed once for any number of weights (b, n)."""
-    known, present = targets >= 0, targets == 1
-    given = (probabilities >= np.asarray(thresholds, dtype=np.float32)) & known
-    true_positive, wrong = given & present, known & (given != present)
-    both = 2.0 * true_positive.sum(axis=1)
-    either = (given.sum(axis=1) + present.sum(axis=1)).astype(float)
-    samples_f1 = np.where(either > 0, both / np.maximum(either, 1), 1.0)
-    n_wrong, n_known, some_wrong = wrong.sum(axis=1), known.sum(axis=1), wrong.any(axis=1)
-    ranking_precision, coverage, ranking_loss = _ranking(targets, probabilities)
-    excess = _excess(targets, probabilities)
-
-    def scorer(weights: NDArray[np.float64]) -> Scores:
-        judged = weights * (n_known > 0)
-
-        def mean_of(values: NDArray) -> NDArray:
-            return judged @ values / judged.sum(axis=1)
-
-        per_label = label_scores(targets, probabilities, thresholds, weights)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {
-                "samples_f1": mean_of(samples_f1),
-                "subset_accuracy": mean_of(~some_wrong),
-                "label_accuracy": _nanmean(per_label["accuracy"]),
-                "mean_average_precision": _nanmean(per_label["average_precision"]),
-                "micro_f1": weights @ both / (weights @ either),
-                "macro_f1": _nanmean(per_label["f1"]),
-                "hamming_loss": weights @ n_wrong / (weights @ n_known),
-                "label_ranking_average_precision": mean_of(ranking_precision),
-                "coverage_error": mean_of(coverage),
-                "label_ranking_loss": mean_of(ranking_loss),
-                "calibration_error": np.abs(weights @ excess).sum(axis=1) / (weights @ n_known),
-            }
-
-    return scorer
+    found = summed(targets, probabilities, thresholds).scores(judged)
+    average_precision = label_mean(average_precisions(targets, probabilities)[None], judged)
+    found["mean_average_precision"] = average_precision
+    return {name: float(found[name][0]) for name in TITLES if name in found}
 
 
 def label_scores(
-    targets: NDArray[np.int8],
-    probabilities: NDArray[np.float32],
-    thresholds: ArrayLike = 0.5,
-    weights: NDArray | None = None,
-) -> Scores:
+    targets: NDArray[np.int8], probabilities: NDArray[np.float32], thresholds: ArrayLike = 0.5
+) -> dict[str, NDArray[np.float64]]:
     """Accuracy, precision, recall, F1 and average precision of each label.
 
     Arguments as for `scores`.
 
     Returns:
-        Each score, float64 (b, k); NaN where it is not defined: precision of a label that is never given,
-        recall and average precision of one that is never present, F1 of one that is neither.
+        Each score, float64 (k,). It is NaN where undefined: precision of a label that is never assigned, recall and
+        average precision of one that is never present, F1 of one that is neither.
     """
-    if weights is None:
-        weights = np.ones((1, len(targets)))
-    known, present = targets >= 0, targets == 1
-    given = (probabilities >= np.asarray(thresholds, dtype=np.float32)) & known
-    hits, n_given, n_present = weights @ (given & present), weights @ given, weights @ present
-    n_known = weights @ known
-    average_precision = np.stack(
-        [
-            average_precision_score(present[rows, j], probabilities[rows, j], weights[:, rows])
-            for j, rows in enumerate(known.T)
-        ],
-        axis=1,
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "accuracy": (n_known - n_given - n_present + 2 * hits) / n_known,
-            "precision": hits / n_given,
-            "recall": hits / n_present,
-            "f1": 2 * hits / (n_given + n_present),
-            "average_precision": average_precision,
-        }
+    found = {name: value[0] for name, value in summed(targets, probabilities, thresholds).label_scores().items()}
+    return found | {"average_precision": average_precisions(targets, probabilities)}
 
 
-def average_precision_score(
-    present: NDArray[np.bool_], probabilities: NDArray, weights: NDArray
-) -> NDArray[np.float64]:
-    """All-point average precision, Σ (recall step × precision), of one label.
+def average_precisions(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
+    """All-point average precision of each label, Σ (recall step × precision), float64 (k,).
+
+    Photos of equal probability enter together. NaN for labels without a known positive.
+    """
+    found = np.full(targets.shape[1], np.nan)
+    for j, rows in enumerate((targets >= 0).T):
+        positives, rank, _, _ = ranked_positives(targets[rows, j] == 1, probabilities[rows, j])
+        if len(positives):
+            found[j] = float((np.searchsorted(rank, rank, side="right") / rank).mean())
+    return found
+
+
+def ranked_positives(
+    present: NDArray[np.bool_], probabilities: NDArray
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The positives of one label from the highest probability down.
 
     Args:
         present: bool (n,).
-        probabilities: float (n,); photos of equal probability enter together.
-        weights: float (b, n).
+        probabilities: float (n,).
 
     Returns:
-        float64 (b,), NaN where no photo has the label.
+        Their indices (m,) and their ranks (m,), which count every photo of at least their probability; then the order
+        of all photos (n,) and their ranks in that order (n,).
     """
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order]
-    last_of_ties = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else np.empty(0, int)
-    result = np.full(len(weights), np.nan)
-    # Blocks of resamples, so that memory does not grow with their number.
-    block = max(1, 4_000_000 // max(1, len(ordered)))
-    for start in range(0, len(weights), block):
-        w = weights[start : start + block, order].astype(np.float64)
-        seen = np.cumsum(w, axis=1)[:, last_of_ties]
-        hits = np.cumsum(w * present[order], axis=1)[:, last_of_ties]
-        steps = np.diff(hits, axis=1, prepend=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(seen > 0, hits / seen, 0)
-            total = hits[:, -1] if hits.shape[1] else np.zeros(len(w))
-            result[start : start + block] = np.where(total > 0, (steps * precision).sum(axis=1) / total, np.nan)
-    return result
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else np.empty(0, np.int64)
+    ranks = np.repeat(last + 1, np.diff(last, prepend=-1))
+    at = np.flatnonzero(present[order])
+    return order[at], ranks[at], order, ranks
 
 
 def argmax_accuracy(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
-    """What Keras calls "accuracy" on multi-hot targets: the share of photos whose most probable label is
-    the *first* of those present, or the first label of all where none is. It says little about several
-    labels at once and is kept for comparison.
+    """Share of photos whose most probable label is the *first* one present: what Keras calls "accuracy".
+
+    A photo without labels counts as having the first of all. The score says little about several labels at once and
+    is kept for comparison with other work.
     """
     return float(np.mean(probabilities.argmax(axis=1) == (targets == 1).argmax(axis=1)))
 
 
-def interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % percentile interval of a resampled score; NaN where nothing was defined."""
-    finite = resampled[np.isfinite(resampled)]
-    if not len(finite):
-        return float("nan"), float("nan")
-    low, high = np.percentile(finite, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _nanmean(values: NDArray) -> NDArray[np.float64]:
-    defined = np.isfinite(values)
+def label_mean(values: NDArray[np.float64], judged: Judged = None) -> NDArray[np.float64]:
+    """Mean over the judged labels of values (b, k), float64 (b,), without those that are NaN."""
+    defined = np.isfinite(values) & (True if judged is None else judged)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0).sum(axis=1) / defined.sum(axis=1)
 
 
 def _ranking(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
-    """Per photo: label ranking average precision, coverage error and ranking loss, float64 (3, n)."""
-    n, k = targets.shape
-    result = np.zeros((3, n))
-    block = max(1, 8_000_000 // (k * k))
-    for start in range(0, n, block):
-        rows = slice(start, start + block)
-        present, absent = targets[rows] == 1, targets[rows] == 0
-        p = np.where(targets[rows] >= 0, probabilities[rows], -np.inf)
-        # at_least[i, a, b]: label b of photo i is ranked no lower than label a.
-        at_least = p[:, None, :] >= p[:, :, None]
-        rank = (at_least & (present | absent)[:, None, :]).sum(axis=2)
-        rank_among_present = (at_least & present[:, None, :]).sum(axis=2)
-        n_present, n_absent = present.sum(axis=1), absent.sum(axis=1)
-        precision = np.where(present, rank_among_present / np.maximum(rank, 1), 0).sum(axis=1)
-        wrong_pairs = ((at_least & absent[:, None, :]) & present[:, :, None]).sum(axis=(1, 2))
-        trivial = (n_present == 0) | (n_absent == 0)
-        result[0, rows] = np.where(trivial, 1.0, precision / np.maximum(n_present, 1))
-        result[1, rows] = np.where(present, rank, 0).max(axis=1)
-        result[2, rows] = np.where(trivial, 0.0, wrong_pairs / np.maximum(n_present * n_absent, 1))
-    return result
-
-
-def _excess(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
-    """Per photo and bin of probability: the sum of probability minus truth over known entries, (n, bins).
-
-    Expected calibration error (Naeini et al. 2015) is the mean distance, in 15 equal bins weighted by
-    their entries, between mean probability and share present.
-    """
-    known = targets >= 0
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    excess = np.zeros((len(targets), CALIBRATION_BINS))
-    for b in range(CALIBRATION_BINS):
-        excess[:, b] = ((probabilities - targets) * (known & (bins == b))).sum(axis=1)
-    return excess
-
-
-VALIDATION_SCORE = "validation_mean_average_precision"
-"""What training calls the score by which it chooses epochs and trials, in its history."""
+    """Label ranking average precision, coverage error and ranking loss of each photo, float64 (3, n)."""
+    known = np.where(targets >= 0, probabilities, -np.inf)
+    order = np.argsort(-known, axis=1, kind="stable")
+    p, t = np.take_along_axis(known, order, axis=1), np.take_along_axis(targets, order, axis=1)
+    # Labels of equal probability share the last of their places.
+    places = np.broadcast_to(np.arange(p.shape[1]), p.shape)
+    ends = np.where(np.append(p[:, 1:] != p[:, :-1], np.ones((len(p), 1), bool), axis=1), places, p.shape[1])
+    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    present = t == 1
+    rank, above = ends + 1, np.take_along_axis(np.cumsum(present, axis=1), ends, axis=1)
+    n_present, n_absent = present.sum(axis=1), (t == 0).sum(axis=1)
+    trivial = (n_present == 0) | (n_absent == 0)
+    precision = np.where(present, above / rank, 0).sum(axis=1) / np.maximum(n_present, 1)
+    wrong_pairs = np.where(present, rank - above, 0).sum(axis=1)
+    return np.stack(
+        [
+            np.where(trivial, 1.0, precision),
+            np.where(present, rank, 0).max(axis=1),
+            np.where(trivial, 0.0, wrong_pairs / np.maximum(n_present * n_absent, 1)),
+        ]
+    )
