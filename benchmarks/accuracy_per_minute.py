@@ -134,7 +134,7 @@ def polytag(
 def point(minutes: float, validation: Dataset, probabilities: NDArray[np.float32]) -> Result:
     """One point of the curve."""
     score = scores(validation.targets, probabilities)["mean_average_precision"]
-    return {"minutes": minutes, "validation_map": float(score[0])}
+    return {"minutes": minutes, "validation_map": score}
 
 
 def judged(test: Dataset, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> Result:

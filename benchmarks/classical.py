@@ -60,7 +60,7 @@ def main() -> None:
         thresholds = choose_thresholds(validation[1], probabilities[0])
         for part, (_, targets, _), p in zip(("validation", "test"), (validation, test), probabilities, strict=True):
             judged = scores(targets, p, thresholds)
-            row |= {f"{part}_{score}": round(float(judged[score][0]), 4) for score in SHOWN}
+            row |= {f"{part}_{score}": round(judged[score], 4) for score in SHOWN}
         results[name] = row | {"chosen": chosen}
         shown = [row[f"{part}_{score}"] for part in ("validation", "test") for score in SHOWN]
         told = ", ".join(f"{key} {value}" for key, value in chosen.items())

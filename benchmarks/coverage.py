@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
-from polytag.evaluation.intervals import interval, simultaneous_intervals
 from polytag.evaluation.evaluate import MAIN_SCORES, MIN_PHOTOS, _evidence
+from polytag.evaluation.intervals import interval, simultaneous_intervals
 from polytag.evaluation.jackknife import blocks_of, left_out
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_mean, label_scores, scores
 
 LABELS, SPREAD, PHOTO_SHARE, GROUP_SHARE = 20, 2.5, 0.2, 0.2
-"""Labels; standard deviation of logits; shares of their variance that photos' labels and groups' photos have in common."""
+"""Labels; standard deviation of logits; shares of their variance that a photo's labels and a group's photos share."""
 
-THRESHOLD, POPULATION, RESAMPLES = 0.35, 200_000, 300
+THRESHOLD, POPULATION, RESAMPLES = 0.35, 200_000, 200
 
 
 class World:
@@ -122,7 +122,7 @@ def cell(world: World, sets: int, min_photos: int) -> tuple[dict, dict]:
             if np.isfinite(ends[0]):
                 covered[f"{name}, difference"].append(ends[0] <= a_truth[name] - b_truth[name] <= ends[1])
                 width[f"{name}, difference"].append(ends[1] - ends[0])
-        if len(covered["percentile mAP"]) < sets / 4:
+        if len(covered["percentile mAP"]) < sets / 8:
             low, high = percentile(targets, p, groups, world.rng)
             all_present = world.true(0, targets.any(axis=0))["mean_average_precision"]
             covered["percentile mAP"].append(low <= all_present <= high)

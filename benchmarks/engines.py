@@ -72,7 +72,7 @@ def main() -> None:
                     **dict(zip(SPEEDS, np.max(speeds[name], axis=0).tolist(), strict=True)),
                     "largest off": float(np.abs(found[name] - found["Keras"]).max()),
                     "mean off": float(np.abs(found[name] - found["Keras"]).mean()),
-                    "mAP": float(scores(targets, found[name])["mean_average_precision"][0]),
+                    "mAP": scores(targets, found[name])["mean_average_precision"],
                 }
                 for name, (size, _) in engines.items()
             }

@@ -129,7 +129,7 @@ def measured(
             "slowest_turn": min(speeds),
             "fastest_turn": max(speeds),
             "mean_average_precision": round(
-                float(scores(data.targets[unseen], probabilities[unseen])["mean_average_precision"][0]), 4
+                scores(data.targets[unseen], probabilities[unseen])["mean_average_precision"], 4
             ),
             "largest_difference": round(float(np.abs(probabilities - first).max()), 6),
             "peak_megabytes": round(max(memory)),

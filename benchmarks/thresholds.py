@@ -6,7 +6,7 @@
 Probabilities come from logistic regression on the training photos' frozen embeddings, for several seeds of the split;
 or from a bundle, whose split is repeated and whose probabilities are calibrated already. Calibration and thresholds
 are chosen on validation photos and judged on test photos. Each row of the first table is a rule's score and how far
-polytag's default ("f1") is ahead, with the 95 % interval of a paired bootstrap. The second table does not use test
+polytag's default ("f1") is ahead, with the 95 % interval of a paired jackknife. The second table does not use test
 photos: rules are fitted to one half of the validation photos and judged on the other. Both are written to
 OUT/thresholds.json, and the first is drawn in OUT/thresholds.png.
 """
@@ -24,7 +24,9 @@ from sklearn.preprocessing import normalize
 
 import polytag as pt
 from polytag.evaluation.calibration import choose_calibration
-from polytag.evaluation.metrics import bootstrapped, interval, scores
+from polytag.evaluation.intervals import spread
+from polytag.evaluation.jackknife import blocks_of, left_out
+from polytag.evaluation.metrics import scores
 from polytag.evaluation.thresholds import best_f1_threshold, choose_thresholds
 from polytag.models.backbones.embed import embeddings_of
 
@@ -107,25 +109,25 @@ def splits(data: pt.Dataset, seeds: int, bundle: Path | None) -> list[tuple[int,
 def on_test(parts: list[tuple[int, Part, Part]]) -> dict[str, dict[str, list[float]]]:
     """For each rule and score: its mean, and the mean and interval of the lead of `OURS`."""
     points: dict[str, list[dict[str, float]]] = {name: [] for name in RULES}
-    ahead: dict[str, list[dict[str, NDArray]]] = {name: [] for name in RULES}
+    errors: dict[str, list[dict[str, float]]] = {name: [] for name in RULES}
     for seed, validation, test in parts:
-        rules = ruled(validation, test, seed)
-        resampled = {name: bootstrapped(test[0], p, thresholds, test[2]) for name, (p, thresholds) in rules.items()}
+        rules, blocks = ruled(validation, test, seed), blocks_of(test[2])
+        rest = {name: left_out(test[0], p, thresholds, blocks)[0] for name, (p, thresholds) in rules.items()}
         for name, (p, thresholds) in rules.items():
-            point = scores(test[0], p, thresholds)
-            points[name].append({score: float(point[score][0]) for score in SCORES})
-            ahead[name].append({score: resampled[OURS][score] - resampled[name][score] for score in SCORES})
-    return {
-        name: {
-            score: [
-                np.mean([point[score] for point in points[name]]),
-                np.mean([a[score] - b[score] for a, b in zip(points[OURS], points[name], strict=True)]),
-                *interval(np.concatenate([gained[score] for gained in ahead[name]])),
-            ]
-            for score in SCORES
-        }
-        for name in RULES
-    }
+            points[name].append(scores(test[0], p, thresholds))
+            gained = {score: points[OURS][-1][score] - points[name][-1][score] for score in SCORES}
+            found = {
+                score: spread([gained[score]], (rest[OURS][score] - rest[name][score])[:, None]) for score in SCORES
+            }
+            errors[name].append({score: float(spread_.error[0]) for score, spread_ in found.items()})
+    table: dict[str, dict[str, list[float]]] = {}
+    for name in RULES:
+        table[name] = {}
+        for score in SCORES:
+            gain = np.mean([a[score] - b[score] for a, b in zip(points[OURS], points[name], strict=True)])
+            half = 1.96 * np.sqrt(np.sum([error[score] ** 2 for error in errors[name]])) / len(parts)
+            table[name][score] = [np.mean([point[score] for point in points[name]]), gain, gain - half, gain + half]
+    return table
 
 
 def on_halves(parts: list[tuple[int, Part, Part]], repetitions: int) -> dict[str, dict[str, float]]:
@@ -140,7 +142,7 @@ def on_halves(parts: list[tuple[int, Part, Part]], repetitions: int) -> dict[str
                 here, there = (tuple(array[r] for array in validation) for r in (rows, ~rows))
                 for name, (p, thresholds) in ruled(here, there, seed).items():
                     judged = scores(there[0], p, thresholds)
-                    found[name].append([float(judged[score][0]) for score in SCORES])
+                    found[name].append([judged[score] for score in SCORES])
     return {name: dict(zip(SCORES, np.mean(values, axis=0), strict=True)) for name, values in found.items()}
 
 

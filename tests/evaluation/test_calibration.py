@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from polytag.evaluation import calibration as module
 from polytag.evaluation.calibration import KINDS, choose_calibration, in_words, isotonic, log_losses, logits_of, platt
-from polytag.evaluation.metrics import scores
+from polytag.evaluation.reliability import calibration_error
 
 
 def honest(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,8 +47,9 @@ def test_a_bend_is_repaired() -> None:
     found, losses = chosen(targets, logits + 2 * np.maximum(logits - 1, 0) + 2 * np.minimum(logits + 1, 0))
     assert found.kind == "isotonic" and losses["isotonic"] < losses["platt"]
     repaired = found(expit(logits + 2 * np.maximum(logits - 1, 0) + 2 * np.minimum(logits + 1, 0)).astype(np.float32))
-    before = scores(targets, expit(3 * logits).astype(np.float32))["calibration_error"][0]
-    assert scores(targets, repaired)["calibration_error"][0] < 0.02 < before
+    photos = np.arange(len(targets))
+    before = calibration_error(targets, expit(3 * logits).astype(np.float32), photos)
+    assert calibration_error(targets, repaired, photos) < 0.03 < before
 
 
 def test_honest_probabilities_stay_as_they_are() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag.comparison.contest import Contest, Contestant, pairs, results, table
+from polytag.comparison.contest import Contest, Contestant, pairs, results, rows, table
+from polytag.comparison.repeats import Repeats
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError
-from polytag.evaluation.evaluate import Evaluation, differences, evaluate, judge
+from polytag.evaluation.evaluate import Evaluation, compared, differences, evaluate, judge
 from polytag.progress import duration
 
 
@@ -38,7 +39,9 @@ def test_a_perfect_tagger_has_perfect_scores() -> None:
     data = dataset(40)
     evaluation = evaluate(Oracle(data), data)
     assert evaluation.scores["samples_f1"] == evaluation.scores["mean_average_precision"] == 1
-    assert evaluation.intervals["samples_f1"] == (1, 1)
+    low, high = evaluation.intervals["samples_f1"]
+    assert 0.9 < low < high == 1
+    assert all(np.isnan(evaluation.intervals["calibration_error"]))
     assert evaluation.per_label["dog"]["support"] == int((data.targets[:, 0] == 1).sum())
     assert "Samples-F1" in str(evaluation) and "dog" in str(evaluation)
 
@@ -48,7 +51,7 @@ def test_photos_seen_in_training_are_left_out_and_said() -> None:
     evaluation = evaluate(Oracle(data, seen=25), data)
     assert evaluation.names == data.names[25:]
     assert "25 images left out because the model has seen them" in evaluation.notes[0]
-    with pytest.raises(DataError, match="has seen all of these images"):
+    with pytest.raises(DataError, match="was trained on all of these images"):
         evaluate(Oracle(data, seen=40), data)
 
 
@@ -75,9 +78,7 @@ def test_labels_are_matched_by_name() -> None:
 def noisy(data: Dataset, noise: float, seed: int = 0) -> Evaluation:
     rng = np.random.default_rng(seed)
     p = np.clip(np.where(data.targets == 1, 0.7, 0.3) + rng.normal(0, noise, data.targets.shape), 0.01, 0.99)
-    return judge(
-        data.labels, np.full(2, 0.5, np.float32), data, data.targets, p.astype(np.float32), 10.0, [], n_resamples=300
-    )
+    return judge(data.labels, np.full(2, 0.5, np.float32), data, data.targets, p.astype(np.float32), 10.0, [])
 
 
 def test_a_clearly_better_model_is_better_beyond_chance() -> None:
@@ -100,7 +101,7 @@ def test_pairing_is_tighter_than_two_separate_intervals() -> None:
     data = dataset(300)
     a = noisy(data, 0.4, seed=1)
     b = replace(a, probabilities=np.clip(a.probabilities + 0.02, 0, 1))
-    b = judge(data.labels, a.thresholds, data, data.targets, b.probabilities, 1.0, [], n_resamples=300)
+    b = judge(data.labels, a.thresholds, data, data.targets, b.probabilities, 1.0, [])
     (d,) = [d for d in differences(a, b) if d.metric == "samples_f1"]
     low, high = a.intervals["samples_f1"]
     assert d.high - d.low < 0.5 * (high - low)
@@ -112,9 +113,40 @@ def test_only_the_same_photos_can_be_compared() -> None:
     data = dataset(20)
     with pytest.raises(DataError, match="same groups"):
         differences(noisy(data, 0.1), noisy(replace(data, groups=data.groups // 2), 0.1))
-    one = noisy(data, 0.1)
-    with pytest.raises(DataError, match="not 300 and 7"):
-        differences(one, judge(data.labels, one.thresholds, data, one.targets, one.probabilities, 1, [], n_resamples=7))
+
+
+def test_rare_labels_are_reported_apart() -> None:
+    data = dataset(60, ("dog", "cat", "bird"))
+    targets = data.targets.copy()
+    targets[:, 2] = 0
+    targets[:3, 2] = 1
+    data = replace(data, targets=targets)
+    p = np.where(data.targets == 1, 0.9, 0.1).astype(np.float32)
+    p[:, 2] = 0.5  # would pull both means down
+    evaluation = judge(data.labels, np.full(3, 0.6, np.float32), data, data.targets, p, 1.0, [])
+    assert evaluation.too_rare == ("bird",) and evaluation.per_label["bird"]["support"] == 3
+    assert evaluation.scores["mean_average_precision"] == evaluation.scores["macro_f1"] == 1
+    assert "bird" not in evaluation.strongest() + evaluation.weakest()
+    assert evaluation.recorded()["too_rare"] == ["bird"]
+    all_judged = judge(data.labels, np.full(3, 0.6, np.float32), data, data.targets, p, 1.0, [], min_photos=1)
+    assert all_judged.too_rare == () and all_judged.scores["macro_f1"] < 1
+
+
+def test_intervals_of_labels_contain_their_scores() -> None:
+    evaluation = noisy(dataset(80), 0.5)
+    for label, row in evaluation.label_intervals.items():
+        for name, (low, high) in row.items():
+            assert 0 <= low < evaluation.per_label[label][name] < high <= 1
+
+
+def test_intervals_of_many_comparisons_are_wider() -> None:
+    data = dataset(200)
+    a, b, *others = (noisy(data, 0.5, seed) for seed in range(5))
+    (alone,) = compared([(a, b)])
+    together = compared([(a, b), *((a, other) for other in others)])[0]
+    for one, many in zip(alone, together, strict=True):
+        assert one.difference == many.difference
+        assert many.low < one.low and many.high > one.high
 
 
 def contest(*names: str) -> Contest:
@@ -161,11 +193,37 @@ def test_the_table_has_the_seven_rows_and_a_column_for_each_model() -> None:
     assert all(len(row) == 3 for row in rows)
 
 
-def test_the_answer_names_the_winner_and_whether_to_believe_it() -> None:
+def test_rows_carry_their_numbers() -> None:
+    made = contest("baseline", "transfer")
+    for row in rows(made):
+        if row.metric:
+            for cell, c in zip(row.cells, made.contestants, strict=True):
+                assert cell.value == c.evaluation.scores[row.metric] and cell.text == f"{cell.value:.3f}"
+            values = [cell.value for cell in row.cells]
+            assert row.best[values.index((min if row.lower else max)(values))]
+
+
+def test_the_answer_names_the_winner_and_what_it_rests_on() -> None:
     answer = contest("baseline", "transfer").answer()
-    assert answer.startswith("Transfer tags these photos best: samples-F1 ")
-    assert "against baseline" in answer and "more than chance" in answer
-    assert "against" not in contest("transfer").answer()
+    assert answer.startswith("Transfer tags these photos best in this one training on this one split: samples-F1 ")
+    assert "lead over baseline" in answer and "more than chance in the choice of test photos" in answer
+    assert "lead" not in contest("transfer").answer()
+
+
+def test_the_answer_with_repeats() -> None:
+    made = contest("baseline", "transfer")
+    rng = np.random.default_rng(0)
+    scores = {
+        c.name: [{name: value + rng.normal(0, 0.001) for name, value in c.evaluation.scores.items()} for _ in range(5)]
+        for c in made.contestants
+    }
+    repeats = Repeats((0, 1, 2, 3, 4), 200, 60, scores)
+    repeated = replace(made, repeats=repeats, pairs=pairs(made.contestants, repeats))
+    assert "over 5 splits and trainings" in repeated.answer() and " ± 0.001" in repeated.answer()
+    assert "more than chance in splits and trainings" in repeated.answer()
+    cell = rows(repeated)[0].cells[1]
+    assert cell.interval.startswith("± ") and cell.value == repeats.mean("transfer", "samples_f1")
+    assert results(repeated)["repeats"]["seeds"] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,11 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag.evaluation.metrics import (
-    TITLES,
-    argmax_accuracy,
-    average_precision_score,
-    bootstrap_weights,
-    bootstrapped,
-    interval,
-    label_scores,
-    scores,
-)
+from polytag.evaluation.metrics import argmax_accuracy, average_precisions, label_scores, photo_f1, scores
 
 
-def one(targets, probabilities, thresholds=0.5, weights=None) -> dict[str, float]:
-    values = scores(np.array(targets, np.int8), np.array(probabilities, np.float32), thresholds, weights)
-    return {name: float(value[0]) for name, value in values.items()}
+def one(targets, probabilities, thresholds=0.5, judged=None) -> dict[str, float]:
+    return scores(np.array(targets, np.int8), np.array(probabilities, np.float32), thresholds, judged)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(2, 8), st.booleans())
@@ -49,7 +39,7 @@ def test_agrees_with_scikit_learn(seed: int, n: int, k: int, ties: bool) -> None
     by_label = label_scores(targets, probabilities)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(targets, given_labels, zero_division=np.nan)
     for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
-        np.testing.assert_allclose(by_label[name][0], expected, err_msg=name)
+        np.testing.assert_allclose(by_label[name], expected, err_msg=name)
 
 
 def test_hand_computed() -> None:
@@ -66,15 +56,6 @@ def test_hand_computed() -> None:
     assert got["coverage_error"] == pytest.approx(4 / 3)
     # Photo 1: of the pairs (1 over 2), (3 over 2) one is wrong.
     assert got["label_ranking_loss"] == pytest.approx(0.5 / 3)
-
-
-def test_calibration_error_by_hand() -> None:
-    # Bin of 0.9: mean probability 0.9, share present 1/2; bin of 0.1: 0.1 against 0.
-    got = one([[1, 0], [0, 0]], [[0.9, 0.1], [0.9, 0.1]])
-    assert got["calibration_error"] == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
-    rng = np.random.default_rng(0)
-    p = rng.random((20_000, 2)).astype(np.float32)
-    assert one((rng.random(p.shape) < p).astype(np.int8), p)["calibration_error"] < 0.01
 
 
 @given(st.integers(0, 10_000))
@@ -109,28 +90,31 @@ def test_a_whole_label_unknown_is_left_out() -> None:
         assert both[name] == pytest.approx(known[name]), name
 
 
-@given(st.integers(0, 10_000))
-@settings(deadline=None, max_examples=30)
-def test_weights_count_photos_as_often_as_they_say(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(-1, 2, (20, 4)).astype(np.int8)
-    probabilities = np.round(rng.random((20, 4)), 1).astype(np.float32)
-    weights = rng.integers(0, 4, (3, 20))
-    weights[:, 0] += 1
-    many = scores(targets, probabilities, 0.4, weights)
-    for b, row in enumerate(weights):
-        repeated = scores(np.repeat(targets, row, axis=0), np.repeat(probabilities, row, axis=0), 0.4)
-        for name in TITLES:
-            assert many[name][b] == pytest.approx(repeated[name][0], nan_ok=True), name
+def test_labels_that_are_not_judged_do_not_count_in_macro_scores() -> None:
+    rng = np.random.default_rng(0)
+    targets, p = (rng.random((50, 4)) < 0.4).astype(np.int8), rng.random((50, 4)).astype(np.float32)
+    judged = np.array([True, False, True, False])
+    some, rest = scores(targets, p, 0.5, judged), scores(targets[:, judged], p[:, judged], 0.5)
+    for name in ("macro_f1", "mean_average_precision"):
+        assert some[name] == pytest.approx(rest[name])
+    assert some["samples_f1"] == scores(targets, p, 0.5)["samples_f1"]
+    assert np.isnan(scores(targets, p, 0.5, np.zeros(4, bool))["mean_average_precision"])
+
+
+def test_samples_f1_is_the_mean_over_photos() -> None:
+    rng = np.random.default_rng(0)
+    targets, p = rng.integers(-1, 2, (50, 4)).astype(np.int8), rng.random((50, 4)).astype(np.float32)
+    targets[7] = -1
+    f1 = photo_f1(targets, p, 0.4)
+    assert np.isnan(f1[7])
+    assert np.nanmean(f1) == pytest.approx(scores(targets, p, 0.4)["samples_f1"])
 
 
 def test_average_precision_does_not_depend_on_the_order_of_ties() -> None:
-    present = np.array([True, False, False, True])
-    p = np.array([0.5, 0.5, 0.5, 0.5])
-    weights = np.ones((1, 4))
-    assert average_precision_score(present, p, weights)[0] == pytest.approx(0.5)
-    assert average_precision_score(present[::-1], p, weights)[0] == pytest.approx(0.5)
-    assert np.isnan(average_precision_score(np.zeros(4, bool), p, weights)[0])
+    targets = np.array([[1], [0], [0], [1]], np.int8)
+    p = np.full((4, 1), 0.5, np.float32)
+    assert average_precisions(targets, p)[0] == average_precisions(targets[::-1], p)[0] == pytest.approx(0.5)
+    assert np.isnan(average_precisions(np.zeros((4, 1), np.int8), p)[0])
 
 
 def test_thresholds_are_per_label_and_inclusive() -> None:
@@ -147,38 +131,3 @@ def test_argmax_accuracy_is_what_keras_computes() -> None:
     metric = keras.metrics.CategoricalAccuracy()
     metric.update_state(targets, probabilities)
     assert argmax_accuracy(targets, probabilities) == pytest.approx(float(metric.result()))
-
-
-def test_bootstrap_draws_groups_whole() -> None:
-    groups = np.array([0, 0, 1, 2, 2, 2])
-    (weights,) = bootstrap_weights(groups, 200, seed=1)
-    assert (weights[:, 0] == weights[:, 1]).all()
-    assert (weights[:, 3] == weights[:, 5]).all()
-    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
-    np.testing.assert_array_equal(weights, next(bootstrap_weights(groups, 200, seed=1)))
-    assert (weights != next(bootstrap_weights(groups, 200, seed=2))).any()
-
-
-def test_many_photos_are_resampled_in_blocks() -> None:
-    blocks = list(bootstrap_weights(np.arange(50_000), 100))
-    assert sum(map(len, blocks)) == 100 and len(blocks) > 1
-    assert max(block.size for block in blocks) <= 2_000_000
-    assert all((block.sum(axis=1) == 50_000).all() for block in blocks)
-    assert (blocks[0][0] != blocks[1][0]).any()
-
-
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        right = rng.random(150) < 0.7
-        probabilities = np.where(right, 0.9, 0.1)[:, None].astype(np.float32)
-        targets = np.ones((150, 1), np.int8)
-        resampled = bootstrapped(targets, probabilities, 0.5, np.arange(150), 300, int(rng.integers(1e9)))
-        low, high = interval(resampled["subset_accuracy"])
-        covered += low <= 0.7 <= high
-    assert 180 <= covered <= 199
-
-
-def test_interval_of_nothing_is_nan() -> None:
-    assert all(np.isnan(interval(np.array([np.nan, np.nan]))))

@@ -97,7 +97,7 @@ def test_each_objective_does_what_it_says() -> None:
         thresholds = choose_thresholds(targets, p, objective)
         if what in ("precision", "recall"):
             return float(np.mean(label_scores(new_targets, new_p, thresholds)[what]))
-        return float(scores(new_targets, new_p, thresholds)[what][0])
+        return float(scores(new_targets, new_p, thresholds)[what])
 
     assert judged("precision=0.9", "precision") == pytest.approx(0.9, abs=0.03)
     assert judged("recall=0.9", "recall") == pytest.approx(0.9, abs=0.03)

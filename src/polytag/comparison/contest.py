@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from polytag.evaluation.evaluate import MAIN_SCORES, Difference, Evaluation, differences
-from polytag.evaluation.metrics import TITLES
+from polytag.comparison.repeats import Repeats
+from polytag.errors import counted
+from polytag.evaluation.evaluate import MAIN_SCORES, Difference, Evaluation, compared
+from polytag.evaluation.metrics import LABEL_TITLES, TITLES
 from polytag.progress import duration
 
 DECISIVE = "samples_f1"
-"""The score by which models are ranked."""
+"""The score that ranks the models."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,19 @@ class Contestant:
         name: baseline, tuned, transfer, …
         evaluation: its scores on the test photos.
         validation_accuracy: Keras' argmax "accuracy" on the validation photos, 0 to 1.
-        trainable_parameters, parameters: how many numbers training may change, and how many there are.
-        fit_seconds: wall-clock time of training with its search and embedding; photos that were not in the cache
-            yet were decoded in that time as well.
+        trainable_parameters, parameters: number of trainable parameters and of all parameters.
+        fit_seconds: wall-clock time of training, including search and embedding, and decoding of photos that were not
+            cached.
         validation_score: mAP on the validation photos, 0 to 1.
-        history: for each epoch loss, learning_rate, validation_loss, validation_mean_average_precision.
-        kept_epoch: the row of the history whose weights were kept; ``None`` without a history, or where they are the
+        history: loss, learning_rate, validation_loss and validation_mean_average_precision of each epoch.
+        kept_epoch: row of the history whose weights were kept; ``None`` without a history or if the weights are the
             mean of several trainings.
-        trials: of the search, each with score (or None), state and its hyperparameters; empty without one.
+        trials: trials of the search, each with score (or None), state and hyperparameters; empty without a search.
         recipe: the settings it was trained with.
-        importance: of each hyperparameter of the search, most important first, 1 in all; empty where it is not known.
-        calibration: its kind, and the cross-validated log_loss of each kind on validation photos.
-        objective: what its thresholds were chosen for.
-        out_of_reach: labels that cannot keep what the objective promises.
+        importance: share of each hyperparameter of the search, most important first, sum 1; empty if unknown.
+        calibration: the kind, and the cross-validated log_loss of each kind on validation photos.
+        objective: what the thresholds were chosen for.
+        out_of_reach: labels that cannot reach the objective.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models compared on the same photos; differences are ``a`` minus ``b``."""
+    """Two models compared on the same photos. Differences are ``a`` minus ``b``."""
 
     a: str
     b: str
@@ -64,19 +66,21 @@ class Pair:
 
 @dataclass(frozen=True)
 class Contest:
-    """Everything that a report tells.
+    """Everything that a report shows.
 
     Attributes:
-        data_name: of the folder or table, for headings.
-        images, labels: how many photos were used, and the label names.
-        fingerprint: of photos and labels.
-        parts: photos in "train", "validation" and "test".
-        notes: what reading and splitting recognised, decided and left out, in words.
+        data_name: folder or table, for headings.
+        images, labels: number of photos used, and the labels.
+        fingerprint: fingerprint of photos and labels.
+        parts: number of photos in "train", "validation" and "test".
+        notes: what reading and splitting recognized, decided and left out, in words.
         left_out: photos that could not be used, with the reason.
-        contestants: in the order of the tables.
-        pairs: every two of them, the later against the earlier.
-        version: of polytag.
-        seed: of split and training.
+        contestants: the models, in the order of the tables, on the first split.
+        pairs: every two of them, the later minus the earlier, as `pairs` returns them.
+        version: version of polytag.
+        seed: seed of the split and of training.
+        repeats: the scores on all splits, if there was more than one.
+        slices: for each column its value on each test photo, "" if it has none, such as {"camera": ["A", "B", …]}.
     """
 
     data_name: str
@@ -90,14 +94,22 @@ class Contest:
     pairs: tuple[Pair, ...]
     version: str
     seed: int
+    repeats: Repeats | None = None
+    slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def ranked(self) -> list[Contestant]:
-        """The contestants, best first."""
-        return sorted(self.contestants, key=lambda c: -c.evaluation.scores[DECISIVE])
+        """The contestants, best first; by their mean if there are repeats."""
+        return sorted(self.contestants, key=lambda c: -self.score(c, DECISIVE))
+
+    def score(self, contestant: Contestant, metric: str) -> float:
+        """A score on the test photos, or its mean over the repeats."""
+        if self.repeats is None:
+            return contestant.evaluation.scores[metric]
+        return self.repeats.mean(contestant.name, metric)
 
     def between(self, a: str, b: str) -> dict[str, Difference]:
-        """The differences of a minus b, by score."""
+        """Return the differences of a minus b, by score."""
         for pair in self.pairs:
             if (pair.a, pair.b) == (a, b):
                 return {d.metric: d for d in pair.differences}
@@ -105,74 +117,153 @@ class Contest:
                 return {d.metric: Difference(d.metric, -d.difference, -d.high, -d.low) for d in pair.differences}
         raise KeyError(f"{a} and {b} were not compared")
 
+    @property
+    def scope(self) -> str:
+        """What the scores rest on, in words."""
+        if self.repeats is None:
+            return "in this one training on this one split"
+        return f"over {len(self.repeats.seeds)} splits and trainings"
+
     def answer(self) -> str:
-        """Which approach tags these photos best, by how much, and whether to believe it: two sentences."""
+        """Say which model tags these photos best, by how much, and whether to believe it, in a few sentences."""
         best, *others = self.ranked
-        score = best.evaluation.scores
-        low, high = best.evaluation.intervals[DECISIVE]
         name = best.name[0].upper() + best.name[1:]
-        right = f"{score['subset_accuracy'] * 100:.0f} % of {len(best.evaluation.names):,} unseen test photos"
-        first = (
-            f"{name} tags these photos {'best: ' if others else 'with '}samples-F1 {score[DECISIVE]:.3f} "
-            f"(95 % interval {low:.3f} to {high:.3f}), with every label of a photo right in {right}."
+        tags = f"{name} tags these photos best" if others else f"{name} tags these photos"
+        score = f"samples-F1 {self.score(best, DECISIVE):.3f}"
+        if self.repeats is None:
+            low, high = best.evaluation.intervals[DECISIVE]
+            score += f" (95 % interval {low:.3f} to {high:.3f})"
+        else:
+            score += f" ± {self.repeats.spread(best.name, DECISIVE):.3f}"
+        right = f"{self.score(best, 'subset_accuracy') * 100:.0f} % of"
+        photos = f"{right} {counted(len(best.evaluation.names), 'unseen test photo')}"
+        sentences = [f"{tags} {self.scope}: {score}.", f"All labels are right on {photos}."]
+        if others:
+            d = self.between(best.name, others[0].name)[DECISIVE]
+            lead = f"Its lead over {others[0].name} is {d.difference:+.3f}"
+            if math.isfinite(d.low):
+                lead += f" (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+            sentences.append(f"{lead}, which {self.verdict(d)}.")
+        return " ".join(sentences)
+
+    def verdict(self, difference: Difference) -> str:
+        """Say whether a difference is more than chance, and what varied."""
+        if difference.beyond_chance:
+            if self.repeats is None:
+                return "is more than chance in the choice of test photos; another training may differ"
+            return "is more than chance in splits and trainings"
+        return "may be chance: " + (
+            "more test photos would tell" if self.repeats is None else "more repeats would tell"
         )
-        if not others:
-            return first
-        difference = self.between(best.name, others[0].name)[DECISIVE]
-        believed = (
-            "which is more than chance"
-            if difference.beyond_chance
-            else "which may be chance: more test photos would tell"
-        )
-        second = (
-            f"That is {difference.difference:+.3f} against {others[0].name} on the same photos "
-            f"(95 % interval {difference.low:+.3f} to {difference.high:+.3f}), {believed}."
-        )
-        return f"{first} {second}"
 
 
-def pairs(contestants: Sequence[Contestant]) -> tuple[Pair, ...]:
-    """Compare every two contestants on their common test photos, the later minus the earlier."""
-    return tuple(
-        Pair(b.name, a.name, tuple(differences(b.evaluation, a.evaluation)))
-        for i, a in enumerate(contestants)
-        for b in contestants[i + 1 :]
-    )
+def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> tuple[Pair, ...]:
+    """Compare every two contestants, the later minus the earlier; their intervals hold together.
+
+    Without repeats the intervals say what other test photos would change, with repeats what other splits and trainings
+    would change.
+    """
+    both = [(b, a) for i, a in enumerate(contestants) for b in contestants[i + 1 :]]
+    if repeats is None:
+        found = compared([(b.evaluation, a.evaluation) for b, a in both])
+    else:
+        found = repeats.compared([(b.name, a.name) for b, a in both])
+    return tuple(Pair(b.name, a.name, tuple(d)) for (b, a), d in zip(both, found, strict=True))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: its text, its interval or spread ("" if none), and its number (NaN if it has none)."""
+
+    text: str
+    interval: str = ""
+    value: float = math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        title: what the row shows.
+        cells: one for each model.
+        metric: key of the score, "" if the row shows none.
+        best: which cells show the best value; none if only one model has a value.
+    """
+
+    title: str
+    cells: tuple[Cell, ...]
+    metric: str = ""
+
+    @property
+    def lower(self) -> bool:
+        """Whether lower is better."""
+        return self.metric.endswith(("loss", "error"))
+
+    @property
+    def best(self) -> tuple[bool, ...]:
+        """Which cells show the best value. Values that read the same are equally good."""
+        values = [round(cell.value, 3) for cell in self.cells]
+        finite = [value for value in values if math.isfinite(value)]
+        top = (min if self.lower else max)(finite) if len(finite) > 1 else None
+        return tuple(value == top for value in values)
+
+
+def rows(contest: Contest) -> list[Row]:
+    """The comparison: a row for each fact, a cell for each model."""
+    contestants = contest.contestants
+
+    def row(title: str, texts: Sequence[str]) -> Row:
+        return Row(title, tuple(map(Cell, texts)))
+
+    def score(name: str, title: str) -> Row:
+        return Row(title, tuple(_cell(contest, c, name) for c in contestants), name)
+
+    main = [score(name, _title(name)) for name in MAIN_SCORES]
+    others = [score(name, title) for name, title in TITLES.items() if name not in MAIN_SCORES]
+    at_half = [f"{c.evaluation.at_half[DECISIVE]:.3f}" for c in contestants]
+    return [
+        *main,
+        row("Validation accuracy (argmax)", [f"{c.validation_accuracy:.3f}" for c in contestants]),
+        row("Strongest labels", [", ".join(c.evaluation.strongest()) for c in contestants]),
+        row("Weakest labels", [", ".join(c.evaluation.weakest()) for c in contestants]),
+        row("Trainable parameters", [f"{c.trainable_parameters:,}" for c in contestants]),
+        *others,
+        row("Samples-F1 at threshold 0.5", at_half),
+        row("Fit", [duration(c.fit_seconds) for c in contestants]),
+        row("Tags images/s", [f"{c.evaluation.images_per_second:.0f}" for c in contestants]),
+    ]
 
 
 def table(contest: Contest) -> list[tuple[str, ...]]:
-    """The comparison as rows of text: a header, then a row for each fact, a column for each model."""
+    """The comparison as text: a header, then a row for each fact, a column for each model."""
+    header = ("", *(c.name for c in contest.contestants))
+    return [header, *((row.title, *(f"{c.text} {c.interval}".strip() for c in row.cells)) for row in rows(contest))]
 
-    def ranged(c: Contestant, name: str) -> str:
-        low, high = c.evaluation.intervals[name]
-        return f"{c.evaluation.scores[name]:.3f} [{low:.3f}–{high:.3f}]"
 
-    def plain(c: Contestant, name: str) -> str:
-        return f"{c.evaluation.scores[name]:.3f}"
+def _title(metric: str) -> str:
+    return "Average per-label accuracy" if metric == "label_accuracy" else TITLES[metric]
 
-    contestants = contest.contestants
-    rows: list[tuple[str, ...]] = [("", *(c.name for c in contestants))]
-    for name in MAIN_SCORES:
-        title = "Average per-label accuracy" if name == "label_accuracy" else TITLES[name]
-        rows.append((title, *(ranged(c, name) for c in contestants)))
-    rows.append(("Validation accuracy (argmax)", *(f"{c.validation_accuracy:.3f}" for c in contestants)))
-    rows.append(("Strongest labels", *(", ".join(c.evaluation.strongest()) for c in contestants)))
-    rows.append(("Weakest labels", *(", ".join(c.evaluation.weakest()) for c in contestants)))
-    rows.append(("Trainable parameters", *(f"{c.trainable_parameters:,}" for c in contestants)))
-    for name, title in TITLES.items():
-        if name not in MAIN_SCORES:
-            rows.append((title, *(plain(c, name) for c in contestants)))
-    rows.append(("Samples-F1 at threshold 0.5", *(f"{c.evaluation.at_half['samples_f1']:.3f}" for c in contestants)))
-    rows.append(("Fit", *(duration(c.fit_seconds) for c in contestants)))
-    rows.append(("Tags images/s", *(f"{c.evaluation.images_per_second:.0f}" for c in contestants)))
-    return rows
+
+def _cell(contest: Contest, c: Contestant, metric: str) -> Cell:
+    value = contest.score(c, metric)
+    if not math.isfinite(value):
+        return Cell("–")
+    if contest.repeats is not None:
+        spread = contest.repeats.spread(c.name, metric)
+        return Cell(f"{value:.3f}", f"± {spread:.3f}" if math.isfinite(spread) else "", value)
+    low, high = c.evaluation.intervals[metric]
+    return Cell(f"{value:.3f}", f"[{low:.3f}–{high:.3f}]" if math.isfinite(low) else "", value)
 
 
 def results(contest: Contest) -> dict[str, Any]:
-    """The content of results.json; a score that is not defined is null."""
+    """The content of results.json. Undefined scores are null."""
 
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None
+
+    def ends(interval: tuple[float, float]) -> list[float | None]:
+        return [number(end) for end in interval]
 
     def model(c: Contestant) -> dict[str, Any]:
         e = c.evaluation
@@ -185,15 +276,24 @@ def results(contest: Contest) -> dict[str, Any]:
                 for name in MAIN_SCORES
             },
             **{name: number(e.scores[name]) for name in TITLES if name not in MAIN_SCORES},
+            "intervals": {name: ends(e.intervals[name]) for name in TITLES},
             "at_threshold_half": {name: number(value) for name, value in e.at_half.items()},
             "validation_accuracy": c.validation_accuracy,
             "strongest_labels": e.strongest(),
             "weakest_labels": e.weakest(),
+            "too_rare": list(e.too_rare),
+            "min_photos": e.min_photos,
             "trainable_parameters": c.trainable_parameters,
             "parameters": c.parameters,
             "fit_seconds": c.fit_seconds,
             "tag_images_per_second": round(e.images_per_second, 1),
-            "per_label": {label: {name: number(row[name]) for name in columns} for label, row in e.per_label.items()},
+            "per_label": {
+                label: {
+                    **{name: number(row[name]) for name in columns},
+                    "intervals": {name: ends(e.label_intervals[label][name]) for name in LABEL_TITLES},
+                }
+                for label, row in e.per_label.items()
+            },
             "calibration": dict(c.calibration),
             "objective": c.objective,
             "out_of_reach": list(c.out_of_reach),
@@ -210,6 +310,8 @@ def results(contest: Contest) -> dict[str, Any]:
             "left_out": dict(contest.left_out),
             "notes": list(contest.notes),
         },
+        "scope": contest.scope,
+        "repeats": None if contest.repeats is None else contest.repeats.recorded(),
         "models": {c.name: model(c) for c in contest.contestants},
         "comparisons": [
             {"a": p.a, "b": p.b, **{k: number(v) if k != "metric" else v for k, v in vars(d).items()}}

@@ -1,4 +1,4 @@
-"""The pictures of a report: one function each, that takes numbers and returns a Matplotlib figure."""
+"""The figures of a report: one function each, from numbers to a Matplotlib figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from polytag.comparison.contest import Contestant, Pair
 from polytag.evaluation.evaluate import Difference, Evaluation
-from polytag.evaluation.metrics import CALIBRATION_BINS
+from polytag.evaluation.reliability import BINS
 from polytag.pages.figures import (
     COLOURS,
     INK,
@@ -28,23 +28,21 @@ from polytag.pages.figures import (
 )
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-"""Of the models, in the order of the tables, as `COLOURS` are."""
+"""Marker of each model, in the order of the tables, as in `COLOURS`."""
 
 SYMBOLS = ("●", "■", "◆", "▲", "▼", "✚", "✖", "★")
-"""What draws the same markers in text."""
-
-LABELS_IN_HEATMAP = 20
+"""The same markers in text."""
 
 
 def colour_of(index: int) -> str:
-    """The colour of the model in this column of the tables."""
+    """Return the color of the model in this column of the tables."""
     return COLOURS[index % len(COLOURS)]
 
 
 def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str]) -> Figure:
-    """Each pair's difference in one score with its 95 % interval, and where zero lies.
+    """Draw each pair's difference in one score with its 95 % interval, and zero.
 
-    A full marker in the colour of the model that is ahead means more than chance, a hollow grey one not.
+    A full marker in the color of the leading model means more than chance. A hollow grey one may be chance.
     """
     names = [f"{short(p.a, 13)} − {short(p.b, 13)}" for p in pairs]
     left = room(names)
@@ -56,7 +54,8 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
             continue
         ahead = order.index(pair.a if difference.difference > 0 else pair.b)
         colour = colour_of(ahead) if difference.beyond_chance else MUTED
-        axes.plot([difference.low, difference.high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
+        if math.isfinite(difference.low):
+            axes.plot([difference.low, difference.high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
         face = colour if difference.beyond_chance else PAPER
         marker = MARKERS[ahead % len(MARKERS)] if difference.beyond_chance else "o"
         axes.plot(difference.difference, y, marker, color=colour, markerfacecolor=face, markersize=6.5)
@@ -74,8 +73,8 @@ def _of_metric(pair: Pair, metric: str) -> Difference:
 
 
 def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure:
-    """F1 of some labels, a row each and a bar for each model, with the number of photos at the right."""
-    # The same room for every part of the labels, so that parts side by side have the same scale.
+    """Draw the F1 of some labels: a row for each, a marker and interval for each model, and the number of photos."""
+    # All parts of the labels get the same room, so that they have the same scale side by side.
     left = room([short(label) for label in evaluations[0].labels])
     height = 0.16 + 0.06 * len(evaluations)
     figure, axes = panel(4.4, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
@@ -83,12 +82,14 @@ def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure
         f1 = [evaluation.per_label[label]["f1"] for label in labels]
         apart = (i - (len(evaluations) - 1) / 2) * 0.7 / len(evaluations)
         rows, marker = np.arange(len(labels)) + apart, MARKERS[i % len(MARKERS)]
-        axes.barh(rows, f1, 0.35 / len(evaluations), color=colour_of(i), alpha=0.55, linewidth=0)
+        for y, label in zip(rows, labels, strict=True):
+            ends = evaluation.label_intervals[label]["f1"]
+            axes.plot(ends, [y, y], color=colour_of(i), alpha=0.55, linewidth=1.8, solid_capstyle="round")
         axes.plot(f1, rows, marker, color=colour_of(i), markersize=4, clip_on=False)
     for y, label in enumerate(labels):
         axes.text(1.12, y, f"{evaluations[0].per_label[label]['support']:,}", ha="right", **_beside(axes))
         if not any(math.isfinite(e.per_label[label]["f1"]) for e in evaluations):
-            axes.text(0.01, y, "not in the test photos", va="center", color=MUTED)
+            axes.text(0.01, y, "not in the test set", va="center", color=MUTED)
     axes.text(1.12, -0.9, "photos", ha="right", **_beside(axes) | {"color": MUTED})
     axes.set_xlim(0, 1)
     name_rows(axes, [short(label) for label in labels], left)
@@ -100,9 +101,9 @@ def _beside(axes: Axes) -> dict[str, Any]:
 
 
 def learning_curve(contestants: Sequence[Contestant], validation: str, training: str | None = None) -> Figure:
-    """How a number of the validation photos (solid) and one of the training photos (dotted) went by epoch.
+    """Draw a quantity by epoch on the validation photos (solid) and one on the training photos (dotted).
 
-    The epoch whose weights were kept has a marker.
+    A marker shows the epoch whose weights were kept.
     """
     figure, axes = panel(4.4, 2.9, left=0.5, right=0.15, bottom=0.5)
     heights: list[float] = []
@@ -118,7 +119,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
         if kept is not None:
             value = contestant.history[kept].get(validation, math.nan)
             axes.plot(kept + 1, value, MARKERS[i % len(MARKERS)], color=colour_of(i), markersize=7)
-    # Losses of first epochs can be many times the later ones.
+    # The loss of the first epochs can be many times that of later ones.
     if training and heights and max(heights) > 6 * min(heights):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -133,9 +134,9 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
 
 
 def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:
-    """The score of each trial of a search: full when completed, hollow when stopped early, × when failed.
+    """Draw the score of each trial of a search: full if completed, hollow if stopped early, × if failed.
 
-    The line is the best completed one so far.
+    The line is the best completed trial so far.
     """
     figure, axes = panel(4.4, 2.4, left=0.5, right=0.15, bottom=0.5)
     scored = [trial["score"] for trial in trials if trial.get("score") is not None]
@@ -162,7 +163,7 @@ def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: 
 
 
 def importance_bars(importance: Mapping[str, float], colour: str) -> Figure:
-    """The share of each hyperparameter in how the scores of a search's trials differ, a row each."""
+    """Draw the share of each hyperparameter in the differences between trials, a row for each."""
     names = [short(name.replace("_", " ")) for name in importance]
     left = room(names)
     figure, axes = panel(4.4, 0.4 + 0.26 * len(names), left=left, right=0.6, bottom=0.3)
@@ -175,30 +176,30 @@ def importance_bars(importance: Mapping[str, float], colour: str) -> Figure:
     return figure
 
 
-def confusion_heatmap(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
-    """In how many photos the label of the row was missed while that of the column was wrongly given.
+def confusion_heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> Figure:
+    """Draw in how many photos the label of the row was missed while that of the column was wrongly assigned.
 
     Args:
-        counts: int (k, k). Of the labels that have any, the `LABELS_IN_HEATMAP` most frequent are drawn.
-        labels: the k names.
+        counts: int (k, k). Rows and columns without any count are left out.
+        labels: the k labels.
     """
-    missed, given = (
-        np.sort(np.argsort(-total, kind="stable")[: min(LABELS_IN_HEATMAP, np.count_nonzero(total))])
-        for total in (counts.sum(axis=1), counts.sum(axis=0))
-    )
+    missed, given = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
     counts = counts[np.ix_(missed, given)]
-    rows, columns = [short(labels[i]) for i in missed], [short(labels[i]) for i in given]
+    rows, columns = [short(labels[int(i)]) for i in missed], [short(labels[int(i)]) for i in given]
     return heatmap(np.where(counts, counts, np.nan), rows, columns, "given", "missed")
 
 
-def reliability(evaluation: Evaluation, index: int) -> Figure:
-    """How often a label was really there, by the probability it was given; on the diagonal is honest.
+def reliability(mean: NDArray[np.float64], share: NDArray[np.float64], count: NDArray[np.int64], index: int) -> Figure:
+    """Draw how often a label was really there against its probability; a perfect model is on the diagonal.
 
-    Below it, on a logarithmic scale, how many probabilities each point stands for.
+    The bars below count, on a logarithmic scale, the probabilities behind each point.
+
+    Args:
+        mean, share, count: as `polytag.evaluation.reliability.reliability_bins` returns them.
+        index: column of the model in the tables, which decides its color.
     """
     figure, axes = panel(2.9, 3.55, left=0.5, right=0.12, bottom=1.35)
     counts = axes_at(figure, 0.5, 0.5, 2.9 - 0.5 - 0.12, 0.65)
-    mean, share, count = reliability_bins(evaluation)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
     axes.plot(mean, share, color=colour_of(index), linewidth=1.4)
     axes.scatter(mean, share, s=22, color=colour_of(index), linewidths=0, zorder=3, clip_on=False)
@@ -207,9 +208,9 @@ def reliability(evaluation: Evaluation, index: int) -> Figure:
     axes.set_xticks(ticks, [""] * 5)
     axes.set_yticks(ticks, named)
     axes.set_ylabel("share really there", color=MUTED)
-    # A bar stands where its bin is, not where the mean of its probabilities lies; it starts at half a probability.
-    middles = (np.floor(mean * CALIBRATION_BINS).clip(max=CALIBRATION_BINS - 1) + 0.5) / CALIBRATION_BINS
-    counts.bar(middles, count - 0.5, 0.8 / CALIBRATION_BINS, 0.5, color=colour_of(index), alpha=0.55, linewidth=0)
+    # A bar stands at its bin, not at the mean of its probabilities. It starts at 0.5, which a logarithm can show.
+    middles = (np.floor(mean * BINS).clip(max=BINS - 1) + 0.5) / BINS
+    counts.bar(middles, count - 0.5, 0.8 / BINS, 0.5, color=colour_of(index), alpha=0.55, linewidth=0)
     counts.set_yscale("log")
     counts.set_ylim(0.5, 3 * max(10, count.max(initial=1)))
     counts.yaxis.set_major_locator(LogLocator(numticks=4))
@@ -230,33 +231,27 @@ def _thousands(value: float) -> str:
     return f"{value:g}" if value < 1000 else f"{value / 1000:g}k"
 
 
-def reliability_bins(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Mean probability, share present and number of the known entries in each bin that has any."""
-    known = evaluation.targets >= 0
-    probabilities, present = evaluation.probabilities[known].astype(float), evaluation.targets[known] == 1
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    count = np.bincount(bins, minlength=CALIBRATION_BINS)
-    filled = count > 0
-    mean = np.bincount(bins, probabilities, CALIBRATION_BINS)[filled] / count[filled]
-    share = np.bincount(bins, present, CALIBRATION_BINS)[filled] / count[filled]
-    return mean, share, count[filled]
-
-
 def by_f1(evaluation: Evaluation) -> list[str]:
-    """The labels, those with the best F1 first and those without one last."""
-    return sorted(evaluation.labels, key=lambda label: -np.nan_to_num(evaluation.per_label[label]["f1"], nan=-1.0))
+    """Return the labels by F1, best first; those that are too rare to judge or have none come last."""
+
+    def key(label: str) -> tuple[bool, float]:
+        f1 = evaluation.per_label[label]["f1"]
+        return label in evaluation.too_rare, -f1 if math.isfinite(f1) else 1.0
+
+    return sorted(evaluation.labels, key=key)
 
 
-def outcomes(evaluation: Evaluation) -> dict[str, NDArray[np.bool_]]:
-    """bool (n, k) each: where a label was right, missed, wrong, given while the truth is unknown, or rightly
-    not given ("absent").
+def outcomes(evaluation: Evaluation, photos: slice = slice(None)) -> dict[str, NDArray[np.bool_]]:
+    """Return where a label was wrong, missed, right, assigned though the truth is unknown, or rightly not assigned.
+
+    The last is called "absent". Each is bool (n, k) of the given photos.
     """
-    present, absent = evaluation.targets == 1, evaluation.targets == 0
-    given = evaluation.probabilities >= evaluation.thresholds
+    targets, given = evaluation.targets[photos], evaluation.probabilities[photos] >= evaluation.thresholds
+    present, absent = targets == 1, targets == 0
     return {
-        "right": given & present,
-        "missed": ~given & present,
         "wrong": given & absent,
-        "unknown": given & (evaluation.targets < 0),
+        "missed": ~given & present,
+        "right": given & present,
+        "unknown": given & (targets < 0),
         "absent": ~given & absent,
     }

@@ -116,7 +116,9 @@ class Evaluation:
             lines.append(f"{title:18} {self.scores[name]:7.4f}{told}")
         lines.append("")
         width = max(map(len, self.labels))
-        lines.append(f"{'label':{width}}  threshold  precision  recall     F1  95 % interval     AP  95 % interval  photos")
+        lines.append(
+            f"{'label':{width}}  threshold  precision  recall     F1  95 % interval     AP  95 % interval  photos"
+        )
         for label, row in self.per_label.items():
             f1, ap = ("{:.3f} to {:.3f}".format(*self.label_intervals[label][n]) for n in ("f1", "average_precision"))
             lines.append(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from polytag.evaluation.metrics import Judged, Sums, label_mean, ranked_positives, summed
 
-BLOCKS = 1000
-"""Most blocks. More cost time in proportion and no longer change an interval visibly."""
+BLOCKS = 250
+"""Most blocks. More of them cost time in proportion and hardly change an interval."""
 
 
 def blocks_of(groups: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:

@@ -107,8 +107,7 @@ def summed(
         known, present = t >= 0, t == 1
         assigned = (p >= np.asarray(thresholds, dtype=np.float32)) & known
         hits = assigned & present
-        both, either = 2.0 * hits.sum(axis=1), (assigned.sum(axis=1) + present.sum(axis=1)).astype(float)
-        f1 = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+        f1 = np.nan_to_num(photo_f1(t, p, thresholds))
         by_photo = np.stack([np.ones(len(rows)), f1, (assigned == present).all(axis=1, where=known), *_ranking(t, p)])
         by_photo *= known.any(axis=1)
         here = blocks[rows]
@@ -159,6 +158,17 @@ def label_scores(
     """
     found = {name: value[0] for name, value in summed(targets, probabilities, thresholds).label_scores().items()}
     return found | {"average_precision": average_precisions(targets, probabilities)}
+
+
+def photo_f1(
+    targets: NDArray[np.int8], probabilities: NDArray[np.float32], thresholds: ArrayLike = 0.5
+) -> NDArray[np.float64]:
+    """F1 of the labels of each photo, float64 (n,), whose mean is samples-F1; NaN for photos without a known label."""
+    known, present = targets >= 0, targets == 1
+    assigned = (probabilities >= np.asarray(thresholds, dtype=np.float32)) & known
+    both, either = 2.0 * (assigned & present).sum(axis=1), (assigned.sum(axis=1) + present.sum(axis=1)).astype(float)
+    f1 = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    return np.where(known.any(axis=1), f1, np.nan)
 
 
 def average_precisions(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:

@@ -202,7 +202,7 @@ def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> D
     bundle.record(
         thresholds=[float(t) for t in thresholds],
         out_of_reach=[label for label, no in zip(bundle.labels, beyond, strict=True) if no],
-        validation={name: float(value[0]) if np.isfinite(value[0]) else None for name, value in judged.items()},
+        validation={name: value if np.isfinite(value) else None for name, value in judged.items()},
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )
     return validation

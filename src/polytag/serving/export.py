@@ -331,7 +331,7 @@ def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dic
     return {
         "judged": len(rows),
         "mean_average_precision": {
-            name: float(scores(targets, p)["mean_average_precision"][0]) for name, p in (("model", a), ("export", b))
+            name: scores(targets, p)["mean_average_precision"] for name, p in (("model", a), ("export", b))
         },
         "mean_difference": float(np.abs(a - b).mean()),
         "changed_decisions": float(((a >= bundle.thresholds) != (b >= bundle.thresholds)).mean()),

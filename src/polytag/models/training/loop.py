@@ -190,7 +190,7 @@ def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.
     """mAP, or 0 where no validation photo has any label or training diverged."""
     if not np.isfinite(probabilities).all():
         return 0.0
-    value = float(scores(targets, probabilities)["mean_average_precision"][0])
+    value = scores(targets, probabilities)["mean_average_precision"]
     return value if np.isfinite(value) else 0.0
 
 

@@ -1,0 +1,113 @@
+"""Slices: how well a model does on parts of the test set, such as dark photos or those of one camera."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.errors import DataError
+from polytag.evaluation.evaluate import Evaluation
+from polytag.evaluation.intervals import Interval, interval, simultaneous_intervals
+from polytag.evaluation.jackknife import blocks_of
+from polytag.evaluation.metrics import photo_f1
+
+MIN_SLICE = 20
+"""Photos that a slice needs, and that must be left outside it."""
+
+MOST_SLICES = 100
+"""Most slices, the largest first, so that the correction for their number does not hide every difference."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Samples-F1 on one part of the test set.
+
+    Attributes:
+        column, value: which photos, such as "camera" and "A".
+        photos: number of photos.
+        score: samples-F1 on them, 0 to 1.
+        interval: its 95 % interval.
+        difference: score minus the score of all other photos.
+        low, high: the 95 % interval of the difference; those of all slices hold together.
+    """
+
+    column: str
+    value: str
+    photos: int
+    score: float
+    interval: Interval
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval of the difference excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+def slices(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> list[Slice]:
+    """Score every value of every column, worst first.
+
+    Values with fewer than `MIN_SLICE` photos, inside or outside, are left out.
+
+    Args:
+        evaluation: of n photos.
+        columns: for each column its value on each of the n photos, "" for photos without one.
+
+    Raises:
+        DataError: a column has another number of values.
+    """
+    n = len(evaluation.names)
+    for name, values in columns.items():
+        if len(values) != n:
+            raise DataError(f"The column {name} has {len(values):,} values for {n:,} photos.")
+    f1 = photo_f1(evaluation.targets, evaluation.probabilities, evaluation.thresholds)
+    known = np.isfinite(f1)
+    members: list[tuple[str, str, NDArray[np.bool_]]] = []
+    for name, values in columns.items():
+        array = np.asarray(values, dtype=str)
+        for value in np.unique(array[array != ""]):
+            inside = (array == value) & known
+            if min(inside.sum(), known.sum() - inside.sum()) >= MIN_SLICE:
+                members.append((name, str(value), inside))
+    members = sorted(members, key=lambda member: -member[2].sum())[:MOST_SLICES]
+    if not members:
+        return []
+    blocks = blocks_of(evaluation.groups)
+    n_blocks = int(blocks.max()) + 1
+    weights = np.stack([inside for _, _, inside in members], axis=1).astype(float)
+    outside = known[:, None] - weights
+    scores, without = _means(f1, weights, blocks, n_blocks)
+    others, others_without = _means(f1, outside, blocks, n_blocks)
+    ends = simultaneous_intervals(scores - others, without - others_without)
+    evidence = [len(np.unique(blocks[inside])) for _, _, inside in members]
+    found = [
+        Slice(
+            name,
+            value,
+            int(inside.sum()),
+            float(scores[i]),
+            interval(float(scores[i]), without[:, i], 1.0, evidence[i]),
+            float(scores[i] - others[i]),
+            float(ends[i, 0]),
+            float(ends[i, 1]),
+        )
+        for i, (name, value, inside) in enumerate(members)
+    ]
+    return sorted(found, key=lambda s: s.score)
+
+
+def _means(
+    values: NDArray[np.float64], weights: NDArray[np.float64], blocks: NDArray[np.int64], n_blocks: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted means (c,) of values (n,) with weights (n, c), and the same without each block (b, c)."""
+    values = np.nan_to_num(values)[:, None] * weights
+    by_block = np.zeros((2, n_blocks, weights.shape[1]))
+    np.add.at(by_block[0], blocks, values)
+    np.add.at(by_block[1], blocks, weights)
+    total = by_block.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rest = total[:, None] - by_block
+        return total[0] / total[1], rest[0] / rest[1]
