@@ -62,7 +62,7 @@ def test_counting(album: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("empty", "empty holds no photo"), ("*.gif", "no file is named like"), ("none.txt", "names no photo")],
+    [("empty", "empty contains no photos"), ("*.gif", "no file matches"), ("none.txt", "none.txt is empty")],
 )
 def test_sources_of_nothing(album: Path, source: str, message: str) -> None:
     (album / "none.txt").write_text("\n\n")

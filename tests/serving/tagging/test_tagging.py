@@ -20,8 +20,12 @@ from PIL import Image
 
 import polytag as pt
 from polytag.errors import ImageError, SettingsError
-from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row
+from polytag.files import csv_text
+from polytag.photos.xmp import xmp_keywords
+from polytag.serving.tagging.options import TagOptions
+from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer
 from polytag.serving.tagging.tag import TagFile, tag_photos, thresholds_of
+from polytag.serving.tagging.xmp_edit import EMPTY, edit_keywords
 
 COLOURS = {"red": (250, 10, 10), "yellow": (240, 250, 20), "black": (0, 0, 0), "white": (255, 254, 253)}
 
@@ -49,7 +53,7 @@ def polytag(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 def test_rows(bundle: pt.Bundle, album: Path) -> None:
     names = [str(album / name) for name in ("yellow.png", "broken.jpg", "white.png", "black.png", "gone.png")]
     yellow, broken, white, black, gone = tag_photos(bundle, names)
-    assert [row.photo for row in (yellow, broken, white, black, gone)] == names
+    assert [row.image for row in (yellow, broken, white, black, gone)] == names
     assert yellow.labels == ("green", "red") and white.labels == ("red", "green", "blue") and black.labels == ()
     assert yellow.probabilities == pytest.approx({"red": 240 / 255, "green": 250 / 255, "blue": 20 / 255}, abs=1e-6)
     assert "not an image" in broken.error and gone.error == "there is no such file"
@@ -77,7 +81,7 @@ def test_thresholds_and_top(bundle: pt.Bundle, album: Path) -> None:
     assert labels(["red=0.2", "1"]) == (), "what comes later counts"
     assert (bundle.thresholds == 0.5).all()
     for wrong in ("high", "1.5", "nan", "red=", "red=-1"):
-        with pytest.raises(SettingsError, match="a number from 0 to 1"):
+        with pytest.raises(SettingsError, match="must be a number from 0 to 1"):
             thresholds_of(bundle, [wrong])
     with pytest.raises(SettingsError, match="no label 'pink': choose from red, green, blue"):
         thresholds_of(bundle, ["pink=0.4"])
@@ -100,8 +104,8 @@ def test_many_photos_are_not_held_in_memory(bundle: pt.Bundle, album: Path) -> N
 
 
 ROWS = st.builds(
-    lambda photo, p, error: (
-        Row(photo, (), {}, error) if error else Row.of(photo, np.float32(p), LABELS, np.full(3, 0.5, np.float32))
+    lambda image, p, error: (
+        Row(image, (), {}, error) if error else Row.of(image, np.float32(p), LABELS, np.full(3, 0.5, np.float32))
     ),
     st.text(min_size=1),
     st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3),
@@ -118,7 +122,7 @@ def test_every_form_says_the_same(rows: list[Row]) -> None:
         text[form] = file.getvalue()
     lines = [json.loads(line) for line in text["jsonl"].split("\n")[:-1]]
     assert json.loads(text["json"]) == lines
-    assert [line["photo"] for line in lines] == [row.photo for row in rows]
+    assert [line["image"] for line in lines] == [row.image for row in rows]
     table = list(csv.DictReader(io.StringIO(text["csv"], newline="")))
     for row, line, columns in zip(rows, lines, table, strict=True):
         assert columns["error"] == row.error == line.get("error", "")
@@ -137,21 +141,21 @@ def stop_after(photos: list[str], bundle: pt.Bundle, out: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        TagFile(out, out.suffix[1:], bundle, bundle.thresholds, None).write(rows())
+        TagFile(TagOptions(out=out), bundle, bundle.thresholds).write(rows())
 
 
 @pytest.mark.parametrize("form", Form)
 def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
     photos = [str(album / f"{name}.png") for name in ("red", "yellow", "black", "white")] + [str(album / "broken.jpg")]
     whole = tmp_path / f"whole.{form}"
-    TagFile(whole, form, bundle, bundle.thresholds, None).write(tag_photos(bundle, photos))
+    TagFile(TagOptions(out=whole, format=form), bundle, bundle.thresholds).write(tag_photos(bundle, photos))
     out = tmp_path / f"out.{form}"
     stop_after(photos[:2], bundle, out)
     assert not out.exists()
     with (tmp_path / f"out.{form}.part").open("a") as part:
-        part.write('{"photo": "half a li')
-    with pytest.raises(SettingsError, match="add --resume to go on"):
-        TagFile(out, form, bundle, bundle.thresholds, None)
+        part.write('{"image": "half a li')
+    with pytest.raises(SettingsError, match="add --resume to continue"):
+        TagFile(TagOptions(out=out, format=form), bundle, bundle.thresholds)
     retrained, faster = pt.Bundle(bundle.path), pt.Bundle(bundle.path)
     retrained.manifest = {**bundle.manifest, "files": dict.fromkeys(bundle.manifest["files"], "another")}
     faster.engine = "int8"
@@ -162,9 +166,9 @@ def test_a_run_that_was_stopped_goes_on(form: str, bundle: pt.Bundle, album: Pat
         (faster, bundle.thresholds, None),
     ):
         with pytest.raises(SettingsError, match="another bundle or with other settings"):
-            TagFile(out, form, other, thresholds, top, resume=True)
-    again = TagFile(out, form, bundle, bundle.thresholds, None, resume=True)
-    assert [row.photo for row in again.earlier()] == photos[:2]
+            TagFile(TagOptions(out=out, format=form, top=top, resume=True), other, thresholds)
+    again = TagFile(TagOptions(out=out, format=form, resume=True), bundle, bundle.thresholds)
+    assert [row.image for row in again.earlier()] == photos[:2]
     again.write(tag_photos(bundle, photos[2:]))
     assert {path.name for path in tmp_path.iterdir()} == {whole.name, out.name}
     if form == "parquet":
@@ -187,7 +191,7 @@ def test_rows_survive_a_kill(bundle: pt.Bundle, tmp_path: Path) -> None:
         on_the_disk.extend(out.with_name("out.jsonl.part").read_text().splitlines())
 
     on_the_disk: list[str] = []
-    TagFile(out, "jsonl", bundle, bundle.thresholds, None).write(rows())
+    TagFile(TagOptions(out=out), bundle, bundle.thresholds).write(rows())
     assert len(on_the_disk) >= 1 + 64, "the settings and the rows"
 
 
@@ -200,13 +204,13 @@ def test_what_is_there_is_not_replaced(bundle: pt.Bundle, tmp_path: Path) -> Non
     out = tmp_path / "a.jsonl"
     out.write_text("mine")
     with pytest.raises(SettingsError, match="exists already"):
-        TagFile(out, "jsonl", bundle, bundle.thresholds, None)
-    TagFile(out, "jsonl", bundle, bundle.thresholds, None, overwrite=True).write([])
+        TagFile(TagOptions(out=out), bundle, bundle.thresholds)
+    TagFile(TagOptions(out=out, overwrite=True), bundle, bundle.thresholds).write([])
     assert out.read_text() == ""
     with pytest.raises(SettingsError, match="is a folder"):
-        TagFile(tmp_path, "jsonl", bundle, bundle.thresholds, None)
+        TagFile(TagOptions(out=tmp_path, format=Form.jsonl), bundle, bundle.thresholds)
     with pytest.raises(SettingsError, match="cannot be written"):
-        TagFile(tmp_path / "no" / "a.jsonl", "jsonl", bundle, bundle.thresholds, None)
+        TagFile(TagOptions(out=tmp_path / "no" / "a.jsonl"), bundle, bundle.thresholds)
 
 
 def test_an_error_is_the_rows_own() -> None:
@@ -237,10 +241,10 @@ def test_the_command_prints_and_writes(bundle: pt.Bundle, album: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "tags.xyz"], "end it in .json, .jsonl, .csv, .parquet"),
+        (["--out", "tags.xyz"], "use .json, .jsonl, .csv, .parquet"),
         (["--format", "parquet"], "needs a file: name it with --out"),
         (["--resume"], "needs a file: name it with --out"),
-        (["--threshold", "2"], "a number from 0 to 1"),
+        (["--threshold", "2"], "must be a number from 0 to 1"),
     ],
 )
 def test_the_command_refuses_in_one_line(
@@ -267,7 +271,7 @@ def test_the_command_goes_on_and_speaks_of_all_photos(bundle: pt.Bundle, album: 
     assert done.returncode == 0 and f"{out}: 4 photos" in done.stdout, done.stderr
     assert "2 of 4 photos could not be read" in done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [line["photo"] for line in lines] == [red, broken, red, broken]
+    assert [line["image"] for line in lines] == [red, broken, red, broken]
     assert ["error" in line for line in lines] == [False, True, False, True]
 
 
@@ -286,7 +290,7 @@ def test_a_sidecar_that_cannot_be_written_stops_nothing(bundle: pt.Bundle, album
     long.write_bytes((album / "red.png").read_bytes())
     done = polytag("tag", bundle.path, album, "--format", "jsonl", "--write-metadata")
     assert done.returncode == 2
-    assert f"1 sidecar missing; the first: {long}.xmp cannot be" in done.stderr
+    assert "1 sidecar not written; the first: the sidecar" in done.stderr
     assert len(done.stdout.splitlines()) == len([*album.glob("*.png"), *album.glob("*.jpg")])
     assert (album / "red.png.xmp").exists()
 
@@ -301,3 +305,92 @@ def test_tagging_waits_for_no_heavy_library(bundle: pt.Bundle, album: Path) -> N
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "red 0.98" in done.stdout
+
+
+def test_a_submission(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "submission.csv"
+    options = ("--name", "stem", "--separator", " ", "--out", out, "--threshold", "red=0.9,green=0.9,blue=0.95")
+    done = polytag("tag", bundle.path, album / "white.png", album / "black.png", album / "broken.jpg", *options)
+    assert done.returncode == 0 and "1 of 3 photos could not be read" in done.stderr
+    assert out.read_bytes() == b"image,labels\nwhite,red green blue\nblack,\nbroken,\n"
+    printed = polytag("tag", bundle.path, album / "red.png", "--separator", ";", "--name", "name")
+    assert printed.stdout == "image,labels\nred.png,red\n"
+
+
+def test_names_that_repeat_are_said(bundle: pt.Bundle, album: Path) -> None:
+    done = polytag("tag", bundle.path, album / "red.png", album / "red.png", "--name", "stem")
+    assert done.returncode == 0 and "1 row with the name of an earlier row: use --name path" in done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["red", "red"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"separator": " ", "format": "jsonl"}, "--separator is for CSV"),
+        ({"separator": ""}, "must not be empty"),
+        ({"dry_run": True}, "add --write-metadata"),
+        ({"dry_run": True, "write_metadata": True, "out": Path("a.csv")}, "leave out --out"),
+        ({"top": 0}, "at least 1"),
+    ],
+)
+def test_options_that_contradict_each_other(settings: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TagOptions(**settings)
+
+
+def test_labels_that_contain_the_separator_are_refused() -> None:
+    with pytest.raises(SettingsError, match="the label 'blow down' contains the separator ' '"):
+        submission_writer(["boat", "blow down"], " ")
+
+
+def test_cells_are_never_formulas() -> None:
+    file = io.StringIO(newline="")
+    labels = ["=cmd", "+1", "sea"]
+    rows = [Row("-a.jpg", ("=cmd", "sea"), dict.fromkeys(labels, 0.5)), Row("@b", (), {}, "=error")]
+    TEXT_FORMATS[Form.csv](rows, labels, file)
+    header, first, second = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert header == ["image", "labels", "error", "'=cmd", "'+1", "sea"]
+    assert first[:3] == ["'-a.jpg", "'=cmd|sea", ""] and second[:3] == ["'@b", "", "'=error"]
+    assert [csv_text(cell) for cell in first[:2]] == ["-a.jpg", "=cmd|sea"]
+
+
+def test_files_left_out_are_counted_by_kind(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes((album / "red.png").read_bytes())
+    (tmp_path / "photo").write_bytes((album / "red.png").read_bytes())  # without an ending
+    for name in ("a.mov", "b.mov", "c.txt", "d.dng"):
+        (tmp_path / name).write_bytes(b"x")
+    done = polytag("tag", bundle.path, tmp_path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    assert done.stderr == "4 files left out: 2 videos, 1 camera raw file, 1 text file\n"
+    assert polytag("tag", bundle.path, tmp_path, "--quiet").stderr == ""
+
+
+def test_a_dry_run_says_what_would_be_written(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    for name in ("red", "white", "black"):
+        (tmp_path / f"{name}.png").write_bytes((album / f"{name}.png").read_bytes())
+    (tmp_path / "black.xmp").write_bytes(edit_keywords(EMPTY, ["red", "mine"], ["red", "mine"])[0])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = polytag("tag", bundle.path, tmp_path, "--write-metadata", "--dry-run", "--quiet")
+    assert done.stdout.splitlines() == [
+        f"{tmp_path}/black.xmp: -red",
+        f"{tmp_path}/red.png.xmp: +red",
+        f"{tmp_path}/white.png.xmp: +red, +green, +blue",
+        "3 sidecars would change, of 3 photos",
+    ]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert polytag("tag", bundle.path, tmp_path, "--write-metadata").returncode == 0
+    assert xmp_keywords((tmp_path / "black.xmp").read_bytes()) == ["mine"]
+
+
+def test_a_damaged_sidecar_is_an_error_row(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    for name in ("red", "white"):
+        (tmp_path / f"{name}.png").write_bytes((album / f"{name}.png").read_bytes())
+    (tmp_path / "red.xmp").write_text("<x:xmpmeta")
+    (tmp_path / "white.xmp").write_bytes(EMPTY)
+    (tmp_path / "white.png.xmp").write_bytes(EMPTY)
+    done = polytag("tag", bundle.path, tmp_path, "--write-metadata", "--format", "jsonl")
+    red, white = map(json.loads, done.stdout.splitlines())
+    assert "red.xmp is damaged" in red["error"] and red["labels"] == ["red"] and "error" not in white
+    assert (tmp_path / "red.xmp").read_text() == "<x:xmpmeta"
+    assert done.returncode == 2 and "1 sidecar not written; the first: the sidecar" in done.stderr
+    assert f"1 photo with two sidecars: ignored {tmp_path}/white.xmp" in done.stderr

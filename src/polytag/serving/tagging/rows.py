@@ -1,28 +1,30 @@
-"""What tagging says of each photo, and the forms in which it is written: one row for each photo."""
+"""Results of tagging, one row per photo, and the formats they are written in."""
 
 import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import ImageError, printable
+from polytag.errors import ImageError, SettingsError, printable
+from polytag.files import csv_cell
 from polytag.models.bundle.bundle import given
 
 DIGITS = 6
-"""Of a written probability."""
+"""Decimal places of a written probability."""
 
 ROWS_AT_ONCE = 4096
-"""Rows of one group of a Parquet file."""
+"""Rows per row group of a Parquet file."""
 
 
 class Form(StrEnum):
-    """How rows are written."""
+    """Output format."""
 
     table = "table"
     json = "json"
@@ -33,16 +35,16 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One photo.
+    """The result for one photo.
 
     Attributes:
-        photo: its name, as it was given.
-        labels: those that it is given, the most probable first.
-        probabilities: of every label, in the bundle's order; none where the photo cannot be read.
-        error: why it cannot be read, or "".
+        image: name of the photo, as given.
+        labels: assigned labels, most probable first.
+        probabilities: probability by label, in the bundle's order; empty if the photo cannot be read.
+        error: what went wrong, or "".
     """
 
-    photo: str
+    image: str
     labels: tuple[str, ...]
     probabilities: dict[str, float]
     error: str = ""
@@ -50,64 +52,70 @@ class Row:
     @classmethod
     def of(
         cls,
-        photo: str,
+        image: str,
         found: NDArray[np.float32] | ImageError,
         labels: Sequence[str],
         thresholds: NDArray[np.float32],
         top: int | None = None,
     ) -> "Row":
-        """The row of a photo, of which ``found`` are the probabilities (k,), or the error.
+        """Make the row of a photo.
 
         Args:
-            photo: its name.
-            found: float32 (k,), or why there are none.
+            image: name of the photo.
+            found: probabilities, float32 (k,), or why there are none.
             labels: k names.
-            thresholds: a label is given from this probability on, float32 (k,).
-            top: the most labels that a photo is given; ``None`` for no limit.
+            thresholds: minimum probability for assigning each label, float32 (k,).
+            top: maximum number of labels; ``None`` for no limit.
         """
         if isinstance(found, ImageError):
-            return cls(photo, (), {}, str(found))
+            return cls(image, (), {}, str(found))
         chosen = [labels[j] for j in given(found, thresholds)[:top]]
-        return cls(photo, tuple(chosen), dict(zip(labels, found.tolist(), strict=True)))
+        return cls(image, tuple(chosen), dict(zip(labels, found.tolist(), strict=True)))
+
+    def named(self, name: str) -> "Row":
+        """Return the row with another form of the photo's name: "path", "name" or "stem"."""
+        if name == "path":
+            return self
+        path = Path(self.image)
+        return replace(self, image=path.name if name == "name" else path.stem)
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Return one line of JSON."""
+        row: dict[str, object] = {"image": self.image}
+        if self.probabilities:
+            row["labels"] = self.labels
+            row["probabilities"] = {label: round(p, DIGITS) for label, p in self.probabilities.items()}
         if self.error:
-            return json.dumps({"photo": self.photo, "error": self.error}, ensure_ascii=False)
-        rounded = {label: round(p, DIGITS) for label, p in self.probabilities.items()}
-        row = {"photo": self.photo, "labels": self.labels, "probabilities": rounded}
+            row["error"] = self.error
         return json.dumps(row, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> "Row":
-        """The row of a line that `to_json` wrote."""
+        """Read a line that `to_json` wrote."""
         row = json.loads(line)
-        return cls(row["photo"], tuple(row.get("labels", ())), row.get("probabilities", {}), row.get("error", ""))
+        return cls(row["image"], tuple(row.get("labels", ())), row.get("probabilities", {}), row.get("error", ""))
 
     def in_words(self) -> str:
-        """Return one line for people; unlike in the other forms, odd characters of names are escaped."""
-        photo = printable(self.photo)
-        if self.error:
-            return f"{photo}: {self.error}"
-        return f"{photo}: " + (
-            ", ".join(f"{printable(x)} {self.probabilities[x]:.2f}" for x in self.labels) or "(no label)"
-        )
+        """Return one line for people. Unlike in other formats, control characters in names are escaped."""
+        assigned = ", ".join(f"{printable(x)} {self.probabilities[x]:.2f}" for x in self.labels)
+        parts = [assigned or "(no label)"] if self.probabilities else []
+        return f"{printable(self.image)}: {'; '.join([*parts, printable(self.error)] if self.error else parts)}"
 
 
 def write_table(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """A line for each photo, for people."""
+    """Write one line per photo, for people."""
     for row in rows:
         file.write(row.in_words() + "\n")
 
 
 def write_jsonl(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """A JSON object in each line."""
+    """Write one JSON object per line."""
     for row in rows:
         file.write(row.to_json() + "\n")
 
 
 def write_json(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """One JSON array."""
+    """Write a JSON array."""
     before = "[\n"
     for row in rows:
         file.write(before + row.to_json())
@@ -116,24 +124,50 @@ def write_json(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None
 
 
 def write_csv(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """Columns image, labels (with | between them), error, and the probability of each label under its name."""
-    writer = csv.writer(file)  # with lines that end in CR LF, or a CR in a name would end one
-    writer.writerow(["image", "labels", "error", *labels])
+    """Write the columns image, labels (joined by |), error, and one column of probabilities per label."""
+    writer = csv.writer(file)  # Lines end in CR LF, so that a CR in a name is not a line end.
+    writer.writerow(["image", "labels", "error", *map(csv_cell, labels)])
     for row in rows:
         probabilities = (
             [f"{row.probabilities[x]:.{DIGITS}f}" for x in labels] if row.probabilities else [""] * len(labels)
         )
-        writer.writerow([row.photo, "|".join(row.labels), row.error, *probabilities])
+        writer.writerow([csv_cell(row.image), csv_cell("|".join(row.labels)), csv_cell(row.error), *probabilities])
+
+
+def submission_writer(labels: Sequence[str], separator: str) -> Callable[[Iterable[Row], Sequence[str], TextIO], None]:
+    """Return a writer of the form that competitions ask for: the columns image and labels, labels joined.
+
+    Args:
+        labels: all labels of the bundle.
+        separator: text between labels.
+
+    Raises:
+        SettingsError: a label contains the separator.
+    """
+    for label in labels:
+        if separator in label:
+            raise SettingsError(
+                f"the label '{printable(label)}' contains the separator '{printable(separator)}': "
+                "choose another --separator"
+            )
+
+    def write_submission(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "labels"])
+        for row in rows:
+            writer.writerow([csv_cell(row.image), csv_cell(separator.join(row.labels))])
+
+    return write_submission
 
 
 def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) -> None:
-    """Columns photo, labels (a list), error (null where there is none), and each label's probability (float)."""
+    """Write the columns image, labels (list), error (null if none) and probabilities (struct of floats)."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     schema = pa.schema(
         [
-            ("photo", pa.string()),
+            ("image", pa.string()),
             ("labels", pa.list_(pa.string())),
             ("error", pa.string()),
             ("probabilities", pa.struct([pa.field(label, pa.float32()) for label in labels])),
@@ -143,8 +177,8 @@ def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) ->
     with ParquetWriter(file, schema) as writer:
         while some := list(islice(remaining, ROWS_AT_ONCE)):
             columns = [
-                # Parquet's text is UTF-8, which a name in another encoding is not.
-                [row.photo.encode("utf-8", "backslashreplace").decode() for row in some],
+                # Text in Parquet is UTF-8; file names need not be.
+                [row.image.encode("utf-8", "backslashreplace").decode() for row in some],
                 [list(row.labels) for row in some],
                 [row.error or None for row in some],
                 [row.probabilities or None for row in some],
@@ -159,4 +193,4 @@ TEXT_FORMATS: dict[Form, Callable[[Iterable[Row], Sequence[str], TextIO], None]]
     Form.jsonl: write_jsonl,
     Form.csv: write_csv,
 }
-"""Forms of a text file, all written while photos are being tagged."""
+"""Text formats, which are written while photos are being tagged."""

@@ -1,60 +1,114 @@
-"""Labels beside a photo, as XMP sidecar files that photo managers read; the photo itself is never changed.
+"""Labels as keywords in XMP sidecar files, which photo managers read. Photos themselves are never changed.
 
-``photo.jpg`` gets ``photo.jpg.xmp``, which digiKam, darktable, Immich and PhotoPrism look for. The labels stand
-in ``dc:subject``, which the IPTC's photo metadata standard maps its keywords to.
+A sidecar of ``photo.jpg`` is called ``photo.jpg.xmp`` (digiKam, darktable, Immich, PhotoPrism) or ``photo.xmp``
+(Lightroom, ExifTool). An existing one is updated; a new one is called ``photo.jpg.xmp``.
 """
 
-import re
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from polytag.errors import SettingsError
-from polytag.files import write_atomically
-
-TOOLKIT = "polytag"
-"""Who wrote a sidecar, as it says in its first line."""
-
-NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-PACKET = """<?xml version="1.0" encoding="UTF-8"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="{toolkit}">
- <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-   <dc:subject>
-    <rdf:Bag>
-{items}    </rdf:Bag>
-   </dc:subject>
-  </rdf:Description>
- </rdf:RDF>
-</x:xmpmeta>
-"""
+from polytag.errors import DataError, SettingsError, raise_machine_error
+from polytag.files import write_bytes_atomically
+from polytag.photos import kinds
+from polytag.serving.tagging.xmp_edit import EMPTY, edit_keywords
 
 
-def write_sidecar(photo: str, labels: Sequence[str]) -> bool:
-    """Write the labels of a photo beside it.
+@dataclass(frozen=True)
+class SidecarChange:
+    """What writing the labels of a photo does to its sidecar.
+
+    Attributes:
+        path: the sidecar.
+        added, removed: labels that become keywords and labels that stop being keywords.
+        ignored: another sidecar of the photo, which is left unchanged, or ``None``.
+        content: new bytes of the file; ``None`` if it stays as it is.
+    """
+
+    path: Path
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    ignored: Path | None
+    content: bytes | None
+
+    def __str__(self) -> str:
+        changes = [f"+{label}" for label in self.added] + [f"-{label}" for label in self.removed]
+        return f"{self.path}: {', '.join(changes) or 'no change'}"
+
+
+def plan_sidecar(photo: str, assigned: Sequence[str], managed: Sequence[str]) -> SidecarChange:
+    """Work out how a photo's sidecar changes, without writing anything.
 
     Args:
-        photo: its file.
-        labels: its keywords; where there are none, a sidecar is written only to replace an earlier one.
-
-    Returns:
-        Whether the sidecar says now what it should. A sidecar that another program wrote is left as it is.
+        photo: path of the photo.
+        assigned: labels assigned to it.
+        managed: all labels of the bundle. Other keywords, and everything else in the sidecar, stay.
 
     Raises:
-        SettingsError: it cannot be written, or an earlier one cannot be read.
+        DataError: the sidecar is damaged or cannot be read.
     """
-    path = Path(f"{photo}.xmp")
+    path, ignored = Path(f"{photo}.xmp"), None
     try:
-        earlier = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+        path, ignored = _sidecars(photo)
+        exists = path.is_file()
+        if not exists and not assigned:
+            return SidecarChange(path, (), (), ignored, None)
+        before = path.read_bytes() if exists else EMPTY
+        after, added, removed = edit_keywords(before, assigned, managed)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror})") from None
-    if earlier is not None:
-        if f'x:xmptk="{TOOLKIT}"' not in earlier[:500]:
-            return False
-    elif not labels:
-        return True
-    items = "".join(f"     <rdf:li>{escape(NOT_IN_XML.sub('�', label))}</rdf:li>\n" for label in labels)
-    with write_atomically(path) as file:
-        file.write(PACKET.format(toolkit=TOOLKIT, items=items))
-    return True
+        raise_machine_error(error)
+        raise DataError(f"the sidecar {path} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"the sidecar {path} is damaged ({error}): repair or delete it") from None
+    unchanged = exists and after == before
+    return SidecarChange(path, tuple(added), tuple(removed), ignored, None if unchanged else after)
+
+
+def write_sidecar(change: SidecarChange) -> None:
+    """Write a planned change.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if change.content is None:
+        return
+    try:
+        # A link stays a link: what it points to is replaced.
+        with write_bytes_atomically(change.path.resolve()) as file:
+            file.write(change.content)
+    except (SettingsError, OSError) as error:
+        raise_machine_error(error.__cause__ or error.__context__ or error)
+        raise DataError(str(error)) from None
+
+
+def _sidecars(photo: str) -> tuple[Path, Path | None]:
+    """The sidecar to write, and another one that is ignored."""
+    own = [Path(f"{photo}{ending}") for ending in (".xmp", ".XMP")]
+    by_stem = [] if _shares_stem(photo) else [Path(photo).with_suffix(ending) for ending in (".xmp", ".XMP")]
+    existing: list[Path] = []
+    for path in (*own, *by_stem):
+        # Where case does not count, a file is found under both names.
+        if path.is_file() and not any(path.samefile(other) for other in existing):
+            existing.append(path)
+    return (*existing, own[0])[0], existing[1] if len(existing) > 1 else None
+
+
+def _shares_stem(photo: str) -> bool:
+    """Whether another photo or raw file has the same stem, so that ``photo.xmp`` need not belong to this one."""
+    path = Path(photo)
+    if not any(path.with_suffix(ending).is_file() for ending in (".xmp", ".XMP")):
+        return False
+    return _photos_by_stem(path.parent).get(path.stem, 0) > 1
+
+
+@lru_cache(maxsize=8)
+def _photos_by_stem(folder: Path) -> dict[str, int]:
+    """How many photos and raw files of a folder have each stem."""
+    found: dict[str, int] = {}
+    for name in os.listdir(folder):
+        stem, ending = os.path.splitext(name)
+        if kinds.KIND_OF_ENDING.get(ending.lower()) in (kinds.PHOTO, kinds.RAW, kinds.JPEG_XL):
+            found[stem] = found.get(stem, 0) + 1
+    return found
