@@ -52,7 +52,7 @@ def served(bundle: Path, paths: list[str]) -> NDArray[np.float32]:
         for path in paths:
             request = urllib.request.Request(f"{address}v1/tag", Path(path).read_bytes(), method="POST")
             with urllib.request.urlopen(request) as answer:
-                rows.append([label["probability"] for label in json.load(answer)["photos"][0]["labels"]])
+                rows.append([label["probability"] for label in json.load(answer)["images"][0]["labels"]])
         server.terminate()
     return np.array(rows, np.float32)
 

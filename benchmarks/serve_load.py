@@ -128,7 +128,7 @@ class Load:
                 connection.close()
             self.statuses[answer.status] += 1
             if answer.status == 200:
-                self.tagged += len(json.loads(text)["photos"])
+                self.tagged += len(json.loads(text)["images"])
                 self.seconds.append(time.perf_counter() - start)
         connection.close()
 

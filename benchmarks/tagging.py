@@ -80,6 +80,7 @@ def plain(bundle: str, paths: Sequence[str], published: bool, overlapped: bool) 
 
 def polytag(bundle: str, paths: Sequence[str], engine: str) -> Turn:
     """The same with the functions of `polytag tag`."""
+    from polytag.serving.tagging.options import TagOptions
     from polytag.serving.tagging.rows import Row
     from polytag.serving.tagging.tag import TagFile, tag_photos
 
@@ -88,7 +89,7 @@ def polytag(bundle: str, paths: Sequence[str], engine: str) -> Turn:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "tags.jsonl"
         start = time.perf_counter()
-        TagFile(out, "jsonl", opened, opened.thresholds, None).write(tag_photos(opened, paths))
+        TagFile(TagOptions(out=out), opened, opened.thresholds).write(tag_photos(opened, paths))
         seconds = time.perf_counter() - start
         rows = [Row.from_json(line) for line in out.read_text().splitlines()]
     return (

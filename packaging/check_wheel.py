@@ -67,8 +67,9 @@ def served(command: Path, bundle: Path, photo: Path) -> dict[str, float]:
 
 def probabilities(answer: dict) -> dict[str, float]:
     """The probabilities of one photo's answer, of the server or of `tag --format jsonl`."""
-    image = answer["images"][0] if "images" in answer else answer
-    return {label["label"]: label["probability"] for label in image["labels"]}
+    if "probabilities" in answer:
+        return answer["probabilities"]
+    return {label["label"]: label["probability"] for label in answer["images"][0]["labels"]}
 
 
 def main() -> None:
