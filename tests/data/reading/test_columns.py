@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag.data.reading.columns import INDICATORS, read_table, split_names
+from polytag.data.reading.columns import read_table
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
+from polytag.data.reading.tables.names import split_names
+from polytag.data.reading.tables.values import Kind, kind_of
 from polytag.errors import DataError
 
 Write = Callable[..., Path]
@@ -276,7 +278,7 @@ def test_lines_are_counted_as_an_editor_does(write: Write) -> None:
         ("image,dog,cat\na.jpg,1,0\nb.jpg,2,1\nc.jpg,0,1\n", "line 3: '2' in the 0/1 column 'dog': expected 0, 1, or"),
         ('image,dog\na.jpg,1\nb.jpg,"x\ny"\nc.jpg,0\n', "line 3: 'x y' in the 0/1 column 'dog'"),
         ("image,dog,cat,dog\na.jpg,1,0,1\n", "more than one column called dog: label names must differ"),
-        ("image,width,size\na.jpg,200,x\n", "several columns that could hold the labels (width, size)"),
+        ("image,form,size\na.jpg,round,x\n", "several columns that could hold the labels (form, size)"),
         ("image,empty\na.jpg,\n", "has an image column but no labels"),
         ("image,labels\na.jpg,|\n", "names no label at all"),
         ("who,what\nann,dog\n", "has no column of image names (found: who, what): name it with --image-column"),
@@ -340,18 +342,19 @@ def test_unknown_columns_are_refused(options: dict[str, str], expected: str, wri
     ],
 )
 def test_separators(cells: list[str], names: list[list[str]], said: str) -> None:
-    assert split_names(cells, set()) == (names, said)
+    found = split_names(cells)
+    assert (found.sets, found.separator) == ([tuple(row) for row in names], said)
 
 
 def test_known_names_settle_what_blanks_mean() -> None:
-    assert split_names(["red tree", "red"], {"red", "car"})[0] == [["red", "tree"], ["red"]]
-    assert split_names(["red car bus"], {"red", "car", "bus"})[0] == [["red", "car", "bus"]]
-    assert split_names(["red car", "bus red car"], {"red car", "bus"})[0][0] == ["red car"]
+    assert split_names(["red tree", "red"], frozenset({"red", "car"})).sets == [("red", "tree"), ("red",)]
+    assert split_names(["red car bus"], frozenset({"red", "car", "bus"})).sets == [("red", "car", "bus")]
+    assert split_names(["red car", "bus red car"], frozenset({"red car", "bus"})).sets[0] == ("red car",)
 
 
 NAME = st.text(
     st.characters(categories=("L", "N"), include_characters="'\"#=-_()&+.äß字"), min_size=1, max_size=8
-).filter(lambda name: any(c.isalpha() for c in name) and name.lower() not in INDICATORS)
+).filter(lambda name: any(c.isalpha() for c in name) and kind_of(name) is Kind.TEXT)
 WORDS = st.lists(NAME, min_size=1, max_size=3).map(" ".join)
 
 
@@ -393,7 +396,7 @@ def test_columns_survive_any_layout(
     labels = data.draw(st.lists(WORDS, min_size=1, max_size=6, unique=True))
     k = len(labels)
     values = data.draw(st.lists(st.lists(st.sampled_from([0, 1, -1]), min_size=k, max_size=k), min_size=1, max_size=8))
-    values.append([1] * k)
+    values += [[1] * k, [0] * k]  # without a 0, blank and -1 would mean absent
     written = {0: ["0", "0.0", "False"], 1: ["1", "1.0", "TRUE"], -1: ["", "-1", "?"]}
     rows = [["image", *(["labels"] if with_names else []), *labels]]
     for i, row in enumerate(values):

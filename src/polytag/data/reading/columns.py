@@ -1,242 +1,176 @@
 """What the columns of a table of labels mean: image, names, 0/1 columns, split, groups.
 
-Real tables come with odd headers, two header lines, several separators and stray blanks. The columns are
-told apart by their cells first and by their headers second, and the outcome is said in one sentence.
+Real tables come with odd headers, several separators, many spellings of yes and no, and columns that are no labels.
+What was decided is said; what could be meant in two ways is refused with the option that decides.
 """
 
-import re
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.reading.cells import NOTE_HEADERS, Cells, column_called, plain, read_cells
 from polytag.data.reading.options import ReadOptions
-from polytag.data.reading.table import PART_NAMES, Table
-from polytag.errors import DataError, counted, listed
-
-LABEL_HEADERS = {"label", "labels", "class", "classes", "tag", "tags", "category", "categories", "names", "targets"}
-SPLIT_HEADERS = {"split", "part", "subset", "set", "partition"}
-GROUP_HEADERS = {"group", "groups", "groupid"}
-INDICATORS = {
-    "1": 1,
-    "1.0": 1,
-    "true": 1,
-    "0": 0,
-    "0.0": 0,
-    "false": 0,
-    "-1": -1,
-    "-1.0": -1,
-    "?": -1,
-    "": -1,
-    "nan": -1,
-}
+from polytag.data.reading.table import Table
+from polytag.data.reading.tables.cells import Cells, read_cells
+from polytag.data.reading.tables.column import Column
+from polytag.data.reading.tables.from_names import from_names
+from polytag.data.reading.tables.from_values import Labelled, from_columns, from_vector
+from polytag.data.reading.tables.roles import Roles, find_roles, part_of
+from polytag.errors import DataError, SettingsError, counted, listed
 
 
 def read_table(path: Path, options: ReadOptions | None = None) -> Table:
-    """Read a CSV, TSV or Parquet file and tell its columns apart.
+    """Read a CSV, TSV, Parquet or Excel file and tell its columns apart.
 
     Raises:
         DataError: it cannot be read or understood; the message says what was expected and what to do.
     """
     options = options or ReadOptions()
-    return table_of_cells(path, read_cells(path, options.image_column), options)
+    return table_of_cells(path, read_cells(path, options), options)
 
 
-def table_of_cells(path: Path, cells: Cells, options: ReadOptions) -> Table:
+def table_of_cells(path: Path, cells: Cells, options: ReadOptions, row_parts: Sequence[str] | None = None) -> Table:
     """Tell the columns of a table apart, whatever file or files its cells come from.
+
+    Args:
+        path: what the cells come from, for messages; photos are looked for beside it.
+        cells: the table.
+        options: how to read it.
+        row_parts: the part of each row, if each part of the split has its own file.
 
     Raises:
         DataError: it cannot be understood; the message says what was expected and what to do.
     """
-    label_column = options.label_column[0] if options.label_column else None
-    header, rows, lines, image_index = cells.header, cells.rows, cells.lines, cells.image_index
-    images = [row[image_index].strip() for row in rows]
-    for line, image in zip(lines, images, strict=True):
-        if not image or len(image.splitlines()) > 1:
-            state = "holds a line break (is a double quote left open?)" if image else "is empty"
-            raise DataError(
-                f"{path.name}, {cells.place} {line}: the image cell (column '{header[image_index]}') {state}: "
-                "expected the name of one image; write it or take the row out"
-            )
-
-    columns = [[" ".join(row[i].split()) for row in rows] for i in range(len(header))]
-    named = None if label_column is None else column_called(header, label_column, path, "--label-column")
-    if named == image_index:
-        raise DataError(f"{path}: the column '{header[named]}' names the images, so it cannot be --label-column too")
-    others = [i for i in range(len(header)) if i != image_index and any(columns[i])]
-    free = [i for i in others if i != named]
-    split_index = next((i for i in free if _is_split(header[i], columns[i], cells, path)), None)
-    group_index = next((i for i in free if _speaks_of(GROUP_HEADERS, header[i], columns[i])), None)
-    remarks = [i for i in free if _speaks_of(NOTE_HEADERS, header[i], columns[i])]
-    free = [i for i in free if i not in (split_index, group_index, *remarks)]
-    indicators = [
-        i for i in free if header[i] and i not in cells.lists and _is_indicator(header[i], columns[i], cells, path)
-    ]
-    texts = [i for i in others if i == named or (i in free and i not in indicators)]
-
-    text_index = named if named is not None else _names_column(header, columns, texts, indicators, cells, path)
-    targets, disagreements, labels, form = _targets(path, cells, columns, indicators, text_index)
-    used = {image_index, split_index, group_index, text_index, *(indicators if "0/1" in form else [])}
+    _check_images(path, cells)
+    roles = find_roles(path, cells, options)
+    labelled = _labelled(path, cells, roles, options)
+    header = cells.header
+    used = {cells.image_index, roles.split, roles.group, *labelled.used}
     ignored = [
-        header[i] or f"column {i + 1}" for i in range(len(header)) if i not in used and (header[i] or i in others)
+        name or f"column {i + 1}"
+        for i, (name, column) in enumerate(zip(header, cells.columns, strict=True))
+        if i not in used and (name or not column.is_blank)
     ]
-    recognised = f"{path.name}: {counted(len(rows), 'row')}, images in column '{header[image_index]}', {form}"
-    if split_index is not None:
-        recognised += f", split in column '{header[split_index]}'"
-    if group_index is not None:
-        recognised += f", groups in column '{header[group_index]}'"
+    recognised = f"{path.name}: {counted(len(cells), 'row')}, images in column '{header[cells.image_index]}', "
+    recognised += labelled.form
+    if roles.split is not None:
+        recognised += f", split in column '{header[roles.split]}'"
+    if roles.group is not None:
+        recognised += f", groups in column '{header[roles.group]}'"
     if cells.repeats:
         recognised += f"; {counted(cells.repeats, 'repeated header line')} skipped"
     if ignored:
-        recognised += f"; not used: {listed(ignored)}"
+        recognised += f"; not used: {listed(ignored, 20)}"
+    offers = [
+        f"photos of one '{header[i]}' should stay together: add --group-column '{header[i]}'" for i in roles.offered[:1]
+    ]
+    rows = np.arange(len(cells)) if labelled.long is None else labelled.long.first
+    images = _images(cells) if labelled.long is None else labelled.long.images
     return Table(
         images,
-        lines,
-        targets,
-        disagreements,
-        labels,
+        cells.lines[rows].tolist(),
+        labelled.targets,
+        labelled.disagreements,
+        labelled.labels,
         path.name,
         recognised,
-        parts=None if split_index is None else [PART_NAMES[cell.lower()] for cell in columns[split_index]],
-        groups=None if group_index is None else columns[group_index],
+        parts=_parts(cells, roles.split, row_parts, rows, labelled.long is not None),
+        groups=None if roles.group is None else _groups(cells, roles.group, rows, labelled.long is not None),
         place=cells.place,
         # A table that is a link is at home where the link is.
         homes=(path.parent.resolve(),),
+        notes=(*cells.notes, *labelled.notes, *offers),
+        long_form=labelled.long is not None,
     )
 
 
-def _speaks_of(headers: set[str], header: str, cells: list[str]) -> bool:
-    """Whether a column is called so; one of zeros and ones is a label whatever it is called."""
-    return plain(header) in headers and not all(cell.lower() in INDICATORS for cell in cells)
-
-
-def _is_split(header: str, column: list[str], cells: Cells, path: Path) -> bool:
-    if plain(header) not in SPLIT_HEADERS:
-        return False
-    wrong = [i for i, cell in enumerate(column) if cell.lower() not in PART_NAMES]
-    if wrong and 2 * len(wrong) < len(column):
+def _check_images(path: Path, cells: Cells) -> None:
+    column = cells.columns[cells.image_index]
+    wrong = [
+        not word or len(value.strip().splitlines()) > 1 for word, value in zip(column.words, column.values, strict=True)
+    ]
+    rows = column.rows_where(wrong)
+    if len(rows):
+        filled = column.words[column.codes[rows[0]]]
+        state = "holds a line break (is a double quote left open?)" if filled else "is empty"
         raise DataError(
-            f"{path.name}, {cells.place} {cells.lines[wrong[0]]}: '{column[wrong[0]]}' in the split column '{header}': "
-            "expected train, validation or test"
+            f"{path.name}, {cells.line(rows[0])}: the image cell (column '{cells.header[cells.image_index]}') {state}: "
+            "expected the name of one image; write it or take the row out"
         )
-    return not wrong
 
 
-def _is_indicator(header: str, column: list[str], cells: Cells, path: Path) -> bool:
-    values = [cell.lower() in INDICATORS for cell in column]
-    if all(values):
-        return True
-    filled = [i for i, cell in enumerate(column) if cell]
-    wrong = [i for i in filled if not values[i]]
-    if 2 * len(wrong) < len(filled) and plain(header) not in LABEL_HEADERS:
-        raise DataError(
-            f"{path.name}, {cells.place} {cells.lines[wrong[0]]}: '{column[wrong[0]]}' in the 0/1 column '{header}': "
-            "expected 0, 1, or for unknown -1, ? or nothing; mend it, or take the column out if it is no label"
-        )
-    return False
+def _images(cells: Cells) -> list[str]:
+    column = cells.columns[cells.image_index]
+    return column.spread([value.strip() for value in column.values])
 
 
-def _names_column(
-    header: list[str],
-    columns: list[list[str]],
-    texts: list[int],
-    indicators: list[int],
-    cells: Cells,
-    path: Path,
-) -> int | None:
-    called = [i for i in texts if plain(header[i]) in LABEL_HEADERS] or [i for i in texts if i in cells.lists]
-    if called:
-        return called[0]
-    if indicators:
-        labels = {header[i] for i in indicators}
-        words = {i: {w for cell in columns[i] for w in re.split(r"[|,;\s]+", cell) if w} for i in texts}
-        return next((i for i in texts if words[i] and len(words[i] & labels) >= 0.5 * len(words[i])), None)
-    if len(texts) == 1:
-        return texts[0]
-    if not texts:
-        raise DataError(f"{path} has an image column but no labels: expected a column of names or 0/1 columns")
-    raise DataError(
-        f"{path} has several columns that could hold the labels ({listed([header[i] for i in texts])}): "
-        "name one with --label-column"
-    )
-
-
-def _targets(
-    path: Path, cells: Cells, columns: list[list[str]], indicators: list[int], text_index: int | None
-) -> tuple[NDArray[np.int8], NDArray[np.bool_], tuple[str, ...], str]:
-    """Targets, disagreements, labels and the form in words."""
-    header, n = cells.header, len(cells.rows)
-    from_columns: NDArray[np.int8] | None = None
-    if indicators:
-        labels = tuple(header[i] for i in indicators)
-        twice = [label for label, count in Counter(labels).items() if count > 1]
-        if twice:
-            raise DataError(f"{path} has more than one column called {listed(twice)}: label names must differ")
-        from_columns = np.array([[INDICATORS[c.lower()] for c in columns[i]] for i in indicators], dtype=np.int8).T
-        if text_index is None:
-            form = f"a 0/1 column for each of {counted(len(labels), 'label')}"
-            return from_columns, np.zeros((n, len(labels)), dtype=bool), labels, form
-
-    assert text_index is not None
-    if text_index in cells.lists:
-        sets, form = cells.lists[text_index], f"lists of names in column '{header[text_index]}'"
+def _parts(
+    cells: Cells, split: int | None, row_parts: Sequence[str] | None, rows: NDArray[np.int64], long: bool
+) -> list[str] | None:
+    """The part of each image: from the column of the split, or from the file that each row comes from."""
+    if row_parts is not None:
+        column = Column.of(row_parts)
+    elif split is not None:
+        column = cells.columns[split]
     else:
-        sets, separator = split_names(columns[text_index], set(labels) if indicators else set())
-        form = f"names in column '{header[text_index]}' separated by {separator}"
-    vocabulary = list(dict.fromkeys(name for names in sets for name in names))
-    if not vocabulary:
-        raise DataError(f"{path}: the column '{header[text_index]}' names no label at all")
-    both = from_columns is not None and 2 * len(set(vocabulary) & set(labels)) >= len(vocabulary)
-    if not both:
-        labels = tuple(vocabulary)
-    place = {label: i for i, label in enumerate(labels)}
-    from_names = np.zeros((n, len(labels)), dtype=np.int8)
-    for row, names in enumerate(sets):
-        from_names[row, [place[name] for name in names if name in place]] = 1
-    if not both:
-        return from_names, np.zeros(from_names.shape, dtype=bool), labels, f"{form} ({counted(len(labels), 'label')})"
-
-    assert from_columns is not None
-    disagreements = (from_columns >= 0) & (from_columns != from_names)
-    count = int(disagreements.any(axis=1).sum())
-    form += f" and a 0/1 column for each of {counted(len(labels), 'label')} ({counted(count, 'row')} disagree)"
-    extra = [name for name in vocabulary if name not in place]
-    if extra:
-        form += f", names without a column ignored: {listed(extra)}"
-    return np.where(from_names == 1, np.int8(1), from_columns), disagreements, labels, form
+        return None
+    image = cells.columns[cells.image_index]
+    parts = [part_of(word) or "" for word in column.words]
+    if long:
+        numbers = {part: number for number, part in enumerate(dict.fromkeys(parts))}
+        of_row = np.array([numbers[part] for part in parts])[column.codes]
+        low = np.full(len(image.values), len(numbers))
+        high = np.full(len(image.values), -1)
+        np.minimum.at(low, image.codes, of_row)
+        np.maximum.at(high, image.codes, of_row)
+        torn = np.flatnonzero(low < high)
+        if len(torn):
+            where = ", ".join(str(cells.lines[row]) for row in np.flatnonzero(image.codes == torn[0]))
+            raise DataError(
+                f"{image.words[torn[0]]} is listed in two parts of the split ({cells.place}s {where}): put it into one"
+            )
+    return [parts[code] for code in column.codes[rows].tolist()]
 
 
-def split_names(cells: list[str], vocabulary: set[str]) -> tuple[list[list[str]], str]:
-    """Split cells such as "dog|cat" or "sitar tabla, harmonium" into names.
+def _groups(cells: Cells, i: int, rows: NDArray[np.int64], long: bool) -> list[str]:
+    column, image = cells.columns[i], cells.columns[cells.image_index]
+    if not long:
+        return column.spread(column.words)
+    # The first row of an image that names a group speaks for all its rows.
+    filled = np.array([bool(word) for word in column.words])[column.codes]
+    group = np.full(len(image.values), -1, dtype=np.int64)
+    order = np.flatnonzero(filled)[::-1]
+    group[image.codes[order]] = column.codes[order]
+    return [column.words[code] if code >= 0 else "" for code in group[image.codes[rows]].tolist()]
 
-    The first of ``|``, ``;`` and ``,`` that occurs separates. Blanks separate only where that is plainly
-    meant, since "traffic light" is one name: when the words of most pieces also stand alone elsewhere, or
-    are in the vocabulary; and never beside ``|`` or ``;``.
 
-    Args:
-        cells: the column.
-        vocabulary: names known beforehand, may be empty.
+def _labelled(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
+    """The labels, from whichever columns hold them."""
+    if options.at_least is not None and not _has_shares(cells, roles):
+        raise SettingsError(f"--at-least is for shares between 0 and 1, and no column of {path.name} holds labels so")
+    if options.label_separator is not None and not roles.names:
+        raise SettingsError(f"--label-separator is for a column of names, and {path.name} has none that holds labels")
+    if roles.vector is not None:
+        return from_vector(path, cells, roles.vector, options)
+    if options.labels and (cells.has_header or roles.names):
+        raise SettingsError(f"--labels names the entries of a multi-hot vector, and {path.name} has none: leave it out")
+    if roles.names:
+        return from_names(path, cells, roles, options)
+    if roles.shares and options.at_least is None:
+        raise DataError(
+            f"{path}: {_columns(cells, roles.shares)} shares between 0 and 1, neither 0/1 nor names: --at-least makes "
+            "labels of them, or --label-column names the columns that are labels"
+        )
+    return from_columns(path, cells, roles, options)
 
-    Returns:
-        The names of each cell, each once, in the cell's order; and the separators in words.
-    """
-    marks = next((mark for mark in ("|", ";", ",") if any(mark in cell for cell in cells)), None)
-    pieces = [[" ".join(p.split()) for p in (cell.split(marks) if marks else [cell])] for cell in cells]
-    distinct = {piece for row in pieces for piece in row if piece}
-    alone = vocabulary or {piece for piece in distinct if " " not in piece}
-    several = [piece for piece in distinct if " " in piece and piece not in vocabulary]
-    # Known names vouch for a piece by one word, since names may lack a column; guessed ones only by every word.
-    enough = any if vocabulary else all
-    plain = [piece for piece in several if enough(word in alone for word in piece.split())]
-    blanks = marks not in ("|", ";") and bool(several) and 2 * len(plain) >= len(several)
 
-    def names(row: list[str]) -> list[str]:
-        parts = [w for p in row for w in (p.split() if blanks and p not in vocabulary else [p]) if w]
-        return list(dict.fromkeys(parts))
+def _has_shares(cells: Cells, roles: Roles) -> bool:
+    if roles.vector is not None:
+        return True
+    return bool(roles.shares) or roles.confidence is not None
 
-    said = [f"'{marks}'"] if marks else []
-    if blanks:
-        said.append("blanks")
-    return [names(row) for row in pieces], " and ".join(said) or "nothing (one name a cell)"
+
+def _columns(cells: Cells, columns: Sequence[int]) -> str:
+    names = listed([f"'{cells.header[i]}'" for i in columns])
+    return f"the column {names} holds" if len(columns) == 1 else f"the columns {names} hold"

@@ -25,7 +25,7 @@ from polytag.data.reading.layouts.json_records import is_records, read_records
 from polytag.data.reading.layouts.keywords import has_keywords, has_sidecars, read_keywords
 from polytag.data.reading.layouts.tables import TABLE_ENDINGS, only_table, own_table, part_tables, read_one, read_parts
 from polytag.data.reading.layouts.unread import named, unknown_json
-from polytag.data.reading.locate import search
+from polytag.data.reading.locate import any_found
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
 from polytag.errors import DataError, SettingsError, listed
@@ -223,7 +223,7 @@ def _has_photos(file: Path, folder: Path) -> bool:
         table = read_form(file)
     except DataError:
         return False
-    return search(table.images, (*table.homes, folder)) is not None
+    return any_found(table.images, (*table.homes, folder))
 
 
 def describe(folder: Path, at_most: int = 8) -> str:

@@ -1,113 +1,227 @@
-"""Where the photos are: from the names that a table lists to files in a folder, and never outside of it."""
+"""Where the photos are: from the names that a table lists to files in a folder, and never outside of it.
+
+One index of all files below the folder answers every name. Names may come from another machine, as a URL or with
+another ending; the longest agreeing end of the path decides. What fits two files is refused.
+"""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
+from polytag.data.reading.photo_index import (
+    MISSING,
+    Match,
+    PhotoIndex,
+    folders_of,
+    is_below,
+    key,
+    spellings_of,
+    stem_key,
+)
 from polytag.data.reading.table import Table
-from polytag.errors import DataError
-from polytag.photos.kinds import EXTENSIONS
+from polytag.errors import DataError, counted, listed
 
 
-def find_photos(table: Table, images: str | os.PathLike[str] | None = None) -> tuple[Path, list[str]]:
-    """The folder of the table's photos, and the file of each row, be it there or not.
+@dataclass(frozen=True)
+class Found:
+    """The photos of a table.
+
+    Attributes:
+        root: the folder that all photos lie in.
+        files: the file of each row; where it is missing, the path at which it would be.
+        missing: the files that do not exist.
+        notes: what was decided.
+    """
+
+    root: Path
+    files: list[str]
+    missing: frozenset[str]
+    notes: tuple[str, ...] = field(default=())
+
+
+def find_photos(table: Table, images: Path | None = None) -> Found:
+    """Find the photo of each row.
 
     Args:
         table: what names the photos.
-        images: the folder; otherwise that one of the table's homes, and of the folders below, which holds most.
+        images: the folder to look in, otherwise the table's homes.
 
     Raises:
-        DataError: there is no such folder, no photo is found at all, or a name leads out of the folder.
+        DataError: there is no such folder, no photo is found, a name is ambiguous, or numbers lost their zeros.
     """
-    if images is not None:
-        folder = Path(images).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"--images must name a folder, but {folder} is none")
-        folder = folder.resolve()
-        # Names may say from where the table stood what the folder says here: photos/a.jpg in …/photos.
-        found = (n for n in range(_shared_folders(table.images) + 1) if _hits(folder, table.images, n))
-        dropped = next(found, 0)
-    else:
-        best = search(table.images, table.homes)
-        if best is None:
-            home = table.homes[0]
-            for name, line in zip(table.images, table.lines, strict=True):
-                _file_in(home, name, 0, f"{table.place} {line}")
+    if images is not None and not images.is_dir():
+        raise DataError(f"--images must name a folder, and {images} is not one")
+    names = list(dict.fromkeys(table.images))
+    index, matches = _search(names, [images] if images is not None else table.homes)
+    home = index.homes[0]
+    _refuse_ambiguous(table, matches, home)
+    files = {name: match.files[0] for name, match in matches.items() if match.files}
+    lost = [name for name in names if name not in files]
+    for name in lost:
+        hidden = _outside_index(index.homes, name)
+        if hidden is not None:
+            files[name] = hidden
+    lost = [name for name in lost if name not in files]
+    _refuse_outside(table, lost, home)
+    zeros = index.lost_zeros(lost, files.values()) if lost else None
+    if zeros is not None:
+        raise DataError(
+            f"{table.source} names '{zeros[0]}' and there is {_short(zeros[1], home)}: the names lost their leading "
+            "zeros, as spreadsheets do; write the table again with the image column as text"
+        )
+    if not files:
+        raise DataError(
+            f"none of the {len(names):,} images of {table.source} is in or below {home} (first: {names[0]}): name "
+            "their folder with --images"
+        )
+    root = _root(files, index.homes)
+    missing = {name: os.path.normpath(os.path.join(root, _inside(name))) for name in lost}
+    files.update(missing)
+    notes = []
+    prefixed = [name for name, match in matches.items() if match.without_prefix]
+    if prefixed:
+        notes.append(
+            f"{counted(len(prefixed), 'image')} found only without the prefix of an annotation tool's upload: "
+            f"{listed([f'{os.path.basename(name)} is {_short(files[name], root)}' for name in prefixed], 2)}"
+        )
+    return Found(Path(root), [files[name] for name in table.images], frozenset(missing.values()), tuple(notes))
+
+
+def any_found(names: Sequence[str], homes: Sequence[Path]) -> bool:
+    """Whether one of the names, or of a sample of 200, is a file in or below the homes."""
+    return any(match.files for match in _search(names[:: max(1, len(names) // 200)], homes)[1].values())
+
+
+def finds_again(names: Sequence[str], home: Path, files: Sequence[Path]) -> bool:
+    """Whether a table in this folder with these names leads to exactly these files."""
+    matches = _search(names, [home])[1]
+    wanted = (os.path.realpath(file.parent) + os.sep + file.name for file in files)
+    return all(matches[name].files == (file,) for name, file in zip(names, wanted, strict=True))
+
+
+def _search(names: Sequence[str], homes: Sequence[Path]) -> tuple[PhotoIndex, dict[str, Match]]:
+    """Look the names up in the nearest of the homes where any of them is, and what the index of it holds."""
+    nearest: tuple[PhotoIndex, dict[str, Match]] | None = None
+    for home in homes:
+        index = PhotoIndex([home])
+        matches = _consistent(names, {name: index.find(name) for name in names})
+        if any(match.files for match in matches.values()):
+            return index, matches
+        nearest = nearest or (index, matches)
+    return nearest or (PhotoIndex([]), dict.fromkeys(names, MISSING))
+
+
+def _consistent(names: Sequence[str], matches: dict[str, Match]) -> dict[str, Match]:
+    """Drop matches that only the base name supports where the table itself has that base name in several folders.
+
+    ``b/1.jpg`` is missing rather than found at ``a/1.jpg`` when the table lists ``a/1.jpg`` too. All true matches of
+    one table drop the same number of leading folders, or fewer.
+    """
+    base = {name: stem_key(spellings_of(name)[-1].rpartition("/")[2]) for name in names}
+    repeated = {stem for stem, n in Counter(base.values()).items() if n > 1}
+    if not repeated:
+        return matches
+    depth = {name: len(folders_of(spellings_of(name)[-1])) for name in names if base[name] in repeated}
+    dropped = {name: n - matches[name].agreeing for name, n in depth.items() if matches[name].files}
+    if not dropped:
+        return matches
+    usual = Counter(dropped.values()).most_common(1)[0][0]
+    claims: dict[str, int] = {}
+    for name in dropped:
+        for file in matches[name].files:
+            claims[file] = max(claims.get(file, 0), matches[name].agreeing)
+    _refuse_one_file_for_two(dropped, matches)
+    kept = dict(matches)
+    for name, n in dropped.items():
+        poorer = any(claims[file] > matches[name].agreeing for file in matches[name].files)
+        if depth[name] and (n > usual or poorer):
+            kept[name] = MISSING
+    return kept
+
+
+def _refuse_one_file_for_two(names: Iterable[str], matches: Mapping[str, Match]) -> None:
+    """Refuse two different paths of which one file could be either."""
+    first: dict[str, str] = {}
+    for name in names:
+        match = matches[name]
+        if len(match.files) != 1:
+            continue
+        other = first.setdefault(match.files[0], name)
+        if other == name or matches[other].agreeing != match.agreeing:
+            continue
+        a, b = ([key(part) for part in folders_of(spellings_of(one)[-1])] for one in (name, other))
+        shorter = min(len(a), len(b))
+        if a[len(a) - shorter :] != b[len(b) - shorter :]:
             raise DataError(
-                f"the images of {table.source} (first: {table.images[0]}) are neither in {home} nor in the folders "
-                "below it, two levels deep: name their folder with --images"
+                f"the table lists '{other}' and '{name}', and only one file could be either: {match.files[0]}; name "
+                "the folder of the photos with --images"
             )
-        folder, dropped = best
-    files = [
-        _file_in(folder, name, dropped, f"{table.place} {line}")
-        for name, line in zip(table.images, table.lines, strict=True)
-    ]
-    return folder, files
 
 
-def search(names: Sequence[str], homes: Sequence[Path]) -> tuple[Path, int] | None:
-    """The folder in or below the homes that holds most of the photos, the nearest of equals.
+def _refuse_outside(table: Table, lost: Sequence[str], home: str) -> None:
+    """Refuse names of files that exist outside of the folder, as those with .. may."""
+    for name in lost:
+        path = spellings_of(name)[0]
+        if (path.startswith("/") or ".." in path) and os.path.isfile(os.path.normpath(os.path.join(home, path))):
+            line = table.lines[table.images.index(name)]
+            raise DataError(
+                f"{table.source}, {table.place} {line}: the image '{name}' leaves the folder {home}: list only files "
+                "inside it, or name a folder above with --images"
+            )
 
-    Names may begin with folders that they all share and that lead nowhere here; those are dropped one by one
-    while nothing is found.
 
-    Returns:
-        The folder, and how many leading folders of each name to drop; ``None`` if no photo is found.
-    """
-    sample = names[:: max(1, len(names) // 200)]
-    for dropped in range(_shared_folders(names) + 1):
-        for home in homes:
-            # Nearest first: argmax keeps the first of equals.
-            folders = [home, *_subfolders(home, depth=2)]
-            hits = [_hits(folder, sample, dropped) for folder in folders]
-            best = int(np.argmax(hits))
-            if hits[best]:
-                return folders[best], dropped
+def _refuse_ambiguous(table: Table, matches: Mapping[str, Match], home: str) -> None:
+    several = {name: match for name, match in matches.items() if len(match.files) > 1}
+    if not several:
+        return
+    name, match = next(iter(several.items()))
+    line = table.lines[table.images.index(name)]
+    endings = {stem_key(os.path.basename(file)) for file in match.files}
+    same_folder = len({os.path.dirname(file) for file in match.files}) == 1
+    advice = (
+        "write the ending into the table"
+        if same_folder and len(endings) == 1
+        else "name the folder with --images, a column with longer paths with --image-column, or write the path"
+    )
+    others = f" ({counted(len(several), 'image')} in all)" if len(several) > 1 else ""
+    raise DataError(
+        f"{table.source}, {table.place} {line}: '{name}' may be {_either([_short(file, home) for file in match.files])}"
+        f"{others}: {advice}"
+    )
+
+
+def _either(files: list[str]) -> str:
+    return " or ".join(files) if len(files) == 2 else listed(files, 4)
+
+
+def _root(files: Mapping[str, str], homes: Sequence[str]) -> str:
+    """The folder from which most of what the names say leads to the files: one for all, in or below the homes."""
+    folders = set()
+    for name, file in files.items():
+        folder = os.path.dirname(file)
+        for part in reversed(folders_of(spellings_of(name)[-1])):
+            if key(os.path.basename(folder)) != key(part) or folder in homes:
+                break
+            folder = os.path.dirname(folder)
+        folders.add(folder)
+    return os.path.commonpath(folders)
+
+
+def _outside_index(homes: Sequence[str], name: str) -> str | None:
+    """A file that the index leaves out, as in a hidden folder, when its path is given exactly."""
+    for home in homes:
+        file = os.path.normpath(os.path.join(home, name))
+        if is_below(file, home) and os.path.isfile(file):
+            return file
     return None
 
 
-def without_folders(name: str, dropped: int) -> str:
-    """The name less so many of its leading folders."""
-    return "/".join(os.path.normpath(name).split("/")[dropped:]) if dropped else name
+def _inside(name: str) -> str:
+    """The name as a path that cannot lead out of a folder."""
+    return "/".join(part for part in spellings_of(name)[-1].split("/") if part not in ("", ".", "..")) or "unnamed"
 
 
-def _shared_folders(names: Sequence[str]) -> int:
-    """How many leading folders all names have in common."""
-    folders = [os.path.dirname(os.path.normpath(name)).split("/") for name in names]
-    first, last = min(folders), max(folders)
-    if any(name.startswith("/") for name in names) or ".." in first[:1] or ".." in last[:1]:
-        return 0
-    same = [a == b and a != "" for a, b in zip(first, last, strict=False)]
-    return same.index(False) if False in same else len(same)
-
-
-def _hits(folder: Path, names: Sequence[str], dropped: int) -> int:
-    return sum(_with_extension(folder, without_folders(name, dropped)) is not None for name in names)
-
-
-def _subfolders(base: Path, depth: int) -> list[Path]:
-    try:
-        children = sorted(child for child in base.iterdir() if child.is_dir() and not child.name.startswith("."))
-    except OSError:
-        return []
-    children = children[:50]
-    return children + ([below for child in children for below in _subfolders(child, depth - 1)] if depth > 1 else [])
-
-
-def _with_extension(folder: Path, name: str) -> str | None:
-    """The file of this name in the folder; names without an ending may find one."""
-    file = os.path.join(folder, name)
-    if os.path.isfile(file):
-        return file
-    if os.path.splitext(name)[1].lower() not in EXTENSIONS:
-        return next((file + ending for ending in sorted(EXTENSIONS) if os.path.isfile(file + ending)), None)
-    return None
-
-
-def _file_in(folder: Path, name: str, dropped: int, place: str) -> str:
-    file = os.path.normpath(os.path.join(folder, without_folders(name, dropped)))
-    if os.path.commonpath([folder, file]) != str(folder):
-        raise DataError(f"{place}: the image '{name}' leaves the folder {folder}: list only files inside it")
-    return _with_extension(folder, os.path.relpath(file, folder)) or file
+def _short(file: str, home: str) -> str:
+    return os.path.relpath(file, home) if is_below(file, home) else file

@@ -16,18 +16,20 @@ class Merged:
     """Photos, each once, in the order of their first rows.
 
     Attributes:
-        rows: the first row of each photo, file → row.
-        targets: file → int8 (k,).
-        parts: file → part, or ``None``.
-        groups: file → the groups that its rows name; empty where none is named.
-        lines: file → the places of its rows.
-        disputed: file → bool (k,), the labels on which its rows contradict each other.
+        files: the n photos.
+        rows: int64 (n,), the first row of each photo.
+        targets: int8 (n, k).
+        parts: the part of each photo, or ``None``.
+        groups: photo → the groups that its rows name; only photos with a group.
+        lines: photo → the places of its rows; only photos with several rows that are not long form.
+        disputed: photo → bool (k,), the labels on which its rows contradict each other.
         notes: what was done, in words.
     """
 
-    rows: Mapping[str, int]
-    targets: Mapping[str, NDArray[np.int8]]
-    parts: Mapping[str, str] | None
+    files: list[str]
+    rows: NDArray[np.int64]
+    targets: NDArray[np.int8]
+    parts: list[str] | None
     groups: Mapping[str, frozenset[str]]
     lines: Mapping[str, Sequence[int]]
     disputed: Mapping[str, NDArray[np.bool_]]
@@ -41,67 +43,75 @@ def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
         ConflictError: rows contradict each other and ``conflicts`` is ``None``.
         DataError: a photo is listed in two parts of the split.
     """
-    notes: list[str] = []
-    rows: dict[str, int] = {}
-    targets: dict[str, NDArray[np.int8]] = {}
-    lines: dict[str, list[int]] = {}
+    numbers: dict[str, int] = {}
+    photo = np.fromiter((numbers.setdefault(file, len(numbers)) for file in files), np.int64, len(files))
+    names = list(numbers)
+    order = np.argsort(photo, kind="stable")
+    starts = np.searchsorted(photo[order], np.arange(len(names)))
+    several = np.flatnonzero(np.diff([*starts, len(files)]) > 1)
+    first = order[starts]
+    targets = np.array(table.targets[first])
+    rows_of = {int(i): order[starts[i] : (starts[i + 1] if i + 1 < len(names) else None)] for i in several}
     disputed: dict[str, NDArray[np.bool_]] = {}
+    for i in np.flatnonzero(table.disagreements.any(axis=1)).tolist() if table.disagreements.any() else ():
+        clash = disputed.setdefault(files[i], np.zeros(len(table.labels), dtype=bool))
+        clash |= table.disagreements[i]
+    for i, rows in rows_of.items():
+        values = table.targets[rows]
+        # What one row knows settles what another leaves open; of two that differ the larger says "present".
+        targets[i] = values.max(axis=0)
+        clash = (values == 0).any(axis=0) & (targets[i] == 1)
+        if clash.any() and not table.long_form:
+            disputed[names[i]] = clash | disputed.get(names[i], np.zeros_like(clash))
+    lines = {} if table.long_form else {names[i]: [table.lines[row] for row in rows] for i, rows in rows_of.items()}
+    disputed = {name: disputed[name] for name in names if name in disputed} if disputed else {}
+
+    def places(name: str) -> str:
+        numbers = lines.get(name, [table.lines[first[names.index(name)]]])
+        return f"{table.place}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+    shown = {name: table.images[first[numbers[name]]] for name in disputed}
+    notes = _settle(disputed, conflicts, [f"{shown[name]} ({places(name)})" for name in disputed])
+    agreeing = sum(name not in disputed for name in lines)
+    if agreeing:
+        notes.insert(0, f"{counted(agreeing, 'image')} listed more than once, in agreement: merged")
+    if conflicts == "unknown":
+        for name, clash in disputed.items():
+            targets[numbers[name]][clash] = -1
     groups: dict[str, frozenset[str]] = {}
-    for row, file in enumerate(files):
-        lines.setdefault(file, []).append(table.lines[row])
-        here = table.targets[row]
-        clash = table.disagreements[row].copy()
-        if file in targets:
-            before = targets[file]
-            clash |= (before >= 0) & (here >= 0) & (before != here)
-            clash |= disputed.get(file, np.zeros_like(clash))
-            # What one row knows settles what another leaves open; of two that differ the larger says "present".
-            here = np.maximum(before, here)
-        else:
-            rows[file] = row
-        targets[file] = here
-        if clash.any():
-            disputed[file] = clash
-        if table.groups is not None and table.groups[row]:
-            groups[file] = groups.get(file, frozenset()) | {table.groups[row]}
+    for file, group in zip(files, table.groups, strict=True) if table.groups is not None else ():
+        if group:
+            groups[file] = groups.get(file, frozenset()) | {group}
+    parts = None if table.parts is None else [table.parts[row] for row in first]
+    for rows in rows_of.values() if table.parts is not None else ():
+        if len({(table.parts or [])[row] for row in rows}) > 1:
+            where = ", ".join(str(table.lines[row]) for row in rows)
+            raise DataError(
+                f"{table.images[rows[0]]} is listed in two parts of the split ({table.place}s {where}): put it into one"
+            )
+    return Merged(names, first, targets, parts, groups, lines, disputed, tuple(notes))
 
-    name = {file: table.images[row] for file, row in rows.items()}
 
-    def places(file: str) -> str:
-        return f"{table.place}{'s' * (len(lines[file]) > 1)} {', '.join(map(str, lines[file]))}"
-
-    if disputed and conflicts is None:
+def _settle(disputed: Mapping[str, NDArray[np.bool_]], conflicts: str | None, found: list[str]) -> list[str]:
+    """What becomes of contradictions, as notes."""
+    if not disputed:
+        return []
+    if conflicts is None:
         # On a single line it is the names that contradict the 0/1 columns.
-        found = [f"{name[file]} ({places(file)})" for file in disputed]
         raise ConflictError(
             f"{counted(len(disputed), 'image')} with labels that contradict each other: {listed(found, 200)}; "
             "decide with --conflicts unknown (only the disputed labels become unknown), union or drop"
         )
-    agreeing = sum(len(numbers) > 1 and file not in disputed for file, numbers in lines.items())
-    if agreeing:
-        notes.append(f"{counted(agreeing, 'image')} listed more than once, in agreement: merged")
-    if disputed:
-        outcome = {
-            "unknown": "the disputed labels became unknown",
-            "union": "every label that any row has was taken",
-            "drop": "the images were left out",
-        }
-        notes.append(f"{counted(len(disputed), 'image')} with contradicting labels: {outcome[str(conflicts)]}")
-    if conflicts == "unknown":
-        for file, clash in disputed.items():
-            targets[file] = np.where(clash, np.int8(-1), targets[file])
-
-    parts: dict[str, str] | None = None
-    if table.parts is not None:
-        parts = {}
-        for row, file in enumerate(files):
-            if parts.setdefault(file, table.parts[row]) != table.parts[row]:
-                raise DataError(f"{name[file]} is listed in two parts of the split ({places(file)}): put it into one")
-    return Merged(rows, targets, parts, groups, lines, disputed, tuple(notes))
+    outcome = {
+        "unknown": "the disputed labels became unknown",
+        "union": "every label that any row has was taken",
+        "drop": "the images were left out",
+    }
+    return [f"{counted(len(disputed), 'image')} with contradicting labels: {outcome[conflicts]}"]
 
 
 def join_groups(contents: NDArray[np.int64], named: Sequence[frozenset[str]]) -> NDArray[np.int64]:
-    """Photos share a group if they share their content or a group's name, be it through other photos.
+    """Photos share a group if they share their content or a group's name, directly or through other photos.
 
     Args:
         contents: int64 (n,), photos of identical content share a number.

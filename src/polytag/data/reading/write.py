@@ -4,12 +4,14 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.data.reading.cells import PARQUET_ENDINGS, reads_as_header
-from polytag.data.reading.locate import search, without_folders
+from polytag.data.reading.locate import finds_again
+from polytag.data.reading.tables.cells import PARQUET_ENDINGS, reads_as_header
 from polytag.errors import DataError, SettingsError, counted, listed
 from polytag.files import write_atomically, write_bytes_atomically
 
@@ -70,11 +72,8 @@ def names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
     root = dataset.root.resolve()
     names = dataset.names
     files = [Path(os.path.normpath(root / name)) for name in names]
-    found = search(names, [home])
-    if found is not None:
-        folder, dropped = found
-        if all(folder / without_folders(name, dropped) == file for name, file in zip(names, files, strict=True)):
-            return names, None
+    if finds_again(names, home, files):
+        return names, None
     if all(file.is_relative_to(home) for file in files):
         return [file.relative_to(home).as_posix() for file in files], None
     return names, root
@@ -125,8 +124,8 @@ def _in_words(reason: str) -> str | None:
 def _write_text(
     path: Path, names: Sequence[str], dataset: Dataset, extra: Sequence[tuple[str, Sequence[str | None]]], mark: str
 ) -> None:
-    # A column with nothing in it is no label to a reader: one of which nothing is known says so.
-    unknown = ["?" if known == 0 else None for known in (dataset.targets >= 0).sum(axis=0)]
+    # Blank cells beside nothing but 1 mean absent to a reader: a column without any 0 says what is unknown.
+    unknown = ["?" if zeros == 0 else None for zeros in (dataset.targets == 0).sum(axis=0)]
     with write_atomically(path) as file:
         writer = csv.writer(file, delimiter=mark, lineterminator="\n")
         writer.writerow(["image", *dataset.labels, *(header for header, _ in extra)])
@@ -143,9 +142,18 @@ def _write_parquet(
     from pyarrow import parquet
 
     # Arrays rather than a frame: pandas refuses two columns of one name, and a label may be called "split".
-    labels = [pyarrow.array(column, pyarrow.int8(), mask=column < 0) for column in dataset.targets.T]
+    labels = [_parquet_label(column) for column in dataset.targets.T]
     texts = [pyarrow.array(values, pyarrow.string()) for _, values in extra]
     headers = ["image", *dataset.labels, *(header for header, _ in extra)]
     table = pyarrow.Table.from_arrays([pyarrow.array(names, pyarrow.string()), *labels, *texts], headers)
     with write_bytes_atomically(path) as file:
         parquet.write_table(table, file)
+
+
+def _parquet_label(column: NDArray[np.int8]) -> Any:
+    """A label's column: numbers, or words where blanks beside nothing but 1 would mean absent."""
+    import pyarrow
+
+    if (column < 0).any() and not (column == 0).any():
+        return pyarrow.array(["?" if value < 0 else str(value) for value in column.tolist()], pyarrow.string())
+    return pyarrow.array(column, pyarrow.int8(), mask=column < 0)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from polytag.data.reading.cells import IMAGE_HEADERS, Cells, plain
 from polytag.data.reading.table import Table
+from polytag.data.reading.tables.cells import IMAGE_HEADERS, Cells, plain
+from polytag.data.reading.tables.parquet import list_cell
 from polytag.errors import DataError, listed
 from polytag.photos.kinds import EXTENSIONS
 
@@ -106,20 +107,18 @@ def cells_of(
         wanted = f"no field '{image_column}' (--image-column)" if image_column else "no field with image names"
         raise DataError(f"{path} has {wanted}; its fields are {listed(header, 20)}: name one with --image-column")
     columns = [[record.get(name) for record in flat] for name in header]
-    lists = {}
     texts = []
-    for i, values in enumerate(columns):
+    for values in columns:
         if any(isinstance(value, list) for value in values):
             rows = [value if isinstance(value, list) else [] if value is None else [value] for value in values]
             if all(_is_name(one) for row in rows for one in row):
-                names = [[" ".join(str(one).split()) for one in row] for row in rows]
-                lists[i] = [list(dict.fromkeys(filter(None, row))) for row in names]
-                texts.append(["|".join(row) for row in lists[i]])
+                # A list stays one in its cell, whatever marks its names hold.
+                texts.append(["" if value is None else list_cell(row) for value, row in zip(values, rows, strict=True)])
                 continue
             values = [None] * len(values)  # boxes, vectors and other nested things name no label
         texts.append([_text(value) for value in values])
-    rows = [list(row) for row in zip(*texts, strict=True)]
-    return Cells([" ".join(name.split()) for name in header], rows, lines, header.index(key), place=place, lists=lists)
+    titles = [" ".join(name.split()) for name in header]
+    return Cells.of_rows(titles, list(zip(*texts, strict=True)), lines, header.index(key), place)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

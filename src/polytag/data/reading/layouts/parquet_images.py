@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from polytag.data.reading.cells import PARQUET_ENDINGS, Cells
 from polytag.data.reading.columns import table_of_cells
 from polytag.data.reading.layouts.json_records import cells_of
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, Table
+from polytag.data.reading.tables.cells import PARQUET_ENDINGS
 from polytag.errors import DataError, counted, listed
 from polytag.files import write_bytes_atomically
 from polytag.photos.cache_room import cache_folder, usable
@@ -82,20 +82,14 @@ def read_parquet_images(files: Mapping[str, Sequence[Path]], options: ReadOption
     if not records:
         raise DataError(f"none of the {counted(len(silent), 'image')} in {listed([str(p) for p in every])} has labels")
     cells = cells_of(every[0], records, list(range(1, len(records) + 1)), "image", place="row")
-    table = table_of_cells(every[0], _without_empty(cells), replace(options, image_column=None))
+    table = table_of_cells(every[0], cells, replace(options, image_column=None), parts if several else None)
     return replace(
         table,
         source=source,
         recognised=table.recognised.replace(every[0].name, source, 1) + f"; the images inside are kept in {home}",
-        parts=parts if several else None,
         homes=(home.resolve(),),
         left_out={**table.left_out, **silent},
     )
-
-
-def _without_empty(cells: Cells) -> Cells:
-    """The cells less the columns that say nothing in any row, such as further images or vectors."""
-    return cells
 
 
 def _rows(path: Path, folder: Path, taken: dict[str, int]) -> Iterator[tuple[str, dict[str, Any] | None]]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polytag.data.reading.cells import PARQUET_ENDINGS, Cells, plain, read_cells
 from polytag.data.reading.columns import read_table, table_of_cells
 from polytag.data.reading.layouts.folders import entries
 from polytag.data.reading.layouts.json_records import cells_of, read_lines, take_unknown, with_unknown
 from polytag.data.reading.layouts.parquet_images import holds_images, read_parquet_images
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import PART_NAMES, Table
+from polytag.data.reading.tables.cells import PARQUET_ENDINGS, Cells, plain, read_cells
 from polytag.errors import DataError, listed
 
 LINE_ENDINGS = (".jsonl", ".ndjson")
@@ -94,19 +94,18 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
     if not alike:
         raise DataError(f"{folder} has {listed([path.name for path in files])}, which have no columns in common")
     cells = _joined(folder, alike)
-    parts = [part for part, _, own in alike for _ in own.rows]
-    table = table_of_cells(folder / "tables", cells, options)
+    parts = [part for part, _, own in alike for _ in range(len(own))]
+    several = len(set(parts)) > 1
+    table = table_of_cells(folder / "tables", cells, options, parts if several else None)
     names = listed([path.relative_to(folder).as_posix() for _, path, _ in alike])
     notes = [*table.notes]
     if short:
         notes.append(f"no labels in {listed(short)}: not used")
-    several = len(set(parts)) > 1
     assert first is not None
     return replace(
         table,
         source=folder.name,
         recognised=table.recognised.replace("tables:", f"{names}:", 1),
-        parts=parts if several else None,
         homes=(folder.resolve(),),
         notes=tuple(notes),
     )
@@ -116,7 +115,7 @@ def _cells(path: Path, options: ReadOptions) -> Cells:
     if path.suffix.lower() in LINE_ENDINGS:
         records, lines = read_lines(path)
         return cells_of(path, records, lines, options.image_column, "line")
-    return read_cells(path, options.image_column)
+    return read_cells(path, options)
 
 
 def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:
@@ -131,12 +130,11 @@ def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:
     image = read[0][2].image_index
     rows: list[list[str]] = []
     lines: list[int] = []
-    lists: dict[int, list[list[str]]] = {}
     for _, path, cells in read:
         column = [place[plain(name)] for name in cells.header]
         column[cells.image_index] = image
         below = os.path.relpath(path.parent, folder).replace(os.sep, "/")
-        for row in cells.rows:
+        for row in zip(*(one.spread(one.values) for one in cells.columns), strict=True):
             whole = [""] * len(header)
             for i, cell in zip(column, row, strict=True):
                 whole[i] = cell
@@ -144,9 +142,8 @@ def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:
             if below != "." and name and (path.parent / name).is_file():
                 whole[image] = f"{below}/{name}"
             rows.append(whole)
-        for i, values in cells.lists.items():
-            lists.setdefault(column[i], [[] for _ in lines]).extend(values)
-        lines += cells.lines
-        for values in lists.values():
-            values += [[] for _ in range(len(lines) - len(values))]
-    return Cells(header, rows, lines, image, sum(cells.repeats for _, _, cells in read), read[0][2].place, lists)
+        lines += cells.lines.tolist()
+    return replace(
+        Cells.of_rows(header, rows, lines, image, read[0][2].place),
+        repeats=sum(cells.repeats for _, _, cells in read),
+    )

@@ -1,0 +1,103 @@
+"""A column of a table: its distinct cells and which row has which.
+
+Tables repeat themselves: a million rows of 0 and 1 are two distinct cells. Everything that judges a column looks at its
+distinct cells, so that its cost does not grow with the rows.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+class _Codes(dict[str, int]):
+    """Numbers cells in order of appearance."""
+
+    def __missing__(self, cell: str) -> int:
+        self[cell] = code = len(self)
+        return code
+
+
+class ColumnBuilder:
+    """Collects the cells of one column, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._codes = _Codes()
+        self._chunks: list[NDArray[np.int32]] = []
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Append cells."""
+        self._chunks.append(np.fromiter(map(self._codes.__getitem__, cells), np.int32, len(cells)))
+
+    def build(self) -> "Column":
+        """Return the column."""
+        codes = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int32)
+        return Column(list(self._codes), codes)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The cells of one column.
+
+    Attributes:
+        values: the distinct cells as they are in the file, in order of appearance.
+        codes: int32 (n,), the position in `values` of each row's cell.
+    """
+
+    values: list[str]
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, cells: Iterable[str]) -> "Column":
+        """Return a column of these cells, one per row."""
+        builder = ColumnBuilder()
+        builder.add(list(cells))
+        return builder.build()
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The distinct cells with single blanks between words and none at the ends."""
+        return [" ".join(value.split()) for value in self.values]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 (values,), the number of rows of each distinct cell."""
+        return np.bincount(self.codes, minlength=len(self.values))
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no cell holds anything."""
+        return not any(self.words)
+
+    @property
+    def n_filled(self) -> int:
+        """The number of rows whose cell is not blank."""
+        return int(sum(count for count, word in zip(self.counts.tolist(), self.words, strict=True) if word))
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Column":
+        """The column with these rows only."""
+        codes = self.codes[rows]
+        used, compact = np.unique(codes, return_inverse=True)
+        return Column([self.values[code] for code in used.tolist()], compact.ravel().astype(np.int32))
+
+    def spread(self, items: Sequence[T]) -> list[T]:
+        """One item per row, from one item per distinct cell."""
+        return [items[code] for code in self.codes.tolist()]
+
+    def first_rows(self) -> NDArray[np.int64]:
+        """int64 (values,), the first row of each distinct cell."""
+        first = np.full(len(self.values), len(self.codes), dtype=np.int64)
+        np.minimum.at(first, self.codes, np.arange(len(self.codes)))
+        return first
+
+    def rows_where(self, chosen: Sequence[bool]) -> NDArray[np.int64]:
+        """The rows whose distinct cell is chosen."""
+        return np.flatnonzero(np.asarray(chosen, dtype=bool)[self.codes])

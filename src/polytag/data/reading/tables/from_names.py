@@ -1,0 +1,209 @@
+"""From columns of names to labels, alone, beside 0/1 columns, or in long form."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.reading.options import ReadOptions
+from polytag.data.reading.tables.cells import Cells
+from polytag.data.reading.tables.column import Column
+from polytag.data.reading.tables.from_values import Labelled, indicator_targets
+from polytag.data.reading.tables.guards import doubt
+from polytag.data.reading.tables.long_form import gather, is_long_form
+from polytag.data.reading.tables.names import Names, split_names
+from polytag.data.reading.tables.roles import Roles
+from polytag.data.reading.tables.values import Kind
+from polytag.errors import DataError, counted, listed
+
+
+def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
+    """Columns of names, with 0/1 columns of the same labels beside them, or in long form."""
+    headers = {cells.header[i] for i in roles.indicators}
+    columns = [cells.columns[i] for i in roles.names]
+    names = _split(path, cells, roles, headers, options)
+    per_column = _divide(names.sets, columns)
+    vocabulary = list(dict.fromkeys(name for sets in per_column for names_ in sets for name in names_))
+    where = f"column{'s' * (len(columns) > 1)} {listed([repr(cells.header[i]) for i in roles.names])}"
+    if not vocabulary:
+        raise DataError(f"{path}: the {where} names no label at all")
+    shared = 2 * len(set(vocabulary) & headers) >= len(vocabulary) and bool(roles.indicators)
+    together = bool(roles.named) and bool(roles.indicators)
+    examples = _examples(columns[0], per_column[0])
+    form = f"lists of names in {where}" if names.is_list else f"names in {where} separated by {names.separator}"
+    if shared or together:
+        return _names_and_columns(path, cells, roles, per_column, vocabulary, form, together, options, names.notes)
+    labels = tuple(vocabulary)
+    rows, label = _flat(columns, per_column, labels)
+    if options.label_separator is None:
+        _refuse_doubtful(path, where, names, labels, rows, label, len(cells))
+    notes = (*names.notes, *((examples,) if examples else ()))
+    n_names = np.bincount(rows, minlength=len(cells))
+    image = cells.columns[cells.image_index]
+    if is_long_form(image, n_names, roles.has_boxes, roles.confidence is not None):
+        return _long(path, cells, roles, rows, label, labels, options, where, names.notes)
+    targets = np.zeros((len(cells), len(labels)), dtype=np.int8)
+    targets[rows, label] = 1
+    form += f" ({counted(len(labels), 'label')})"
+    return Labelled(targets, np.zeros(targets.shape, dtype=bool), labels, form, roles.names, notes)
+
+
+def _split(path: Path, cells: Cells, roles: Roles, headers: set[str], options: ReadOptions) -> Names:
+    """Split the cells of all columns of names alike."""
+    columns = [cells.columns[i] for i in roles.names]
+    firsts: list[NDArray[np.int64] | None] = [None] * len(columns)
+    owner = [(c, code) for c, column in enumerate(columns) for code in range(len(column.values))]
+
+    def where(cell: int) -> str:
+        c, code = owner[cell]
+        first = firsts[c]
+        if first is None:
+            first = firsts[c] = columns[c].first_rows()
+        return cells.line(int(first[code]))
+
+    names = split_names(
+        ["" if value.strip().casefold() in ("nan", "<na>") else value for column in columns for value in column.values],
+        frozenset(headers),
+        counts=[count for column in columns for count in column.counts.tolist()],
+        separator=options.label_separator,
+        where=where,
+    )
+    if names.is_list and names.unparsed:
+        cell = next(i for i, (c, code) in enumerate(owner) if columns[c].values[code].strip() == names.unparsed[0])
+        raise DataError(
+            f"{path.name}, {where(cell)}: '{names.unparsed[0][:60]}' begins as a list and does not end as one: correct "
+            "it, or say what separates the labels with --label-separator"
+        )
+    return names
+
+
+def _divide(sets: list[tuple[str, ...]], columns: Sequence[Column]) -> list[list[tuple[str, ...]]]:
+    """The names of each column's distinct cells, from those of all columns."""
+    bounds = np.cumsum([0, *(len(column.values) for column in columns)]).tolist()
+    return [sets[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _flat(
+    columns: Sequence[Column], per_column: Sequence[list[tuple[str, ...]]], labels: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and labels of all names: int64 (m,) each, without repeats in a row."""
+    place = {label: i for i, label in enumerate(labels)}
+    rows, found = [], []
+    for column, sets in zip(columns, per_column, strict=True):
+        flat = np.array([place[name] for names in sets for name in names if name in place], dtype=np.int64)
+        lengths = np.array([sum(name in place for name in names) for names in sets], dtype=np.int64)
+        starts = np.cumsum(lengths) - lengths
+        n = lengths[column.codes]
+        within = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
+        rows.append(np.repeat(np.arange(len(column.codes)), n))
+        found.append(flat[np.repeat(starts[column.codes], n) + within] if len(flat) else flat)
+    row, label = np.concatenate(rows), np.concatenate(found)
+    if len(columns) > 1:
+        row, label = np.unique(np.stack([row, label]), axis=1)
+    return row, label
+
+
+def _refuse_doubtful(
+    path: Path,
+    where: str,
+    names: Names,
+    labels: Sequence[str],
+    rows: NDArray[np.int64],
+    label: NDArray[np.int64],
+    n_rows: int,
+) -> None:
+    """Stop if the labels look misread."""
+    filled = int(np.count_nonzero(np.bincount(rows, minlength=n_rows)))
+    why = doubt(labels, np.bincount(label, minlength=len(labels)).tolist(), filled)
+    if why is not None:
+        raise DataError(
+            f"{path.name}: the {counted(len(labels), 'label')} in {where}, separated by {names.separator}, {why}: say "
+            "what separates them with --label-separator, or name another column with --label-column"
+        )
+
+
+def _names_and_columns(
+    path: Path,
+    cells: Cells,
+    roles: Roles,
+    per_column: Sequence[list[tuple[str, ...]]],
+    vocabulary: Sequence[str],
+    form: str,
+    together: bool,
+    options: ReadOptions,
+    notes: tuple[str, ...],
+) -> Labelled:
+    """Names and 0/1 columns: they must agree where both speak of a label."""
+    headers = tuple(cells.header[i] for i in roles.indicators)
+    twice = [label for label, count in Counter(headers).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} has more than one column called {listed(twice)}: label names must differ")
+    extra = tuple(name for name in vocabulary if name not in headers)
+    labels = (*headers, *extra) if together else headers
+    targets, said = indicator_targets(path, headers, [roles.readings[i] for i in roles.indicators], options)
+    rows, label = _flat([cells.columns[i] for i in roles.names], per_column, labels)
+    named = np.zeros((len(cells), len(labels)), dtype=np.int8)
+    named[rows, label] = 1
+    disagreements = np.zeros(named.shape, dtype=bool)
+    k = len(headers)
+    if not together or set(headers) & set(vocabulary):
+        speaks = np.array([header in vocabulary or not together for header in headers])
+        disagreements[:, :k] = (targets >= 0) & (targets != named[:, :k]) & speaks
+    count = int(disagreements.any(axis=1).sum())
+    form += f" and a 0/1 column for each of {counted(k, 'label')} ({counted(count, 'row')} disagree)"
+    if extra and not together:
+        form += f", names without a column ignored: {listed(list(extra))}"
+    named[:, :k] = np.where(named[:, :k] == 1, np.int8(1), targets)
+    return Labelled(named, disagreements, labels, form, (*roles.indicators, *roles.names), (*notes, *said))
+
+
+def _long(
+    path: Path,
+    cells: Cells,
+    roles: Roles,
+    rows: NDArray[np.int64],
+    label: NDArray[np.int64],
+    labels: tuple[str, ...],
+    options: ReadOptions,
+    where: str,
+    notes: tuple[str, ...],
+) -> Labelled:
+    """One label per row: the labels of an image are those of all its rows."""
+    per_row = np.full(len(cells), -1, dtype=np.int64)
+    per_row[rows] = label
+    values, otherwise, said = np.ones(len(cells), dtype=np.int8), 0, ""
+    if roles.confidence is not None:
+        reading = roles.readings[roles.confidence]
+        header = cells.header[roles.confidence]
+        if reading.is_shares and options.at_least is None:
+            raise DataError(
+                f"{path}: the column '{header}' holds shares between 0 and 1 for each label: --at-least X says from "
+                "which on a label is present"
+            )
+        values = reading.values(-1, -1, options.at_least)
+        if reading.has(Kind.ABSENT):
+            otherwise = -1
+            said = f", present or absent by column '{header}', unknown without a row"
+        elif reading.is_shares:
+            said = f", present from {options.at_least:g} on in column '{header}'"
+        else:
+            said = f", all present by column '{header}'"
+    long = gather(cells.columns[cells.image_index], per_row, values, len(labels), otherwise)
+    what = "objects" if roles.has_boxes else "one name per row"
+    form = f"{what} in {where}, all rows of an image together{said} ({counted(len(labels), 'label')})"
+    form += f", {counted(len(long.images), 'image')}"
+    used = (*roles.names, *(() if roles.confidence is None else (roles.confidence,)))
+    return Labelled(long.targets, long.disagreements, labels, form, used, notes, long)
+
+
+def _examples(column: Column, sets: Sequence[tuple[str, ...]]) -> str | None:
+    """Two cells as they were read."""
+    several = sorted((i for i, names in enumerate(sets) if len(names) > 1), key=lambda i: -len(sets[i]))[:1]
+    chosen = [*several, *(i for i, names in enumerate(sets) if names and i not in several)][:2]
+    if not several:
+        return None
+    shown = [f"'{column.words[i][:80]}' is {' + '.join(sets[i])}" for i in chosen]
+    return f"read as: {'; '.join(shown)}"

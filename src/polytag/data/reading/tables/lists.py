@@ -1,0 +1,117 @@
+"""Cells that hold a list: as Python, JSON, NumPy or an annotation tool writes it, and vectors of 0 and 1."""
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+OPENING = "[({"
+WRAPPERS = re.compile(r"^(?:np\.|numpy\.)?(?:array|frozenset|set|tuple|list)\((.*?)(?:,\s*dtype=[^()]*)?\)$", re.DOTALL)
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+NAMES_KEYS = ("choices", "labels", "label", "classes", "tags", "values", "taxonomy", "names")
+
+
+def parse_list(cell: str) -> list[str] | None:
+    """The items of a cell that holds a list, or ``None`` if it holds none.
+
+    Args:
+        cell: the cell, without blanks at its ends.
+    """
+    wrapped = WRAPPERS.match(cell)
+    if wrapped:
+        return parse_list(wrapped[1].strip()) if wrapped[1].strip() else []
+    if not cell or cell[0] not in OPENING or cell[-1] not in "])}":
+        return None
+    inside = cell[1:-1].strip()
+    if not inside:
+        return []
+    if cell[0] in "[(":
+        # NumPy puts blanks between: ['a' 'b'] would be one text to Python.
+        between = QUOTED.sub("", inside)
+        if between != inside and not between.strip():
+            return [_unquote(quoted) for quoted in QUOTED.findall(inside)]
+        if re.fullmatch(r"[-+.\deE\s]+", inside) and re.search(r"\s", inside):
+            return inside.split()
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return _names(parse(cell))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    # [dog, cat], as some scripts write it. Brackets that are part of a name hold no comma.
+    if cell[0] == "[" and not re.search(r"[\[\]{}\"']", inside):
+        return [piece.strip() for piece in inside.split(",")]
+    return None
+
+
+def _unquote(quoted: str) -> str:
+    try:
+        return str(ast.literal_eval(quoted))
+    except (ValueError, SyntaxError):
+        return quoted[1:-1]
+
+
+def _names(value: Any) -> list[str]:
+    """The names in what was parsed.
+
+    Raises:
+        TypeError: it holds no list of names.
+    """
+    if isinstance(value, dict):
+        key = next(
+            (key for key in value if str(key).lower() in NAMES_KEYS or str(key).lower().endswith("labels")), None
+        )
+        if key is None:
+            raise TypeError("no names")
+        value = value[key]
+        return [str(value)] if isinstance(value, str) else _names(value)
+    if isinstance(value, str | int | float) or value is None:
+        raise TypeError("not a list")
+    names: list[str] = []
+    for item in sorted(value, key=str) if isinstance(value, set | frozenset) else value:
+        if isinstance(item, dict):
+            names += _names(item)
+        elif isinstance(item, list | tuple):
+            # A path in a tree of labels, as Label Studio's taxonomies have it.
+            names.append("/".join(str(part) for part in item))
+        elif item is not None:
+            names.append(str(item))
+    return names
+
+
+def vector_length(items: Sequence[Sequence[str] | None]) -> int | None:
+    """The length of the vectors, if every list is one of the same length that holds nothing but 0 and 1."""
+    lengths = {len(entries) for entries in items if entries is not None}
+    if len(lengths) != 1 or None in items or (n := lengths.pop()) < 2:
+        return None
+    return n if all(_is_bit(entry) for entries in items if entries for entry in entries) else None
+
+
+def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
+    """Whether every list has the same length and holds numbers from 0 to 1 with decimals."""
+    lengths = {len(entries) for entries in items if entries is not None}
+    if len(lengths) != 1 or None in items or lengths.pop() < 2:
+        return False
+    entries = [entry for row in items if row for entry in row]
+    return all(_share(entry) for entry in entries) and not all(_is_bit(entry) for entry in entries)
+
+
+def split_digits(cell: str) -> list[str] | None:
+    """The entries of a cell such as ``0 1 0``, ``0,1,0`` or ``0;1;0``; ``None`` if it is not of this form."""
+    return re.split(r"[\s,;|]+", cell) if re.fullmatch(r"[01](?:\.0*)?(?:[\s,;|]+[01](?:\.0*)?)+", cell) else None
+
+
+def _is_bit(entry: str) -> bool:
+    return entry in ("0", "1", "0.0", "1.0", "0.", "1.", "True", "False", "true", "false")
+
+
+def bit(entry: str) -> int:
+    """0 or 1 for an entry of a vector."""
+    return int(entry[:1] in ("1", "T", "t"))
+
+
+def _share(entry: str) -> bool:
+    try:
+        return 0 <= float(entry) <= 1
+    except ValueError:
+        return False

@@ -1,0 +1,74 @@
+"""Excel workbooks, read with openpyxl (extra ``xlsx``)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.reading.tables.column import Column
+from polytag.errors import DataError, listed
+
+SPREADSHEET_ENDINGS = (".xlsx", ".xlsm")
+OTHER_SPREADSHEETS = (".xls", ".ods", ".numbers", ".xlsb")
+
+
+def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
+    """Read the only sheet of a workbook that holds anything.
+
+    Returns:
+        The columns, a header's cells included; int64 (n,) the number of each row; and a note about the sheet or None.
+
+    Raises:
+        DataError: openpyxl is missing, the file is damaged, or several sheets hold something.
+    """
+    if path.suffix.lower() in OTHER_SPREADSHEETS:
+        raise DataError(f"{path} is a spreadsheet that polytag does not read: save it as CSV (UTF-8) or .xlsx")
+    try:
+        import openpyxl  # type: ignore[import-untyped]
+    except ImportError:
+        raise DataError(
+            f"{path} is a spreadsheet: save it as CSV (UTF-8), or install openpyxl with pip install 'polytag[xlsx]'"
+        ) from None
+    try:
+        with path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): name a workbook, a CSV or a Parquet file") from None
+    except Exception as error:
+        # openpyxl raises whatever zip files and XML stumble over.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} is not an Excel workbook ({reason}): save the table as CSV (UTF-8)") from None
+    filled = {title: rows for title, rows in sheets.items() if rows}
+    if not filled:
+        raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
+    if len(filled) > 1:
+        raise DataError(
+            f"{path} has {len(filled)} sheets that hold something ({listed(list(filled), 20)}): save the one with the "
+            "labels as CSV (UTF-8)"
+        )
+    title, rows = next(iter(filled.items()))
+    width = max(len(row) for _, row in rows)
+    cells = [[*row, *[""] * (width - len(row))] for _, row in rows]
+    numbers = np.array([number for number, _ in rows], dtype=np.int64)
+    note = f"read from the sheet '{title}'" if len(sheets) > 1 else None
+    return [Column.of(column) for column in zip(*cells, strict=True)], numbers, note
+
+
+def _rows(sheet: Any) -> list[tuple[int, list[str]]]:
+    """The rows of a sheet that are not blank, with their numbers; trailing blank cells are dropped."""
+    rows = []
+    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells = [_text(value) for value in row]
+        while cells and not cells[-1].strip():
+            cells.pop()
+        if cells:
+            rows.append((number, cells))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

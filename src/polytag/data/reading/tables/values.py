@@ -1,0 +1,183 @@
+"""What a cell of a column for one label says: present, absent, unknown, nothing, or something else.
+
+People write 0 and 1 in many ways. A column is one for a label if all its cells are among them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.reading.tables.column import Column
+
+YES_AND_NO = (
+    ("true", "false"),
+    ("yes", "no"),
+    ("present", "absent"),
+    ("y", "n"),
+    ("t", "f"),
+    ("on", "off"),
+    ("positive", "negative"),
+    ("pos", "neg"),
+    ("ja", "nein"),
+    ("ja", "nee"),
+    ("ja", "nej"),
+    ("oui", "non"),
+    ("sí", "no"),
+    ("si", "no"),
+    ("sì", "no"),
+    ("sim", "não"),
+    ("vrai", "faux"),
+    ("wahr", "falsch"),
+    ("verdadero", "falso"),
+    ("да", "нет"),
+    ("tak", "nie"),
+    ("evet", "hayır"),
+    ("是", "否"),
+    ("有", "无"),
+    ("有", "無"),
+    ("はい", "いいえ"),
+    ("예", "아니요"),
+)
+"""Pairs of words for present and absent, in lower case."""
+
+TICKS = ("✓", "✔", "☑", "✅", "●", "○", "x", "*", "•", "×", "✗", "✘", "☒")
+"""Marks that say present where the other cells of a column are blank; the likelier ones first."""
+
+CROSSES = ("-", "–", "—", "☐")
+"""Marks that say absent where the column has a tick."""
+
+UNKNOWN_WORDS = ("?", "??", "u", "nan", "unknown", "uncertain", "unsure", "n/a", "na", "<na>", "null")
+
+
+class Kind(Enum):
+    """What one cell of a column says."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    MINUS = "-1"
+    UNKNOWN = "unknown"
+    BLANK = "blank"
+    SHARE = "share"
+    NUMBER = "number"
+    TEXT = "text"
+
+
+_WORDS = dict.fromkeys(UNKNOWN_WORDS, Kind.UNKNOWN)
+_WORDS |= {no: Kind.ABSENT for _, no in YES_AND_NO}
+_WORDS |= {yes: Kind.PRESENT for yes, _ in YES_AND_NO}
+_WORDS |= dict.fromkeys(TICKS, Kind.PRESENT)
+_WORDS |= {"": Kind.BLANK, "1": Kind.PRESENT, "0": Kind.ABSENT, "-1": Kind.MINUS}
+
+_LETTERS = {"y", "n", "t", "f", "si", "no", "on", "pos", "neg", "u", "na", "*"}
+"""Words that are abbreviations of other things too: alone in a column they decide nothing."""
+
+
+def kind_of(word: str) -> Kind:
+    """What a cell says, without its column."""
+    known = _WORDS.get(word) or _WORDS.get(word.casefold())
+    if known is not None:
+        return known
+    if not word[-1:].isdigit() and word[-1:] not in ".%":
+        return Kind.TEXT
+    try:
+        number = float(word)
+    except ValueError:
+        return Kind.TEXT
+    if number in (0.0, 1.0, -1.0):
+        return {0.0: Kind.ABSENT, 1.0: Kind.PRESENT, -1.0: Kind.MINUS}[number]
+    return Kind.SHARE if 0 < number < 1 else Kind.NUMBER
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A column read as one for a label.
+
+    Attributes:
+        column: the column.
+        kinds: what each distinct cell says.
+    """
+
+    column: Column
+    kinds: tuple[Kind, ...]
+
+    @classmethod
+    def of(cls, column: Column) -> "Reading":
+        """Read a column."""
+        kinds = [kind_of(word) for word in column.words]
+        marks = {word.casefold() for word in column.words} & {*TICKS, *CROSSES}
+        ticks = [tick for tick in TICKS if tick in marks]
+        if len(marks) > 1 and ticks:
+            # Of two marks in one column the less likely one says absent: a cross beside a tick, × beside ○.
+            kinds = [
+                Kind.ABSENT if word.casefold() in marks - {ticks[0]} else kind
+                for word, kind in zip(column.words, kinds, strict=True)
+            ]
+        return cls(column, tuple(kinds))
+
+    def has(self, *kinds: Kind) -> bool:
+        """Whether a cell of the column says one of these."""
+        return not self.held.isdisjoint(kinds)
+
+    @cached_property
+    def held(self) -> frozenset[Kind]:
+        """All that cells of the column say."""
+        return frozenset(self.kinds)
+
+    @cached_property
+    def is_indicator(self) -> bool:
+        """Whether the column is one of present and absent."""
+        if self.has(Kind.SHARE, Kind.NUMBER, Kind.TEXT) or self.held <= {Kind.BLANK}:
+            return False
+        words = {word.casefold() for word in self.column.words if word}
+        return len(words) > 1 or not words <= {*_LETTERS, *TICKS} or Kind.BLANK in self.held
+
+    @cached_property
+    def is_shares(self) -> bool:
+        """Whether the column holds numbers from 0 to 1 that are not only 0 and 1."""
+        return self.has(Kind.SHARE) and not self.has(Kind.NUMBER, Kind.TEXT, Kind.MINUS)
+
+    @cached_property
+    def is_numeric(self) -> bool:
+        """Whether all cells are numbers or blank."""
+        words = (word for word, kind in zip(self.column.words, self.kinds, strict=True) if kind is not Kind.BLANK)
+        return not self.has(Kind.TEXT) and all(_is_number(word) for word in words)
+
+    def only(self, kinds: Sequence[Kind]) -> bool:
+        """Whether all cells say one of these, and at least one says the first."""
+        return kinds[0] in self.held and self.held <= set(kinds)
+
+    def values(self, blank: int, minus: int, at_least: float | None = None) -> NDArray[np.int8]:
+        """int8 (n,): 1, 0 or -1 for each row.
+
+        Args:
+            blank: what a blank cell means, 0 or -1.
+            minus: what -1 means, 0 or -1.
+            at_least: the share from which on a number means present.
+        """
+        meaning = {
+            Kind.PRESENT: 1,
+            Kind.ABSENT: 0,
+            Kind.MINUS: minus,
+            Kind.UNKNOWN: -1,
+            Kind.BLANK: blank,
+        }
+        table = np.array(
+            [
+                int(float(word) >= at_least) if kind is Kind.SHARE and at_least is not None else meaning[kind]
+                for word, kind in zip(self.column.words, self.kinds, strict=True)
+            ],
+            dtype=np.int8,
+        )
+        return table[self.column.codes]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
