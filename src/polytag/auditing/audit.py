@@ -20,6 +20,7 @@ from polytag.auditing.issues import ISSUES
 from polytag.auditing.label_checks import imbalance, label_findings
 from polytag.auditing.label_errors import entry_findings
 from polytag.auditing.photo_checks import listing_findings, photo_findings, scaled_scores, unreadable_findings
+from polytag.auditing.unlisted import unlisted_notes
 from polytag.data.dataset import Dataset
 from polytag.files import write_json
 from polytag.photos.duplicates import Pair, groups_of, recall_duplicates
@@ -31,7 +32,8 @@ class Audit:
     """The result of an audit.
 
     Attributes:
-        dataset: the readable photos. Photos of the same picture share a group.
+        dataset: the readable photos. Photos of the same picture share a group. Its notes also say what else is in the
+            folder of the photos.
         findings: one row per finding, sorted by issue and then worst first. Columns: image (photo name, or "" for a
             finding about a label of the whole table), label ("" for a finding about a photo), issue (a key of
             `ISSUES`), score (float32, 0 worst to 1), detail (str), other (a second photo or label, or ""),
@@ -130,6 +132,7 @@ def audit(
     connected = replace(dataset, groups=groups_of(list(pairs), dataset.groups))
     names = connected.names
     readable = connected.without({path: str(error) for path, error in measured.errors.items()})
+    readable = replace(readable, notes=(*readable.notes, *unlisted_notes(connected)))
     findings = findings_table(
         [
             *unreadable_findings(connected, measured),

@@ -137,23 +137,11 @@ ISSUES = {
         "Rotated by EXIF", "photo", "note", "The photo is stored rotated or mirrored. It is turned upright on reading."
     ),
     "grey": Issue("Greyscale", "photo", "note", "A photo without colour, while most others have colour."),
-    "list_piece": Issue(
-        "Label looks like part of a list",
-        "label",
-        "error",
-        "Brackets or quotes in the name suggest that a cell was split wrongly. Set --label-separator.",
-    ),
-    "too_many_labels": Issue(
-        "Nearly as many labels as photos",
+    "misread_labels": Issue(
+        "Labels look misread",
         "table",
         "error",
-        "The labels may be descriptions, file names or unsplit lists. Set --label-separator or --label-column.",
-    ),
-    "permuted_labels": Issue(
-        "Labels combine the same few words",
-        "table",
-        "error",
-        "The labels may be lists that were not split. Set --label-separator.",
+        "A column was probably not split where it should be. Set --label-separator or --label-column.",
     ),
     "label_variant": Issue(
         "Two spellings of a label",

@@ -141,6 +141,7 @@ def audit(
     if split_file is not None:
         dataset = replace(dataset, parts=read_split(split_file, dataset))
     found = _audit(dataset, label_errors)
+    note(*(f"  {one}" for one in found.dataset.notes[len(dataset.notes) :]))
     _print_findings(found)
     if json is not None:
         found.save(json)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from polytag.errors import SettingsError
+from polytag.errors import SettingsError, printable
 
 PAGE = "index.html"
 
@@ -39,6 +39,15 @@ def new_page(folder: str | os.PathLike[str], option: str, overwrite: bool) -> Pa
 
 
 def environment(folder: Path, **escaping: Any) -> Environment:
-    """Load the templates of a folder, plus page.html and chart.html, which they extend and import."""
+    """Load the templates of a folder, plus page.html and chart.html, which they extend and import.
+
+    Control characters and direction overrides in names become visible escapes, unless ``finalize`` is given.
+    """
+    escaping.setdefault("finalize", _visible)
     layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     return Environment(loader=FileSystemLoader([folder, Path(__file__).parent]), **layout, **escaping)
+
+
+def _visible(value: Any) -> Any:
+    # Markup is a subclass of str, and already escaped.
+    return printable(value) if type(value) is str else value

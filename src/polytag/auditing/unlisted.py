@@ -1,0 +1,58 @@
+"""Files in the folder of the photos that the labels do not mention."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from polytag.data.dataset import Dataset
+from polytag.errors import counted, raise_machine_error
+from polytag.photos.kinds import PHOTO, kind_of, left_out
+
+LABEL_ENDINGS = frozenset(
+    {".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".json", ".jsonl", ".ndjson", ".xml"} | {".yaml", ".yml"}
+)
+"""Endings of files that hold labels. They are not worth a remark."""
+
+
+def unlisted_notes(dataset: Dataset) -> list[str]:
+    """Say how many photos in the folder have no row, and how many other files of which kind are there.
+
+    Hidden files, files with labels, and files that belong to a photo of the same name are ignored.
+
+    Raises:
+        MachineError: the folder cannot be read for a reason that is not the folder's.
+    """
+    if str(dataset.root) == dataset.root.anchor:
+        return []  # Photos from all over the disk: the rest of the disk is not part of the data.
+    found = Counter(_unlisted(dataset))
+    photos = found.pop(PHOTO, 0)
+    notes = []
+    if photos:
+        verb = "is" if photos == 1 else "are"
+        notes.append(f"{counted(photos, 'photo')} in {dataset.root.name} {verb} not listed")
+    if found:
+        notes.append(left_out(found))
+    return notes
+
+
+def _unlisted(dataset: Dataset) -> Iterator[str]:
+    """The kind of each file below the root that no row mentions."""
+    listed = {*dataset.names, *dataset.left_out}
+    stems = {os.path.splitext(name)[0] for name in listed}
+    root = str(dataset.root)
+
+    def check(error: OSError) -> None:
+        raise_machine_error(error)
+
+    for folder, folders, files in os.walk(root, onerror=check):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+        for file in files:
+            name = prefix + file
+            stem, ending = os.path.splitext(name)
+            if name in listed or file.startswith(".") or ending.lower() in LABEL_ENDINGS:
+                continue
+            kind = kind_of(os.path.join(folder, file))
+            # photo.txt (YOLO), photo.xmp and photo.jpg.xmp belong to photo.jpg.
+            if kind == PHOTO or not (stem in stems or stem in listed):
+                yield kind
