@@ -4,14 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from polytag.errors import SettingsError
 from polytag.evaluation.objectives import OBJECTIVES, parse_objective
 from polytag.extras import require
-from polytag.models.backbones.weights import Weights, find_weights
 from polytag.models.recipe import SEARCHED, Recipe, takes
-from polytag.models.runtimes.openvino import check_openvino
+
+if TYPE_CHECKING:
+    from polytag.models.backbones.weights import Weights
 
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "model")
 
@@ -118,7 +119,7 @@ def is_searched(model: str, options: TrainOptions) -> bool:
     return model == "tuned" or options.searches
 
 
-def check_training(model: str, options: TrainOptions) -> tuple[Recipe, Weights | None]:
+def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights | None]":
     """Refuse training that cannot work, before any photo is read. Keras is not imported.
 
     Returns:
@@ -129,6 +130,10 @@ def check_training(model: str, options: TrainOptions) -> tuple[Recipe, Weights |
             that it needs is missing.
         WeightsError: the weights file is missing or of another kind.
     """
+    # Imported late: the command line reads these options to print its help.
+    from polytag.models.backbones.weights import find_weights
+    from polytag.models.runtimes.openvino import check_openvino
+
     recipe = options.recipe(model)
     if options.searches and model not in SEARCHED:
         raise SettingsError(f"{model} has no search. Leave out trials and timeout, or choose {' or '.join(SEARCHED)}.")
