@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from polytag.auditing.audit import Audit, audit
-from polytag.auditing.copies import disputed
+from polytag.auditing.checks.copies import disputed
+from polytag.auditing.checks.photos import EXTENSIONS_OF
 from polytag.auditing.findings import COLUMNS
 from polytag.auditing.issues import ISSUES, SCALED, UNREADABLE
-from polytag.auditing.photo_checks import EXTENSIONS_OF
 from polytag.data.dataset import Dataset
 from polytag.data.reading.read import read
 from polytag.data.sample.scenes import draw_scene

@@ -1,8 +1,8 @@
 """The audit: everything that is odd about photos and labels, in one table.
 
-Each photo is read once. `photo_checks.py` judges photos, `copies.py` duplicates, `label_checks.py` the table of
-labels, and `label_errors.py` single labels. Photos of the same picture share a group, so a split keeps them together.
-`clean.py` proposes what to do about the findings.
+Each photo is read once. `checks/` judges photos, duplicates and the table of labels, and `label_errors.py` single labels.
+Photos of the same picture share a group, so a split keeps them together. `clean.py` proposes what to do about the
+findings.
 """
 
 import os
@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polytag.auditing.copies import copy_findings
+from polytag.auditing.checks.copies import copy_findings
+from polytag.auditing.checks.labels import imbalance, label_findings
+from polytag.auditing.checks.photos import listing_findings, photo_findings, scaled_scores, unreadable_findings
+from polytag.auditing.checks.unlisted import unlisted_notes
 from polytag.auditing.findings import findings_table
 from polytag.auditing.issues import ISSUES
-from polytag.auditing.label_checks import imbalance, label_findings
 from polytag.auditing.label_errors import entry_findings
-from polytag.auditing.photo_checks import listing_findings, photo_findings, scaled_scores, unreadable_findings
-from polytag.auditing.unlisted import unlisted_notes
 from polytag.data.dataset import Dataset
 from polytag.files import write_json
 from polytag.photos.duplicates import Pair, groups_of, recall_duplicates

@@ -13,7 +13,7 @@ import numpy as np
 
 from polytag.auditing.apply import apply_decisions
 from polytag.auditing.audit import Audit
-from polytag.auditing.copies import disputed
+from polytag.auditing.checks.copies import disputed
 from polytag.auditing.decisions import Decision, read_decisions, write_decisions
 from polytag.auditing.issues import ISSUES, UNREADABLE
 from polytag.data.dataset import Dataset

@@ -3,8 +3,8 @@
 from typing import Any
 
 from polytag.auditing.audit import Audit
+from polytag.auditing.checks.copies import disputed
 from polytag.auditing.clean import propose
-from polytag.auditing.copies import disputed
 from polytag.auditing.decisions import Decision
 from polytag.auditing.issues import ISSUES
 from polytag.serving.review.review import Suspect

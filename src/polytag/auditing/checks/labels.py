@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from polytag.auditing.checks.spelling import normalized, similar_pairs
 from polytag.auditing.findings import COLUMNS
-from polytag.auditing.spelling import normalized, similar_pairs
 from polytag.data.dataset import Dataset
 from polytag.data.label_counts import cooccurrence, label_sets
 from polytag.errors import counted

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from polytag.auditing.label_checks import ENOUGH, imbalance, label_findings
-from polytag.auditing.spelling import normalized, similar_pairs, similarity
+from polytag.auditing.checks.labels import ENOUGH, imbalance, label_findings
+from polytag.auditing.checks.spelling import normalized, similar_pairs, similarity
 from polytag.data.dataset import Dataset
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag.auditing.unlisted import unlisted_notes
+from polytag.auditing.checks.unlisted import unlisted_notes
 from polytag.data.dataset import Dataset
 from polytag.errors import MachineError
 

@@ -1,0 +1,1 @@
+"""What the audit checks: photos, copies, labels, spelling, and files without labels."""
