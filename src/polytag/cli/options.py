@@ -9,6 +9,7 @@ import csv
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, fields, is_dataclass
+from enum import Enum
 from functools import wraps
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -68,7 +69,7 @@ def _options_of(options: type) -> Iterator[inspect.Parameter]:
         notes = getattr(hints[field.name], "__metadata__", ())
         if notes:
             kind = _typer_type(get_args(hints[field.name])[0])
-            choices = get_args(kind) if get_origin(kind) is Literal else ()
+            choices = _choices(kind)
             option = typer.Option(
                 f"--{field.name.replace('_', '-')}",
                 *notes[1:],
@@ -84,6 +85,12 @@ def _options_of(options: type) -> Iterator[inspect.Parameter]:
                 default=_default(field),
                 annotation=Annotated[kind, option],
             )
+
+
+def _choices(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [one.value for one in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
 
 
 def _help(text: str, choices: Sequence[str]) -> str:

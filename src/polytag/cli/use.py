@@ -10,9 +10,7 @@ import typer
 import polytag as pt
 from polytag.cli.app import BundleFolder, Engine, Host, Port, command, load
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import PolytagError, SettingsError, counted
-from polytag.models.bundle.bundle import free
-from polytag.photos.decode import decode
+from polytag.errors import PolytagError, SettingsError, counted, printable
 from polytag.serving.tagging.formats import Format
 
 KEY_VARIABLE = "POLYTAG_API_KEY"
@@ -20,9 +18,11 @@ KEY_VARIABLE = "POLYTAG_API_KEY"
 
 @command("Use")
 def serve(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle; its name is the folder's.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, served under the name of the folder.")
+    ],
     others: Annotated[
-        list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve another bundle beside it.")
+        list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve one more bundle. Repeatable.")
     ] = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -30,8 +30,8 @@ def serve(
         str | None,
         typer.Option(
             envvar=KEY_VARIABLE,
-            help="What every request must carry. Better set in the environment: a command line can be seen by all "
-            "users of a machine.",
+            help="Key that every request must carry. Set it in the environment: all users of a machine can see a "
+            "command line.",
         ),
     ] = None,
     engine: Engine = "float32",
@@ -40,21 +40,21 @@ def serve(
     from polytag.serving.server.server import serve_tagging
 
     if api_key is None:
-        api_key = os.environ.get(KEY_VARIABLE)  # an empty one is none to Typer, but who set it wants no open server
+        api_key = os.environ.get(KEY_VARIABLE)  # Typer ignores an empty one, but whoever set it wants no open server.
     opened = {bundle.resolve().name: pt.Bundle(bundle, engine)}
     for other in others or []:
         name, _, path = other.partition("=")
         if not name or not path:
             raise SettingsError(f"--bundle takes NAME=PATH, such as --bundle birds=runs/birds/transfer, got '{other}'")
         if name in opened:
-            raise SettingsError(f"two bundles are called '{name}': give each --bundle a name of its own")
+            raise SettingsError(f"two bundles are called '{name}'. Give each --bundle a name of its own.")
         opened[name] = pt.Bundle(path, engine)
 
     def ready(url: str) -> None:
         print("\n".join(f"{name}: {counted(len(one.labels), 'label')}" for name, one in opened.items()))
         if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
-            print("no API key is set: everybody who reaches this machine can have photos tagged", file=sys.stderr)
-        print(f"open {url} in a browser, or see {url}docs; Ctrl-C stops", flush=True)
+            print("no API key is set: everybody who can reach this machine can use the server", file=sys.stderr)
+        print(f"Open {url} in a browser, or see {url}docs. Press Ctrl-C to stop.", flush=True)
 
     serve_tagging(opened, api_key, host, port, ready)
 
@@ -64,28 +64,32 @@ def explain(
     bundle: BundleFolder,
     image: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
     label: Annotated[
-        list[str] | None, typer.Option(help="Label to explain, also several times; by default those that are given.")
+        list[str] | None,
+        typer.Option(metavar="<str,...>", help="Labels to explain. Default: those assigned to the photo."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures; otherwise named after the photo, in this folder.")
+        Path | None, typer.Option("--out", "-o", help="Folder for the pictures. Default: named after the photo.")
     ] = None,
 ) -> None:
     """Show which regions of a photo speak for its labels."""
+    from polytag.models.bundle.bundle import free
+    from polytag.photos.decode import decode
+
     opened = pt.Bundle(bundle)
     folder = free(out or f"{image.stem}-explained")
     try:
         photo = decode(image)
     except pt.ImageError as error:
         raise PolytagError(f"{image} cannot be explained: {error}") from None
-    # Keras takes seconds to import: what cannot work has come to light before.
+    # Keras takes seconds to import, so other mistakes are reported first.
     from polytag.serving.explaining.explain import explain
     from polytag.serving.explaining.overlays import OVERVIEW, write_overlays
 
     explained = explain(opened, image, label or ())
     if not label and explained[0].probability < explained[0].threshold:
-        print("no label reaches its threshold; the most probable:")
+        print("No label reaches its threshold. The most probable one:")
     for one in explained:
-        print(f"{one.label} {one.verdict}")
+        print(f"{printable(one.label)} {one.verdict}")
     print(write_overlays(folder, photo, explained) / OVERVIEW)
 
 
@@ -93,16 +97,22 @@ def explain(
 def export(
     bundle: BundleFolder,
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to make: the network, and model.json that describes it.")
+        Path, typer.Argument(metavar="OUT", help="Folder to create, with the network and its description, model.json.")
     ],
-    form: Annotated[Format, typer.Option("--format", help="What to export to.")],
+    form: Annotated[
+        Format, typer.Option("--format", metavar="<str>", help=f"What to export to. Choices: {', '.join(Format)}.")
+    ],
     read: ReadOptions,
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photos to compare by; drawn scenes where neither this nor --data is.")
+        Path | None,
+        typer.Option(
+            help="Folder of photos for comparing both networks. Synthetic scenes are used if neither this nor --data "
+            "is given."
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled photos, those of the training among them, which litert-int8 needs; as for train."),
+        typer.Option(help="Labelled photos, as for train. litert-int8 needs those the bundle was trained on."),
     ] = None,
 ) -> None:
     """Export a bundle to another runtime and check the result."""
@@ -112,11 +122,11 @@ def export(
     labelled = None if data is None else load(data, read)
     parity = write_export(opened, form, out, photos=photos, data=labelled)["parity"]
     differences = ", ".join(f"{value:.2g} at {batch}" for batch, value in parity["largest_difference"].items())
-    print(f"largest difference of a probability from Keras': {differences} ({parity['photos']})")
+    print(f"largest difference in probability from Keras: {differences} ({parity['photos']})")
     if "judged" in parity:
         before, after = parity["mean_average_precision"].values()
         print(
-            f"mAP on {counted(parity['judged'], 'photo')}: {after:.4f}, where the model itself has {before:.4f}; "
+            f"mAP on {counted(parity['judged'], 'photo')}: {after:.4f}, compared with {before:.4f} in Keras; "
             f"{parity['changed_decisions']:.2%} of decisions changed"
         )
     print(out)

@@ -45,7 +45,7 @@ def start(colours: Bundle) -> Iterator[Start]:
         assert process.stdout is not None
         assert process.stdout.readline() == "colours: 3 labels\n"
         address = re.fullmatch(
-            r"open http://127\.0\.0\.1:(\d+)/ in a browser, .*; Ctrl-C stops\n", process.stdout.readline()
+            r"Open http://127\.0\.0\.1:(\d+)/ in a browser, .*\. Press Ctrl-C to stop\.\n", process.stdout.readline()
         )
         assert address
         return process, int(address[1])
