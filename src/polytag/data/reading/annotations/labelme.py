@@ -1,5 +1,6 @@
 """labelme: a JSON file beside each image, with flags of the image and labelled shapes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ def read_labelme(folder: Path, files: Sequence[Path]) -> Annotations:
         records.append(Record(image, present, number=len(records) + 1, labels=frozenset(declared)))
     _unasked(records, flags)
     notes = [f"{counted(len(strange), 'JSON file')} of another kind, not used: {listed(strange)}"] if strange else []
+    records += _others(folder, [one.image for one in records])
     used = dict.fromkeys(name for one in records for name in one.present)
     form = f"labelme, {counted(len(records), 'file')}"
-    return Annotations(form, records, tuple({**flags, **used}), notes, (folder,), one_file_each=True)
+    return Annotations(form, records, tuple({**flags, **used}), notes, (folder,))
 
 
 def _labels(path: Path, content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -62,6 +64,19 @@ def _unasked(records: Sequence[Record], flags: Mapping[str, None]) -> None:
     for one in records:
         asked = one.labels or frozenset()
         one.labels = None if len(asked) == len(flags) else asked | shapes
+
+
+def _others(folder: Path, images: Sequence[str]) -> list[Record]:
+    """The images beside those that have a file: nobody annotated them."""
+    named = set(images)
+    others = []
+    for below in dict.fromkeys(image.rpartition("/")[0] for image in images):
+        place = folder / below
+        for name in sorted(os.listdir(place)) if place.is_dir() else ():
+            image = f"{below}/{name}" if below else name
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and image not in named:
+                others.append(Record(image, annotated=False))
+    return others
 
 
 def _image(folder: Path, path: Path, named: str) -> str:

@@ -58,7 +58,6 @@ class Annotations:
         labels: the labels that the source declares, in its order; ``None`` if it only uses them.
         notes: what was decided on reading.
         homes: folders where the images are looked for, the nearest first.
-        one_file_each: each image has an annotation file, so that an image without one counts as not annotated.
     """
 
     form: str
@@ -66,7 +65,6 @@ class Annotations:
     labels: tuple[str, ...] | None = None
     notes: Sequence[str] = ()
     homes: tuple[Path, ...] = ()
-    one_file_each: bool = False
 
 
 def table_of(source: str, found: Annotations) -> Table:
@@ -82,15 +80,15 @@ def table_of(source: str, found: Annotations) -> Table:
     Raises:
         DataError: there is no label, or no image that was annotated.
     """
+    records = [one for one in found.records if one.annotated]
+    if not records:
+        raise DataError(f"none of the {counted(len(found.records), 'image')} of {source} ({found.form}) is annotated")
     labels = found.labels
     if labels is None:
         named = dict.fromkeys(name for one in found.records for names in (one.present, one.unknown) for name in names)
         labels = tuple(named)
     if not labels:
         raise DataError(f"{source} ({found.form}) has no labels: expected at least one; check the export")
-    records = [one for one in found.records if one.annotated]
-    if not records:
-        raise DataError(f"none of the {counted(len(found.records), 'image')} of {source} ({found.form}) is annotated")
     targets = _targets(records, labels)
     notes = list(found.notes)
     idle = [] if found.labels is None else [labels[j] for j in np.flatnonzero(~(targets == 1).any(axis=0))]
@@ -114,7 +112,6 @@ def table_of(source: str, found: Annotations) -> Table:
         homes=tuple(dict.fromkeys(home.resolve() for home in found.homes)),
         notes=tuple(notes),
         left_out=dict.fromkeys(silent, NOT_ANNOTATED),
-        one_file_each=found.one_file_each,
     )
 
 
@@ -183,7 +180,7 @@ def join(parts: Sequence[Annotations]) -> Annotations:
                 for one in part.records:
                     one.labels = own
     form = f"{len(parts)} files of {first.form.split(',')[0]}"
-    return Annotations(form, records, labels, tuple(dict.fromkeys(notes)), homes, first.one_file_each)
+    return Annotations(form, records, labels, tuple(dict.fromkeys(notes)), homes)
 
 
 def placed(found: Annotations, folders: Iterable[Path], home: Path) -> Annotations:

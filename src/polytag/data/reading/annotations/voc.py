@@ -67,7 +67,7 @@ def read_voc(folder: Path, annotations: Path) -> Annotations:
     form = f"Pascal VOC, {counted(len(records), 'XML file')}"
     records += [Record(image, annotated=False) for image in others]
     homes = tuple(dict.fromkeys((folder, annotations, annotations.parent)))
-    return _without_folder(Annotations(form, records, tuple(labels), [*notes, *note], homes), folder)
+    return Annotations(form, records, tuple(labels), [*notes, *note], homes)
 
 
 def _without_folder(found: Annotations, folder: Path) -> Annotations:
@@ -186,7 +186,9 @@ def read_voc_parts(folder: Path, found: Sequence[tuple[str, Path, Path]]) -> Ann
             record.part = part or record.part
             if len(found) > 1:
                 record.image = f"{place.relative_to(folder).as_posix()}/{record.image}"
-        read.append(one if len(found) == 1 else replace(one, labels=None, homes=(folder,)))
+        if len(found) == 1:
+            return _without_folder(one, place)
+        read.append(replace(one, labels=None, homes=(folder,)))
     joined = join(read)
     labels = sorted({name for one in joined.records for names in (one.present, one.unknown) for name in names})
     return replace(joined, labels=tuple(labels))

@@ -15,7 +15,7 @@ from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, Table
 from polytag.data.reading.tables.cells import PARQUET_ENDINGS
 from polytag.errors import DataError, counted, listed
-from polytag.files import write_bytes_atomically
+from polytag.files import write_bytes_atomically, write_json
 from polytag.photos.cache_room import cache_folder, usable
 from polytag.photos.content import content_hash
 from polytag.photos.kinds import EXTENSIONS
@@ -93,42 +93,66 @@ def read_parquet_images(files: Mapping[str, Sequence[Path]], options: ReadOption
 
 
 def _rows(path: Path, folder: Path, taken: dict[str, int]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """The name and the labels of each row; its image is written if it is not there yet."""
+    """The name and the labels of each row. Images that an earlier call has written are not read again.
+
+    Args:
+        path: a Parquet file.
+        folder: where its images are written.
+        taken: the names in this folder, in lower case, each with the number of its image; new ones are added.
+    """
     import pyarrow
     from pyarrow import parquet
 
+    index = folder / f".{content_hash(path)[:20]}.json"
+    written = _written(index, folder)
+    names = [] if written is None else written
     try:
         with path.open("rb") as source, parquet.ParquetFile(source) as file:
-            image_column = _image_column(file.schema_arrow)
-            assert image_column is not None
-            names = _class_names(file.schema_arrow)
-            others = [field.name for field in file.schema_arrow if field.name != image_column and _is_light(field.type)]
+            schema = file.schema_arrow
+            image_column = _image_column(schema)
+            classes = _class_names(schema)
+            columns = [field.name for field in schema if field.name != image_column and _is_light(field.type)]
             number = 0
-            with usable(folder.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-            for batch in file.iter_batches(BATCH, columns=[image_column, *others]):
+            for batch in file.iter_batches(BATCH, columns=columns if written else [image_column, *columns]):
                 for row in batch.to_pylist():
-                    image = row.pop(image_column)
-                    name = _write(path, folder, image, number, taken)
+                    if written is None:
+                        names.append(_write(f"{path}, row {number + 1}", folder, row.pop(image_column), taken))
+                    yield names[number], _named(f"{path}, row {number + 1}", row, classes)
                     number += 1
-                    yield name, _named(path, number, row, names)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise DataError(f"{path} cannot be read ({reason}): expected a Parquet file with images inside") from None
+    if written is None:
+        write_json(index, names)
+    taken |= {name.lower(): i for i, name in enumerate(names, len(taken))}
 
 
-def _write(path: Path, folder: Path, image: Any, number: int, taken: dict[str, int]) -> str:
+def _written(index: Path, folder: Path) -> list[str] | None:
+    """The names of the images that an earlier call has written, if all are still there."""
+    with usable(folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not index.is_file():
+            return None
+        try:
+            names = json.loads(index.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        return names if names and set(names) <= set(os.listdir(folder)) else None
+
+
+def _write(place: str, folder: Path, image: Any, taken: dict[str, int]) -> str:
     content = image.get("bytes") if isinstance(image, dict) else image
     named = (image.get("path") if isinstance(image, dict) else None) or ""
     if content is None:
-        raise DataError(f"{path}, row {number + 1}: the image is empty: expected its bytes; take the row out")
-    name = re.sub(r"[\x00-\x1f\x7f]", "_", named.replace("\\", "/").rsplit("/", 1)[-1]).strip() or f"{number:07d}"
+        raise DataError(f"{place}: the image is empty: expected its bytes; take the row out")
+    number = len(taken)
+    name = re.sub(r"[\x00-\x1f\x7f]", "_", named.replace("\\", "/").rsplit("/", 1)[-1]).strip(" .") or f"{number:07d}"
     if os.path.splitext(name)[1].lower() not in EXTENSIONS:
         name += _ending(content)
-    if taken.setdefault(name.lower(), number) != number:
+    if name.lower() in taken:
         stem, ending = os.path.splitext(name)
         name = f"{stem}-{number:07d}{ending}"
-        taken[name.lower()] = number
+    taken[name.lower()] = number
     file = folder / name
     with usable(folder):
         if not file.is_file() or file.stat().st_size != len(content):
@@ -143,7 +167,7 @@ def _ending(content: bytes) -> str:
     return next((ending for magic, ending in MAGIC if content.startswith(magic)), ".jpg")
 
 
-def _named(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any] | None:
+def _named(place: str, row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any] | None:
     """The columns of a row with names for class numbers; ``None`` if it has no labels."""
     found: dict[str, Any] = {}
     known = False
@@ -159,7 +183,7 @@ def _named(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str, 
             numbers = [n for n in numbers if n is not None and n != -1]
             wrong = [n for n in numbers if not 0 <= n < len(classes)]
             if wrong:
-                raise DataError(f"{path}, row {number}: class {wrong[0]} of '{column}' has no name in the metadata")
+                raise DataError(f"{place}: class {wrong[0]} of '{column}' has no name in the metadata")
             known = known or bool(numbers) or inside == []
             found[column] = [classes[n] for n in numbers]
     return found if known else None

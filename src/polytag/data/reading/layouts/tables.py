@@ -28,7 +28,20 @@ SHARD = re.compile(r"(?P<part>[a-z]+)(-\d{3,}-of-\d{3,}(-[0-9a-f]+)?)?")
 
 
 def read_one(path: Path, options: ReadOptions) -> Table:
-    """Read one table, whatever kind of file it is."""
+    """Read one table, whatever kind of file it is.
+
+    In Hugging Face's image folders, folders called train, validation and test are the split.
+    """
+    table = _read_one(path, options)
+    if path.name.lower() not in METADATA_FILES or table.parts is not None:
+        return table
+    first = [image.replace("\\", "/").split("/")[0].lower() for image in table.images]
+    if len(set(first)) < 2 or any(name not in PART_NAMES for name in first):
+        return table
+    return replace(table, parts=[PART_NAMES[name] for name in first])
+
+
+def _read_one(path: Path, options: ReadOptions) -> Table:
     if holds_images(path):
         return read_parquet_images({"": [path]}, options)
     if path.suffix.lower() in LINE_ENDINGS:
