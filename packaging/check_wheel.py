@@ -76,6 +76,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         os.environ["POLYTAG_CACHE"] = str(work / "cache")
+        os.environ.pop("PYTHONPATH", None)  # an empty environment sees the wheel only
         full = Path(sys.executable).parent / "polytag"
         light = install(build(work / "dist"), work / "environment") / "polytag"
         assert run(light, "--version") == run(full, "--version")

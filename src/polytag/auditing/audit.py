@@ -1,8 +1,8 @@
 """The audit: everything that is odd about photos and labels, in one table.
 
-Each photo is read once. `checks/` judges photos, duplicates and the table of labels, and `label_errors.py` single labels.
-Photos of the same picture share a group, so a split keeps them together. `clean.py` proposes what to do about the
-findings.
+Each photo is read once. `checks/` judges photos, duplicates and the table of labels, and `label_errors.py` single
+labels. Photos of the same picture share a group, so a split keeps them together. `clean.py` proposes what to do about
+the findings.
 """
 
 import os

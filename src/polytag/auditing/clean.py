@@ -16,10 +16,9 @@ from polytag.auditing.audit import Audit
 from polytag.auditing.checks.copies import disputed
 from polytag.auditing.decisions import Decision, read_decisions, write_decisions
 from polytag.auditing.issues import ISSUES, UNREADABLE
-from polytag.data.dataset import Dataset
+from polytag.data.dataset import PARTS, Dataset
 from polytag.data.reading.write import write_table
 from polytag.data.splitting.groups import leaks
-from polytag.data.splitting.stratify import PARTS
 from polytag.errors import ConflictError, PolytagError, SettingsError, counted, listed
 from polytag.files import refuse_same_file
 

@@ -252,7 +252,7 @@ def _print_shares(parts: "tuple[Dataset, Dataset, Dataset]", labels: int) -> Non
     """Print how images, labels and common combinations are divided among the parts."""
     import numpy as np
 
-    from polytag.data.splitting.stratify import PARTS
+    from polytag.data.dataset import PARTS
 
     rows = pt.shares(parts)
     width = max(len(what) for what, *_ in rows)

@@ -18,11 +18,10 @@ import numpy as np
 
 from polytag.comparison.contest import Contest, Contestant, pairs, results
 from polytag.comparison.report import write_report
-from polytag.data.dataset import Dataset
+from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import check_learnable, split, split_facts
 from polytag.data.splitting.split_file import read_split, write_split
-from polytag.data.splitting.stratify import PARTS
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.evaluate import evaluate
 from polytag.files import write_json

@@ -17,6 +17,9 @@ from polytag.photos.content import content_hash
 ODD_PATH = re.compile(r"/[./]|\\|/$")
 """A path that may need normalising."""
 
+PARTS = ("train", "validation", "test")
+"""The parts of a split, in order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from polytag import read
-from polytag.data.dataset import Dataset
+from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import check_learnable, shares, split
 from polytag.data.splitting.split_file import read_split, write_split
-from polytag.data.splitting.stratify import PARTS, RATIOS, _refine
+from polytag.data.splitting.stratify import RATIOS, _refine
 from polytag.errors import DataError, PolytagError, SettingsError
 
 Photos = Callable[..., list[str]]

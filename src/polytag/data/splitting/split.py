@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from polytag.data.dataset import Dataset
+from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import keep_together
 from polytag.data.splitting.split_file import read_split
-from polytag.data.splitting.stratify import PARTS, RATIOS, _deal
+from polytag.data.splitting.stratify import RATIOS, _deal
 from polytag.errors import DataError, SettingsError, counted, listed
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.dataset import Dataset
+from polytag.data.dataset import PARTS, Dataset
 from polytag.data.reading.table import PART_NAMES
-from polytag.data.splitting.stratify import PARTS
 from polytag.errors import DataError, counted, listed
 from polytag.files import write_atomically
 

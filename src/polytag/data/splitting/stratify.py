@@ -10,9 +10,6 @@ from skmultilearn.model_selection import IterativeStratification
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted
 
-PARTS = ("train", "validation", "test")
-
-
 RATIOS = (0.70, 0.15, 0.15)
 
 
