@@ -5,7 +5,10 @@ import struct
 import zlib
 
 import numpy as np
+import pillow_heif
 from PIL import Image
+
+pillow_heif.register_heif_opener()  # to write what the server then reads
 
 
 def photo(colour: tuple[int, int, int] = (250, 10, 10), kind: str = "JPEG", mode: str = "RGB", **more: object) -> bytes:
@@ -59,6 +62,8 @@ ODD_BUT_FINE = {
     "16-bit PNG": deep(),
     "palette with alpha": photo(kind="PNG", mode="P", transparency=0),
     "WebP": photo(kind="WEBP"),
+    "HEIC": photo(kind="HEIF"),
+    "AVIF": photo(kind="AVIF"),
 }
 
 BAD = {

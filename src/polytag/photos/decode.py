@@ -145,6 +145,16 @@ def examine(source: bytes | str | os.PathLike[str], size: int) -> tuple[Header, 
         return Header(kind, mode, width, height, _frames(image), orientation, alpha, deep), pixels
 
 
+def n_pixels(content: bytes) -> int:
+    """Return width × height from a photo's header, without decoding; 0 if the header cannot be read."""
+    try:
+        with _identified(content) as image:
+            return image.width * image.height
+    except Exception as error:  # `decode` says what is wrong.
+        raise_machine_error(error)
+        return 0
+
+
 @contextmanager
 def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open a photo file; whatever goes wrong, here or in the block, is an `ImageError` or a `MachineError`."""

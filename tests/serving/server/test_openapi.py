@@ -19,7 +19,7 @@ schemathesis = pytest.importorskip("schemathesis", reason="needs Schemathesis: p
 # That a body must be a photo is more than JSON Schema can say.
 PHOTOS = st.sampled_from([*ODD_BUT_FINE.values(), *(noise(seed) for seed in range(5)), photo((0, 0, 250))])
 schemathesis.openapi.format("binary", PHOTOS)
-for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream"):
+for kind in ("image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", "application/octet-stream"):
     schemathesis.openapi.media_type(kind, PHOTOS)
 
 

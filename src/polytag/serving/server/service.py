@@ -13,7 +13,7 @@ from PIL import Image
 
 from polytag.errors import ImageError, SettingsError, counted, listed
 from polytag.models.bundle.bundle import Bundle
-from polytag.photos.decode import FORMATS, LARGE_PIXELS, decode
+from polytag.photos.decode import LARGE_PIXELS, decode, n_pixels
 from polytag.serving.server.batching import Batcher
 from polytag.serving.server.metrics import Metrics
 from polytag.serving.server.schema import LabelAnswer, ModelAnswer, Problem, Tagged, Unreadable
@@ -141,7 +141,7 @@ class TaggingService:
         self, bundle: Bundle, photos: Sequence[bytes], connection: Hashable
     ) -> list[NDArray[np.float32] | ImageError]:
         """Probabilities float32 (k,) or the error of each photo, in order."""
-        pixels = await asyncio.to_thread(lambda: [_pixels(photo) for photo in photos])
+        pixels = await asyncio.to_thread(lambda: [n_pixels(photo) for photo in photos])
         large = [row for row, count in enumerate(pixels) if count > LARGE_PIXELS]
         small = [row for row, count in enumerate(pixels) if count <= LARGE_PIXELS]
         places = [1 + pixels[row] // PIXELS_PER_PLACE for row in small]
@@ -194,15 +194,6 @@ class TaggingService:
 async def _results(futures: Sequence[Any]) -> list[Any]:
     """Results in order. When this is cancelled, so is all work that has not begun."""
     return await asyncio.gather(*map(asyncio.wrap_future, futures))
-
-
-def _pixels(photo: bytes) -> int:
-    """Width × height from the file's header; 0 if it cannot be read, which the decoder will explain."""
-    try:
-        with Image.open(io.BytesIO(photo), formats=FORMATS) as image:
-            return image.width * image.height
-    except Exception:  # Pillow raises many kinds on damaged files.
-        return 0
 
 
 def _answer(bundle: Bundle, upload: Upload, result: NDArray[np.float32] | ImageError) -> Tagged | Unreadable:
