@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from processes import Clock, in_fresh_process, peak_megabytes
 
 import polytag as pt
-from polytag.data.dataset import Dataset
-from polytag.data.dataset import PARTS
+from polytag.data.dataset import PARTS, Dataset
 from polytag.evaluation.evaluate import judge
 from polytag.evaluation.metrics import VALIDATION_SCORE, scores
 from polytag.evaluation.thresholds import choose_thresholds

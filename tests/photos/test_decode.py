@@ -175,6 +175,37 @@ def test_orientations_that_do_not_exist_count_as_upright(exif: bytes, form: str,
     assert measurements_of(header, pixels)["orientation"] == 1
 
 
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png[:33] + chunk + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"pHYs", b"\0"), (b"cHRM", b"\0\0\0"), (b"gAMA", b""), (b"sRGB", b""), (b"iCCP", b"x"), (b"tRNS", b"\0"),
+        (b"acTL", b"\0\0\0\2"), (b"fcTL", bytes(8)), (b"zTXt", b"name\0\1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_metadata_that_cannot_be_read_do_not_spoil_a_png(kind: bytes, body: bytes, mode: str) -> None:
+    plain = encoded(Image.fromarray(quarters()).convert(mode))
+    assert np.array_equal(decode(with_chunk(plain, kind, body)), decode(plain))
+
+
+def test_metadata_that_cannot_be_read_do_not_spoil_a_jpeg(tmp_path: Path) -> None:
+    # A horizontal resolution (a rational) of no values.
+    entry = struct.pack(">HHI4s", 0x011A, 5, 0, bytes(4)) + struct.pack(">HHI4s", 0x0128, 3, 1, b"\0\2\0\0")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\2" + entry + bytes(4)
+    image = Image.fromarray(quarters()).convert("CMYK")
+    plain, odd = encoded(image, "JPEG"), encoded(image, "JPEG", exif=exif, comment=b"a comment")
+    path = tmp_path / "odd.jpg"
+    path.write_bytes(odd)
+    assert np.array_equal(decode(odd), decode(plain))
+    assert np.array_equal(decode(path), decode(plain))
+
+
 def test_damaged_exif_does_not_spoil_a_photo() -> None:
     data = encoded(quarters(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff" + b"\x01\x12\0\x03\xff" * 3)
     assert decode(data).shape == (32, 64, 3)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from polytag.errors import ImageError, printable, raise_machine_error
 from polytag.photos import kinds
+from polytag.photos.metadata import JPEG, PNG, without_metadata
 
 Paths = Sequence[str] | NDArray[np.str_]
 """Paths of photo files."""
@@ -187,31 +189,39 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
 
 
 def _identified(source: bytes | str | os.PathLike[str]) -> Image.Image:
+    """Open a photo by whichever decoder knows it; metadata that a decoder cannot read are ignored."""
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        if not _is_heif(source):
+    except (Image.DecompressionBombError, OSError) as error:
+        if not isinstance(error, Image.UnidentifiedImageError):
             raise
-    # Imported late: most collections have no HEIC files, and every command would wait for libheif.
-    _register_heif()
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("HEIF",))
+        failure: Exception = error
+    except Exception as error:
+        raise_machine_error(error)
+        failure = error
+    head = _head(source)
+    if head[4:8] == b"ftyp" and head[8:] in kinds.HEIF_BRANDS:
+        _register_heif()
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("HEIF",))
+    if not head.startswith((PNG, JPEG)):
+        raise failure
+    bare = without_metadata(source if isinstance(source, bytes) else Path(source).read_bytes())
+    return Image.open(io.BytesIO(bare), formats=FORMATS)
+
+
+def _head(source: bytes | str | os.PathLike[str]) -> bytes:
+    if isinstance(source, bytes):
+        return source[:12]
+    with open(source, "rb") as file:
+        return file.read(12)
 
 
 @cache
 def _register_heif() -> None:
+    # Imported late: most collections have no HEIC files, and every command would wait for libheif.
     import pillow_heif
 
     pillow_heif.register_heif_opener()
-
-
-def _is_heif(source: bytes | str | os.PathLike[str]) -> bool:
-    """Whether a file is HEIC, HEIF or AVIF, the formats in which phones take photos."""
-    if isinstance(source, bytes):
-        head = source[:12]
-    else:
-        with open(source, "rb") as file:
-            head = file.read(12)
-    return head[4:8] == b"ftyp" and head[8:] in kinds.HEIF_BRANDS
 
 
 def _unidentified(source: bytes | str | os.PathLike[str]) -> ImageError:

@@ -36,7 +36,7 @@ from polytag.models.runtimes.onnx import OnnxModel
 from polytag.models.runtimes.openvino import OpenvinoModel
 from polytag.photos.content import content_hash
 from polytag.photos.decode import decode_many
-from polytag.photos.kinds import EXTENSIONS
+from polytag.photos.kinds import is_photo
 from polytag.serving.tagging.formats import Format
 
 BATCHES = (1, 5)
@@ -255,7 +255,7 @@ def _photos(bundle: Bundle, folder: str | Path | None, data: Dataset | None) -> 
             f"{COMPARED} drawn scenes, as no photos were given"
         )
     if folder is not None:
-        files = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in EXTENSIONS)
+        files = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file() and is_photo(path))
         name = Path(folder).resolve().name
     else:
         assert data is not None

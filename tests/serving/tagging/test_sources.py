@@ -3,11 +3,13 @@
 import io
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from polytag.errors import DataError
+from polytag.photos.kinds import left_out
 from polytag.serving.tagging.sources import count, photos_in
 
 
@@ -53,6 +55,17 @@ def test_lists_and_standard_input(album: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(photos_in(["some.txt"])) == ["a.png", "sub/c.webp"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("b.JPG\nwith blank .jpg\n"))
     assert list(photos_in(["-", "a.png"])) == ["b.JPG", "with blank .jpg", "a.png"]
+
+
+def test_photos_without_a_known_ending_are_recognised_and_others_counted(album: Path) -> None:
+    (album / "sub" / "download").write_bytes(b"\xff\xd8\xff\xe0" + bytes(20))
+    (album / "sub" / "scan.1").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for name in ("clip.MOV", "raw.DNG", "a.xmp", "unknown"):
+        (album / "sub" / name).write_bytes(b"\0\1\2")
+    skipped: Counter[str] = Counter()
+    assert [os.path.basename(path) for path in photos_in(["sub"], skipped)] == ["c.webp", "download", "scan.1"]
+    assert left_out(skipped) == "4 files left out: 1 camera raw file, 1 other file, 1 sidecar, 1 video"
+    assert count(["sub"]) == 3
 
 
 def test_counting(album: Path) -> None:

@@ -107,7 +107,7 @@ def test_what_is_recognised_is_said(root: Path, drawn: list[Path]) -> None:
     assert data.notes == (
         f"{root.name}: a folder of photos for each of 2 labels",
         "1 copy within one folder: each photo read once",
-        "2 files not read, being no photos by their ending: 1 .txt, 1 .mov",
+        "2 files left out: 1 text file, 1 video",
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from polytag.data.reading.layouts.keywords import sorted_by_date
 from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
-from polytag.errors import DataError, counted, listed
+from polytag.errors import DataError, counted
 from polytag.photos.content import content_hash
-from polytag.photos.kinds import EXTENSIONS
+from polytag.photos.kinds import is_photo, left_out
 
 NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
 """Folders of these names hold photos or annotations; nobody calls a label so."""
@@ -83,15 +83,13 @@ def read_folders(root: Path) -> Table:
         notes.append(f"{counted(joined, 'copy')} in further folders: their labels joined")
     if copies:
         notes.append(f"{counted(copies, 'copy')} within one folder: each photo read once")
-    strangers = Counter(
-        entry.suffix.lower() or "no ending"
-        for place in places
-        for entry in entries(place)
-        if entry.suffix.lower() not in EXTENSIONS and entry.is_file()
-    )
-    if strangers:
-        endings = listed([f"{n} {ending}" for ending, n in strangers.most_common()])
-        notes.append(f"{counted(strangers.total(), 'file')} not read, being no photos by their ending: {endings}")
+    skipped: Counter[str] = Counter()
+    for place in places:
+        for entry in entries(place):
+            if entry.is_file():
+                is_photo(entry, skipped)
+    if skipped:
+        notes.append(left_out(skipped))
     silent = [photo for level in {root, *parts} - annotated for photo in _photos(level)]
     return Table(
         images=list(first.values()),
@@ -137,7 +135,7 @@ def _holds_photos(place: Path) -> bool:
 
 
 def _is_photo(entry: Path) -> bool:
-    return entry.suffix.lower() in EXTENSIONS and entry.is_file()
+    return entry.is_file() and is_photo(entry)
 
 
 def _label(folder: Path) -> str:

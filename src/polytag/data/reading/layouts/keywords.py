@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polytag.data.reading.annotations.records import Annotations, Record
 from polytag.errors import DataError, counted
-from polytag.photos.kinds import EXTENSIONS
+from polytag.photos.kinds import is_photo
 from polytag.photos.xmp import embedded_keywords, sidecar, xmp_keywords
 
 DATE = re.compile(
@@ -79,7 +79,7 @@ def _photos(folder: Path) -> list[str]:
     found = []
     for place, files in _walk(folder):
         below = os.path.relpath(place, folder).replace(os.sep, "/")
-        names = sorted(name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS and name[0] != ".")
+        names = sorted(name for name in files if name[0] != "." and is_photo(os.path.join(place, name)))
         found += [name if below == "." else f"{below}/{name}" for name in names]
     return found
 
