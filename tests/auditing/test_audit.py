@@ -1,6 +1,8 @@
 """The audit of small, odd datasets. test_audit_planted.py has one with many known defects."""
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,11 @@ from polytag.auditing.checks.copies import disputed
 from polytag.auditing.checks.photos import EXTENSIONS_OF
 from polytag.auditing.findings import COLUMNS
 from polytag.auditing.issues import ISSUES, SCALED, UNREADABLE
+from polytag.auditing.report import write_report
 from polytag.data.dataset import Dataset
 from polytag.data.reading.read import read
 from polytag.data.sample.scenes import draw_scene
-from polytag.errors import DataError
+from polytag.errors import DataError, MachineError
 from polytag.photos.decode import FORMATS
 from polytag.photos.kinds import EXTENSIONS
 
@@ -193,3 +196,39 @@ def test_progress_counts_each_photo(data: Dataset) -> None:
     done: list[int] = []
     audit(data, on_progress=done.append)
     assert sum(done) == len(data)
+
+
+@pytest.mark.parametrize(
+    "trouble", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error")]
+)
+def test_trouble_of_the_machine_is_never_a_finding(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise trouble
+
+    # The content is new, so no measurement of it is in the cache.
+    Image.frombytes("RGB", (80, 80), os.urandom(80 * 80 * 3)).save(data.paths[0])
+    whole = replace(data, left_out={"gone.jpg": "no such file"})
+    with monkeypatch.context() as patch:
+        patch.setattr("polytag.photos.decode.Image.open", failing)
+        with pytest.raises(MachineError):
+            audit(whole)
+    audit(whole)
+    if isinstance(trouble, OSError):
+        stat = os.stat
+        monkeypatch.setattr("os.stat", lambda path, *a, **k: failing() if "gone" in str(path) else stat(path, *a, **k))
+        with pytest.raises(MachineError):
+            audit(whole)
+
+
+def test_odd_names_are_kept_in_json_and_shown_safely(data: Dataset, tmp_path: Path) -> None:
+    odd = data.root / "\x1b[31m\u202egpj\nx.jpg"
+    Path(data.paths[5]).rename(odd)
+    found = audit(replace(data, paths=np.array([*data.paths[:5], str(odd)]), labels=("bo\x1bat", "sea")))
+    found.save(tmp_path / "found.json")
+    text = (tmp_path / "found.json").read_text()
+    assert "\x1b" not in text
+    assert "bo\x1bat" in json.loads(text)["labels"]
+    page = write_report(found, tmp_path / "page", "photos").read_text()
+    assert "\x1b" not in page and "\u202e" not in page

@@ -185,3 +185,23 @@ def test_the_decisions_file_is_never_the_cleaned_table(found: Audit, tmp_path: P
         with pytest.raises(SettingsError, match="same file as the input"):
             clean(found, tmp_path / out, tmp_path / "d.csv", overwrite=True)
     assert (tmp_path / "d.csv").read_bytes() == before
+
+
+def test_photos_with_several_labels_in_a_long_table_keep_them(tmp_path: Path, photos) -> None:
+    names = [f"{i}.jpg" for i in range(12)]
+    photos(tmp_path / "images", names)
+    present = {name: [("cat", "dog", "sea")[(i + j) % 3] for j in range(1 + i % 3)] for i, name in enumerate(names)}
+    rows = [f"{name},{label}" for name, labels in present.items() for label in labels]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows, ""]))
+    found = audit(read(tmp_path / "labels.csv", conflicts="unknown"))
+    assert not {"conflicting_rows", "listed_twice"} & found.counts.keys()
+    assert propose(found) == []
+    cleaned, _ = clean(found, tmp_path / "clean.csv", tmp_path / "d.csv")
+    again = read(tmp_path / "clean.csv")
+    for data in (cleaned, again):
+        table = {
+            Path(name).name: sorted(data.labels[j] for j in np.flatnonzero(row == 1))
+            for name, row in zip(data.names, data.targets, strict=True)
+        }
+        assert table == {name: sorted(labels) for name, labels in present.items()}
+        assert (data.targets >= 0).all()

@@ -57,6 +57,12 @@ def test_never_always_and_rare() -> None:
         ("café", "cafe\u0301"),
         ("STRASSE", "straße"),
         ("rock'n'roll", "rock n roll"),
+        # Look-alike letters of other alphabets, and characters that nobody sees.
+        ("cat", "c\u0430t"),
+        ("Motorcycle", "M\u03bft\u043ercycle"),
+        ("dog", "d\u200bog\ufeff"),
+        ("horse", "hor\u00adse"),
+        ("full width", "\uff46\uff55\uff4c\uff4c width"),
     ],
 )
 def test_variants(a: str, b: str) -> None:
@@ -75,6 +81,8 @@ def test_variants(a: str, b: str) -> None:
         ("3 4", "34"),
         ("dog", "dogs"),
         ("e", "é"),
+        ("a-wave", "\u03b1-wave"),
+        ("\u0441\u043e\u0440", "cop"),
         ("犬", "猫"),
     ],
 )
@@ -155,3 +163,50 @@ def test_imbalance_of_any_table(targets: np.ndarray) -> None:
     assert 0 <= figures["density"] <= 1 and figures["cardinality"] <= targets.shape[1]
     assert figures["mean_imbalance_ratio"] >= 1 or not (targets == 1).any()
     assert figures["combinations"] <= len(targets)
+
+
+@pytest.mark.parametrize(
+    ("singular", "plural"),
+    [("cat", "cats"), ("box", "boxes"), ("berry", "berries"), ("traffic light", "Traffic lights")],
+)
+def test_singular_and_plural_are_similar(singular: str, plural: str) -> None:
+    columns = {singular: column(9, 0, 1), plural: column(9, 2)}
+    assert found(columns, "similar_labels") == [(plural, singular)]
+    columns[plural][0] = 1  # They occur together, so somebody distinguishes them.
+    assert not found(columns, "similar_labels")
+
+
+def test_words_of_another_alphabet_that_look_the_same_are_similar() -> None:
+    russian = "\u0441\u043e\u0440"
+    assert found({"cop": column(9, 0, 1), russian: column(9, 2)}, "similar_labels") == [(russian, "cop")]
+
+
+def test_each_label_is_flagged_once_however_many_resemble_it() -> None:
+    names = [f"category {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    columns = {name: column(52, 2 * i, 2 * i + 1) for i, name in enumerate(names)}
+    assert [label for label, _ in found(columns, "similar_labels")] == names[1:]
+
+
+def test_similar_pairs_agree_with_comparing_all() -> None:
+    rng = np.random.default_rng(0)
+    names = ["".join(rng.choice(list("abcs1"), rng.integers(1, 8))) for _ in range(150)]
+    names += [f"{name}s" for name in names[:40]] + ["berry", "berries", "cop", "\u0441\u043e\u0440"]
+    expected = [
+        (i, j, likeness)
+        for i, a in enumerate(names)
+        for j, b in enumerate(names[i + 1 :], i + 1)
+        if (likeness := similarity(a, b))
+    ]
+    assert expected and list(similar_pairs(names)) == expected
+
+
+def test_labels_that_are_pieces_of_lists_are_flagged() -> None:
+    names = ["['cat'", "'dog']", "'bird'", "'sea'", "['sky'", "'boat']", "'sun'", "['moon'", "'star']"]
+    columns = {name: column(30, i, i + 10, i + 20) for i, name in enumerate(names)}
+    assert found(columns, "misread_labels") == [("", "")]
+    assert not found({f"label {i}": column(30, i, i + 10, i + 20) for i in range(9)}, "misread_labels")
+
+
+def test_nearly_as_many_labels_as_photos_are_flagged() -> None:
+    columns = {f"photo of day {word}": column(20, i) for i, word in enumerate("abcdefghijklmnopqrst")}
+    assert found(columns, "misread_labels") == [("", "")]

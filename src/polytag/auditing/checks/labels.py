@@ -10,6 +10,7 @@ from polytag.auditing.checks.spelling import normalized, similar_pairs
 from polytag.auditing.findings import COLUMNS
 from polytag.data.dataset import Dataset
 from polytag.data.label_counts import cooccurrence, label_sets
+from polytag.data.reading.tables.guards import suspicious_labels
 from polytag.errors import counted
 
 ENOUGH = 20
@@ -25,11 +26,18 @@ Finding = tuple[str, str, float, str, str]
 def label_findings(dataset: Dataset) -> pd.DataFrame:
     """Flag what is odd about labels. Each label is flagged at most once per issue."""
     present, known = (dataset.targets == 1).sum(axis=0), (dataset.targets >= 0).sum(axis=0)
-    found = [*_frequency(dataset.labels, present, known), *_pairs(dataset, present)]
+    found = [*_misread(dataset), *_frequency(dataset.labels, present, known), *_pairs(dataset, present)]
     return pd.DataFrame(
         [("", label, issue, score, detail, other) for issue, label, score, detail, other in found],
         columns=list(COLUMNS[:-1]),
     )
+
+
+def _misread(dataset: Dataset) -> Iterator[Finding]:
+    """Signs that a table was split in the wrong places. They stop reading too, unless the user named a separator."""
+    why = suspicious_labels(dataset)
+    if why is not None:
+        yield "misread_labels", "", 0.0, why, ""
 
 
 def _frequency(labels: tuple[str, ...], present: NDArray[np.int64], known: NDArray[np.int64]) -> Iterator[Finding]:

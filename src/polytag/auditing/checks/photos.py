@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from polytag.auditing.findings import rows
 from polytag.auditing.issues import SCALED, UNREADABLE
 from polytag.data.dataset import Dataset
 from polytag.data.reading.table import NOT_ANNOTATED
+from polytag.errors import raise_machine_error
 from polytag.photos.measure import Measurements
 
 EXTENSIONS_OF = {
@@ -29,7 +31,11 @@ EXTENSIONS_OF = {
 
 
 def unreadable_findings(dataset: Dataset, measured: Measurements) -> Iterator[pd.DataFrame]:
-    """Flag files that are missing, cannot be decoded, or have no annotation."""
+    """Flag files that are missing, cannot be decoded, or have no annotation.
+
+    Raises:
+        MachineError: the disk fails, or the computer is out of memory or open files.
+    """
     names = dataset.names
     unreadable: dict[str, dict[str, str]] = {}
     for i in np.flatnonzero(~measured.readable).tolist():
@@ -38,10 +44,20 @@ def unreadable_findings(dataset: Dataset, measured: Measurements) -> Iterator[pd
     for name, reason in dataset.left_out.items():
         if reason == NOT_ANNOTATED:
             unreadable.setdefault("all_unknown", {})[name] = reason
-        elif not os.access(dataset.root / name, os.R_OK):
+        elif _inaccessible(dataset.root / name):
             unreadable.setdefault("missing", {})[name] = reason
     for issue, reasons in unreadable.items():
         yield rows(issue, list(reasons), list(reasons.values()))
+
+
+def _inaccessible(path: Path) -> bool:
+    """Whether a file is missing or must not be read. A failing disk is not the file's fault, and stops the audit."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise_machine_error(error)
+        return True
+    return not os.access(path, os.R_OK)
 
 
 def scaled_scores(measured: Measurements, issue: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
