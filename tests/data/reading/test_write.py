@@ -27,6 +27,11 @@ ODD_LABELS += [
     "id",
     "#",
     "=1+1",
+    "'=1+1",
+    "+a",
+    "-b",
+    "@c",
+    "＝d",
     "(a, b)",
     "g17",
     "\ufeff",
@@ -146,6 +151,27 @@ def test_parquet_has_types(small: Dataset, tmp_path: Path) -> None:
     assert frame["dog"].tolist() == [1, 0, 1]
     assert frame["traffic light"].isna().tolist() == [False, True, False]
     assert frame["reasons"].isna().all()
+
+
+def test_no_cell_is_a_formula(home: Path, tmp_path: Path) -> None:
+    whole = Dataset(
+        paths=np.array([str(home / "photos" / "=1+1.jpg"), str(home / "photos" / "'.jpg")]),
+        targets=np.array([[1, 0, 1], [0, 1, -1]], dtype=np.int8),
+        labels=("=cmd|' /C calc'!A0", "@x", "'-y"),
+        groups=np.array([0, 0]),
+        root=home / "photos",
+    )
+    for ending in (".csv", ".tsv"):
+        write_table(home / "photos" / f"formulas{ending}", whole)
+        text = (home / "photos" / f"formulas{ending}").read_text()
+        (home / "photos" / f"formulas{ending}").unlink()
+        cells = [
+            cell.strip('"') for line in text.splitlines() for cell in line.split("," if ending == ".csv" else "\t")
+        ]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+        (tmp_path / f"formulas{ending}").write_text(text)
+        again = read(tmp_path / f"formulas{ending}", images=home / "photos")
+        assert (again.names, again.labels) == (whole.names, whole.labels)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

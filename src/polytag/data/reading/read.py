@@ -5,7 +5,7 @@ are brought together, and what cannot be used is reported. So all forms are trea
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, Table
 from polytag.errors import DataError, counted, listed
 from polytag.photos.groups import grouped
-from polytag.photos.kinds import EXTENSIONS
 
 
 def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **settings: Any) -> Dataset:
@@ -96,7 +95,6 @@ def _usable(
         **{names[file]: "no such file" for file in missing},
         **{names[file]: "it may not be read" for file in locked},
         **{names[file]: "its rows conflict" for file in merged.files if file in dropped},
-        **(_not_annotated(found.root, merged.files) if table.one_file_each else {}),
     }
     _refuse_unwritable([*names.values(), *left_out])
     notes = []
@@ -142,13 +140,3 @@ def _refuse_unwritable(names: Sequence[str]) -> None:
     if unwritable:
         shown = listed([ascii(one) for one in unwritable])
         raise DataError(f"{counted(len(unwritable), 'file name')} that UTF-8 cannot hold ({shown}): rename them")
-
-
-def _not_annotated(folder: Path, files: Sequence[str]) -> Mapping[str, str]:
-    """The photos of the folder, not of those below, that no row names."""
-    known = set(files)
-    return {
-        name: NOT_ANNOTATED
-        for name in sorted(os.listdir(folder))
-        if os.path.splitext(name)[1].lower() in EXTENSIONS and os.path.join(folder, name) not in known
-    }

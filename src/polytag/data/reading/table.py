@@ -43,7 +43,6 @@ class Table:
         left_out: photos that the source cannot speak for, each with the reason.
         long_form: several rows of one image are the labels of that image: a label that one row lacks and another has
             is present, and that is no contradiction. Rows contradict each other only in `parts` or `disagreements`.
-        one_file_each: each photo has a file of labels, so that a photo without one is worth a word.
     """
 
     images: list[str]
@@ -60,4 +59,3 @@ class Table:
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     long_form: bool = False
-    one_file_each: bool = False

@@ -13,7 +13,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.reading.locate import finds_again
 from polytag.data.reading.tables.cells import PARQUET_ENDINGS, reads_as_header
 from polytag.errors import DataError, SettingsError, counted, listed
-from polytag.files import write_atomically, write_bytes_atomically
+from polytag.files import csv_cell, write_atomically, write_bytes_atomically
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLE_ENDINGS = (*DELIMITERS, *PARQUET_ENDINGS)
@@ -128,11 +128,12 @@ def _write_text(
     unknown = ["?" if zeros == 0 else None for zeros in (dataset.targets == 0).sum(axis=0)]
     with write_atomically(path) as file:
         writer = csv.writer(file, delimiter=mark, lineterminator="\n")
-        writer.writerow(["image", *dataset.labels, *(header for header, _ in extra)])
+        writer.writerow(["image", *map(csv_cell, dataset.labels), *(header for header, _ in extra)])
         for i, name in enumerate(names):
             row = dataset.targets[i].tolist()
             cells = [value if value >= 0 else nothing for value, nothing in zip(row, unknown, strict=True)]
-            writer.writerow([name, *cells, *(values[i] for _, values in extra)])
+            words = (values[i] for _, values in extra)
+            writer.writerow([csv_cell(name), *cells, *(word and csv_cell(word) for word in words)])
 
 
 def _write_parquet(

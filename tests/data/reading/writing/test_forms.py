@@ -20,7 +20,7 @@ from polytag.errors import DataError, PolytagError, SettingsError
 Photos = Callable[..., list[str]]
 
 NAMES = ["a.jpg", "sub/b.png", "x,1.jpg", 'q"uote.jpg', "ünï 字.jpg", "e|f.jpg", "100%.jpg", "a#b?.jpg", "train/c.jpg"]
-LABELS = ["dog", "traffic light", "cat|bird", "a,b", "<a> & b", "ünï", "0", "image", "=1+1", "['x']", "None", "split"]
+LABELS = ["dog", "traffic light", "cat|bird", "a,b", "<a> & b", "ünï", "0", "image", "=1+1", "None", "split"]
 FILES = {"metadata": "metadata.jsonl", "label-studio": "tasks.json", "fiftyone": "samples.json", "coco": "coco.json"}
 
 

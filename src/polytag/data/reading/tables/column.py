@@ -4,7 +4,7 @@ Tables repeat themselves: a million rows of 0 and 1 are two distinct cells. Ever
 distinct cells, so that its cost does not grow with the rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -81,6 +81,15 @@ class Column:
     def n_filled(self) -> int:
         """The number of rows whose cell is not blank."""
         return int(sum(count for count, word in zip(self.counts.tolist(), self.words, strict=True) if word))
+
+    def map(self, change: Callable[[str], str]) -> "Column":
+        """The column with each distinct cell changed."""
+        changed = [change(value) for value in self.values]
+        if changed == self.values:
+            return self
+        codes = _Codes()
+        new = np.array([codes[value] for value in changed], dtype=np.int32)
+        return Column(list(codes), new[self.codes])
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Column":
         """The column with these rows only."""

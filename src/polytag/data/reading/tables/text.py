@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from polytag.data.reading.tables.column import Column, ColumnBuilder
 from polytag.errors import DataError, counted
+from polytag.files import csv_text
 
 ROWS_AT_ONCE = 20_000
 HEAD_BYTES = 1 << 18
@@ -60,7 +61,8 @@ def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64]]:
         raise _not_utf8(path, data) from None
     if first is None:
         raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
-    return [builder.build() for builder in builders], np.array(lines, dtype=np.int64)
+    # What polytag has quoted against spreadsheets that would run it as a formula comes back as it was.
+    return [builder.build().map(csv_text) for builder in builders], np.array(lines, dtype=np.int64)
 
 
 def _rows(path: Path, data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
