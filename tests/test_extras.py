@@ -20,7 +20,7 @@ def test_a_missing_module_names_its_extra() -> None:
 
 def test_a_failed_import_names_the_extra_of_its_module() -> None:
     error = missing(ModuleNotFoundError("no", name="sklearn.linear_model"))
-    assert str(error) == "this needs sklearn. Install it with: pip install 'polytag[train]'"
+    assert str(error) == "sklearn is not installed. Install it with: pip install 'polytag[train]'"
     assert missing(ModuleNotFoundError("no", name="polytag.nonsense")) is None
     assert missing(ModuleNotFoundError("no")) is None
 

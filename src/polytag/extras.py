@@ -41,4 +41,4 @@ def missing(error: ModuleNotFoundError) -> SettingsError | None:
     extra = EXTRAS.get(module)
     if extra is None:
         return None
-    return SettingsError(f"this needs {module}. Install it with: pip install 'polytag[{extra}]'")
+    return SettingsError(f"{module} is not installed. Install it with: pip install 'polytag[{extra}]'")

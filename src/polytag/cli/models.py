@@ -9,6 +9,7 @@ import polytag as pt
 from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, command, load, note
 from polytag.data.reading.options import ReadOptions
 from polytag.evaluation.objectives import aim
+from polytag.extras import require
 from polytag.models.options import TrainOptions, check_training
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 from polytag.progress import progress_bar
@@ -30,11 +31,11 @@ def train(
     split_file: SplitFile = None,
 ) -> None:
     """Train one model. The test set stays unseen."""
+    out = out or Path(f"{Path(data).resolve().stem}-{model}")
+    check_training(model, options)
     from polytag.data.splitting.split import split_facts
     from polytag.models.bundle.bundle import free
 
-    out = out or Path(f"{Path(data).resolve().stem}-{model}")
-    check_training(model, options)
     free(out)
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
@@ -92,6 +93,7 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on unseen photos."""
+    require("keras", "train", "Training")
     from polytag.comparison.compare import check_comparison
 
     check_comparison(out, models, options, tune=tune, resume=resume, overwrite=overwrite)
