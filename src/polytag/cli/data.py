@@ -10,6 +10,7 @@ import polytag as pt
 from polytag.cli.app import Data, Host, Overwrite, Port, Seed, SplitFile, check_outputs, command, load, note
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError, WeightsError, counted, printable
+from polytag.extras import require
 from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def audit(
     from polytag.data.splitting.split_file import read_split
     from polytag.pages.page import PAGE
 
+    if label_errors:
+        require("sklearn", "train", "--label-errors")
     check_outputs([json, clean, report and report / PAGE], [data, split_file, decisions], overwrite)
     if clean is not None and clean.suffix not in TABLE_ENDINGS:
         raise SettingsError(f"--clean writes {', '.join(TABLE_ENDINGS)}, not '{clean.suffix}'")
@@ -187,6 +190,7 @@ def explore(
     overwrite: Overwrite = False,
 ) -> None:
     """Show samples, labels, sizes and a map on one page."""
+    require("sklearn", "train", "Exploring")
     from polytag.exploring.explore import explore as write_page
     from polytag.pages.page import PAGE
 
@@ -212,6 +216,8 @@ def review(
     from polytag.serving.review.suspects import suspects_of
 
     decisions = decisions or default_decisions(data)
+    if label_errors:
+        require("sklearn", "train", "--label-errors")
     found = _audit(load(data, _undecided(read)), label_errors)
     if not decisions.exists():
         write_decisions(decisions, propose(found))
@@ -238,6 +244,7 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split 70/15/15 and keep similar photos together."""
+    require("skmultilearn", "train", "Splitting")
     check_outputs([out], [data, split_file], overwrite)
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:

@@ -66,6 +66,7 @@ def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
 @command("Models")
 def evaluate(bundle: BundleFolder, data: Data, read: ReadOptions) -> None:
     """Test a bundle on photos it has not seen."""
+    require("sklearn", "train", "Evaluation")
     opened = pt.Bundle(bundle)
     print(pt.evaluate(opened, load(data, read)))
 

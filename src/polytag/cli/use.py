@@ -11,6 +11,7 @@ import polytag as pt
 from polytag.cli.app import BundleFolder, Engine, Host, Port, command, load
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import PolytagError, SettingsError, counted, printable
+from polytag.extras import require
 from polytag.serving.tagging.formats import Format
 
 KEY_VARIABLE = "POLYTAG_API_KEY"
@@ -72,6 +73,7 @@ def explain(
     ] = None,
 ) -> None:
     """Show which regions of a photo speak for its labels."""
+    require("keras", "train", "Explaining")
     from polytag.models.bundle.bundle import free
     from polytag.photos.decode import decode
 
