@@ -354,17 +354,16 @@ def _useless(path: Path, clean: list[tuple[str, list[str]]]) -> None:
 def main() -> None:
     """Print for each kind of finding how many were planted, found, right and false."""
     import tempfile
-    from dataclasses import replace
 
     from polytag.auditing.audit import audit
     from polytag.auditing.issues import ISSUES
     from polytag.data.reading.read import read
-    from polytag.data.splitting.split_file import read_split
+    from polytag.data.splitting.split_file import with_split
 
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(Path(folder) / "planted")
         data = read(planted.folder, conflicts="unknown")
-        found = audit(replace(data, parts=read_split(planted.folder / "split.csv", data))).findings
+        found = audit(with_split(data, planted.folder / "split.csv")).findings
         useless = audit(read(planted.folder / "useless.csv")).findings
     there = {**planted.photos, **planted.labels, **planted.useless}
     print(f"{'kind':30} {'planted':>8} {'found':>6} {'right':>6} {'false':>6}")

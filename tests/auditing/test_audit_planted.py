@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from polytag.cli import app
 from polytag.data.reading.read import read
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import split
-from polytag.data.splitting.split_file import read_split
+from polytag.data.splitting.split_file import with_split
 from polytag.models.backbones import embed as features
 from polytag.models.backbones.weights import Weights
 from polytag.pages.page import PAGE
@@ -35,7 +34,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 @pytest.fixture(scope="module")
 def found(planted: Planted) -> Audit:
     data = read(planted.folder, conflicts="unknown")
-    return audit(replace(data, parts=read_split(planted.folder / "split.csv", data)))
+    return audit(with_split(data, planted.folder / "split.csv"))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -130,7 +130,7 @@ def audit(
     from polytag.auditing.decisions import default_decisions
     from polytag.auditing.report import write_report
     from polytag.data.reading.write import TABLE_ENDINGS
-    from polytag.data.splitting.split_file import read_split
+    from polytag.data.splitting.split_file import with_split
     from polytag.pages.page import PAGE
 
     if label_errors:
@@ -142,7 +142,7 @@ def audit(
         raise SettingsError("--decisions needs --clean. Name the table to write.")
     dataset = load(data, _undecided(read))
     if split_file is not None:
-        dataset = replace(dataset, parts=read_split(split_file, dataset))
+        dataset = with_split(dataset, split_file)
     found = _audit(dataset, label_errors)
     note(*(f"  {one}" for one in found.dataset.notes[len(dataset.notes) :]))
     _print_findings(found)

@@ -21,7 +21,7 @@ from polytag.comparison.report import write_report
 from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import check_learnable, split, split_facts
-from polytag.data.splitting.split_file import read_split, write_split
+from polytag.data.splitting.split_file import with_split, write_split
 from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.evaluate import evaluate
 from polytag.files import write_json
@@ -94,7 +94,7 @@ def compare(
     plan, weights, started = check_comparison(folder, models, options, tune=tune, resume=resume, overwrite=overwrite)
     check_learnable(data)
     if given_split is not None:
-        read_split(given_split, data)
+        with_split(data, given_split)
     _check_backbone(plan, weights, folder, resume)
     data = _read(data, options.image_size, show_progress, say)
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:

@@ -16,7 +16,7 @@ from polytag import read
 from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import check_learnable, shares, split
-from polytag.data.splitting.split_file import read_split, write_split
+from polytag.data.splitting.split_file import with_split, write_split
 from polytag.data.splitting.stratify import RATIOS, _refine
 from polytag.errors import DataError, PolytagError, SettingsError
 
@@ -252,10 +252,22 @@ def test_a_given_split_without_validation_gets_one_from_train() -> None:
     assert names(split(data, seed=0)) != names(split(data, seed=1))
 
 
-@pytest.mark.parametrize("there, lacking", [(["train", "validation"], "test"), (["test", "validation"], "train")])
-def test_a_given_split_that_lacks_another_part_is_refused(there: list[str], lacking: str) -> None:
-    data = dataset(draw_targets(40, [0.5, 0.3]), parts=np.array(there * 20))
-    assert f"the split leaves {lacking} empty" in refusal(lambda: split(data))
+def test_a_given_split_without_training_part_is_refused() -> None:
+    data = dataset(draw_targets(40, [0.5, 0.3]), parts=np.array(["test", "validation"] * 20))
+    assert "the split leaves train empty" in refusal(lambda: split(data))
+
+
+@pytest.mark.parametrize("there", [["train", "validation"], ["train"]])
+def test_parts_that_a_given_split_lacks_are_drawn_from_its_training_part(there: list[str]) -> None:
+    given = np.array((there * 200)[:200])
+    parts = split(dataset(draw_targets(200, [0.5, 0.3]), parts=given), seed=1)
+    n_train = int((given == "train").sum())
+    assert len(parts[2]) == pytest.approx(0.15 * n_train, abs=3)
+    kept = set(np.flatnonzero(given == "validation").tolist())
+    if "validation" in there:
+        assert parts[1].names == [f"image{i}.jpg" for i in sorted(kept)]
+    assert parts[0].notes[-1].startswith("the given split lacks a ")
+    assert f"a test part ({len(parts[2])} images)" in parts[0].notes[-1]
 
 
 def test_a_written_split_reads_back(tmp_path: Path, photos: Photos) -> None:
@@ -296,16 +308,18 @@ def test_a_split_file_without_validation_gets_one(tmp_path: Path) -> None:
     "text, expected",
     [
         ("", "has no columns 'image' and 'part'"),
-        ("image,part\n", "does not name 4 images (image0.jpg, image1.jpg, image2.jpg, image3.jpg): add them"),
+        ("image,part\n", "names none of the 4 images"),
+        (
+            "image,part\nother.jpg,train\n",
+            "names none of the 4 images (first: other.jpg, expected names such as image0",
+        ),
         ("name,set\nimage0.jpg,train\n", "has no columns 'image' and 'part'"),
-        ("image;part\nimage0.jpg;train\n", "has no columns 'image' and 'part'"),
         (
             "image,part\nimage0.jpg,train\nimage1.jpg,trian\n",
             "line 3: 'trian' is not a part: expected train, validation",
         ),
         ("image,part\nimage0.jpg\n", "line 2: '' is not a part"),
         ("image,part\nimage0.jpg,train\nimage0.jpg,test\n", "line 3: image0.jpg is in two parts: put it into one"),
-        ("image,part\nimage0.jpg,train\nimage1.jpg,test\n", "does not name 2 images (image2.jpg, image3.jpg)"),
         (b"image,part\nim\xe4ge.jpg,train\n", "cannot be read"),
         ("image,part\nimage0.jpg,tr\0ain\n", "line 2: 'tr\0ain' is not a part"),
         ('image,part\nimage0.jpg,train\n\nimage1.jpg,"a\nb"\n', "line 5: 'a b' is not a part"),
@@ -317,10 +331,25 @@ def test_split_files_that_do_not_fit_are_refused(text: str | bytes | None, expec
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     data = dataset([[1, 0], [0, 1], [1, 1], [0, 0]])
-    message = refusal(lambda: read_split(path, data))
+    message = refusal(lambda: with_split(data, path))
     assert expected in message
     assert "split.csv" in message
     assert refusal(lambda: split(data, given=path)) == message
+
+
+@pytest.mark.parametrize("text", ["image,part", "filename;split", "Image Name\tsubset"])
+def test_names_that_differ_between_split_and_data_are_counted(text: str, tmp_path: Path) -> None:
+    mark = next(mark for mark in ",;\t" if mark in text)
+    rows = [("old/image0.jpg", "train"), ("IMAGE1", "dev"), ("image2.png", "Test set"), ("gone.jpg", "train")]
+    (tmp_path / "split.csv").write_text("\n".join([text, *(mark.join(row) for row in rows)]))
+    data = with_split(dataset([[1, 0], [0, 1], [1, 1], [0, 0]]), tmp_path / "split.csv")
+    assert data.parts is not None and data.parts.tolist() == ["train", "validation", "test"]
+    assert data.names == ["image0.jpg", "image1.jpg", "image2.jpg"]
+    assert dict(data.left_out) == {"image3.jpg": "not in the split file"}
+    assert data.notes == (
+        "1 image left out because the split does not name them: image3.jpg",
+        "1 image named in the split only: gone.jpg",
+    )
 
 
 def test_unknown_labels_do_not_count_as_present() -> None:

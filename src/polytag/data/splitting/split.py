@@ -8,6 +8,7 @@ moves single groups until each label's count in each part is as near to its due 
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import keep_together
-from polytag.data.splitting.split_file import read_split
+from polytag.data.splitting.split_file import with_split
 from polytag.data.splitting.stratify import RATIOS, _deal
 from polytag.errors import DataError, SettingsError, counted, listed
 
@@ -31,8 +32,8 @@ def split(
 
     Photos of one group stay together, and so do photos that show the same picture (`keep_together`). Every
     label with three groups or more is in all three parts, unless other labels of the same few groups make that
-    impossible. A split that comes with the data, as ``dataset.parts`` or a file, is taken as it is; where it
-    names no validation part, one is taken from its training part.
+    impossible. A split that comes with the data, as ``dataset.parts`` or a file, is kept. If it has no validation
+    or no test part, that part is drawn from its training part, and the notes say so.
 
     Args:
         dataset: the photos.
@@ -51,16 +52,24 @@ def split(
     if not 0 <= seed < 2**32:
         raise SettingsError(f"the seed must be from 0 to {2**32 - 1}, not {seed}")
     check_learnable(dataset)
+    if given is not None:
+        dataset = with_split(dataset, given)
+        check_learnable(dataset)
     dataset = keep_together(dataset, on_progress=on_progress)
-    parts = dataset.parts if given is None else read_split(given, dataset)
+    parts = dataset.parts
     if parts is None:
         numbers = _deal(dataset, np.arange(len(dataset)), ratios, seed)
         parts = np.array(PARTS)[numbers]
-    elif not (parts == "validation").any():
+    elif lacking := [part for part in PARTS[1:] if not (parts == part).any()]:
         rows = np.flatnonzero(parts == "train")
-        numbers = _deal(dataset, rows, (ratios[0] + ratios[2], ratios[1]), seed)
+        shares_of = [ratios[PARTS.index(part)] for part in lacking]
+        numbers = _deal(dataset, rows, (1 - sum(shares_of), *shares_of), seed) if len(rows) else rows
         parts = parts.astype(np.array(PARTS).dtype)  # wide enough for "validation", which "train" is not
-        parts[rows[numbers == 1]] = "validation"
+        for number, part in enumerate(lacking, start=1):
+            parts[rows[numbers == number]] = part
+        drawn = " and ".join(f"a {part} part ({counted(int((parts == part).sum()), 'image')})" for part in lacking)
+        note = f"the given split lacks {drawn}: drawn from its training part"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     empty = [part for part in PARTS if not (parts == part).any()]
     if empty:
         raise DataError(
@@ -74,7 +83,7 @@ def split_facts(
     dataset: Dataset, parts: Sequence[Dataset], seed: int, given: str | os.PathLike[str] | None
 ) -> dict[str, Any]:
     """How `split` came to these parts, and what there is to say of them: for a bundle to record."""
-    own = f"a validation part that it lacks is taken from its training part (seed {seed})"
+    own = f"a part that it lacks is drawn from its training part (seed {seed})"
     if given is not None:
         how = f"as {Path(given).name} says; {own}"
     elif dataset.parts is not None:

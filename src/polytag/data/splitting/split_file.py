@@ -1,14 +1,18 @@
 """Split files: which photo is in which part."""
 
 import csv
+import io
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polytag.data.dataset import PARTS, Dataset
-from polytag.data.reading.table import PART_NAMES
+from polytag.data.reading.photo_index import PhotoIndex
+from polytag.data.reading.tables.cells import IMAGE_HEADERS, plain
+from polytag.data.reading.tables.roles import SPLIT_HEADERS, part_of
 from polytag.errors import DataError, counted, listed
 from polytag.files import write_atomically
 
@@ -22,36 +26,80 @@ def write_split(path: str | os.PathLike[str], train: Dataset, validation: Datase
             writer.writerows((image, name, group) for image, group in zip(part.names, part.groups, strict=True))
 
 
-def read_split(path: str | os.PathLike[str], dataset: Dataset) -> NDArray[np.str_]:
-    """The part of each photo of the dataset, from a CSV with the columns image and part.
+def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
+    """Give each photo the part that a split file names.
+
+    Photos are matched as `polytag.read` matches them: by path, else by the longest agreeing end of the path. Photos
+    that the file does not name are left out; they and names without a photo are counted in the notes.
+
+    Args:
+        dataset: the photos.
+        path: a CSV file with a column of images and one of parts, such as `write_split` writes.
 
     Raises:
-        DataError: it is no such file, or it does not name each photo exactly once.
+        DataError: the file cannot be read, names a photo in two parts, or none of the photos.
     """
     path = Path(path)
+    names = dataset.names
+    index = PhotoIndex.of_files(names)
+    number = {f"/{name}": i for i, name in enumerate(names)}
+    parts: dict[int, str] = {}
+    strange: list[str] = []
+    for line, image, part in _rows(path):
+        files = index.find(image).files
+        if len(files) > 1:
+            shown = listed([file[1:] for file in files])
+            raise DataError(f"{path}, line {line}: '{image}' may be {shown}: write the path")
+        if not files:
+            strange.append(image)
+        elif parts.setdefault(number[files[0]], part) != part:
+            raise DataError(f"{path}, line {line}: {image} is in two parts: put it into one")
+    if not parts:
+        raise DataError(
+            f"the split {path} names none of the {counted(len(names), 'image')}"
+            + (f" (first: {strange[0]}, expected names such as {names[0]})" if strange else "")
+        )
+    missing = [name for i, name in enumerate(names) if i not in parts]
+    notes = []
+    for out, said in ((missing, "left out because the split does not name them"), (strange, "named in the split only")):
+        if out:
+            notes.append(f"{counted(len(out), 'image')} {said}: {listed(out)}")
+    rows = np.array(sorted(parts), dtype=np.int64)
+    return replace(
+        dataset.take(rows),
+        parts=np.array([parts[i] for i in rows.tolist()]),
+        notes=(*dataset.notes, *notes),
+        left_out={**dataset.left_out, **dict.fromkeys(missing, "not in the split file")},
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """Line, image and part of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            rows = [(reader.line_num, row) for row in reader]
-            columns = set(reader.fieldnames or ())
+            text = file.read()
+        head = text.split("\n", 1)[0]
+        delimiter = max(",;\t", key=head.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        header = next(reader, [])
+        rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
             f"the split {path} cannot be read ({reason}): expected a CSV with the columns image and part"
         ) from None
-    if not {"image", "part"} <= columns:
+    image, part = _column(header, IMAGE_HEADERS), _column(header, SPLIT_HEADERS)
+    if image is None or part is None:
         raise DataError(f"the split {path} has no columns 'image' and 'part': write one with 'polytag split'")
-    parts: dict[str, str] = {}
-    for number, row in rows:
-        cell = " ".join(row["part"].split())
-        part = PART_NAMES.get(cell.lower())
-        if part is None:
-            raise DataError(f"{path}, line {number}: '{cell}' is not a part: expected train, validation or test")
-        if parts.setdefault(row["image"], part) != part:
-            raise DataError(f"{path}, line {number}: {row['image']} is in two parts: put it into one")
-    missing = [name for name in dataset.names if name not in parts]
-    if missing:
-        raise DataError(
-            f"the split {path} does not name {counted(len(missing), 'image')} ({listed(missing)}): add them"
-        )
-    return np.array([parts[name] for name in dataset.names])
+    found = []
+    for line, row in rows:
+        cell = " ".join(row[part].split()) if part < len(row) else ""
+        named = part_of(cell)
+        if named is None:
+            raise DataError(f"{path}, line {line}: '{cell}' is not a part: expected train, validation or test")
+        found.append((line, row[image] if image < len(row) else "", named))
+    return found
+
+
+def _column(header: Sequence[str], names: set[str]) -> int | None:
+    return next((i for i, cell in enumerate(header) if plain(cell) in names), None)

@@ -117,7 +117,8 @@ def _refuse_doubtful(
 ) -> None:
     """Stop if the labels look misread."""
     filled = int(np.count_nonzero(np.bincount(rows, minlength=n_rows)))
-    why = doubt(labels, np.bincount(label, minlength=len(labels)).tolist(), filled)
+    counts = np.bincount(label, minlength=len(labels)).tolist()
+    why = doubt(labels, counts, filled, by_blanks="blanks" in names.separator)
     if why is not None:
         raise DataError(
             f"{path.name}: the {counted(len(labels), 'label')} in {where}, separated by {names.separator}, {why}: say "

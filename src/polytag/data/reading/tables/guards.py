@@ -25,18 +25,25 @@ PERMUTED = 0.5
 
 FUNCTION_WORDS = {"a", "an", "the", "is", "are", "of", "with", "in", "on", "and", "der", "die", "und", "le", "la", "et"}
 
+CONJUNCTIONS = {"and", "the", "of", "with", "und", "mit", "der", "et", "avec", "los", "och", "oder", "or"}
+"""Words that no label consists of: a column split into them holds sentences."""
 
-def doubt(labels: Sequence[str], counts: Sequence[int], n_rows: int) -> str | None:
+
+def doubt(labels: Sequence[str], counts: Sequence[int], n_rows: int, by_blanks: bool = False) -> str | None:
     """Why these labels look misread, in a clause without a subject, or ``None`` if they look like labels.
 
     Args:
         labels: the names.
         counts: the number of rows that have each label.
         n_rows: the number of rows that have any label.
+        by_blanks: whether blanks separated them.
     """
     pieces = [label for label in labels if _is_piece(label)]
     if 2 * len(pieces) > len(labels):
         return f"look like pieces of a list or JSON, such as {_examples(pieces)}"
+    words_alone = [label for label in labels if label in CONJUNCTIONS and by_blanks]
+    if words_alone:
+        return f"look like the words of sentences, such as {_examples(words_alone)}"
     if len(labels) < FEWEST_ROWS:
         return None
     words = {label: frozenset(re.split(r"[\s/+&,;|_]+", label.casefold())) - {""} for label in labels}

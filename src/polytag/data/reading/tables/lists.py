@@ -97,7 +97,9 @@ def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
 
 
 def split_digits(cell: str) -> list[str] | None:
-    """The entries of a cell such as ``0 1 0``, ``0,1,0`` or ``0;1;0``; ``None`` if it is not of this form."""
+    """The entries of a cell such as ``0 1 0``, ``0,1,0``, ``0;1;0`` or ``010``; ``None`` if it is not of this form."""
+    if re.fullmatch(r"[01]{3,}", cell):
+        return list(cell)
     return re.split(r"[\s,;|]+", cell) if re.fullmatch(r"[01](?:\.0*)?(?:[\s,;|]+[01](?:\.0*)?)+", cell) else None
 
 

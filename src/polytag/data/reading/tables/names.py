@@ -123,7 +123,9 @@ def _pattern(separator: str) -> str:
         return r"[\r\n]+"
     if not separator.strip(" "):
         return r"\s+"
-    return re.escape(separator.strip(" ") or separator)
+    # Blanks around a mark mean nothing; around a word, as in " and ", they keep it from being found in others.
+    mark = re.escape(separator.strip(" "))
+    return rf"\s+{mark}\s+" if separator.strip(" ").isalpha() else mark
 
 
 def _pieces(cell: str, pattern: str | None) -> list[str]:

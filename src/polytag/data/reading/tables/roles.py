@@ -43,6 +43,9 @@ SIDE_HEADERS = {"source", "license", "licence", "author", "annotator", "user", "
 SIDE_HEADERS |= {"updatedat", "timestamp", "sex", "gender", "patientsex", "patientgender", "url", "md5", "sha256"}
 SIDE_HEADERS |= {"hash", "camera", "device", "title", "description", "annotationid", "viewposition", "view", "who"}
 SIDE_HEADERS |= {"created", "modified", "owner", "photographer", "email", "status", "leadtime", "width", "height"}
+ID_HEADERS = {"id", "ids", "index", "idx", "unnamed", "rowid", "uid", "uuid"}
+"""A first column called so numbers rows, also where there are so few that the numbers are 0 and 1."""
+
 DATE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ]\d{1,2}:.*)?$|^\d{1,2}:\d{2}(?::\d{2})?$")
 
 
@@ -103,7 +106,8 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     boxes = {i for i in free if plain(header[i]) in BOX_HEADERS}
     if named:
         return _named_roles(path, cells, named, readings, vectors, confidence, split, group, len(boxes) > 1)
-    indicators = [i for i in free if header[i] and readings[i].is_indicator and i not in vectors]
+    possible = [i for i in free if header[i] and (i or plain(header[i]) not in ID_HEADERS)]
+    indicators = [i for i in possible if readings[i].is_indicator and i not in vectors]
     names = _names_column(path, cells, free, indicators, readings, vectors, boxes)
     shares = tuple(i for i in free if header[i] and readings[i].is_shares)
     vector = None
@@ -129,8 +133,12 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
 def is_vector(column: Column) -> list[list[str]] | None:
     """The entries of each distinct cell, if the column holds multi-hot vectors or vectors of shares."""
     words = column.words
-    if not all(words) or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|]|array\(", words[0]):
+    if not all(words) or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|]|[01]{3,}$|array\(", words[0]):
         return None
+    if re.fullmatch(r"[01]+", words[0]) and not any(word.startswith("0") for word in words):
+        return None  # numbers that happen to have these digits
+    if set(words) <= {"1,0", "0,0"}:
+        return None  # decimal commas
     items = [parse_list(word) or split_digits(word) for word in words]
     if vector_length(items) is None and not is_vector_of_shares(items):
         return None

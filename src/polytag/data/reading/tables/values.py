@@ -3,6 +3,7 @@
 People write 0 and 1 in many ways. A column is one for a label if all its cells are among them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -53,6 +54,10 @@ CROSSES = ("-", "–", "—", "☐")
 UNKNOWN_WORDS = ("?", "??", "u", "nan", "unknown", "uncertain", "unsure", "n/a", "na", "<na>", "null")
 
 
+DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|[1-9]\d*,\d{1,2})%?")
+"""Numbers as many languages write them; 1,000 is a thousand."""
+
+
 class Kind(Enum):
     """What one cell of a column says."""
 
@@ -81,15 +86,24 @@ def kind_of(word: str) -> Kind:
     known = _WORDS.get(word) or _WORDS.get(word.casefold())
     if known is not None:
         return known
-    if not word[-1:].isdigit() and word[-1:] not in ".%":
-        return Kind.TEXT
-    try:
-        number = float(word)
-    except ValueError:
+    number = number_of(word)
+    if number is None:
         return Kind.TEXT
     if number in (0.0, 1.0, -1.0):
         return {0.0: Kind.ABSENT, 1.0: Kind.PRESENT, -1.0: Kind.MINUS}[number]
     return Kind.SHARE if 0 < number < 1 else Kind.NUMBER
+
+
+def number_of(word: str) -> float | None:
+    """The number in a cell, also as a percentage or with a decimal comma; ``None`` for anything else."""
+    if not word or word[-1] not in "0123456789.%":
+        return None
+    if DECIMAL_COMMA.fullmatch(word):
+        word = word.replace(",", ".")
+    try:
+        return float(word[:-1]) / 100 if word[-1] == "%" else float(word)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +158,7 @@ class Reading:
     def is_numeric(self) -> bool:
         """Whether all cells are numbers or blank."""
         words = (word for word, kind in zip(self.column.words, self.kinds, strict=True) if kind is not Kind.BLANK)
-        return not self.has(Kind.TEXT) and all(_is_number(word) for word in words)
+        return not self.has(Kind.TEXT) and all(number_of(word) is not None for word in words)
 
     def only(self, kinds: Sequence[Kind]) -> bool:
         """Whether all cells say one of these, and at least one says the first."""
@@ -167,17 +181,11 @@ class Reading:
         }
         table = np.array(
             [
-                int(float(word) >= at_least) if kind is Kind.SHARE and at_least is not None else meaning[kind]
+                int((number_of(word) or 0) >= at_least)
+                if kind is Kind.SHARE and at_least is not None
+                else meaning[kind]
                 for word, kind in zip(self.column.words, self.kinds, strict=True)
             ],
             dtype=np.int8,
         )
         return table[self.column.codes]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
