@@ -112,7 +112,7 @@ def test_rows_that_conflict_are_told_when_their_photos_were_left_out(data: Datas
         found = audit(read(table, images=data.root, conflicts=conflicts))
         assert {finding for finding in flags(found) if finding[1]} == expected
         details = found.findings.set_index("image")["detail"]
-        assert details["2.jpg"] == "boat, sea (lines 4, 8)" and details["5.jpg"] == "lines 7, 9"
+        assert details["2.jpg"] == "disagreement on boat, sea (lines 4, 8)" and details["5.jpg"] == "lines 7, 9"
 
 
 def test_photos_of_one_picture_share_a_group(data: Dataset) -> None:

@@ -170,7 +170,7 @@ def test_the_worst_cases_are_shown_with_their_pictures(data: Dataset, tmp_path: 
     assert len(made.pictures) == 2 * (CASES + 1)
     assert {max(picture.size) for picture in made.pictures} <= {72, LONGEST}
     assert f"The {CASES} worst are shown." in made.words
-    assert "boat, bus (near duplicate)" in made.words
+    assert "they disagree on boat, bus (near duplicate)" in made.words
     (clean,) = re.findall(r"Also checked, nothing found: (.*?)\.", made.words)
     # Without a split there are no leaks to be found, and nobody asked a model about labels.
     not_asked = {"leak", "missing_label", "wrong_label"}

@@ -159,7 +159,11 @@ def _sections(found: Audit) -> list[dict[str, Any]]:
                 {
                     **row,
                     "pictures": [shown[name] for name in (row["image"], row["other"]) if name in shown],
-                    "labels": listed(labels.get(row["image"], []), LABELS_OF_PHOTO) or "none",
+                    "labels": [
+                        (name, listed(labels.get(name, []), LABELS_OF_PHOTO) or "none")
+                        for name in (row["image"], row["other"])
+                        if name
+                    ],
                 }
                 for row in rows
             ],

@@ -44,7 +44,7 @@ def copy_findings(dataset: Dataset, pairs: Sequence[Pair]) -> Iterator[pd.DataFr
     yield rows(
         "conflicting_duplicate",
         [names[b] for b in conflicts],
-        [f"{', '.join(labels)} ({pair.kind} duplicate)" for pair, labels in conflicts.values()],
+        [f"they disagree on {', '.join(labels)} ({pair.kind} duplicate)" for pair, labels in conflicts.values()],
         [names[pair.a] for pair, _ in conflicts.values()],
     )
     yield _leaks(dataset)

@@ -110,7 +110,10 @@ def listing_findings(dataset: Dataset) -> Iterator[pd.DataFrame]:
     disputed = [(name, labels) for name, labels in dataset.disputed.items() if name in known]
     for issue, repeated in (("conflicting_rows", True), ("names_against_columns", False)):
         found = [(name, ", ".join(labels)) for name, labels in disputed if (name in dataset.repeats) == repeated]
-        details = [f"{told} ({_lines(dataset.repeats[name])})" if repeated else told for name, told in found]
+        details = [
+            f"disagreement on {told}" + (f" ({_lines(dataset.repeats[name])})" if repeated else "")
+            for name, told in found
+        ]
         yield rows(issue, [name for name, _ in found], details)
     twice = [name for name in dataset.repeats if name in known and name not in dataset.disputed]
     yield rows("listed_twice", twice, [_lines(dataset.repeats[name]) for name in twice], scores=0.5)

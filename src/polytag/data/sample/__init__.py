@@ -1,1 +1,1 @@
-"""Draw the built-in sample: synthetic scenes with ten labels."""
+"""Draw the built-in sample data set: synthetic scenes with ten labels."""

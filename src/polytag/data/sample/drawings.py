@@ -1,8 +1,8 @@
-"""Ten objects, drawn: the motorcycle, truck, boat, bus, cycle, sitar, ektara, flutes, tabla and harmonium.
+"""Drawings of ten objects: motorcycle, truck, boat, bus, cycle, sitar, ektara, flutes, tabla and harmonium.
 
-A drawing is a function of a :class:`Pen` and a random generator.  It works in object coordinates, x to the right and
-y *down*, about -1 to 1 each way, and makes up its own colours, proportions and variants: a bus may be a double decker,
-a truck may carry a tank.  :func:`render` chooses the pose and turns a drawing into an image with smooth edges.
+A drawing is a function of a `Pen` and a random generator. It uses object coordinates from about -1 to 1, with x to the
+right and y down. It chooses its own colours, proportions and variants: a bus may be a double-decker, a truck may carry
+a tank. `render` chooses the pose and turns a drawing into an image with smooth edges.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,18 +24,18 @@ SUPERSAMPLING = 3
 
 
 def oval(x: float, y: float, rx: float, ry: float | None = None, start: float = 0, stop: float = 360) -> Points:
-    """Points on an ellipse, clockwise on the screen from ``start`` to ``stop`` degrees (0 is right, 90 is below)."""
+    """Return points on an ellipse, clockwise from ``start`` to ``stop`` degrees (0 is right, 90 is down)."""
     angle = np.radians(np.linspace(start, stop, 41))
     return np.stack([x + rx * np.cos(angle), y + (rx if ry is None else ry) * np.sin(angle)], axis=1)
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Points:
-    """The corners of an upright rectangle, clockwise from the top left."""
+    """Return the corners of an upright rectangle, clockwise from the top left."""
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], dtype=float)
 
 
 def smooth(*points: ArrayLike, closed: bool = True) -> Points:
-    """Round off a polygon, or an open line between its fixed ends, by cutting every corner three times (Chaikin)."""
+    """Round the corners of a polygon, or of an open line with fixed ends, by Chaikin's algorithm."""
     path = np.asarray(points, dtype=float)
     for _ in range(3):
         start, end = (path, np.roll(path, -1, axis=0)) if closed else (path[:-1], path[1:])
@@ -45,39 +45,39 @@ def smooth(*points: ArrayLike, closed: bool = True) -> Points:
 
 
 def rotation(degrees: float) -> Points:
-    """The matrix that turns points clockwise on the screen."""
+    """Return the matrix that rotates points clockwise on the screen."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([(cos, -sin), (sin, cos)])
 
 
 def colour_of(channels: ArrayLike) -> Colour:
-    """Round and clip three numbers to a colour."""
+    """Clip three numbers to a colour."""
     red, green, blue = (int(channel) for channel in np.asarray(channels).clip(0, 255))
     return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour darkened (factor below 1) or mixed with white (factor 1 to 2)."""
+    """Darken a colour (factor below 1) or mix it with white (factor 1 to 2)."""
     channels = np.asarray(colour)
     return colour_of(channels * factor if factor < 1 else channels + (255 - channels) * (factor - 1))
 
 
 def pick(rng: Generator, first: Colour, last: Colour) -> Colour:
-    """A colour near the straight line between two colours."""
+    """Choose a colour near the line between two colours."""
     return colour_of(first + np.subtract(last, first) * rng.random() + rng.normal(0, 6, 3))
 
 
 def paint(rng: Generator) -> Colour:
-    """A colour that something might be painted in: any hue, mostly strong, now and then nearly grey."""
+    """Choose a paint colour: any hue, usually strong, sometimes almost grey."""
     strength = rng.uniform(0.4, 0.9) if rng.random() < 0.85 else 0.08
     waves = 0.5 + 0.5 * np.cos(2 * np.pi * (rng.random() + np.array([0, 1 / 3, 2 / 3])))
     return colour_of(255 * rng.uniform(0.4, 0.95) * (1 - strength * waves))
 
 
 class Pen:
-    """Draws opaque shapes on an image after moving them by an affine pose.
+    """Draws opaque shapes on an image after an affine transformation.
 
-    ``pose`` (2 x 2) and ``origin`` (2) take object coordinates to pixels; stroke widths are in object units too.
+    ``pose`` (2 x 2) and ``origin`` (2) map object coordinates to pixels. Stroke widths are in object units too.
     """
 
     def __init__(self, image: Image.Image, pose: Points, origin: ArrayLike = (0.0, 0.0)) -> None:
@@ -86,7 +86,7 @@ class Pen:
         self._scale = float(np.sqrt(abs(np.linalg.det(pose))))
 
     def moved(self, x: float, y: float, degrees: float = 0.0) -> "Pen":
-        """The same pen with its origin at (x, y), turned clockwise, for a part with coordinates of its own."""
+        """Return a pen with its origin at (x, y), rotated clockwise, for a part with its own coordinates."""
         return Pen(self._image, self._pose @ rotation(degrees), self._pose @ (x, y) + self._origin)
 
     def fill(self, colour: Colour, *shapes: ArrayLike) -> None:
@@ -95,7 +95,7 @@ class Pen:
             self._draw.polygon(self._pixels(shape), fill=colour)
 
     def solid(self, colour: Colour, *shapes: ArrayLike) -> None:
-        """Fill roughly convex polygons so that they look rounded: dark at the edge, lit from the upper left."""
+        """Fill roughly convex polygons with shading: dark edges and light from the upper left."""
         for shape in shapes:
             path = np.asarray(shape, dtype=float)
             highlight = path.min(axis=0) + np.ptp(path, axis=0) * (0.36, 0.34)
@@ -103,7 +103,7 @@ class Pen:
                 self.fill(shade(colour, 0.68 + 0.1 * step), highlight + (path - highlight) * (1 - 0.16 * step))
 
     def stroke(self, colour: Colour, width: float, *lines: ArrayLike) -> None:
-        """Draw open lines with round joints and ends."""
+        """Draw open lines with round joins and ends."""
         thickness = max(1, round(width * self._scale))
         for pixels in map(self._pixels, lines):
             self._draw.line(pixels, fill=colour, width=thickness, joint="curve")
@@ -111,7 +111,7 @@ class Pen:
                 self._draw.circle(end, thickness / 2, fill=colour)
 
     def ring(self, colour: Colour, width: float, x: float, y: float, radius: float) -> None:
-        """Draw a circle's band, ``width`` inwards from ``radius``; what lies inside stays visible."""
+        """Draw a ring that reaches ``width`` inwards from ``radius``. Its inside stays visible."""
         self.fill(colour, np.concatenate([oval(x, y, radius), oval(x, y, radius - width)[::-1]]))
 
     def _pixels(self, points: ArrayLike) -> list[float]:
@@ -120,10 +120,10 @@ class Pen:
 
 
 def render(drawing: Drawing, length: int, rng: Generator, tilt: float = 0.0) -> Image.Image:
-    """Draw one object alone: an RGBA image, cropped to the object, whose longer side is ``length`` pixels.
+    """Draw one object as an RGBA image, cropped to the object, with a longer side of ``length`` pixels.
 
-    The object is turned by at most ``tilt`` degrees either way, mirrored half of the time, and slightly stretched
-    and sheared.
+    The object is rotated by up to ``tilt`` degrees either way, mirrored half of the time, and slightly stretched and
+    sheared.
     """
     side = round(length * SUPERSAMPLING * 1.5)
     layer = Image.new("RGBA", (side, side))
@@ -136,7 +136,7 @@ def render(drawing: Drawing, length: int, rng: Generator, tilt: float = 0.0) -> 
 
 
 def draw_wheel(pen: Pen, x: float, y: float, radius: float, tyre: float, spokes: int, rim: Colour = STEEL) -> None:
-    """A wheel whose tyre is ``tyre`` thick; one sees through between the spokes, and a wheel without any is a disc."""
+    """Draw a wheel with a tyre of thickness ``tyre``. Gaps between spokes are open; without spokes it is a disc."""
     if spokes == 0:
         pen.fill(BLACK, oval(x, y, radius * 1.25, None, 180, 360))
         pen.solid(rim, oval(x, y, radius))
@@ -149,7 +149,7 @@ def draw_wheel(pen: Pen, x: float, y: float, radius: float, tyre: float, spokes:
 
 
 def draw_drum(pen: Pen, widths: Sequence[float], depth: float, view: float, colour: Colour, straps: int = 0) -> None:
-    """A drum whose upper rim is centred on the origin, seen from above by ``view`` (a circle's height over its width).
+    """Draw a drum with its upper rim at the origin, seen from above by ``view`` (height of a circle over its width).
 
     ``widths`` are its half widths from the rim down to ``depth``; ``straps`` zigzag between rim and base.
     """

@@ -1,8 +1,8 @@
-"""The built-in sample data set: drawn scenes, each showing none to four of ten labelled objects.
+"""The built-in sample data set: synthetic scenes, each with none to four of ten labelled objects.
 
-A scene is a backdrop, clutter, the labelled objects, more clutter, and then a camera. The first two are drawn from
-random streams of their own, so that the same seed with other labels gives the same place with other objects in it,
-and no backdrop gives a label away.
+A scene is a backdrop, clutter, the labelled objects, more clutter, and camera effects. Backdrop and clutter use random
+streams of their own. The same seed with other labels gives the same place with other objects, so no backdrop gives a
+label away.
 """
 
 import math
@@ -37,10 +37,10 @@ from polytag.data.sample.drawings import (
 from polytag.errors import SettingsError
 
 Box: TypeAlias = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; the last two lie just outside."""
+"""Left, top, right and bottom in pixels. Right and bottom are exclusive."""
 
 LABELS = tuple(DRAWINGS)
-"""The ten labels, in the order in which a scene's labels are always given."""
+"""The ten labels. The labels of a scene are always in this order."""
 
 COUNTS = {
     "boat": 1565, "cycle": 1449, "motorcycle": 1119, "truck": 901, "bus": 661, "tabla": 587, "flutes": 172,
@@ -48,14 +48,14 @@ COUNTS = {
     "flutes|tabla|harmonium": 121, "ektara": 119, "motorcycle|truck": 114, "harmonium": 111, "ektara|tabla": 109,
     "motorcycle|boat": 106, "ektara|flutes|tabla|harmonium": 104,
 }  # fmt: skip
-"""Photos by combination of labels in the Kaggle data set whose make-up the sample follows."""
+"""Photos per combination of labels in the Kaggle data set that the sample imitates."""
 
 UNUSUAL = ("bus|cycle", "truck|bus", "motorcycle|cycle", "boat|flutes", "cycle|sitar", "truck|harmonium", "bus|ektara")
-"""Combinations that the data set lacks; with them, no label is ruled out by another."""
+"""Combinations that the Kaggle data set lacks. With them, no label rules out another."""
 
 
 def _weights() -> dict[tuple[str, ...], float]:
-    # Square roots lift the rarest combinations from 1 in 76 to 1 in 37, often enough in 1,000 scenes.
+    # Square roots raise the rarest combinations from 1 in 76 to 1 in 37, which is often enough in 1,000 scenes.
     usual = {name: math.sqrt(count) for name, count in COUNTS.items()}
     total = sum(usual.values()) / (1 - 0.04 - 0.01 * len(UNUSUAL))
     shares = {name: weight / total for name, weight in usual.items()} | dict.fromkeys(UNUSUAL, 0.01)
@@ -63,14 +63,14 @@ def _weights() -> dict[tuple[str, ...], float]:
 
 
 COMBINATIONS = _weights()
-"""Every combination of labels that scenes show, the empty one too, with its probability; they sum to 1."""
+"""The probability of each combination of labels, including no label. Probabilities sum to 1."""
 
 TILT = dict.fromkeys(LABELS, 8.0) | {"boat": 6.0, "sitar": 75.0, "ektara": 50.0, "flutes": 90.0, "tabla": 12.0}
 LYING = ("sitar", "ektara", "flutes")
 SPANS = ((0.45, 0.75), (0.38, 0.6), (0.34, 0.52), (0.32, 0.46))
-"""Longer side of an object over the scene's side, for scenes with one, two, three and four objects."""
+"""Size range of objects in scenes with one, two, three and four objects: longer side as a share of the scene."""
 VISIBLE = 0.65
-"""The share of each labelled object that is inside the scene and not covered, at least."""
+"""Minimum share of each labelled object that is inside the scene and not covered."""
 BACKDROPS = ("road", "field", "sea", "room", "room", "plain", "mottled")
 GROUNDS = {
     "road": ((96, 96, 96), (128, 124, 120)),
@@ -80,7 +80,7 @@ GROUNDS = {
 
 
 def draw_labels(seed: int | SeedSequence) -> tuple[str, ...]:
-    """Draw the labels of one scene from ``COMBINATIONS``: a tuple in the order of ``LABELS``, possibly empty."""
+    """Draw the labels of one scene from `COMBINATIONS`: a tuple in the order of `LABELS`, possibly empty."""
     chosen = np.random.default_rng(seed).choice(len(COMBINATIONS), p=list(COMBINATIONS.values()))
     return list(COMBINATIONS)[chosen]
 
@@ -100,7 +100,7 @@ def _mottled(picture: Image.Image, rng: Generator, cells: int, strength: float) 
 
 
 def _backdrop(rng: Generator, size: int) -> tuple[Image.Image, float]:
-    """The empty place, and the height of its horizon as a share of the picture, from the top."""
+    """Draw an empty place. Also returns the position of the horizon, as a share of the height from the top."""
     kind, horizon = rng.choice(BACKDROPS), rng.uniform(0.3, 0.6)
     wall, floor = paint(rng), pick(rng, *WOOD)
     if kind in GROUNDS:
@@ -215,7 +215,7 @@ CLUTTER: tuple[Drawing, ...] = (_tree, _crate, _sign, _person, _shape, _plant)
 
 
 class _Stage:
-    """A picture in the making; it knows which pixels of every labelled object can still be seen."""
+    """An unfinished picture that keeps track of the visible pixels of each labelled object."""
 
     def __init__(self, picture: Image.Image) -> None:
         self.picture = picture
@@ -223,9 +223,10 @@ class _Stage:
         self._areas: list[int] = []
 
     def place(self, sprite: Image.Image, x: float, y: float, flat: float, labelled: bool, visible: float) -> bool:
-        """Paste a sprite with its centre at (x, y), shares of the side, unless too little of an object stays visible.
+        """Paste a sprite unless too little of an object would stay visible.
 
-        Its shadow is ``flat`` times as high as itself and starts at its foot.
+        The centre (x, y) is given in shares of the side. The shadow starts at the foot of the sprite and is ``flat``
+        times as high as the sprite. Returns whether the sprite was pasted.
         """
         side = self.picture.width
         left, top = round(x * side - sprite.width / 2), round(y * side - sprite.height / 2)
@@ -248,12 +249,12 @@ class _Stage:
         return True
 
     def boxes(self) -> list[Box]:
-        """Of what can be seen of each labelled object, in the order in which they were placed."""
+        """Bounding boxes of the visible part of each labelled object, in the order of placement."""
         rows, columns = ([np.flatnonzero(seen.any(axis=axis)) for seen in self._seen] for axis in (1, 0))
         return [(int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1) for x, y in zip(columns, rows, strict=True)]
 
     def add_object(self, label: str, n_objects: int, horizon: float, rng: Generator) -> None:
-        """Place one labelled object: apart from the others if there is room, overlapping or smaller if there is not."""
+        """Place one labelled object. If there is no room, let it overlap others or make it smaller."""
         lying = label in LYING
         span = rng.uniform(*SPANS[min(n_objects, len(SPANS)) - 1]) * 1.15**lying
         sprite = render(DRAWINGS[label], round(span * self.picture.width), rng, TILT[label])
@@ -271,7 +272,7 @@ class _Stage:
                 sprite = sprite.resize((max(1, sprite.width * 4 // 5), max(1, sprite.height * 4 // 5)))
 
     def add_clutter(self, nearest: float, horizon: float, rng: Generator) -> None:
-        """Place one thing without a label, larger if nearer (0 to 1), unless it would hide too much of an object."""
+        """Place one unlabelled thing, unless it would hide too much of an object. Nearer things (0 to 1) are larger."""
         near = rng.uniform(nearest - 0.6, nearest)
         span = rng.uniform(0.8, 1.2) * (0.12 + 0.26 * near)
         sprite = render(CLUTTER[rng.integers(len(CLUTTER))], round(span * self.picture.width), rng, 6.0)
@@ -280,7 +281,7 @@ class _Stage:
 
 
 def _photograph(picture: Image.Image, rng: Generator) -> Image.Image:
-    """What a camera makes of a scene: slight blur, uneven light, contrast and white balance, sensor noise."""
+    """Add camera effects: slight blur, uneven light, contrast, white balance and sensor noise."""
     blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.004) * picture.width))
     across = np.linspace(-1, 1, picture.width)
     light = 1 + rng.uniform(-0.15, 0.15) * across + rng.uniform(-0.15, 0.15) * across[:, None]
@@ -294,13 +295,13 @@ def draw_scene(labels: Sequence[str], size: int = 192, seed: int | SeedSequence 
     """Draw one scene.
 
     Args:
-        labels: what the scene shows, from ``LABELS``, in any order; may be empty.
-        size: the scene's side in pixels, at least 32.
-        seed: a non-negative integer or a NumPy seed sequence (which is left as it was); the same seed, labels and
-            size give the same pixels.
+        labels: labels of the scene, from `LABELS`, in any order. May be empty.
+        size: side of the scene in pixels, at least 32.
+        seed: a non-negative integer or a NumPy seed sequence, which is not changed. The same seed, labels and size
+            give the same pixels.
 
     Returns:
-        An RGB image, ``size`` x ``size``. At least 65 % of each labelled object can be seen.
+        An RGB image, ``size`` x ``size``. At least 65% of each labelled object is visible.
 
     Raises:
         SettingsError: a label is unknown or given twice, or ``size`` or ``seed`` is too small.
@@ -311,11 +312,9 @@ def draw_scene(labels: Sequence[str], size: int = 192, seed: int | SeedSequence 
 def draw_scene_with_boxes(
     labels: Sequence[str], size: int = 192, seed: int | SeedSequence = 0
 ) -> tuple[Image.Image, dict[str, Box]]:
-    """The scene that `draw_scene` draws, and where in it each object is: the box around what can be seen of it."""
+    """Draw the same scene as `draw_scene`, and return the bounding box of the visible part of each object."""
     if len(set(labels)) < len(labels) or not set(labels) <= set(LABELS):
-        raise SettingsError(
-            f"labels must be different ones of {', '.join(LABELS)}, got {', '.join(labels)}; change them"
-        )
+        raise SettingsError(f"labels must be distinct and among {', '.join(LABELS)}, got {', '.join(labels)}")
     _require("size", size, 32)
     if not isinstance(seed, SeedSequence):
         _require("seed", seed, 0)
@@ -335,7 +334,7 @@ def draw_scene_with_boxes(
 
 def _require(name: str, value: int, least: int) -> None:
     if value < least:
-        raise SettingsError(f"{name} must be at least {least}, got {value}; choose a larger {name}")
+        raise SettingsError(f"{name} must be at least {least}, got {value}")
 
 
 def write_sample(
@@ -347,15 +346,15 @@ def write_sample(
 ) -> Path:
     """Write the sample data set: ``images/scene0001.jpg``... and ``labels.csv`` (columns ``image,labels``).
 
-    The scenes are finished in a temporary folder beside ``folder`` first, so that ``folder`` holds all of them or does
-    not exist. Scene i depends on ``seed``, ``size`` and i alone, and not on ``n_images``.
+    The scenes are written to a temporary folder first, so ``folder`` either holds all of them or does not exist.
+    Scene i depends only on ``seed``, ``size`` and i, not on ``n_images``.
 
     Args:
-        folder: where to write; must not exist or be empty. Missing parents are made.
-        n_images: how many scenes, at least 1.
-        size: each scene's side in pixels, at least 32.
-        seed: a non-negative integer; the same arguments give the same bytes.
-        on_progress: called with the number of scenes that became ready, as each one does.
+        folder: a new or empty folder. Missing parent folders are created.
+        n_images: number of scenes, at least 1.
+        size: side of each scene in pixels, at least 32.
+        seed: a non-negative integer. The same arguments give the same bytes.
+        on_progress: called with 1 after each scene.
 
     Returns:
         The folder, as an absolute path.
@@ -368,7 +367,7 @@ def write_sample(
     target = Path(folder).resolve()
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise SettingsError(f"folder must be new or empty, got {target}, which is neither; choose another folder")
+            raise SettingsError(f"the folder must be new or empty, but {target} is neither. Name another folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             unfinished = Path(scratch) / target.name
@@ -382,8 +381,8 @@ def write_sample(
                 on_progress(1)
             (unfinished / "labels.csv").write_bytes("".join(f"{row}\n" for row in rows).encode())
             if target.exists():
-                target.rmdir()  # empty; Windows does not rename onto it
+                target.rmdir()  # It is empty, and Windows does not rename onto it.
             unfinished.rename(target)
     except OSError as error:
-        raise SettingsError(f"expected to write the sample to {target}, got {error}; choose another folder") from error
+        raise SettingsError(f"the sample cannot be written to {target} ({error}). Name another folder") from error
     return target
