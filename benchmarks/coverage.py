@@ -1,10 +1,10 @@
 """How often polytag's 95 % intervals cover the truth, by simulation.
 
-    python benchmarks/coverage.py [--sets 400] [--photos 150 300 1000] [--equal 3 6] [--out coverage]
+    python benchmarks/coverage.py [--sets 400] [--photos 150 300 1000] [--groups 0 12 100] [--equal 3 6] [--out coverage]
 
 Each simulated set has 20 labels and calibrated probabilities. Rare labels have 2 to 46 photos on average, common ones
 at least 16. Photos come one by one or in 12 or 100 groups that look alike and are labeled alike. The truth is the score
-on all photos of that kind, from 200,000 of them. The first table shows, for each cell, the share of sets whose interval
+on all photos of that kind, from 100,000 of them. The first table shows, for each cell, the share of sets whose interval
 contains the truth and the mean width of the interval; for mAP also those of a percentile bootstrap. The second shows
 the intervals of single labels by the number of photos with the label. The third shows how often a report on equally
 good models claims any difference between them. All numbers are written to OUT/coverage.json.
@@ -28,7 +28,7 @@ from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_mean, label_s
 LABELS, SPREAD, PHOTO_SHARE, GROUP_SHARE = 20, 2.5, 0.2, 0.2
 """Labels; standard deviation of logits; shares of their variance that a photo's labels and a group's photos share."""
 
-THRESHOLD, POPULATION, RESAMPLES = 0.35, 200_000, 200
+THRESHOLD, POPULATION, RESAMPLES = 0.35, 100_000, 200
 
 
 class World:
@@ -154,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=400)
     parser.add_argument("--photos", type=int, nargs="+", default=[150, 300, 1000])
+    parser.add_argument("--groups", type=int, nargs="+", default=[0, 12, 100], help="0: no groups")
     parser.add_argument("--equal", type=int, nargs="*", default=[3, 6])
     parser.add_argument("--min-photos", type=int, default=MIN_PHOTOS)
     parser.add_argument("--out", type=Path, default=Path("coverage"))
@@ -161,9 +162,9 @@ def main() -> None:
     cells, errors, supports = {}, {}, defaultdict(list)
     for photos in arguments.photos:
         for rare in (True, False):
-            for groups in (0, 12, 100):
+            for groups in arguments.groups:
                 name = f"{photos} photos, {'2-46' if rare else '>=16'} positives, {groups or 'no'} groups"
-                world = World(photos, rare, groups, len(cells), noise=0.5)
+                world = World(photos, rare, groups, photos + groups + rare, noise=0.5)
                 cells[name], by_support = cell(world, arguments.sets, arguments.min_photos)
                 worst = min(cells[name], key=lambda s: (cells[name][s][0], s) if s != "percentile mAP" else (2, s))
                 print(f"{name}: lowest {worst} {cells[name][worst][0]:.3f}", flush=True)
@@ -177,7 +178,7 @@ def main() -> None:
     print("\ncoverage of a label's interval by its photos")
     labels = {}
     for score in LABEL_TITLES:
-        for groups in (0, 12, 100):
+        for groups in arguments.groups:
             found = {n: supports[score, n, groups] for n in range(51) if supports[score, n, groups]}
             bins = [(low, high) for low, high in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 7), (8, 9), (10, 14),
                                                   (15, 24), (25, 49), (50, 50))]  # fmt: skip

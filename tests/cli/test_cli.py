@@ -131,7 +131,7 @@ def test_other_refusals(data, tmp_path) -> None:
     assert "must be one of" in refused("compare", data, "--models", "baseline,resnet", "--out", tmp_path / "r")
     for command in ("train", "compare"):
         told = refused(command, data, "--objective", "precision=2", "--out", tmp_path / "r")
-        assert "must be f1, subset, precision=0.9 or recall=0.9" in told
+        assert "must be f1, subset, precision=0.9, recall=0.9 or fnr=0.1" in told
     assert "name each model once" in refused("compare", data, "--models", "tuned,tuned", "--out", tmp_path / "r")
     assert "is not a bundle" in refused("tag", tmp_path, data / "0.png")
     assert "is not a bundle" in refused("evaluate", tmp_path, data)

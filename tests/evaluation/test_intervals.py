@@ -80,10 +80,20 @@ def test_simultaneous_intervals_of_one_difference_are_students() -> None:
 def test_simultaneous_intervals_miss_together_in_one_of_twenty() -> None:
     rng, missed = np.random.default_rng(0), 0
     for _ in range(300):
-        values = rng.normal(size=(40, 8)) + rng.normal(size=(40, 1))
+        values = rng.normal(size=(60, 8)) + rng.normal(size=(60, 1))
         ends = simultaneous_intervals(values.mean(axis=0), means_without(values))
         missed += bool((ends[:, 0] > 0).any() or (ends[:, 1] < 0).any())
     assert 4 <= missed <= 26
+
+
+@pytest.mark.parametrize("blocks", [6, 12])
+def test_few_blocks_do_not_make_simultaneous_intervals_too_narrow(blocks: int) -> None:
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(200):
+        values = rng.normal(size=(blocks, 30))
+        ends = simultaneous_intervals(values.mean(axis=0), means_without(values))
+        missed += bool((ends[:, 0] > 0).any() or (ends[:, 1] < 0).any())
+    assert missed <= 18
 
 
 def test_the_same_difference_twice_is_no_second_comparison() -> None:

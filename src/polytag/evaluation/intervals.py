@@ -16,6 +16,9 @@ LEVEL = 0.95
 DRAWS = 10_000
 """Draws that decide how wide simultaneous intervals must be. The quantile then varies by about 1 %."""
 
+FEW_BLOCKS = 50
+"""Blocks below which correlations cannot be estimated. They then count as zero, which is on the safe side."""
+
 Interval = tuple[float, float]
 
 UNDEFINED: Interval = (float("nan"), float("nan"))
@@ -129,7 +132,7 @@ def _largest(deviations: NDArray[np.float64], blocks: int, seed: int) -> float:
     if deviations.shape[1] < 2:
         return _student(blocks - 1)
     scaled = deviations / np.sqrt((deviations**2).sum(axis=0))
-    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    values, vectors = np.linalg.eigh(np.eye(scaled.shape[1]) if blocks < FEW_BLOCKS else scaled.T @ scaled)
     # Differences between m models span m - 1 dimensions, however many pairs there are.
     kept = values > 1e-9 * values[-1]
     rng = np.random.default_rng(seed)

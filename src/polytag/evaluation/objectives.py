@@ -1,17 +1,17 @@
-"""What thresholds can be for, as settings and reports name it."""
+"""What thresholds can be chosen for, as settings and reports name it."""
 
 from collections.abc import Sequence
 
 from polytag.errors import SettingsError, listed
 
-OBJECTIVES = "f1, subset, precision=0.9 or recall=0.9 (or another value between 0 and 1)"
+OBJECTIVES = "f1, subset, precision=0.9, recall=0.9 or fnr=0.1 (or another value between 0 and 1)"
 
 
 def parse_objective(objective: str) -> tuple[str, float]:
-    """What thresholds are for: "f1", "subset", "precision" or "recall", and the value that the last two must reach.
+    """Return the name of an objective, and the value that "precision", "recall" or "fnr" must reach.
 
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: unknown objective, or a value that is not between 0 and 1.
     """
     name, given, value = objective.partition("=")
     if name in ("f1", "subset") and not given:
@@ -20,23 +20,26 @@ def parse_objective(objective: str) -> tuple[str, float]:
         wanted = float(value)
     except ValueError:
         wanted = 0.0
-    if name not in ("precision", "recall") or not 0 < wanted < 1:
+    if name not in ("precision", "recall", "fnr") or not 0 < wanted < 1:
         raise SettingsError(f"the objective must be {OBJECTIVES}, not '{objective}'")
     return name, wanted
 
 
 def aim(objective: str, out_of_reach: Sequence[str] = ()) -> str:
-    """What thresholds are for, in words, and for which labels validation photos do not promise it."""
+    """Say what thresholds are for, and for which labels validation photos do not confirm it."""
     name, wanted = parse_objective(objective)
-    told = {
+    said = {
         "f1": "the F1 of each label",
         "subset": "photos with exactly the right labels",
-        "precision": f"a precision of {wanted:g} of each label and as much recall as that leaves",
-        "recall": f"a recall of {wanted:g} of each label and as much precision as that leaves",
+        "precision": f"a precision of at least {wanted:g} for each label, and as much recall as that allows",
+        "recall": f"a recall of {wanted:g} for each label, and as much precision as that allows",
+        "fnr": f"an expected share of missed labels of at most {wanted:g} per photo",
     }[name]
     if not out_of_reach:
-        return told
-    why = (
-        "where no cut reaches it on the validation photos" if name == "precision" else "which no validation photo shows"
-    )
-    return f"{told}, except for {listed(list(out_of_reach))}, {why}"
+        return said
+    why = {
+        "precision": "where too few validation photos confirm it",
+        "recall": "which no validation photo shows",
+        "fnr": "because there are too few validation photos",
+    }.get(name, "")
+    return f"{said}, except for {listed(list(out_of_reach))}, {why}"

@@ -195,8 +195,8 @@ def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> D
         probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
         left_out = bundle.manifest["data"]["left_out"] | dict(validation.left_out)
         bundle.record(data=bundle.manifest["data"] | {"left_out": left_out})
-    thresholds = choose_thresholds(validation.targets, probabilities, objective)
-    beyond = out_of_reach(validation.targets, probabilities, objective)
+    thresholds = choose_thresholds(validation.targets, probabilities, objective, validation.groups)
+    beyond = out_of_reach(validation.targets, probabilities, objective, validation.groups)
     judged = scores(validation.targets, probabilities, thresholds)
     bundle.thresholds = thresholds
     bundle.record(

@@ -1,0 +1,99 @@
+"""Do thresholds reach on new photos what their objective says? By simulation.
+
+    python benchmarks/objectives.py [--sets 200] [--photos 300] [--out objectives]
+
+Each simulated set has 20 labels, half of them easy and half hard, with 3 to 40 % of the photos, and probabilities that
+are overconfident. Calibration and thresholds are chosen on the validation photos and judged on 20,000 new ones. The
+table shows for each objective the mean of what is reached, in how many cases it is at least (fnr: at most) the value,
+the mean recall, and the share of labels that are named as out of reach and left out here. "counted" is the simple rule:
+the lowest threshold whose precision on the validation photos reaches the value.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from polytag.evaluation.calibration import choose_calibration
+from polytag.evaluation.metrics import label_scores
+from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
+
+LABELS, NEW, OVERCONFIDENCE = 20, 20_000, 1.6
+
+
+def draw(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Targets and overconfident probabilities of n photos."""
+    spread = np.where(np.arange(LABELS) % 2, 4.0, 2.0)
+    centers = np.log(np.geomspace(0.03, 0.4, LABELS)) * np.sqrt(1 + spread**2 / 4)
+    logits = centers + spread * rng.standard_normal((n, LABELS))
+    targets = (rng.random((n, LABELS)) < expit(logits)).astype(np.int8)
+    return targets, expit(OVERCONFIDENCE * logits).astype(np.float32)
+
+
+def counted(targets: NDArray[np.int8], p: NDArray[np.float32], wanted: float) -> NDArray[np.float32]:
+    """The lowest threshold of each label whose precision on these photos reaches the value."""
+    chosen = np.full(targets.shape[1], 0.5, np.float32)
+    for j in range(targets.shape[1]):
+        order = np.argsort(-p[:, j])
+        precision = np.cumsum(targets[order, j]) / np.arange(1, len(order) + 1)
+        reached = np.flatnonzero(precision >= wanted)
+        chosen[j] = p[order[reached[-1] if len(reached) else precision.argmax()], j]
+    return chosen
+
+
+def missed_share(targets: NDArray[np.int8], p: NDArray[np.float32], thresholds: NDArray[np.float32]) -> float:
+    """Mean share of a photo's labels that are missed, over photos that have any."""
+    present = targets == 1
+    missed, n = (present & (p < thresholds)).sum(axis=1), present.sum(axis=1)
+    return float((missed[n > 0] / n[n > 0]).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=int, default=200)
+    parser.add_argument("--photos", type=int, default=300, help="validation photos")
+    parser.add_argument("--out", type=Path, default=Path("objectives"))
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(0)
+    new_targets, new = draw(rng, NEW)
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for seed in range(arguments.sets):
+        targets, raw = draw(rng, arguments.photos)
+        calibration, _ = choose_calibration(targets, raw, np.arange(len(targets)), seed)
+        p, there = calibration(raw), calibration(new)
+        for objective in ("precision=0.9", "precision=0.8", "counted=0.9", "fnr=0.1", "fnr=0.05"):
+            name, wanted = objective.split("=")
+            simple = name == "counted"
+            thresholds = counted(targets, p, 0.9) if simple else choose_thresholds(targets, p, objective)
+            usable = ~out_of_reach(targets, p, "precision=0.9" if simple else objective)
+            judged = label_scores(new_targets, there, thresholds)
+            row = found[objective]
+            row["out of reach"].append(float(np.mean(~usable)))
+            row["recall"].append(float(np.nanmean(judged["recall"][usable])))
+            if name == "fnr":
+                reached = np.array([missed_share(new_targets, there, thresholds)])
+                row["kept"].append(float(reached[0] <= float(wanted)))
+            else:
+                reached = judged["precision"][usable & np.isfinite(judged["precision"])]
+                row["kept"].extend((reached >= float(wanted)).tolist())
+            row["reached"].extend(reached.tolist())
+    table = {
+        objective: {what: float(np.mean(values)) for what, values in row.items()} for objective, row in found.items()
+    }
+    print(f"{'objective':16}{'reached':>10}{'kept':>10}{'recall':>10}{'out of reach':>14}")
+    for objective, row in table.items():
+        print(
+            f"{objective:16}{row['reached']:10.3f}{row['kept']:10.3f}{row['recall']:10.3f}{row['out of reach']:14.3f}"
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    record = {"sets": arguments.sets, "photos": arguments.photos, "objectives": table}
+    (arguments.out / "objectives.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(f"\n{arguments.out / 'objectives.json'}")
+
+
+if __name__ == "__main__":
+    main()
