@@ -1,6 +1,6 @@
 """How often polytag's 95 % intervals cover the truth, by simulation.
 
-    python benchmarks/coverage.py [--sets 400] [--photos 150 300 1000] [--groups 0 12 100] [--equal 3 6] [--out coverage]
+    python benchmarks/coverage.py [--sets 400] [--photos 150 300 1000] [--groups 0 12 100] [--out coverage]
 
 Each simulated set has 20 labels and calibrated probabilities. Rare labels have 2 to 46 photos on average, common ones
 at least 16. Photos come one by one or in 12 or 100 groups that look alike and are labeled alike. The truth is the score

@@ -17,7 +17,7 @@ DRAWS = 10_000
 """Draws that decide how wide simultaneous intervals must be. The quantile then varies by about 1 %."""
 
 FEW_BLOCKS = 50
-"""Blocks below which correlations cannot be estimated. They then count as zero, which is on the safe side."""
+"""Blocks below which correlations cannot be estimated. Scores then count as independent, which is on the safe side."""
 
 Interval = tuple[float, float]
 
@@ -129,10 +129,10 @@ def simultaneous_intervals(
 
 def _largest(deviations: NDArray[np.float64], blocks: int, seed: int) -> float:
     """Quantile of the largest absolute value of Student variables that correlate as deviations (b, c) do."""
-    if deviations.shape[1] < 2:
-        return _student(blocks - 1)
+    if deviations.shape[1] < 2 or blocks < FEW_BLOCKS:
+        return _student(blocks - 1, max(1, deviations.shape[1]))
     scaled = deviations / np.sqrt((deviations**2).sum(axis=0))
-    values, vectors = np.linalg.eigh(np.eye(scaled.shape[1]) if blocks < FEW_BLOCKS else scaled.T @ scaled)
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
     # Differences between m models span m - 1 dimensions, however many pairs there are.
     kept = values > 1e-9 * values[-1]
     rng = np.random.default_rng(seed)
@@ -142,6 +142,6 @@ def _largest(deviations: NDArray[np.float64], blocks: int, seed: int) -> float:
 
 
 @cache
-def _student(freedom: int) -> float:
-    """Student's two-sided quantile at `LEVEL`."""
-    return float(student.ppf((1 + LEVEL) / 2, freedom))
+def _student(freedom: int, count: int = 1) -> float:
+    """Two-sided quantile at `LEVEL` of the largest of some independent Student variables (Šidák 1967)."""
+    return float(student.ppf((1 + LEVEL ** (1 / count)) / 2, freedom))
