@@ -1,4 +1,4 @@
-"""Recipe: everything that training a model depends on besides the data, flat and frozen."""
+"""The recipe: everything that training a model depends on besides the data. Flat and frozen."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -7,24 +7,25 @@ from typing import Any
 from polytag.errors import SettingsError
 
 AUGMENTATIONS = ("none", "flip", "crop", "colour")
-"""No change; mirrored left to right half of the time; that, and a random part of the area; that, and brightness,
-contrast and tint moved by up to a fifth."""
+"""Random changes to training photos, each with those before it: nothing; mirrored left to right, for half of the
+photos; cropped to a random region; brightness, contrast and tint shifted by up to 20 %."""
 
 LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
-"""Of `polytag.models.training.losses`, which needs Keras."""
+"""Names of the losses in `polytag.models.training.losses`, which needs Keras."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
-"""The approaches that polytag compares unless others are named, in the order of its tables."""
+"""The models compared by default, in the order of the tables."""
 
 CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
-"""Methods on frozen embeddings that need no training in epochs: `polytag.models.classical.methods`."""
+"""Methods on frozen embeddings, trained without epochs: `polytag.models.classical.methods`."""
 
 ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
+"""Every model that can be trained."""
 
 _ONLY_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
 
 SEARCHED = ("tuned", "transfer")
-"""Those whose hyperparameters can be searched: `polytag.models.search.spaces.SPACES` says how."""
+"""Models with a hyperparameter search; `polytag.models.search.spaces.SPACES` defines what is searched."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
@@ -38,18 +39,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     **{name: {} for name in CLASSICAL},
 }
-"""What a recipe takes where nothing is said.
+"""Settings of each model that differ from the defaults of `Recipe`.
 
-With Adam's usual 1e-3 the baseline's dense layer, which has 86,528 inputs at 224 px, dies in the first steps:
-a comparison with that would flatter every other model. What is tuned sees smaller photos, cropped anew in each
-epoch, for many epochs: that is worth more than any size of its layers, and shows too late for short trials to find
-it. An epoch of transfer's head on cached embeddings takes a second, so it may have many; early stopping ends training
-when validation mAP no longer rises.
+- ``baseline``: with Adam's usual learning rate of 1e-3, its dense layer (86,528 inputs at 224 px) dies in the first
+  steps, which would flatter every other model.
+- ``tuned``: many epochs on smaller photos, cropped anew in each epoch, gain more than any layer size. The gain
+  appears too late for short trials to find it.
+- ``transfer``: an epoch of the head takes about a second on cached embeddings, so many are allowed. Early stopping
+  ends training when validation mAP no longer rises.
 """
 
 
 def takes(model: str, setting: str) -> bool:
-    """Whether a setting means anything to a model."""
+    """Whether a model uses a setting."""
     if model in CLASSICAL:
         return setting not in _ONLY_NETWORKS
     return model == "transfer" or setting not in ("fine_tune", "backbone")
@@ -57,25 +59,26 @@ def takes(model: str, setting: str) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; make one with `Recipe.of`.
+    """How a model is trained. Make one with `Recipe.of`, which knows each model's defaults.
 
     Attributes:
         model: one of `ALL_MODELS`.
-        image_size: side of the square that photos are brought to, in pixels; 32 to 1024. Fine-tuning trains on
-            smaller ones beyond 224.
-        epochs: passes over the training photos, at most.
-        batch_size: photos in a step; in fine-tuning at most 32.
-        learning_rate: of Adam, at the start; of transfer's head, as fine-tuning has its own rates.
-        weight_decay: decoupled (AdamW), per step times the learning rate; likewise.
-        augmentation: one of `AUGMENTATIONS`; of transfer that of fine-tuning, since its head sees photos as they are.
+        image_size: width and height of the photos for the model, in pixels, 32 to 1024. Above 224, fine-tuning uses
+            smaller photos.
+        epochs: maximum number of passes over the training photos.
+        batch_size: photos per step. Fine-tuning uses at most 32.
+        learning_rate: initial learning rate of Adam. For transfer, that of the head: fine-tuning has its own.
+        weight_decay: decoupled weight decay (AdamW). For transfer, that of the head.
+        augmentation: one of `AUGMENTATIONS`. For transfer, that of fine-tuning: its head is trained on embeddings of
+            unaugmented photos.
         loss: one of `LOSS_NAMES`.
         backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
             classical methods).
-        fine_tune: epochs in which the backbone is trained as well, after its head (transfer); ``None`` for
-            as many as make up 12,000 photos, 1 to 8: that costs minutes, and a small set gains most. From 12 on they
-            are several trainings, whose weights are averaged.
-        seed: of everything that is drawn.
-        hyperparameters: keyword arguments of the architecture; what a classical method has chosen.
+        fine_tune: epochs that also train the backbone, after the head (transfer). ``None``: enough to process about
+            12,000 photos, 1 to 8, which takes minutes and helps small data sets most. From 12 epochs on, several
+            trainings share them and their weights are averaged.
+        seed: seed of every random choice, 0 to 2³² − 1.
+        hyperparameters: keyword arguments of the network, or the choices of a classical method.
     """
 
     model: str
@@ -93,19 +96,19 @@ class Recipe:
 
     @classmethod
     def of(cls, model: str, **settings: Any) -> "Recipe":
-        """A recipe with the model's defaults; settings that are ``None`` keep them.
+        """Make a recipe from the model's defaults and the settings that are not ``None``.
 
         Raises:
             SettingsError: an unknown model or setting, or a value out of its range.
         """
         if model not in ALL_MODELS:
             raise SettingsError(f"the model must be one of {', '.join(ALL_MODELS)}, not '{model}'")
-        known = {f.name for f in fields(cls)} - {"model"}
+        known = {one.name for one in fields(cls)} - {"model"}
         for name in settings:
             if name not in known:
-                raise SettingsError(f"there is no setting '{name}'; there are {', '.join(sorted(known))}")
+                raise SettingsError(f"there is no setting '{name}'. Choose from {', '.join(sorted(known))}.")
             if settings[name] is not None and not takes(model, name):
-                raise SettingsError(f"{name.replace('_', ' ')} means nothing to {model}: leave it out")
+                raise SettingsError(f"{name.replace('_', ' ')} means nothing to {model}. Leave it out.")
         return cls(model=model, **(DEFAULTS[model] | {k: v for k, v in settings.items() if v is not None}))
 
     def __post_init__(self) -> None:
@@ -126,6 +129,6 @@ class Recipe:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that mean something to the model, as a dictionary."""
+        """Return the fields that the model uses, as a dictionary."""
         values = asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
         return {name: value for name, value in values.items() if takes(self.model, name)}
