@@ -1,6 +1,7 @@
 """Cleaning proposes only what is certain, follows the decisions file, and leaves nothing behind after an error."""
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,16 @@ def test_decisions_about_other_data_are_refused(found: Audit, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"stranger\.jpg"):
         clean(found, tmp_path / "out.csv", tmp_path / "d.csv")
     assert files(tmp_path) == {"d.csv"}
+
+
+def test_an_input_is_never_the_cleaned_table(found: Audit, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("mine")
+    os.link(table, tmp_path / "hard.csv")
+    for out in ("labels.csv", "hard.csv"):
+        with pytest.raises(SettingsError, match="same file as the input"):
+            clean(found, tmp_path / out, tmp_path / "d.csv", overwrite=True, inputs=[table])
+    assert table.read_text() == "mine" and not (tmp_path / "d.csv").exists()
 
 
 def test_the_decisions_file_is_never_the_cleaned_table(found: Audit, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ decision the next time.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ from polytag.files import refuse_same_file
 
 
 def clean(
-    found: Audit, out: str | os.PathLike[str], decisions: str | os.PathLike[str], overwrite: bool = False
+    found: Audit,
+    out: str | os.PathLike[str],
+    decisions: str | os.PathLike[str],
+    overwrite: bool = False,
+    inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[Dataset, Path | None]:
     """Write a cleaned table. Its column ``reasons`` says what was decided about each photo and why.
 
@@ -33,20 +38,21 @@ def clean(
         out: the table to write: .csv, .tsv or .parquet.
         decisions: the decisions file. If it does not exist, it is written with the decisions from `propose`.
         overwrite: replace ``out`` if it exists. An existing decisions file is never replaced.
+        inputs: the files that the labels were read from. They are never replaced either.
 
     Returns:
         The contents of the table, without a given split if that leaks, and the folder to pass as ``images`` when
         reading the table, or ``None`` if the photos are found without it.
 
     Raises:
-        SettingsError: ``out`` exists already, is the decisions file, or cannot be written.
+        SettingsError: ``out`` exists already, is the decisions file or an input, or cannot be written.
         DataError: the decisions file is invalid, or names photos or labels that the data do not have.
         ConflictError: rows of a photo disagree, and no decision settles it.
     """
     out, decisions = Path(out), Path(decisions)
     if out.exists() and not overwrite:
         raise SettingsError(f"{out} exists already. Name another file with --clean, or add --overwrite")
-    refuse_same_file(out, [decisions])
+    refuse_same_file(out, [decisions, *inputs, *found.dataset.paths.tolist()])
     decided = decisions.exists()
     taken = read_decisions(decisions) if decided else propose(found)
     _check_settled(found, taken, decisions)
