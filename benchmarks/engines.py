@@ -27,7 +27,7 @@ from polytag.evaluation.metrics import scores
 from polytag.files import write_json
 from polytag.models.quantization import litert as int8_litert
 from polytag.models.quantization import onnx as int8_onnx
-from polytag.models.quantization.onnx import CALIBRATION_PHOTOS
+from polytag.models.quantization.quantize import CALIBRATION_PHOTOS
 from polytag.models.runtimes import openvino
 from polytag.models.runtimes.litert import LitertModel
 from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel

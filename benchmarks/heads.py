@@ -30,7 +30,7 @@ from polytag.models.backend import keras
 from polytag.models.networks.architectures import head
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
-from polytag.models.training.loop import run
+from polytag.models.training.loop import fit_network
 from polytag.photos.pixels import View, photo_view, pixels
 from polytag.progress import progress_bar
 
@@ -166,7 +166,7 @@ def main() -> None:
                 network, start = build(views[0].shape[1:], len(data.labels)), time.perf_counter()
                 known, judged = batches(train, views, True), batches(validation, views[:1], False)
                 with progress_bar(len(known) * recipe.epochs, name, "step") as bar:
-                    fitted = run(network, known, judged, recipe, bar, name)
+                    fitted = fit_network(network, known, judged, recipe, bar, name)
                 results[name]["validation mAP"].append(fitted.history[fitted.kept or 0][VALIDATION_SCORE])
                 results[name]["seconds"].append(round(time.perf_counter() - start, 1))
                 if arguments.out:

@@ -1,13 +1,11 @@
-"""How much faster networks learn from photos by one of the means to that end, in one run with and without it.
+"""Training time on photos with and without one optimization.
 
-    python benchmarks/training_speed.py DATA --without threads|fused|adam|divided [--models M,N] [--rounds 5] [--json F]
+    python benchmarks/training_speed.py DATA --without threads|fused|early [--models M,N] [--rounds 5] [--json F]
 
-"threads" of their own prepare batches of photos, which TensorFlow does on the network's threads otherwise; "fused" is
-the CNNs' batch normalisation in one operation, where Keras has a dozen; "adam" the optimizer's step, likewise;
-"divided" are the early layers of transfer's backbone on ONNX Runtime, which fine-tuning leaves as they are. Networks
-learn for a few epochs each, in turns without and with it. Printed are the seconds of each training, its judgement on
-validation photos included, and each way's losses in the last epoch: one, as the seed is, which threads must not change
-and the others only by rounding.
+"threads" prepare batches of photos ahead of the network. "fused" is batch normalisation in one operation. "early" runs
+the frozen early layers of transfer's backbone on ONNX Runtime. Trainings of a few epochs alternate with and without the
+optimization. For each it prints the seconds, including validation, and the losses of the last epoch. The seed is always
+the same: threads must not change the loss, and the others only by rounding.
 """
 
 import argparse
@@ -27,13 +25,11 @@ from polytag.models.backend import keras
 from polytag.models.networks import architectures
 from polytag.models.training import loop as fitting
 from polytag.models.training import transfer
-from polytag.models.training.optimizer import AdamW
 
 WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "threads": lambda: patch.object(fitting, "MANY_PHOTOS", math.inf),
+    "threads": lambda: patch.object(fitting, "THREADED_PHOTOS", math.inf),
     "fused": lambda: patch.object(architectures, "FusedBatchNormalization", keras.layers.BatchNormalization),
-    "adam": lambda: patch.object(AdamW, "fused_step", keras.optimizers.Adam.update_step),
-    "divided": lambda: patch.object(transfer, "divided", lambda network, twin: (network, None)),
+    "early": lambda: patch.object(transfer, "split_early_layers", lambda network, _: (network, None)),
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {

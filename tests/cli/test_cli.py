@@ -172,7 +172,7 @@ def asked(monkeypatch) -> dict[str, Any]:
 
 
 OPTIONS: dict[str, Any] = {
-    "--image-size": 64, "--epochs": 3, "--trials": 7, "--timeout": "90s", "--workers": 2, "--fine-tune": 4,
+    "--image-size": 64, "--epochs": 3, "--trials": 7, "--timeout": "90s", "--fine-tune": 4,
     "--seed": 5, "--backbone": "efficientnet_lite0", "--loss": "focal", "--objective": "precision=0.9",
     "--batch-size": 8, "--learning-rate": 0.01, "--weight-decay": 0.1, "--augmentation": "crop",
 }  # fmt: skip
@@ -216,9 +216,8 @@ def test_what_cannot_work_is_refused_before_a_photo_is_read(
             (["-m", "resnet"], "must be one of"),
             (["-m", "mlknn", "--epochs", 3], "epochs means nothing to mlknn"),
             (["-m", "transfer", "--epochs", 0], "epochs must be from 1"),
-            (["--workers", 0], "workers must be 1 or more"),
             (["--timeout", 10], "a duration with a unit, such as 90s, 10m or 2h, not '10'"),
-            (["--weights", tmp_path / "none.pth"], "no weights at"),
+            (["--weights", tmp_path / "none.pth"], "does not exist"),
             (["--out", tmp_path / "there"], "exists"),
         ):
             assert message in refused(command, data, "-o", tmp_path / "out", *words)

@@ -22,9 +22,9 @@ def test_processors(flags: str | None, policy: str, tmp_path: Path, monkeypatch:
     facts = tmp_path / "cpuinfo"
     if flags is not None:
         facts.write_text(f"processor : 0\n{flags}\n")
-    monkeypatch.setattr(backend, "CPU_FACTS", facts)
+    monkeypatch.setattr(backend, "CPU_INFO", facts)
     monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda kind: [])
-    assert backend.training_policy() == policy and backend.on_processor()
+    assert backend.training_policy() == policy and backend.on_cpu()
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def test_gpus(capabilities: list, policy: str, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda kind: list(range(len(capabilities))))
     monkeypatch.setattr(tensorflow.config.experimental, "get_device_details", details)
-    assert backend.training_policy() == policy and not backend.on_processor()
+    assert backend.training_policy() == policy and not backend.on_cpu()
 
 
 def test_where_other_backends_compute_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend.keras.backend, "backend", lambda: "jax")
-    assert not backend.on_processor() and backend.training_policy() == "float32"
+    assert not backend.on_cpu() and backend.training_policy() == "float32"

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import polytag as pt
-from polytag.errors import BundleError, DataError, SettingsError
+from polytag.errors import DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models import fit as training
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.networks.architectures import MODELS
-from polytag.models.runtimes import onnx, openvino
+from polytag.models.runtimes import onnx
 from polytag.models.training import cnn as cnn_module
 from polytag.models.training import loop as fitting
 from polytag.models.training import transfer
@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_model_whoever_prepares_batches(squares, mo
 
     first = probabilities(3)
     assert (first != probabilities(4)).any()
-    monkeypatch.setattr(fitting, "MANY_PHOTOS", 0)
+    monkeypatch.setattr(fitting, "THREADED_PHOTOS", 0)
     assert fitting.photo_batches(train, pt.Recipe.of(model, image_size=32), True).workers == 2
     np.testing.assert_array_equal(first, probabilities(3))
 
@@ -231,7 +231,7 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
         folder.mkdir()
         paths = [shutil.copy(path, folder / Path(path).name) for path in part.paths]
         copies.append(replace(part, paths=np.array(list(map(str, paths))), root=folder))
-    original = place.run
+    original = place.fit_network
 
     def run(*arguments, **settings):
         fitted = original(*arguments, **settings)
@@ -240,7 +240,7 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
                 Path(part.paths[0]).unlink()
         return fitted
 
-    monkeypatch.setattr(place, "run", run)
+    monkeypatch.setattr(place, "fit_network", run)
     monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
     monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
     fine_tune = {"fine_tune": 1} if model == "transfer" else {}
@@ -250,10 +250,10 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
     assert name == copies[1].names[0] and "since training began" in bundle.manifest["data"]["left_out"][name]
 
 
-def test_a_twin_that_differs_is_dropped_and_keras_runs_the_bundle(squares, monkeypatch) -> None:
+def test_an_onnx_model_that_differs_is_dropped_and_keras_runs_the_bundle(squares, monkeypatch) -> None:
     train, validation, test = squares
     monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
-    with pytest.warns(UserWarning, match=r"no ONNX twin was written \(it differed from the model"):
+    with pytest.warns(UserWarning, match=r"runs on Keras instead \(its output differs by"):
         bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, show_progress=False)
     assert "model.onnx" not in bundle.manifest["files"] and not (bundle.path / "model.onnx").exists()
     photos = np.stack([decode(path, 32) for path in test.paths])
@@ -289,42 +289,3 @@ def test_photos_that_cannot_be_read_leave_nothing_to_learn_from(squares, tmp_pat
     none = replace(train, paths=np.full(len(train), str(broken)))
     with pytest.raises(DataError):
         pt.fit(none, validation, "baseline", image_size=32, epochs=1, show_progress=False)
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_twin_in_8_bits_is_kept_only_where_it_loses_little(squares, monkeypatch, tmp_path, kept: bool) -> None:
-    train, validation, test = squares
-    monkeypatch.setattr(training, "MOST_LOST", 1.0 if kept else -1.0)
-    out = tmp_path / "bundle"
-    bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, out=out, int8=True, show_progress=False)
-    facts = bundle.manifest["int8"]
-    assert facts["kept"] == kept and ("model-int8.onnx" in bundle.manifest["files"]) == kept
-    assert (out / "model-int8.onnx").exists() == kept
-    reached = bundle.manifest["validation"]["mean_average_precision"] - facts["lost"]
-    assert facts["validation_mean_average_precision"] == pytest.approx(reached)
-    if kept:
-        with monkeypatch.context() as without:
-            without.setattr(openvino.importlib.util, "find_spec", lambda name: None)
-            with pytest.raises(SettingsError, match="pip install 'polytag\\[export\\]'"):
-                Bundle(out, "int8")
-        twin = Bundle(out, "int8")
-        probabilities = twin.predict(validation.paths)[0]
-        assert fitting.mean_average_precision(validation.targets, probabilities) == pytest.approx(reached, abs=1e-6)
-        assert 0 < np.abs(twin.predict(test.paths)[0] - bundle.predict(test.paths)[0]).max() < 0.1
-    else:
-        with pytest.raises(BundleError, match="only by float32: int8 is made by training with --int8"):
-            Bundle(out, "int8")
-
-
-def test_a_network_that_8_bits_cannot_hold_is_trained_all_the_same(squares, monkeypatch) -> None:
-    def fails(*arguments) -> None:
-        raise RuntimeError("no such operation\nand more")
-
-    monkeypatch.setattr(training, "write_int8", fails)
-    train, validation, _ = squares
-    bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, int8=True, show_progress=False)
-    assert bundle.manifest["int8"] == {
-        "kept": False,
-        "reason": "that failed (no such operation)",
-    }
-    assert bundle.engines == ("float32",)

@@ -33,7 +33,6 @@ def test_numbers_are_seconds() -> None:
         ({"timeout": 0}, "timeout must be more than 0"),
         ({"timeout": "0s"}, "timeout must be more than 0"),
         ({"trials": 0}, "trials must be 1"),
-        ({"workers": 0}, "workers must be 1"),
         ({"objective": "accuracy"}, "objective must be f1"),
     ],
 )

@@ -77,7 +77,7 @@ def exported(bundle, data, odd_photos, tmp_path_factory):
             out = tmp_path_factory.mktemp("exports") / form
             with pytest.MonkeyPatch.context() as patch:
                 # The mAP of a random network is chance, and so is its change.
-                patch.setattr(exports, "MOST_LOST", 1.0)
+                patch.setattr(exports, "MAX_LOSS", 1.0)
                 export(bundle, form, out, photos=odd_photos, data=data if form is Format.litert_int8 else None)
             done[form] = out
         return done[form]
@@ -191,7 +191,7 @@ def test_eight_bits_that_cost_too_much_are_refused(bundle, data, tmp_path, monke
     made = exported(Format.litert_int8) / "model.tflite"
     monkeypatch.setattr(exports, "_write", lambda model, form, path, calibration: path.write_bytes(made.read_bytes()))
     monkeypatch.setattr(exports, "_embed", lambda form, path, facts: None)
-    monkeypatch.setattr(exports, "MOST_LOST", -1.0)
+    monkeypatch.setattr(exports, "MAX_LOSS", -1.0)
     refused(r"lower mAP from 0\.\d+ to 0\.\d+ on \d+ photos", bundle, "litert-int8", tmp_path / "out", data=data)
 
 

@@ -34,9 +34,9 @@ def train(
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     check_training(model, options)
     from polytag.data.splitting.split import split_facts
-    from polytag.models.bundle.bundle import free
+    from polytag.models.bundle.bundle import check_unused
 
-    free(out)
+    check_unused(out)
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
         parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
@@ -49,7 +49,7 @@ def train(
 
 def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
     from polytag.evaluation.calibration import in_words
-    from polytag.models.quantization.onnx import in_8_bits
+    from polytag.models.bundle.card import quantization_summary
 
     facts = bundle.manifest
     score = facts["validation"]
@@ -60,7 +60,7 @@ def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
         f"thresholds: for {aim(options.objective, facts['out_of_reach'])}"
     )
     if options.int8:
-        print(in_8_bits(facts["int8"]))
+        print(quantization_summary(facts["int8"]))
 
 
 @command("Models")

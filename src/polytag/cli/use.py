@@ -74,11 +74,11 @@ def explain(
 ) -> None:
     """Show which regions of a photo speak for its labels."""
     require("keras", "train", "Explaining")
-    from polytag.models.bundle.bundle import free
+    from polytag.models.bundle.bundle import check_unused
     from polytag.photos.decode import decode
 
     opened = pt.Bundle(bundle)
-    folder = free(out or f"{image.stem}-explained")
+    folder = check_unused(out or f"{image.stem}-explained")
     try:
         photo = decode(image)
     except pt.ImageError as error:

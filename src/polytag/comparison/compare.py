@@ -26,9 +26,9 @@ from polytag.errors import DataError, SettingsError, counted
 from polytag.evaluation.evaluate import evaluate
 from polytag.files import write_json
 from polytag.models.backbones.weights import Weights
-from polytag.models.bundle.bundle import Bundle, free
+from polytag.models.bundle.bundle import Bundle, check_unused
+from polytag.models.bundle.card import quantization_summary
 from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
-from polytag.models.quantization.onnx import in_8_bits
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, takes
 from polytag.photos.measure import measure
 from polytag.photos.pixels import pixels
@@ -247,7 +247,7 @@ def _train(
             show_progress=show_progress,
         )
     if options.int8:
-        say(in_8_bits(bundle.manifest["int8"]))
+        say(quantization_summary(bundle.manifest["int8"]))
     return bundle
 
 
@@ -329,7 +329,7 @@ def _started(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | No
     if resume and overwrite:
         raise SettingsError("--resume and --overwrite exclude each other. Choose one.")
     if not folder.exists():
-        free(folder)
+        check_unused(folder)
         return None
     try:
         if folder.is_dir() and not any(folder.iterdir()):

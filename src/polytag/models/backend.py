@@ -1,6 +1,6 @@
-"""Keras, imported in one place: with a backend that is installed, deterministic, and without start-up noise.
+"""Keras, imported in one place: with an installed backend, deterministic, and without start-up noise.
 
-Every module of this package takes Keras from here: ``from polytag.models.backend import keras``.
+Every module of this package imports Keras from here: ``from polytag.models.backend import keras``.
 """
 
 import importlib.util
@@ -15,36 +15,43 @@ from polytag.models.runtimes.quiet import quiet_stderr
 
 
 def choose_backend() -> str:
-    """The backend Keras will use: ``$KERAS_BACKEND``, else the first installed of TensorFlow, JAX, PyTorch."""
+    """Return the backend that Keras will use: ``$KERAS_BACKEND``, else the first installed one.
+
+    Raises:
+        SettingsError: none of TensorFlow, JAX and PyTorch is installed, or ``$KERAS_BACKEND`` is not.
+    """
     if "KERAS_BACKEND" not in os.environ:
         for backend in ("tensorflow", "jax", "torch"):
             if importlib.util.find_spec(backend) is not None:
                 os.environ["KERAS_BACKEND"] = backend
                 break
         else:
-            raise SettingsError("training needs a backend for Keras: run 'pip install tensorflow' (or jax, or torch)")
+            raise SettingsError(
+                "training needs a backend for Keras, but none is installed: run 'pip install tensorflow' (or jax, "
+                "or torch)"
+            )
     backend = os.environ["KERAS_BACKEND"]
     if importlib.util.find_spec(backend) is None:
         raise SettingsError(f"KERAS_BACKEND is '{backend}', which is not installed: choose tensorflow, jax or torch")
     return backend
 
 
-# Read by TensorFlow when it is first imported: the same seed must give the same scores.
+# TensorFlow reads these when it is first imported. Determinism makes the same seed give the same scores.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A search builds one network after another, and TensorFlow would warn of each.
+# TensorFlow warns about each further network that a search builds.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 choose_backend()
 with quiet_stderr():
     import keras
 
-__all__ = ["choose_backend", "computing_in", "keras", "on_processor", "quiet_stderr", "training_policy"]
+__all__ = ["choose_backend", "computing_in", "keras", "on_cpu", "quiet_stderr", "training_policy"]
 
-CPU_FACTS = Path("/proc/cpuinfo")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
-def on_processor() -> bool:
-    """Whether Keras computes on the processor for certain: on TensorFlow, which has no GPU here."""
+def on_cpu() -> bool:
+    """Whether Keras certainly computes on the CPU: its backend is TensorFlow, which sees no GPU."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow
@@ -53,29 +60,30 @@ def on_processor() -> bool:
 
 
 def training_policy() -> str:
-    """Keras' name of the types that large networks train fastest in: with bfloat16 where what computes has it.
+    """Return the Keras dtype policy in which large networks train fastest.
 
-    Weights, and what is learned, are in float32 either way (Micikevicius et al. 2018, "Mixed precision training").
+    It is "mixed_bfloat16" on TensorFlow if the GPU or CPU supports bfloat16, else "float32". Weights are float32 in
+    both (Micikevicius et al. 2018, "Mixed precision training").
     """
     if keras.backend.backend() != "tensorflow":
         return "float32"
     import tensorflow
 
-    if cards := tensorflow.config.list_physical_devices("GPU"):
-        details = [tensorflow.config.experimental.get_device_details(card) for card in cards]
-        able = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
+    if gpus := tensorflow.config.list_physical_devices("GPU"):
+        details = [tensorflow.config.experimental.get_device_details(gpu) for gpu in gpus]
+        supported = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
     else:
-        facts = CPU_FACTS.read_text() if CPU_FACTS.exists() else ""
-        able = "avx512_bf16" in facts or "amx_bf16" in facts
-    return "mixed_bfloat16" if able else "float32"
+        info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+        supported = "avx512_bf16" in info or "amx_bf16" in info
+    return "mixed_bfloat16" if supported else "float32"
 
 
 @contextmanager
 def computing_in(policy: str) -> Iterator[None]:
-    """Layers that are made in the block compute in the types of this policy, except where they name others."""
-    usual = keras.config.dtype_policy()
+    """Give layers that are created in the block this dtype policy, unless they set their own."""
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(usual)
+        keras.config.set_dtype_policy(previous)

@@ -16,21 +16,19 @@ from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
-from polytag.models.bundle.bundle import CORES, INT8_FILE, Bundle, free, write_bundle
-from polytag.models.classical.methods import fit_classical
+from polytag.models.backend import keras
+from polytag.models.bundle.bundle import Bundle, check_unused, write_bundle
 from polytag.models.networks.calibrated import calibrated
 from polytag.models.options import TrainOptions, check_training, is_searched
-from polytag.models.quantization.onnx import CALIBRATION_PHOTOS, MOST_LOST, write_int8
+from polytag.models.quantization.quantize import quantize
 from polytag.models.recipe import Recipe
-from polytag.models.runtimes.openvino import BATCH_SIZE, OpenvinoModel
 from polytag.models.search.search import Found, search
 from polytag.models.search.spaces import SPACES, cnn_score, transfer_score
 from polytag.models.training.cnn import fit_cnn
-from polytag.models.training.loop import Trained, mean_average_precision
+from polytag.models.training.loop import Trained
 from polytag.models.training.transfer import fit_transfer, head_batches
 from polytag.photos.content import content_hash
-from polytag.photos.decode import each
-from polytag.photos.pixels import photo_view, pixels
+from polytag.photos.pixels import pixels
 from polytag.progress import progress_bar
 
 _log = logging.getLogger(__name__)
@@ -69,12 +67,13 @@ def fit(
     options = (options or TrainOptions()).override(settings)
     recipe, pretrained = check_training(model, options)
     if out is not None:
-        free(out)
+        check_unused(out)
     _check_data(train, validation)
-    start = time.perf_counter()
+    start, features = time.perf_counter(), None
     if pretrained is not None:
         # Built now, so that weights that do not fit are found before hours of work.
-        backbone(recipe.backbone, recipe.image_size, pretrained)
+        features = backbone(recipe.backbone, recipe.image_size, pretrained)
+        pretrained = pretrained.identified(features.get_weights())
     train, validation = _read(train, validation, recipe, show_progress)
     # Taken now, from the very photos used for training: files may change while it runs.
     fingerprint, hashes = train.fingerprint, [content_hash(path) for path in (*train.paths, *validation.paths)]
@@ -83,7 +82,7 @@ def fit(
         found = _search(train, validation, recipe, options, pretrained, search_log, show_progress)
         recipe, start = found.recipe, start - found.earlier_seconds
     _log.info("%s: training on %d photos, validating on %d: %s", model, len(train), len(validation), recipe.to_json())
-    trained = _train(train, validation, recipe, pretrained, show_progress)
+    trained = _train(train, validation, recipe, pretrained, features, show_progress)
     calibration, log_losses = choose_calibration(
         validation.targets, trained.probabilities, validation.groups, recipe.seed
     )
@@ -106,7 +105,7 @@ def fit(
     bundle = write_bundle(network, facts, hashes)
     validation = _choose_thresholds(bundle, validation, options.objective)
     if options.int8:
-        _add_int8(bundle, train, validation, recipe)
+        quantize(bundle, train, validation, objective=options.objective, seed=recipe.seed)
     # Saved last and in one step: a bundle that exists is complete.
     return bundle if out is None else bundle.save(out)
 
@@ -140,7 +139,7 @@ def _search(
     """Search the hyperparameters that the options leave open."""
     space, first = SPACES[recipe.model]
     if pretrained is not None:
-        # Embeds the photos once, into the cache. Otherwise every worker would.
+        # Embeds the photos, with a progress bar; the trials read the embeddings from the cache.
         head_batches(train, validation, recipe, pretrained, show_progress)
     return search(
         train,
@@ -152,19 +151,27 @@ def _search(
         asked=list(options.settings),
         trials=options.trials,
         timeout=options.seconds,
-        workers=options.workers,
         storage=search_log,
         show_progress=show_progress,
     )
 
 
 def _train(
-    train: Dataset, validation: Dataset, recipe: Recipe, pretrained: Weights | None, show_progress: bool
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    pretrained: Weights | None,
+    features: keras.Model | None,
+    show_progress: bool,
 ) -> Trained:
-    if pretrained is None:
+    if pretrained is None or features is None:
         return fit_cnn(train, validation, recipe, show_progress)
-    fitted = fit_transfer if recipe.model == "transfer" else fit_classical
-    return fitted(train, validation, recipe, pretrained, show_progress)
+    if recipe.model == "transfer":
+        return fit_transfer(train, validation, recipe, pretrained, features, show_progress)
+    # Imported late: only the classical methods need scikit-multilearn.
+    from polytag.models.classical.methods import fit_classical
+
+    return fit_classical(train, validation, recipe, pretrained, features, show_progress)
 
 
 def _data_facts(train: Dataset, validation: Dataset, fingerprint: str) -> dict[str, Any]:
@@ -206,34 +213,6 @@ def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> D
         validation_accuracy=argmax_accuracy(validation.targets, probabilities),
     )
     return validation
-
-
-def _add_int8(bundle: Bundle, train: Dataset, validation: Dataset, recipe: Recipe) -> None:
-    """Give a bundle a twin in 8 bits, unless it loses too much; record which."""
-    path = bundle.path / INT8_FILE
-    rows = np.random.default_rng(recipe.seed).permutation(len(train))[:CALIBRATION_PHOTOS]
-    try:
-        if "model.onnx" not in bundle.manifest["files"]:
-            raise ValueError("it has no ONNX twin, which is what would be rounded")
-        write_int8(bundle.path / "model.onnx", photo_view(train.paths[rows], recipe.image_size).read(), path)
-        twin, photos = OpenvinoModel(path, calls=CORES), photo_view(validation.paths, recipe.image_size)
-        starts = range(0, len(photos), BATCH_SIZE)
-        parts = each(lambda start: twin(photos.read(slice(start, start + BATCH_SIZE))), starts)
-        probabilities = np.concatenate(list(parts))
-    except Exception as error:
-        # Runtimes raise what they like; a training that took hours must not be lost for the want of a twin.
-        reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
-        path.unlink(missing_ok=True)
-        bundle.record(int8={"kept": False, "reason": f"that failed ({reason[:120]})"})
-        return
-    score = mean_average_precision(validation.targets, probabilities)
-    lost = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score
-    facts = {"kept": lost < MOST_LOST, "validation_mean_average_precision": score, "lost": lost}
-    if facts["kept"]:
-        bundle.adopt(INT8_FILE)
-    else:
-        path.unlink()
-    bundle.record(int8=facts)
 
 
 def check_validation(validation: Dataset) -> None:

@@ -58,7 +58,6 @@ class TrainOptions:
         float | str | None,
         "Time limit per search, such as 90s, 10m or 2h. Time used before an interruption counts.",
     ] = None
-    workers: Annotated[int, "Parallel processes for the search.", "-j"] = 1
     objective: Annotated[str, f"What thresholds optimize: {OBJECTIVES}."] = "f1"
     int8: Annotated[bool, "Also make a quantized model, which tags faster. Dropped if it loses accuracy."] = False
     seed: Annotated[int, "Random seed of the split and of training."] = 0
@@ -70,7 +69,7 @@ class TrainOptions:
             object.__setattr__(self, "timeout", parse_seconds(self.timeout, "timeout"))
         if self.weights is not None:
             object.__setattr__(self, "weights", Path(self.weights).expanduser())
-        check_effort(self.trials, self.seconds, self.workers)
+        check_effort(self.trials, self.seconds)
 
     @property
     def seconds(self) -> float | None:
@@ -149,15 +148,14 @@ def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights 
     return recipe, find_weights(options.weights, recipe.backbone) if takes(model, "backbone") else None
 
 
-def check_effort(trials: int | None, timeout: float | None, workers: int) -> None:
-    """Refuse a search without trials, workers or time.
+def check_effort(trials: int | None, timeout: float | None) -> None:
+    """Refuse a search without trials or time.
 
     Raises:
-        SettingsError: fewer than one trial or worker, or no time.
+        SettingsError: fewer than one trial, or no time.
     """
-    for name, value in (("trials", trials), ("workers", workers)):
-        if value is not None and value < 1:
-            raise SettingsError(f"{name} must be 1 or more, not {value}")
+    if trials is not None and trials < 1:
+        raise SettingsError(f"trials must be 1 or more, not {trials}")
     if timeout is not None and not timeout > 0:
         raise SettingsError(f"timeout must be more than 0 seconds, not {timeout:g}")
 

@@ -30,7 +30,7 @@ from polytag.evaluation.evaluate import aligned
 from polytag.evaluation.metrics import scores
 from polytag.files import write_json
 from polytag.models.bundle.bundle import Bundle, new_folder
-from polytag.models.quantization.onnx import CALIBRATION_PHOTOS, MOST_LOST
+from polytag.models.quantization.quantize import CALIBRATION_PHOTOS, MAX_LOSS
 from polytag.models.runtimes.litert import LitertModel
 from polytag.models.runtimes.onnx import OnnxModel
 from polytag.models.runtimes.openvino import OpenvinoModel
@@ -349,8 +349,8 @@ def _refuse_difference(form: Format, differences: dict[str, float], most: float)
 
 def _refuse_loss(parity: dict[str, Any]) -> None:
     before, after = parity["mean_average_precision"].values()
-    if not before - after < MOST_LOST:
+    if not before - after < MAX_LOSS:
         raise SettingsError(
             f"8 bits lower mAP from {before:.4f} to {after:.4f} on {counted(parity['judged'], 'photo')}, where at most "
-            f"{MOST_LOST:g} is allowed: nothing was written; export to {Format.litert} instead"
+            f"{MAX_LOSS:g} is allowed: nothing was written; export to {Format.litert} instead"
         )

@@ -1,4 +1,4 @@
-"""Embeddings: what each view shows of a photo, and that nothing is embedded twice."""
+"""Embeddings: the views of a photo, and a cache that never embeds twice and never mixes weights."""
 
 from pathlib import Path
 
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from polytag.data.sample.scenes import draw_scene
+from polytag.models.backbones import backbone as backbones
 from polytag.models.backbones import embed as features
-from polytag.models.backbones.embed import VIEWS, embeddings_of
+from polytag.models.backbones.embed import VIEWS, embed, embeddings_of
+from polytag.models.backbones.weights import Weights
+from polytag.models.backend import keras
 from polytag.photos.decode import decode
 
 
@@ -46,3 +49,18 @@ def test_each_view_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert embedded is not None and again is not None
         assert (again == embedded[::-1]).all() and np.abs(embedded).max() > 0
     assert sum(map(len, batches)) == len(VIEWS) * len(paths)
+
+
+def test_downloaded_weights_are_distinguished_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.png"
+    draw_scene(["boat"], 32, 0).save(path)
+    layers, found = keras.layers, []
+    for scale in (1.0, 2.0, 1.0):
+        photo = layers.Input((32, 32, 3), dtype="uint8")
+        kernel = keras.initializers.Constant(scale)
+        network = keras.Model(photo, layers.Conv2D(4, 1, kernel_initializer=kernel)(layers.Rescaling(1 / 255)(photo)))
+        monkeypatch.setattr(backbones, "backbone", lambda *arguments, network=network: network)
+        features._identified.cache_clear()
+        found.append(embed([str(path)], 32, Weights("MobileNetV2", "keras", None, "")).read())
+    np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-5)
+    assert (found[2] == found[0]).all()

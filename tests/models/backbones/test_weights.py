@@ -123,7 +123,7 @@ def test_refuses_other_files(tmp_path, content: bytes) -> None:
 
 def test_refuses_weights_of_another_network(tmp_path, monkeypatch) -> None:
     write_legacy(tmp_path / "w.pth", {"a": np.zeros((4, 3, 3, 3), np.float32)}, monkeypatch)
-    with pytest.raises(WeightsError, match="does not hold MobileNetV2"):
+    with pytest.raises(WeightsError, match="does not hold weights of MobileNetV2"):
         backbone("mobilenet_v2", 32, find_weights(tmp_path / "w.pth"))
 
 
@@ -153,15 +153,15 @@ def test_order_path_then_cache_then_wheel_then_keras(tmp_path, monkeypatch) -> N
     assert find_weights(given) == Weights("mobilenet_v2", "keras", given, hashlib.sha256(b"mine").hexdigest())
 
     cached.write_bytes(b"altered")
-    with pytest.raises(WeightsError, match="is not the file it should be"):
+    with pytest.raises(WeightsError, match="has been altered"):
         find_weights()
 
 
 def test_clear_errors(tmp_path) -> None:
-    with pytest.raises(WeightsError, match="no weights at"):
+    with pytest.raises(WeightsError, match="does not exist"):
         find_weights(tmp_path / "none.pth")
     (tmp_path / "w.bin").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"must be \.pth or \.h5"):
+    with pytest.raises(WeightsError, match=r"must be a \.pth or \.h5 file"):
         find_weights(tmp_path / "w.bin")
 
 

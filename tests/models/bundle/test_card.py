@@ -1,4 +1,4 @@
-"""The model card: says all that the bundle's description says, nothing else, and in Markdown that holds together."""
+"""The model card: all facts of the manifest, nothing else, in valid Markdown."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from polytag.models.recipe import ALL_MODELS
 
 
 def manifest(labels: tuple[str, ...] = ("boat", "parking meter"), tested: bool = True, **changes: Any) -> dict:
-    """A description as `fit` and `compare` leave it; all its numbers differ."""
+    """A manifest as `fit` and `compare` write it; all its numbers differ."""
     facts: dict[str, Any] = {
         "polytag": "0.1.0",
         "labels": list(labels),
@@ -100,9 +100,9 @@ def test_the_facts_are_told() -> None:
         "2,918,986",
         "661,002",
         "1 min 01 s",
-        "1,234 to train",
-        "321 to choose",
-        "222 to test",
+        "1,234 for training",
+        "321 for validation",
+        "222 for testing",
         "as split.csv says",
         "0123456789abcdef",
         "0.765",
@@ -110,20 +110,20 @@ def test_the_facts_are_told() -> None:
         "the F1 of each",
         "the model has seen them in training",
         "mobilenet\\_v2-torch-b0353104",
-        "fine-tuning of the pretrained layers was kept",
+        "Fine-tuning of the pretrained layers: kept",
         "1 photo could not be read: a\\|b.jpg (the file is empty)",
         "one \\| two",
     ):
         assert fact in card, fact
-    assert "Not tested" not in card and "not recorded" not in card and "8 bits:" not in card
+    assert "Not tested" not in card and "not recorded" not in card and "quantized" not in card
     kept = {"kept": True, "validation_mean_average_precision": 0.7631, "lost": 0.0019}
-    assert "8 bits: validation mAP 0.7631, +0.0019 lost" in model_card(manifest(int8=kept))
+    assert "Quantized model: validation mAP 0.7631 (-0.0019); use it" in model_card(manifest(int8=kept))
 
 
 def test_what_was_not_tested_is_said_and_no_score_is_made_up() -> None:
     facts = manifest(tested=False)
     card = model_card(facts)
-    assert "**Not tested yet.**" in card and "It was not tested" in card
+    assert "**Not tested yet.**" in card and "The model has not been tested" in card
     (labels,) = tables(card)
     assert {tuple(row[6:10]) for row in labels[2:]} == {("–",) * 4}
 
@@ -135,15 +135,15 @@ def test_weak_spots_are_named() -> None:
     card = model_card(facts)
     limits = card[card.index("## Limits") :]
     for told in (
-        "Fewer than 20 training photos show boat (7)",
-        "Fewer than 20 test photos show boat (3)",
+        "Labels with fewer than 20 training photos, which are often wrong: boat (7)",
+        "Labels with fewer than 20 test photos, whose scores are imprecise: boat (3)",
         "boat (55)",
         "9 training photos left out",
     ):
         assert told in limits, told
     assert "a precision of 0.9 of each label" in card and "except for parking meter" in card
     boat, meter = tables(card)[-1][2:]
-    assert boat[-1] == "few training photos; few test photos" and meter[-1] == "objective out of reach"
+    assert boat[-1] == "few training photos; few test photos" and meter[-1] == "objective not reached"
     assert boat[3] == "55" and boat[9] == "–"
 
 

@@ -7,7 +7,7 @@ from polytag.errors import SettingsError
 from polytag.models.backbones.backbone import backbone, pooled
 from polytag.models.backend import keras
 from polytag.models.fit import count
-from polytag.models.networks.architectures import MODELS, cnn, head, joined
+from polytag.models.networks.architectures import MODELS, cnn, head, with_head
 from polytag.models.recipe import MODEL_NAMES
 from polytag.models.runtimes.onnx import OnnxModel, export_onnx
 from polytag.models.training.losses import masked_binary_crossentropy
@@ -75,7 +75,7 @@ def test_bad_pooling_is_refused() -> None:
 def test_transfer_is_frozen_but_for_its_head() -> None:
     features = pooled(backbone("mobilenet_v2", 48, None))
     top = head(1280, 4, dense=16)
-    model = joined(features, top)
+    model = with_head(features, top)
     assert count(model.trainable_weights) == 1280 * 16 + 16 + 16 * 4 + 4
     batch = photos(2, 48)
     before = np.asarray(features(batch))

@@ -8,7 +8,7 @@ import pytest
 
 from polytag.evaluation.calibration import Calibration
 from polytag.models.backend import keras
-from polytag.models.networks.architectures import head, joined
+from polytag.models.networks.architectures import head, with_head
 from polytag.models.networks.calibrated import calibrated
 from polytag.models.runtimes.onnx import OnnxModel, export_onnx
 
@@ -31,7 +31,7 @@ def photo_features() -> tuple[keras.KerasTensor, keras.KerasTensor]:
 
 def transfer() -> keras.Model:
     """A backbone and a head, as in transfer learning."""
-    return joined(keras.Model(*photo_features(), name="backbone"), head(108, 3, dense=5))
+    return with_head(keras.Model(*photo_features(), name="backbone"), head(108, 3, dense=5))
 
 
 def sequential() -> keras.Model:

@@ -1,4 +1,4 @@
-"""8-bit twins: close to their models, at any batch size, from any thread, without TensorFlow."""
+"""Quantized networks: close to their models, at any batch size, from any thread, without TensorFlow."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def photos(squares):
 
 @pytest.fixture(scope="module")
 def network(photos) -> keras.Model:
-    """What a backbone has, in small, with random weights: a residual branch, and probabilities that vary."""
+    """A small network like a backbone with random weights: a residual branch, and probabilities that vary."""
     keras.utils.set_random_seed(0)
     inputs = layers.Input((SIZE, SIZE, 3), dtype="uint8", name="photo")
     x = layers.Rescaling([0.02, 0.017, 0.015], [-2.0, -1.9, -1.8])(inputs)
@@ -65,23 +65,23 @@ def runtime(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def twin(runtime, network, photos, tmp_path_factory) -> Path:
+def quantized(runtime, network, photos, tmp_path_factory) -> Path:
     return write(runtime, network, photos, tmp_path_factory.mktemp("int8"))
 
 
 @pytest.fixture
-def run(runtime, twin):
-    return RUNTIMES[runtime](twin)
+def run(runtime, quantized):
+    return RUNTIMES[runtime](quantized)
 
 
-def test_it_is_small_and_close(network, twin, run, photos) -> None:
+def test_it_is_small_and_close(network, quantized, run, photos) -> None:
     expected = np.asarray(network.predict_on_batch(photos))
     got = run(photos)
     assert got.dtype == np.float32
     assert got.shape == expected.shape
     assert 0 < np.abs(got - expected).mean() < 0.02 < np.ptp(expected, axis=0).min()
     weights = sum(int(np.prod(weight.shape)) for weight in network.weights)
-    assert twin.stat().st_size < 2 * weights  # bytes, where 32 bits are four for each
+    assert quantized.stat().st_size < 2 * weights  # bytes; float32 takes four per weight
 
 
 def test_a_batch_of_any_size_gives_what_single_photos_give(run, photos) -> None:
@@ -132,7 +132,7 @@ def test_the_first_calls_of_a_process_may_come_at_once(network, photos, tmp_path
     assert done.stdout == "8\n", done.stderr
 
 
-def test_a_processor_without_instructions_for_8_bits_gives_the_same(network, photos, tmp_path) -> None:
+def test_a_cpu_without_int8_instructions_gives_the_same(network, photos, tmp_path) -> None:
     path = write("openvino", network, photos, tmp_path)
     expected = OpenvinoModel(path)(photos)
     got = elsewhere(path, photos, tmp_path, ONEDNN_MAX_CPU_ISA="AVX2")
@@ -140,24 +140,24 @@ def test_a_processor_without_instructions_for_8_bits_gives_the_same(network, pho
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
-def test_a_file_that_is_no_network_is_refused(runtime, twin, tmp_path, content: bytes) -> None:
-    path = tmp_path / twin.name
+def test_a_file_that_is_no_network_is_refused(runtime, quantized, tmp_path, content: bytes) -> None:
+    path = tmp_path / quantized.name
     path.write_bytes(content)
-    for wrong in (path, tmp_path / "none" / twin.name):
+    for wrong in (path, tmp_path / "none" / quantized.name):
         with pytest.raises(BundleError, match=f"is not a network that {NAMES[runtime]} can run"):
             RUNTIMES[runtime](wrong)
 
 
-def test_what_the_photos_do_not_show_is_no_reason_to_fail(runtime, network, tmp_path) -> None:
+def test_constant_photos_are_no_reason_to_fail(runtime, network, tmp_path) -> None:
     path = write(runtime, network, np.zeros((1, SIZE, SIZE, 3), np.uint8), tmp_path)
     assert np.isfinite(RUNTIMES[runtime](path)(np.full((1, SIZE, SIZE, 3), 255, np.uint8))).all()
 
 
-def test_a_network_without_convolutions_has_no_twin(photos, tmp_path) -> None:
+def test_a_network_without_convolutions_is_refused(photos, tmp_path) -> None:
     inputs = layers.Input((SIZE, SIZE, 3), dtype="uint8")
     x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs))
     assert export_onnx(keras.Model(inputs, layers.Dense(3)(x)), tmp_path / "float.onnx")
-    with pytest.raises(ValueError, match="no convolution"):
+    with pytest.raises(ValueError, match="no convolutions"):
         int8_onnx.write_int8(tmp_path / "float.onnx", photos, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
@@ -170,6 +170,15 @@ def test_without_openvino_it_is_refused_before_any_work(squares, tmp_path, monke
         lambda: pt.compare(train, tmp_path / "run", models=["baseline"], int8=True, show_progress=False),
         lambda: OpenvinoModel(tmp_path / "model.onnx"),
     ):
-        with pytest.raises(SettingsError, match=r"need it installed: pip install 'polytag\[export\]'"):
+        with pytest.raises(SettingsError, match=r"needs openvino.*pip install 'polytag\[export\]'"):
             work()
     assert not (tmp_path / "run").exists()
+
+
+def test_tensorflow_is_a_tested_version(network, photos, tmp_path, monkeypatch) -> None:
+    int8_litert.check_tensorflow()
+    for version in ("2.19.1", "2.22.0", "3.0.0"):
+        monkeypatch.setattr(int8_litert.importlib.metadata, "version", lambda name, version=version: version)
+        with pytest.raises(SettingsError, match=rf"litert-int8 needs TensorFlow 2\.20 or 2\.21, not {version}"):
+            int8_litert.write_int8(network, photos, tmp_path / "model.tflite")
+    assert not (tmp_path / "model.tflite").exists()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polytag.models.backend import keras
 from polytag.models.quantization import litert as int8_litert
 from polytag.models.quantization import onnx as int8_onnx
-from polytag.models.quantization.rounding import Convolution, best_range, rounded
+from polytag.models.quantization.rounding import Convolution, best_range, round_weights
 from polytag.models.runtimes.litert import LitertModel
 from polytag.models.runtimes.onnx import export_onnx
 from polytag.models.runtimes.openvino import OpenvinoModel
@@ -38,7 +38,7 @@ def test_weights_lie_on_the_steps_that_the_converter_will_take(
     groups: int, filters: int, inputs: int, seed: int
 ) -> None:
     weights, examples = example(groups, filters, inputs, seed)
-    got = rounded(weights, examples.transpose(0, 2, 1) @ examples, 127)
+    got = round_weights(weights, examples.transpose(0, 2, 1) @ examples, 127)
     assert got.shape == weights.shape
     np.testing.assert_allclose(np.abs(got).max(-1), np.abs(weights).max(-1))
     steps = got / (np.abs(got).max(-1, keepdims=True) / 127)
@@ -52,21 +52,21 @@ def test_errors_make_up_for_each_other(groups: int, filters: int, inputs: int) -
     weights, examples = example(groups, filters, inputs, 0)
     products = examples.transpose(0, 2, 1) @ examples
     exact, ours, plain = (
-        w @ examples.transpose(0, 2, 1) for w in (weights, rounded(weights, products, 127), nearest(weights))
+        w @ examples.transpose(0, 2, 1) for w in (weights, round_weights(weights, products, 127), nearest(weights))
     )
     assert np.mean((ours - exact) ** 2) < 0.4 * np.mean((plain - exact) ** 2)
 
 
 def test_inputs_that_were_never_seen_and_filters_of_zeros() -> None:
     weights = np.stack([np.zeros((2, 5)), np.random.default_rng(0).normal(size=(2, 5))])
-    got = rounded(weights, np.zeros((2, 5, 5)), 127)
+    got = round_weights(weights, np.zeros((2, 5, 5)), 127)
     assert not got[0].any()
     np.testing.assert_allclose(got[1], nearest(weights[1]))
 
 
 def test_without_correlations_each_weight_goes_to_the_nearest_step() -> None:
     weights = np.random.default_rng(0).normal(size=(1, 6, 20))
-    np.testing.assert_allclose(rounded(weights, 3 * np.eye(20)[None], 127), nearest(weights))
+    np.testing.assert_allclose(round_weights(weights, 3 * np.eye(20)[None], 127), nearest(weights))
 
 
 def error(values: np.ndarray, low: float, high: float) -> float:

@@ -1,12 +1,10 @@
-"""The search, with trainings that only pretend: what is tried, how long, by how many, and what a kill leaves."""
+"""The search, with pretended trainings: what is tried, for how long, and what survives a kill."""
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +16,8 @@ from polytag.models.search.search import Found, search
 from until import until
 
 PRETENDED = '''
-"""A space of two numbers, of which one counts, and a score that leaves a trace."""
+"""A space of two numbers, of which one matters, and a score that leaves a trace."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +35,7 @@ def space(trial, recipe, asked):
 
 def score(train, validation, recipe, report):
     with TRACE.open("a") as file:
-        file.write(f"{os.getpid()} {recipe.learning_rate!r}\\n")
+        file.write(f"{recipe.learning_rate!r}\\n")
     value = 1 - abs(recipe.learning_rate - 0.01) * 5
     for epoch in range(8):
         report(epoch, value * (epoch + 1) / 8)
@@ -49,18 +46,6 @@ def slow_score(*arguments):
     value = score(*arguments)
     time.sleep(0.4)
     return value
-
-
-def fragile_score(train, validation, recipe, report):
-    if os.environ["POLYTAG_TEST_PROCESS"] != str(os.getpid()) and recipe.learning_rate > 0.005:
-        os.kill(os.getpid(), 9)
-    return score(train, validation, recipe, report)
-
-
-def deadly_score(train, validation, recipe, report):
-    if os.environ["POLYTAG_TEST_PROCESS"] != str(os.getpid()):
-        os.kill(os.getpid(), 9)
-    return score(train, validation, recipe, report)
 '''
 
 FIRST = [{"learning_rate": 1e-3, "weight_decay": 1e-3}]
@@ -78,9 +63,8 @@ def pretended(tmp_path, monkeypatch) -> Any:
 
 
 @pytest.fixture
-def searched(squares, pretended, monkeypatch) -> Callable[..., Found]:
+def searched(squares, pretended) -> Callable[..., Found]:
     """A search for "tuned"; by default in this process, with one given trial."""
-    monkeypatch.setenv("POLYTAG_TEST_PROCESS", str(os.getpid()))
 
     def run(score: str = "score", seed: int = 0, **settings: Any) -> Found:
         train, validation, _ = squares
@@ -91,10 +75,9 @@ def searched(squares, pretended, monkeypatch) -> Callable[..., Found]:
     return run
 
 
-def trace(pretended) -> tuple[list[int], list[float]]:
-    """Which processes tried, and the learning rates that they tried."""
-    pairs = [line.split() for line in pretended.TRACE.read_text().splitlines()]
-    return [int(pid) for pid, _ in pairs], [float(rate) for _, rate in pairs]
+def trace(pretended) -> list[float]:
+    """The learning rates that were tried."""
+    return [float(line) for line in pretended.TRACE.read_text().splitlines()]
 
 
 def tried(found: Found) -> list[float]:
@@ -109,7 +92,7 @@ def test_it_finds_what_counts(searched) -> None:
     assert found.recipe.learning_rate == best["learning_rate"]
     assert next(iter(found.importance)) == "learning_rate"
     assert sum(found.importance.values()) == pytest.approx(1, abs=1e-3)
-    # What is worse than most is stopped early, and told by the best that it had reached.
+    # Poor trials are pruned; their score is the best that they had reached.
     pruned = [t["score"] for t in found.trials if t["state"] == "pruned"]
     assert pruned and max(pruned) < 0.9
 
@@ -168,59 +151,26 @@ def test_the_time_of_earlier_processes_counts(searched, pretended, tmp_path, mon
     assert len(searched(timeout=1e-9, trials=5).trials) == 1, "one is tried whatever the time"
 
 
-def test_workers_share_the_trials(searched, pretended) -> None:
-    found = searched("slow_score", trials=8, workers=2)
-    pids, rates = trace(pretended)
-    assert len(set(pids)) == 2 and os.getpid() not in pids
-    assert len(found.trials) == 8 and sorted(tried(found)) == sorted(set(rates))
-    assert not [pid for pid in set(pids) if alive(pid)]
-
-
-@pytest.mark.parametrize("score", ["fragile_score", "deadly_score"])
-def test_the_search_survives_its_workers(searched, pretended, score: str) -> None:
-    found = searched(score, trials=8, workers=2)
-    assert len(found.trials) == 8 and len(set(tried(found))) == 8
-    # In the end this process does what is left; what killed a worker is not counted.
-    assert trace(pretended)[0][-1] == os.getpid()
-
-
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
-def test_a_killed_search_leaves_no_orphans_and_goes_on(squares, searched, pretended, tmp_path, how: str) -> None:
+def test_a_killed_search_continues_where_it_was(squares, searched, pretended, tmp_path) -> None:
     train, validation, _ = squares
     arguments = tmp_path / "arguments.pickle"
     arguments.write_bytes(pickle.dumps((train, validation, Recipe.of("tuned", image_size=48))))
     code = (
-        "import pickle, signal; from pathlib import Path; import pretended; "
+        "import pickle; from pathlib import Path; import pretended; "
         "from polytag.models.search.search import search; "
-        # A shell's background job, as which tests may run, would ignore it.
-        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"search(*pickle.loads(Path({str(arguments)!r}).read_bytes()), pretended.space, pretended.slow_score, "
-        f"trials=1000, workers=2, storage={str(tmp_path / 'search.log')!r}, show_progress=False)"
+        f"first={FIRST!r}, trials=1000, storage={str(tmp_path / 'search.log')!r}, show_progress=False)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: pretended.TRACE.exists() and len(trace(pretended)[0]) >= 4)
-        process.send_signal(getattr(signal, how))
-        assert process.wait(60) != 0
+        until(lambda: pretended.TRACE.exists() and len(trace(pretended)) >= 4)
     finally:
         process.kill()
-    pids = set(trace(pretended)[0])
-    until(lambda: not any(map(alive, pids)))
-
-    begun = trace(pretended)[1]
-    done = len(begun) - 2  # each worker may have been in the middle of one
-    found = searched(first=(), trials=len(begun) + 3, storage=tmp_path / "search.log")
-    assert len(found.trials) == len(begun) + 3
-    assert set(begun[:done]) <= set(tried(found))
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and only waits to be buried does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        process.wait(60)
+    begun = len(trace(pretended))
+    resumed = searched(trials=begun + 2, storage=tmp_path / "search.log")
+    assert tried(resumed) == tried(searched(trials=begun + 2))
 
 
 def test_the_file(searched, tmp_path) -> None:
@@ -230,7 +180,7 @@ def test_the_file(searched, tmp_path) -> None:
     with log.open("a") as file:
         file.write('{"op_code": 4, "worker')
     assert searched(trials=4, storage=log).trials[:3] == before
-    with pytest.raises(SettingsError, match="a search with other recipe"):
+    with pytest.raises(SettingsError, match="search with other recipe"):
         searched(trials=4, storage=log, seed=1)
     with pytest.raises(SettingsError, match="a search with other settings"):
         searched(trials=4, storage=log, asked=["loss"])
@@ -240,7 +190,7 @@ def test_the_file(searched, tmp_path) -> None:
 
 
 def test_bad_efforts_are_refused(searched) -> None:
-    for effort in ({"trials": 0}, {"workers": 0}, {"timeout": 0.0}, {"timeout": float("nan")}):
+    for effort in ({"trials": 0}, {"timeout": 0.0}, {"timeout": float("nan")}):
         with pytest.raises(SettingsError, match=f"{next(iter(effort))} must be"):
             searched(**effort)
 
@@ -250,5 +200,5 @@ def test_when_nothing_can_be_trained(searched, pretended, monkeypatch) -> None:
         raise searching.optuna.TrialPruned
 
     monkeypatch.setattr(pretended, "score", diverging)
-    with pytest.raises(SettingsError, match="every trial of the search diverged"):
+    with pytest.raises(SettingsError, match="all trials of the search diverged"):
         searched(trials=2)

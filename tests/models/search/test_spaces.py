@@ -139,10 +139,10 @@ def test_photos_are_reduced_by_whole_numbers(squares, reduce) -> None:
             refused()
 
 
-@pytest.mark.parametrize(("model", "workers"), [("tuned", 2), ("transfer", 1)])
-def test_the_winner_is_trained_in_full(squares, tmp_path, model: str, workers: int) -> None:
+@pytest.mark.parametrize("model", ["tuned", "transfer"])
+def test_the_winner_is_trained_in_full(squares, tmp_path, model: str) -> None:
     train, validation, _ = squares
-    settings = {"image_size": 48, "epochs": 2, "workers": workers, "show_progress": False}
+    settings = {"image_size": 48, "epochs": 2, "show_progress": False}
     settings |= {"fine_tune": 0, "loss": "bce"} if model == "transfer" else {}
     bundle = pt.fit(train, validation, model, trials=2, search_log=tmp_path / "search.log", **settings)
     trials, recipe = bundle.manifest["trials"], bundle.manifest["recipe"]

@@ -1,4 +1,4 @@
-"""Fine-tuning: which layers it trains, on which photos and for how long, and that it is undone where it does harm."""
+"""Fine-tuning: trained layers, photos, length, and undoing it if it lowers the score."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from polytag.models.training import loop as fitting
 from polytag.photos.decode import decode
 
 
-def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
+def test_harmful_fine_tuning_is_undone(squares, monkeypatch) -> None:
     train, validation, test = squares
     settings = {"image_size": 48, "epochs": 6, "show_progress": False}
     frozen = pt.fit(train, validation, "transfer", fine_tune=0, **settings)
@@ -25,14 +25,14 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
         network.set_weights([w * 0 for w in network.get_weights()])
         return fitting.Fitted([{"validation_mean_average_precision": 0.0}], 0, np.zeros_like(validation.targets, float))
 
-    original = transfer.run
+    original = transfer.fit_network
     calls = []
 
     def run(network, *args, **kwargs):
         calls.append(network.name)
         return harmful(network) if len(args) > 5 else original(network, *args, **kwargs)
 
-    monkeypatch.setattr(transfer, "run", run)
+    monkeypatch.setattr(transfer, "fit_network", run)
     tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
     assert calls == ["head", "transfer"]
     assert tuned.manifest["fine_tuning"].startswith("undone")
@@ -42,7 +42,7 @@ def test_fine_tuning_that_does_harm_is_undone(squares, monkeypatch) -> None:
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
 
 
-def test_fine_tuning_varies_photos_as_asked_and_the_head_sees_them_as_they_are(squares, monkeypatch) -> None:
+def test_augmentation_applies_to_fine_tuning_and_not_to_the_head(squares, monkeypatch) -> None:
     train, validation, _ = squares
     settings = {"image_size": 32, "epochs": 3, "show_progress": False}
     seen, original = set(), batches.augmented
@@ -78,22 +78,22 @@ def test_fine_tuning_trains_on_smaller_photos(size: int, training: int) -> None:
     assert transfer.fine_tuning_size(size) == training
 
 
-def test_what_was_fine_tuned_on_smaller_photos_is_judged_and_tags_at_full_size(squares, monkeypatch) -> None:
+def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
-    monkeypatch.setattr(early_layers, "on_processor", lambda: True)
+    monkeypatch.setattr(early_layers, "on_cpu", lambda: True)
     monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
-    seen, original = [], transfer.run
+    seen, original = [], transfer.fit_network
 
     def run(network, batches, judged, *args, **kwargs):
         seen.append((batches[0][0].shape[1:], judged[0][0].shape[1:]))
         return original(network, batches, judged, *args, **kwargs)
 
-    monkeypatch.setattr(transfer, "run", run)
+    monkeypatch.setattr(transfer, "fit_network", run)
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
-    # What the early layers make of 48 pixels is an eighth of that.
+    # The early layers reduce 48 pixels to an eighth.
     assert seen[1:] == [((6, 6, 32), (6, 6, 32))]
     assert bundle.manifest["fine_tuning"] == "kept; it used photos of 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
@@ -116,7 +116,7 @@ def test_the_same_layers_are_trained_at_either_size(name: str, size: int) -> Non
 def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)
-    original, starts, ends = transfer.run, [], []
+    original, starts, ends = transfer.fit_network, [], []
 
     def run(network, *args, **kwargs):
         starts.append(network.get_weights())
@@ -124,13 +124,13 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
         ends.append(network.get_weights())
         return fitted
 
-    monkeypatch.setattr(transfer, "run", run)
+    monkeypatch.setattr(transfer, "fit_network", run)
     monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, show_progress=False)
     assert len(ends) == 3 and len(bundle.manifest["history"]) == 1 + 5
-    assert bundle.manifest["kept_epoch"] is None, "the mean is of no epoch"
+    assert bundle.manifest["kept_epoch"] is None, "an average belongs to no epoch"
     for one, other in zip(starts[1], starts[2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))
@@ -165,10 +165,10 @@ def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize(("name", "channels"), [("mobilenet_v2", 32), ("efficientnet_lite0", 40)])
-def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(
+def test_early_and_late_layers_together_equal_the_whole_network(
     name: str, channels: int, policy: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr(early_layers, "on_processor", lambda: True)
+    monkeypatch.setattr(early_layers, "on_cpu", lambda: True)
 
     def built(policy: str) -> keras.Model:
         keras.utils.set_random_seed(0)
@@ -177,7 +177,7 @@ def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(
         return network
 
     network = built(policy)
-    late, features = early_layers.divided(network, lambda: built("float32"))
+    late, features = early_layers.split_early_layers(network, built("float32"))
     photos = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     made = features(photos)
     assert made.shape == (3, 8, 8, channels) and made.dtype == np.float32
@@ -185,28 +185,28 @@ def test_late_layers_on_what_early_ones_make_give_what_the_whole_network_gives(
     expected = network.predict(photos, verbose=0)
     np.testing.assert_allclose(late.predict(made, verbose=0), expected, **close)
     assert [w.path for w in late.trainable_variables] == [w.path for w in network.trainable_variables]
-    # Of the same layers: what it learns, the whole network knows.
+    # The layers are shared: training the late ones changes the whole network.
     late.set_weights([weight * 0.8 for weight in late.get_weights()])
     after = network.predict(photos, verbose=0)
     assert np.abs(after - expected).max() > 0.03
     np.testing.assert_allclose(late.predict(made, verbose=0), after, **close)
 
 
-def test_a_network_whose_early_layers_cannot_be_divided_off_is_trained_whole(monkeypatch) -> None:
+def test_a_network_without_bottleneck_is_not_split(monkeypatch) -> None:
     nested = transfer_network(3, 64, backbone="MobileNetV2", weights=None)
     late_layers.unfreeze(nested.get_layer("backbone"), 64)
-    monkeypatch.setattr(early_layers, "on_processor", lambda: True)
-    assert early_layers.divided(nested, lambda: nested) == (nested, None)
+    monkeypatch.setattr(early_layers, "on_cpu", lambda: True)
+    assert early_layers.split_early_layers(nested, nested) == (nested, None)
     network = transfer_network(3, 64, weights=find_weights(None))
     late_layers.unfreeze(network.get_layer("backbone"), 64)
-    assert early_layers.divided(network, lambda: network)[0] is not network
-    for name in ("export_onnx", "on_processor"):
+    assert early_layers.split_early_layers(network, network)[0] is not network
+    for name in ("export_onnx", "on_cpu"):
         with monkeypatch.context() as patched:
             patched.setattr(early_layers, name, lambda *_: False)
-            assert early_layers.divided(network, lambda: network) == (network, None)
+            assert early_layers.split_early_layers(network, network) == (network, None)
 
 
-def test_the_narrowest_place_is_one_that_all_paths_lead_through() -> None:
+def test_all_paths_lead_through_the_bottleneck() -> None:
     layers = keras.layers
     photo = layers.Input((8, 8, 3), dtype="uint8")
     stem = layers.Conv2D(4, 1, strides=2, name="stem")(layers.Rescaling(1 / 255)(photo))
@@ -218,11 +218,11 @@ def test_the_narrowest_place_is_one_that_all_paths_lead_through() -> None:
     network = keras.Model(photo, layers.GlobalAveragePooling2D()(trained))
     for layer in network.layers:
         layer.trainable = layer.name == "trained"
-    assert network.layers[early_layers.narrowest(network)].name == "as_narrow"
+    assert network.layers[early_layers.bottleneck(network)].name == "as_narrow"
     network.get_layer("small").trainable = True
-    assert network.layers[early_layers.narrowest(network)].name == "stem"
+    assert network.layers[early_layers.bottleneck(network)].name == "stem"
     network.get_layer("stem").trainable = True
-    assert early_layers.narrowest(network) is None
+    assert early_layers.bottleneck(network) is None
 
 
 def test_fine_tuning_trains_the_late_layers_only() -> None:

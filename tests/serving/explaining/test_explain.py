@@ -20,7 +20,7 @@ from polytag.evaluation.calibration import Calibration
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import write_bundle
 from polytag.models.classical.networks import mlknn_network
-from polytag.models.networks.architectures import joined, transfer
+from polytag.models.networks.architectures import transfer, with_head
 from polytag.models.networks.calibrated import calibrated
 from polytag.photos.content import content_hash
 from polytag.photos.decode import decode
@@ -82,7 +82,7 @@ def chain(factor: float = 30.0, activation: str = "sigmoid") -> keras.Model:
     photo, features = colour_features()
     backbone = keras.Model(photo, layers.GlobalAveragePooling2D()(features), name="backbone")
     head = keras.Sequential([layers.Input((3,)), sums(3, factor, activation)], name="head")
-    return joined(backbone, keras.Model(head.inputs, head.outputs, name="head"))
+    return with_head(backbone, keras.Model(head.inputs, head.outputs, name="head"))
 
 
 def mean_of_two() -> keras.Model:
@@ -91,7 +91,7 @@ def mean_of_two() -> keras.Model:
     backbone = keras.Model(photo, layers.GlobalAveragePooling2D()(features), name="backbone")
     inputs = layers.Input((3,))
     shares = [layers.Softmax()(sums(3, factor, "linear")(inputs)) for factor in (20.0, 30.0)]
-    return joined(backbone, keras.Model(inputs, ops.minimum((shares[0] + shares[1]) / 2, 1.0), name="head"))
+    return with_head(backbone, keras.Model(inputs, ops.minimum((shares[0] + shares[1]) / 2, 1.0), name="head"))
 
 
 @dataclass
@@ -157,7 +157,7 @@ def test_refusals(explainer) -> None:
     photo, features = colour_features()
     backbone = keras.Model(photo, layers.GlobalAveragePooling2D()(features), name="backbone")
     neighbours = mlknn_network(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.int8), np.full((3, 3), 0.4, np.float32))
-    for network in (joined(backbone, neighbours), calibrated(joined(backbone, neighbours), STRAIGHT)):
+    for network in (with_head(backbone, neighbours), calibrated(with_head(backbone, neighbours), STRAIGHT)):
         with pytest.raises(SettingsError, match="no gradients"):
             explainer(network).heat(drawn("red"), ["red"])
 

@@ -1,7 +1,7 @@
-"""Backbones: pretrained networks up to their last feature map, which transfer builds on.
+"""Backbones: pretrained networks up to their last feature map.
 
-Every backbone takes RGB uint8 photos (batch, size, size, 3); normalisation is a layer inside. Two are built by
-polytag from torch's weights; any other is one of ``keras.applications``, by its name.
+Every backbone takes RGB uint8 photos (batch, size, size, 3); normalisation is a layer inside. polytag builds two of
+them from PyTorch weights. All others are networks of ``keras.applications``.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,16 @@ layers = keras.layers
 
 
 def backbone(name: str, image_size: int, weights: Weights | None, policy: str = "float32") -> keras.Model:
-    """A backbone, frozen: photos uint8 (batch, size, size, 3) → feature map float32 (batch, height, width, channels).
+    """Build a frozen backbone: photos uint8 (batch, size, size, 3) → feature map (batch, height, width, channels).
 
     Args:
         name: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` such as "EfficientNetB0".
         image_size: side of the photos, in pixels.
-        weights: from `polytag.models.backbones.weights.find_weights`; ``None`` gives random ones, which only tests
-            have a use for.
-        policy: Keras' name of the types that it computes in. "mixed_bfloat16" keeps weights in float32 and gives a
-            feature map in bfloat16.
+        weights: weights from `polytag.models.backbones.weights.find_weights`; ``None`` for random ones (tests).
+        policy: Keras dtype policy of the computation and the feature map. Weights are always float32.
 
     Raises:
-        SettingsError: there is no such network, or it cannot be built for photos of this size.
+        SettingsError: the network does not exist, or cannot be built for photos of this size.
         WeightsError: the weights cannot be downloaded, or do not fit the network.
     """
     photo = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
@@ -44,14 +42,14 @@ def backbone(name: str, image_size: int, weights: Weights | None, policy: str = 
 
 
 def pooled(features: keras.Model) -> keras.Model:
-    """A backbone whose feature map is averaged over all places: photos → float32 (batch, channels)."""
+    """Add global average pooling to a backbone: photos → float32 (batch, channels). All layers are shared."""
     average = layers.GlobalAveragePooling2D(dtype="float32")
     return keras.Model(features.input, average(features.output), name="backbone")
 
 
 def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor:
     family = FAMILIES[weights.backbone]
-    made: list[tuple[keras.layers.Layer, Convolution]] = []
+    built: list[tuple[keras.layers.Layer, Convolution]] = []
 
     def convolve(x: keras.KerasTensor, c: Convolution) -> keras.KerasTensor:
         side = c.kernel.shape[-1]
@@ -59,20 +57,20 @@ def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor
         if family.symmetric and c.stride > 1:
             x, padding = layers.ZeroPadding2D(side // 2)(x), "valid"
         if c.depthwise:
-            # Gradients of these in bfloat16 take TensorFlow up to fifty times as long. So do those of kernels of more
-            # than 3 × 3, but these are never trained.
+            # TensorFlow's bfloat16 gradients of strided depthwise convolutions are up to fifty times slower. Those of
+            # kernels larger than 3 × 3 are slow as well, but these layers are never trained.
             dtype = "float32" if c.stride > 1 else None
             layer = layers.DepthwiseConv2D(side, c.stride, padding, name=c.name, dtype=dtype)
         else:
             layer = layers.Conv2D(len(c.kernel), side, c.stride, padding, name=c.name)
-        made.append((layer, c))
+        built.append((layer, c))
         x = layer(x)
         return layers.ReLU(6, name=f"{c.name}_relu")(x) if c.activation else x
 
     mean, deviation = np.array(family.mean), np.array(family.deviation)
     normalised = layers.Rescaling((1 / deviation).tolist(), (-mean / deviation).tolist(), name="normalised")(photo)
     features = walk(weights, normalised, convolve, lambda a, b: layers.Add()([a, b]))
-    for layer, c in made:
+    for layer, c in built:
         layer.set_weights([c.kernel.transpose(2, 3, 0, 1) if c.depthwise else c.kernel.transpose(2, 3, 1, 0), c.bias])
     return features
 
@@ -83,18 +81,18 @@ def _from_keras(photo: keras.KerasTensor, name: str, weights: Weights | None) ->
     try:
         base = build(input_shape=photo.shape[1:], include_top=False, weights=source)
     except Exception as error:
-        # Keras passes on whatever its own checks, the network, the disk or HDF5 raised.
+        # Keras passes on any exception of its own checks, the network, the disk or HDF5.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         if weights is None or (source == "imagenet" and isinstance(error, ValueError)):
             raise SettingsError(f"{name} cannot be built for photos of {photo.shape[1]} px: {reason}") from None
         raise WeightsError(
-            f"{name}'s pretrained weights could not be loaded ({reason}): {how_to_get_weights(name)}"
+            f"pretrained weights of {name} could not be loaded ({reason}): {how_to_get_weights(name)}"
         ) from None
     return _exportable(base)(module.preprocess_input(layers.Rescaling(1.0)(photo)))
 
 
 def _exportable(base: keras.Model) -> keras.Model:
-    """The same network with Rescaling in place of each Normalization, whose numbers the way to ONNX loses."""
+    """Replace each Normalization layer with Rescaling: the conversion to ONNX loses the former's statistics."""
     if not any(isinstance(layer, layers.Normalization) for layer in base.layers):
         return base
 
@@ -105,22 +103,22 @@ def _exportable(base: keras.Model) -> keras.Model:
         scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
         return layers.Rescaling(scale.tolist(), (-mean * scale).tolist(), name=layer.name)
 
-    twin = keras.models.clone_model(base, clone_function=clone)
-    for layer, original in zip(twin.layers, base.layers, strict=True):
+    copy = keras.models.clone_model(base, clone_function=clone)
+    for layer, original in zip(copy.layers, base.layers, strict=True):
         if not isinstance(original, layers.Normalization):
             layer.set_weights(original.get_weights())
-    return twin
+    return copy
 
 
 def _application(name: str) -> tuple[ModuleType, Callable[..., keras.Model]]:
-    """The function of ``keras.applications`` with this name, however it is spelt, and its module."""
+    """Find a network of ``keras.applications``, ignoring case and underscores, and its module."""
     known = {key.lower(): value for key, value in vars(keras.applications).items() if key[0].isupper()}
     build = known.get(name.lower().replace("_", ""))
     if build is not None:
         return getattr(keras.applications, build.__module__.rpartition(".")[2]), build
     if name in FAMILIES:
-        raise WeightsError(f"there are no weights for {name}: {how_to_get_weights(name)}")
+        raise WeightsError(f"no weights found for {name}: {how_to_get_weights(name)}")
     raise SettingsError(
-        f"there is no backbone '{name}': choose {', '.join(FAMILIES)} or one of keras.applications, such as "
+        f"unknown backbone '{name}': choose {', '.join(FAMILIES)} or a network of keras.applications, such as "
         "EfficientNetB0, ResNet50V2 or ConvNeXtTiny"
     )

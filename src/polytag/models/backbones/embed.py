@@ -1,4 +1,4 @@
-"""Embeddings: what a frozen backbone makes of each photo, computed once and kept on disk."""
+"""Embeddings: a frozen backbone's features of each photo, computed once and kept on disk."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from polytag.errors import ImageError
 from polytag.models.backbones.onnx import write_backbone
 from polytag.models.backbones.weights import Weights, find_weights
-from polytag.models.runtimes.onnx import OnnxModel, export_onnx, few_at_a_time
+from polytag.models.runtimes.onnx import OnnxModel, export_onnx, run_in_small_batches
 from polytag.photos.array_cache import ArrayCache, cache_folder
 from polytag.photos.content import content_hash
 from polytag.photos.decode import PIXEL_PATH, Paths, each
 from polytag.photos.pixels import View, photo_view, pixels
 
-STORED_AT_ONCE = 64
-"""Embeddings that are written at once."""
+CHUNK = 64
+"""Photos that are embedded and stored together."""
 
 VERSION = 2
-"""Raised whenever the same pixels would give other features."""
+"""Increased when the same pixels would give other features."""
 
 
 def _halved(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -35,8 +35,8 @@ VIEWS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "flipped": lambda photos: photos[:, :, ::-1],
     "half": _halved,
 }
-"""What the backbone is shown of photos uint8 (n, side, side, 3): themselves, mirrored left to right, or at half the
-side, which costs a quarter and is enough to tell which photos show the same picture."""
+"""Versions of photos uint8 (n, side, side, 3) that the backbone can embed: unchanged, mirrored left to right, or at
+half the side, which costs a quarter and is enough to recognise near-duplicates."""
 
 
 def embed(
@@ -46,21 +46,23 @@ def embed(
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> View:
-    """The backbone's pooled features of each photo.
+    """Return the backbone's pooled features of each photo.
 
     Args:
-        paths: the photos; all must be readable.
-        image_size: side at which they are decoded, in pixels.
-        weights: the backbone's, from `polytag.models.backbones.weights.find_weights`.
-        view: what the backbone is shown of them, one of `VIEWS`.
+        paths: photos; all must be readable.
+        image_size: side to which they are decoded, in pixels.
+        weights: weights from `polytag.models.backbones.weights.find_weights`.
+        view: version of the photos to embed, one of `VIEWS`.
         on_progress: called with the number of photos that became ready.
 
     Returns:
-        The embeddings, float32 (n, d), in the cache; d is 1280 for MobileNetV2.
+        Embeddings float32 (n, d) in the cache; d is 1280 for MobileNetV2.
 
     Raises:
-        DataError: one of the photos cannot be read.
+        DataError: a photo cannot be read.
     """
+    if not weights.sha256:
+        weights = _identified(weights, image_size)
     name = f"{weights.name}-{image_size}-{PIXEL_PATH}.{VERSION}"
     run, threads, width = _backbone(weights, image_size, name)
     cache = ArrayCache(f"features-{name}{'' if view == 'plain' else f'-{view}'}", (width,), "float32")
@@ -73,13 +75,13 @@ def embed(
         new_keys = list(waiting)
 
         def features_from(start: int) -> NDArray[np.float32]:
-            batch = np.ascontiguousarray(VIEWS[view](photos.read(slice(start, start + STORED_AT_ONCE))))
-            return few_at_a_time(run, batch)
+            batch = np.ascontiguousarray(VIEWS[view](photos.read(slice(start, start + CHUNK))))
+            return run_in_small_batches(run, batch)
 
-        starts = range(0, len(waiting), STORED_AT_ONCE)
+        starts = range(0, len(waiting), CHUNK)
         for start, features in zip(starts, each(features_from, starts, threads), strict=True):
             assert not isinstance(features, ImageError)  # all of these photos have been decoded
-            cache.add(new_keys[start : start + STORED_AT_ONCE], features)
+            cache.add(new_keys[start : start + CHUNK], features)
             on_progress(len(features))
         rows = cache.rows(keys)
     return View(cache, rows)
@@ -91,10 +93,14 @@ def embeddings_of(
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> NDArray[np.float32] | None:
-    """MobileNetV2's embeddings, for looking at data: float32 (n, 1280), NaN where a photo cannot be read.
+    """Return MobileNetV2's embeddings for data analysis.
 
-    Nothing is downloaded for it: without weights on this machine there are none, and the result is ``None``.
-    The arguments are those of `embed`.
+    Args:
+        paths, image_size, view, on_progress: as in `embed`, but photos may be unreadable.
+
+    Returns:
+        float32 (n, 1280), NaN for photos that cannot be read. ``None`` if this machine has no weights; nothing is
+        downloaded.
     """
     weights = find_weights()
     if weights.path is None:
@@ -109,20 +115,28 @@ def embeddings_of(
 
 
 @lru_cache(maxsize=2)
+def _identified(weights: Weights, image_size: int) -> Weights:
+    """Weights that Keras downloads, with a checksum of their values: the same name may stand for newer ones."""
+    from polytag.models.backbones.backbone import backbone
+
+    return weights.identified(backbone(weights.backbone, image_size, weights).get_weights())
+
+
+@lru_cache(maxsize=2)
 def _backbone(
     weights: Weights, image_size: int, name: str
 ) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None, int]:
-    """The backbone up to its pooled features, the threads from which to call it (``None``: one for each core), and
-    how many features there are.
+    """Load a backbone with pooling, on ONNX Runtime if possible, else on Keras.
 
-    It runs on ONNX Runtime where that is possible, else on Keras.
+    Returns:
+        The backbone, the number of threads to call it from (``None`` for one per core), and the number of features.
     """
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
     if not path.exists() and weights.kind == "torch":
         write_backbone(weights, path)
     if not path.exists():
-        # Imported late: Keras' own weights need Keras, torch's need no framework at all.
+        # Imported late: only Keras weights need Keras.
         from polytag.models.backbones.backbone import backbone, pooled
 
         network = pooled(backbone(weights.backbone, image_size, weights))

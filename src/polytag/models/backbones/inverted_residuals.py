@@ -1,7 +1,7 @@
-"""Networks of inverted residual blocks, described once: Keras and ONNX are both built by walking the description.
+"""Networks of inverted residual blocks, described once and walked to build both Keras and ONNX networks.
 
-Batch normalisation is folded into the convolutions before it: a frozen one is nothing but a factor and an
-offset. Training is a fifth faster without it, and nothing can overwrite its statistics by those of small batches.
+Batch normalisation is folded into the preceding convolutions: frozen, it is only a factor and an offset. This makes
+training a fifth faster, and small batches cannot overwrite its statistics.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,21 +17,20 @@ from polytag.models.backbones.weights import Weights
 from polytag.photos.decode import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 Node = TypeVar("Node")
-"""What a builder's functions take and give: a Keras tensor, or the name of an ONNX value."""
+"""Value in the network being built: a Keras tensor, or the name of an ONNX value."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What tells one network from another.
+    """Properties in which the networks differ.
 
     Attributes:
-        title: for messages.
-        blocks: of each stage the expansion, the side of the depthwise kernels, the number of blocks and the first
-            one's stride.
-        symmetric: whether convolutions that halve a photo pad it on all sides, as torch does, or rather to the
-            right and below, as TensorFlow does.
-        epsilon: of its batch normalisation.
-        mean, deviation: of red, green and blue on the scale from 0 to 255, which its input is normalised by.
+        title: name for messages.
+        blocks: for each stage: expansion, side of the depthwise kernels, number of blocks, stride of the first block.
+        symmetric: strided convolutions pad all sides, as in PyTorch; otherwise only the right and the bottom, as in
+            TensorFlow.
+        epsilon: epsilon of batch normalisation.
+        mean, deviation: mean and standard deviation of red, green and blue, 0 to 255, that normalise the input.
     """
 
     title: str
@@ -62,19 +61,19 @@ FAMILIES = {
         deviation=(128.0, 128.0, 128.0),
     ),
 }
-"""MobileNetV2 (Sandler et al. 2018, table 2) as torchvision has it, and EfficientNet-Lite0 (Tan & Le 2019, without
-squeeze-and-excitation and with ReLU6, as published for mobile devices)."""
+"""MobileNetV2 (Sandler et al. 2018, table 2) as in torchvision, and EfficientNet-Lite0 (Tan & Le 2019), an EfficientNet
+for mobile devices with ReLU6 and without squeeze-and-excitation."""
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution with what follows it.
+    """A convolution and its activation.
 
     Attributes:
-        name: in the network.
-        kernel: float32 (filters, channels, side, side); of a depthwise one (channels, 1, side, side).
+        name: name in the network.
+        kernel: float32 (filters, channels, side, side); (channels, 1, side, side) if depthwise.
         bias: float32 (filters,).
-        stride: 1 or 2.
+        stride: 1 or 2, in both directions.
         depthwise: each channel has its own filter.
         activation: ReLU6 follows.
     """
@@ -93,9 +92,13 @@ def walk(
     """Build a network from its normalised input to its last feature map.
 
     Args:
-        weights: of kind "torch".
-        photo: the input.
-        convolve, add: make a convolution of a node, and the sum of two.
+        weights: weights of kind "torch".
+        photo: normalised input.
+        convolve: function that applies a convolution to a node.
+        add: function that adds two nodes.
+
+    Returns:
+        The node of the last feature map.
 
     Raises:
         WeightsError: the file does not hold this network's weights.
@@ -110,7 +113,7 @@ def walk(
         expected = (channels if depthwise else len(kernel), 1 if depthwise else channels, side, side)
         if not len(kernel) or kernel.shape != expected:
             raise WeightsError(
-                f"{weights.path} does not hold {family.title}'s weights: {name} should have the shape {expected}, "
+                f"{weights.path} does not hold weights of {family.title}: {name} should have the shape {expected}, "
                 f"not {kernel.shape}"
             )
         channels = len(kernel)
@@ -121,13 +124,13 @@ def walk(
     for expansion, side, repeats, first_stride in family.blocks:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
-            inside, before, block = x, channels, f"block_{number}"
+            shortcut, before, block = x, channels, f"block_{number}"
             if expansion > 1:
                 x = convolution(x, f"{block}_expand", 1)
             x = convolution(x, f"{block}_depthwise", side, stride, depthwise=True)
             x = convolution(x, f"{block}_project", 1, active=False)
             if stride == 1 and channels == before:
-                x = add(inside, x)
+                x = add(shortcut, x)
             number += 1
     x = convolution(x, "top", 1)
     if next(remaining, None) is not None:
@@ -136,8 +139,8 @@ def walk(
 
 
 def _folded(weights: Weights, family: Family) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Kernel and bias of each convolution, in the file's order, with its batch normalisation folded in."""
-    assert weights.path is not None  # torch weights always come from a file
+    """Yield kernel and bias of each convolution in the file's order, with batch normalisation folded in."""
+    assert weights.path is not None  # PyTorch weights always come from a file
     tensors = [
         array
         for name, array in read_torch_weights(weights.path)
@@ -152,4 +155,4 @@ def _folded(weights: Weights, family: Family) -> Iterator[tuple[NDArray[np.float
                 np.ascontiguousarray(beta - mean * scale, np.float32),
             )
         except (ValueError, IndexError) as error:
-            raise WeightsError(f"{weights.path} does not hold {family.title}'s weights ({error})") from None
+            raise WeightsError(f"{weights.path} does not hold weights of {family.title} ({error})") from None

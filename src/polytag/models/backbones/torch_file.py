@@ -1,4 +1,4 @@
-"""Reads PyTorch weight files without PyTorch."""
+"""Read PyTorch weight files without PyTorch."""
 
 import io
 import pickle
@@ -14,16 +14,16 @@ from polytag.errors import WeightsError
 
 
 def read_torch_weights(path: Path) -> list[tuple[str, NDArray]]:
-    """Read a state dictionary in torch's legacy format, without torch and without running its pickle.
+    """Read a state dictionary in PyTorch's legacy format, without executing code from its pickle.
 
-    The file is: three header pickles, the dictionary's pickle (whose tensors name a storage, an offset,
-    a shape and strides), a pickled list of storage keys, then per key an int64 count and raw data.
+    The file holds three header pickles, the pickled dictionary (each tensor names a storage, an offset, a shape and
+    strides), a pickled list of storage keys, and for each key an int64 count and raw data.
 
     Returns:
-        (name, array) in the file's order, float32 or int64.
+        Pairs of name and array, float32 or int64, in the file's order.
 
     Raises:
-        WeightsError: the file is damaged or contains anything but plain tensors.
+        WeightsError: the file is damaged or contains anything but tensors.
     """
     try:
         with path.open("rb") as file:
@@ -35,9 +35,9 @@ def read_torch_weights(path: Path) -> list[tuple[str, NDArray]]:
             for key in _TensorUnpickler(file).load():
                 (count,) = np.frombuffer(file.read(8), "<i8")
                 storages[key] = np.frombuffer(file.read(int(count) * dtypes[key].itemsize), dtypes[key])
-            return [(name, tensor.take(storages)) for name, tensor in state.items()]
+            return [(name, tensor.read(storages)) for name, tensor in state.items()]
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
-        raise WeightsError(f"{path} is not a readable file of torch weights ({error})") from None
+        raise WeightsError(f"{path} is not a readable file of PyTorch weights ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def take(self, storages: dict[str, NDArray]) -> NDArray:
+    def read(self, storages: dict[str, NDArray]) -> NDArray:
         storage = storages[self.key]
         steps = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
         if min(self.offset, *steps, 0) < 0 or self.offset + sum(steps) >= max(len(storage), 1):
@@ -58,7 +58,7 @@ class _Tensor:
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Knows tensors and nothing else: a pickle that asks for any other name is refused."""
+    """Unpickler that builds tensors and refuses every other name."""
 
     def __init__(self, file: BinaryIO | io.BytesIO):
         super().__init__(file)

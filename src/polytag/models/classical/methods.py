@@ -1,8 +1,8 @@
-"""Classical methods for several labels on frozen embeddings, fitted in seconds.
+"""Classical multi-label methods on frozen embeddings, fitted in seconds.
 
-scikit-learn and scikit-multilearn fit them: logistic regressions on standardised embeddings, or counts among
-nearest neighbours. `polytag.models.classical.networks` then makes Keras networks of them that give the same
-probabilities, so that nothing is pickled and all that holds for the other models holds for these.
+scikit-learn and scikit-multilearn fit logistic regressions on standardised embeddings, or count labels among nearest
+neighbours. `polytag.models.classical.networks` converts the result to Keras networks with the same probabilities.
+Nothing is pickled, and calibration, conversion and tagging work as for the other models.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from skmultilearn.problem_transform import LabelPowerset
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted
-from polytag.models.backbones.backbone import backbone, pooled
+from polytag.models.backbones.backbone import pooled
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
@@ -32,7 +32,7 @@ from polytag.models.classical.networks import (
     relevance_network,
     with_constants,
 )
-from polytag.models.networks.architectures import joined
+from polytag.models.networks.architectures import with_head
 from polytag.models.recipe import Recipe
 from polytag.models.training.loop import Trained, mean_average_precision
 from polytag.progress import progress_bar
@@ -41,41 +41,62 @@ STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Values of C, the inverse of a logistic regression's L2 penalty, in the order in which they are tried."""
 
 PATIENCE = 2
-"""Values of C in a row without a better validation mAP after which no more are tried: large ones take longest."""
+"""Successive values of C without a better validation mAP after which the search stops: large ones take longest."""
 
 TOLERANCE = 1e-3
-"""Gradient at which a logistic regression stops. Ten times as much would not see rare combinations of labels."""
+"""Gradient at which a logistic regression stops. With 1e-2 it would miss rare combinations of labels."""
 
 CHAINS = 5
-"""Chains, each with labels in an order of its own, whose probabilities are averaged."""
+"""Number of chains, each in another order of the labels, whose probabilities are averaged."""
 
 PARTITIONS, LABELSET = 6, 3
-"""How often RAkEL divides all labels, and into sets of how many: together 2k sets of 3, as the paper advises."""
+"""Number of RAkEL's partitions of the labels, and size of their sets: 2k sets of 3 labels, as the paper recommends."""
 
-FEW = 5
-"""Photos below which the powerset takes a combination of labels for its nearest commoner one."""
+MIN_COMBINATION = 5
+"""Photos below which the powerset replaces a combination of labels with the nearest more frequent one."""
 
 NEIGHBOURS, SMOOTHING = (10, 20, 30, 50), (1.0, 0.1)
-"""What ML-kNN tries."""
+"""Values that ML-kNN tries."""
 
 Regression = Callable[[], LogisticRegression]
 
 
 def fit_classical(
-    train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    weights: Weights,
+    features: keras.Model,
+    show_progress: bool,
 ) -> Trained:
-    """Fit a classical method on the frozen backbone's embeddings of the photos as they are."""
-    features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
+    """Fit a classical method on the frozen backbone's embeddings of unaugmented photos.
+
+    Args:
+        train, validation: readable photos.
+        recipe: recipe of a classical method.
+        weights: weights of the backbone.
+        features: backbone from `polytag.models.backbones.backbone.backbone`; it becomes a part of the network.
+        show_progress: draw progress bars on stderr.
+    """
     name = recipe.model
     with progress_bar(len(train) + len(validation), f"{name} · embedding photos", "photo", show_progress) as bar:
-        seen, judged = (
+        embeddings, validation_embeddings = (
             embed(data.paths, recipe.image_size, weights, on_progress=bar.update).read() for data in (train, validation)
         )
     with progress_bar(STEPS[name], f"{name} · fitting", "step", show_progress) as bar:
-        top, chosen, notes = fit_head(name, seen, train.targets, judged, validation.targets, recipe.seed, bar.update)
+        top, chosen, notes = fit_head(
+            name,
+            embeddings,
+            train.targets,
+            validation_embeddings,
+            validation.targets,
+            recipe.seed,
+            bar.update,
+        )
     facts = {"weights": weights.name, "notes": notes}
-    probabilities = top.predict(judged, verbose=0)
-    return Trained(joined(features, top), replace(recipe, hyperparameters=chosen), [], None, probabilities, facts)
+    probabilities = top.predict(validation_embeddings, verbose=0)
+    network = with_head(pooled(features), top)
+    return Trained(network, replace(recipe, hyperparameters=chosen), [], None, probabilities, facts)
 
 
 def fit_head(
@@ -87,25 +108,25 @@ def fit_head(
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[keras.Model, dict[str, Any], list[str]]:
-    """Fit one of `polytag.models.recipe.CLASSICAL`; what it has to choose is chosen by validation mAP.
+    """Fit one of `polytag.models.recipe.CLASSICAL`, with the hyperparameters that have the best validation mAP.
 
     Args:
         name: "binary_relevance", "chains", "powerset", "rakel" or "mlknn".
         embeddings: float32 (n, d).
-        targets: int8 (n, k): 1 present, 0 absent, -1 unknown. Binary relevance learns each label from the photos
-            of which it is known; the others leave out photos with any unknown label.
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown. Binary relevance fits each label to the photos for
+            which it is known. The other methods leave out photos with any unknown label.
         validation_embeddings, validation_targets: float32 (m, d) and int8 (m, k).
-        seed: of the orders of chains and of RAkEL's labelsets.
+        seed: seed of the orders of chains and of RAkEL's sets.
         on_progress: called with the number of steps done, of `STEPS` in all.
 
     Returns:
-        The network, embeddings float32 (batch, d) → probabilities float32 (batch, k); what was chosen; and notes
-        on what was left out. A label that all remaining photos have, or none, gets a constant probability, its
-        share with one photo added to either side. The network's trainable weights are the numbers that were
-        fitted; ML-kNN's are its table, not the photos that it stores.
+        The network, embeddings float32 (batch, d) → probabilities float32 (batch, k); the chosen hyperparameters; and
+        notes on what was left out. A label that is present in all remaining photos, or in none, gets a constant
+        probability: its share with one photo added on either side. The network's trainable weights are the fitted
+        numbers; for ML-kNN that is its table, not the photos that it stores.
 
     Raises:
-        DataError: no label has photos both with and without it among those that can be used.
+        DataError: no label has usable photos both with and without it.
     """
     notes = []
     if name != "binary_relevance":
@@ -117,11 +138,11 @@ def fit_head(
     varying = (present > 0) & (absent > 0)
     if not varying.any():
         raise DataError(
-            f"{name} cannot learn from {counted(len(targets), 'photo')} whose labels are known: expected photos with "
-            "and without a label; complete the labels, or choose binary_relevance, which needs only each label's own"
+            f"{name} cannot be trained on {counted(len(targets), 'photo')} without unknown labels: it needs photos "
+            "with and without a label; complete the labels, or choose binary_relevance, which allows unknown ones"
         )
     if not varying.all():
-        notes.append(f"{counted(int((~varying).sum()), 'label')} of a single kind: given a constant probability")
+        notes.append(f"{counted(int((~varying).sum()), 'label')} always or never present: constant probability")
     shares = (present + 1) / (present + absent + 2)
 
     def score(network: keras.Model) -> float:
@@ -138,47 +159,46 @@ def fit_head(
 
 
 def relevance(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: Any) -> list[LogisticRegression]:
-    """Binary relevance: a regression for each label (Boutell et al. 2004), on the photos of which it is known."""
+    """Binary relevance (Boutell et al. 2004): one regression per label, on the photos for which it is known."""
     known = targets >= 0
     return [regression().fit(x[known[:, j]], targets[known[:, j], j]) for j in range(targets.shape[1])]
 
 
 def chain(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: np.random.Generator) -> ClassifierChain:
-    """A classifier chain (Read et al. 2011) in a random order: each label also sees those before it.
+    """A classifier chain (Read et al. 2011) in random order: each label's inputs include the preceding labels.
 
-    When it tags it sees their probabilities, where the paper passes on decisions: as good, and without jumps.
+    Prediction passes on probabilities instead of the paper's decisions: as good, and without jumps.
     """
     order = rng.permutation(targets.shape[1]).tolist()
     return ClassifierChain(regression(), order=order, chain_method="predict_proba").fit(x, targets)
 
 
 def powerset(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: Any) -> Labelsets:
-    """Label powerset (Tsoumakas & Katakis 2007): one class for each combination of labels that `pruned` keeps."""
+    """Label powerset (Tsoumakas & Katakis 2007): one class per combination of labels that `pruned` keeps."""
     return [(np.arange(targets.shape[1]), LabelPowerset(regression()).fit(x, pruned(targets)))]
 
 
 def labelsets(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: np.random.Generator) -> Labelsets:
-    """RAkEL (Tsoumakas et al. 2011): the labels divided at random into small sets, a powerset for each."""
+    """RAkEL (Tsoumakas et al. 2011): random disjoint sets of labels, with a powerset for each."""
     k = targets.shape[1]
     sets = np.array_split(rng.permutation(k), -(-k // LABELSET))
     return [(labels, LabelPowerset(regression()).fit(x, targets[:, labels])) for labels in sets]
 
 
 def pruned(targets: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Targets in which rare combinations are replaced by the nearest of those that are kept.
+    """Replace rare combinations of labels with the nearest frequent one (after Read et al. 2008, pruned sets).
 
-    Kept are combinations of at least `FEW` photos and, so that no label is lost, each label's commonest one with
-    it and without it. Nearest is that with the fewest labels different, of equals the commonest: after the
-    pruned sets of Read et al. (2008).
+    Combinations with at least `MIN_COMBINATION` photos are kept, and, so that no label is lost, the most frequent one
+    with each label and without it. The nearest combination differs in the fewest labels; ties go to the most frequent.
 
     Args:
-        targets: int8 (n, k), 0 or 1, each label with both.
+        targets: int8 (n, k), 0 or 1; each label has both values.
 
     Returns:
         int8 (n, k).
     """
     combinations, which, count = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
-    keep = count >= FEW
+    keep = count >= MIN_COMBINATION
     for j in range(targets.shape[1]):
         for value in (0, 1):
             keep[np.where(combinations[:, j] == value, count, 0).argmax()] = True
@@ -193,7 +213,7 @@ METHODS: dict[str, tuple[Callable[..., Any], Callable[..., keras.Model], int]] =
     "powerset": (powerset, labelsets_network, 1),
     "rakel": (labelsets, labelsets_network, PARTITIONS),
 }
-"""How a member is fitted, how members become a network, and how many there are."""
+"""Function that fits a member of the ensemble, function that converts the members to a network, number of members."""
 
 STEPS = {name: len(STRENGTHS) + members - 1 for name, (_, _, members) in METHODS.items()} | {"mlknn": 1}
 
@@ -206,7 +226,7 @@ def _regressions(
     seed: int,
     on_progress: Callable[[int], object],
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """The first member chooses C for all."""
+    """Fit an ensemble of logistic regressions; the first member chooses C for all."""
     fit, network_of, members = METHODS[name]
     scaler = StandardScaler()
     for start in range(0, len(embeddings), 4096):
@@ -254,13 +274,13 @@ def _mlknn(
     validation_embeddings: NDArray[np.float32],
     validation_targets: NDArray[np.int8],
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """ML-kNN (Zhang & Zhou 2007) by the angle between embeddings, with the number of neighbours that validates best."""
+    """ML-kNN (Zhang & Zhou 2007) with cosine similarity and the best number of neighbours on validation photos."""
     unit, validation_unit = (
         e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-12) for e in (embeddings, validation_embeddings)
     )
     most = min(max(NEIGHBOURS), len(unit) - 1)
     search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(unit)
-    # Without an argument: those of the training photos, none of which is its own neighbour.
+    # Without an argument, a training photo is not its own neighbour.
     own, validation = (
         search.kneighbors(return_distance=False),
         search.kneighbors(validation_unit, return_distance=False),
@@ -279,15 +299,15 @@ def _mlknn(
 
 
 def posteriors(neighbours: NDArray[np.int64], targets: NDArray[np.int8], smoothing: float) -> NDArray[np.float32]:
-    """How probable each label is, given how many of a photo's neighbours have it (Zhang & Zhou 2007, equation 3).
+    """Probability of each label given the number of neighbours that have it (Zhang & Zhou 2007, equation 3).
 
-    scikit-multilearn computes the same photo by photo, in minutes instead of seconds on some thousand photos, and
-    takes a training photo for its own neighbour.
+    scikit-multilearn computes this photo by photo, which takes minutes instead of seconds for some thousand photos,
+    and counts a training photo as its own neighbour.
 
     Args:
         neighbours: rows of the nearest other photos, int64 (n, s).
         targets: int8 (n, k), 0 or 1.
-        smoothing: photos that are added to each count.
+        smoothing: photos added to each count.
 
     Returns:
         float32 (k, s + 1).

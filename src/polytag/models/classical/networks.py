@@ -1,8 +1,7 @@
-"""What scikit-learn and scikit-multilearn have fitted, as Keras networks of plain layers.
+"""Convert models fitted by scikit-learn and scikit-multilearn to Keras networks.
 
-Each takes embeddings float32 (batch, d) and gives the library's probabilities float32 (batch, k): the
-standardisation of the embeddings is folded into the first layer, and layers that hold no fitted numbers are
-not trainable.
+Each network takes embeddings float32 (batch, d) and returns the library's probabilities float32 (batch, k). The
+standardisation of the embeddings is folded into the first layer. Layers without fitted numbers are not trainable.
 """
 
 from collections.abc import Sequence
@@ -19,18 +18,18 @@ from polytag.models.backend import keras
 layers, ops = keras.layers, keras.ops
 
 Labelsets = list[tuple[NDArray[np.int64], LabelPowerset]]
-"""Labels, each in one of the sets, and the powerset that was fitted for each set."""
+"""Disjoint sets of labels, int64 (size,), each with its fitted powerset."""
 
 NEVER = -1e9
-"""A logit that softmax makes exactly 0."""
+"""Logit for which softmax returns exactly 0."""
 
 
 def relevance_network(members: Sequence[list[LogisticRegression]], scaler: StandardScaler) -> keras.Model:
-    """Binary relevance: a sigmoid for each label.
+    """Binary relevance: one sigmoid per label.
 
     Args:
-        members: one list of k regressions.
-        scaler: of their d inputs.
+        members: a single list of k regressions.
+        scaler: scaler of their d inputs.
     """
     (regressions,) = members
     inputs = layers.Input((len(scaler.mean_),), name="features")
@@ -42,12 +41,12 @@ def relevance_network(members: Sequence[list[LogisticRegression]], scaler: Stand
 def chains_network(members: Sequence[ClassifierChain], scaler: StandardScaler) -> keras.Model:
     """The mean of classifier chains that pass on probabilities.
 
-    All chains are computed at once. A label's probability is right as soon as those before it are, so one
-    round more than there are labels before the last makes all of them right.
+    All chains are computed together, in rounds. A label's probability is correct as soon as those of the labels before
+    it are, so k rounds are enough.
 
     Args:
         members: chains of regressions over the same k labels.
-        scaler: of their first d inputs; the others are the labels before in the chain.
+        scaler: scaler of their first d inputs; the others are the preceding labels of the chain.
     """
     m, k, d = len(members), len(members[0].estimators_), len(scaler.mean_)
     coefficients, intercepts, links = np.zeros((m, k, d)), np.zeros((m, k)), np.zeros((m, k, k))
@@ -70,11 +69,11 @@ def chains_network(members: Sequence[ClassifierChain], scaler: StandardScaler) -
 
 
 def labelsets_network(members: Sequence[Labelsets], scaler: StandardScaler) -> keras.Model:
-    """Label powerset and RAkEL: softmax over a set's combinations, then the sum over those that hold a label.
+    """Label powerset and RAkEL: a softmax over the combinations of each set, summed over those with a label.
 
     Args:
-        members: each divides the k labels into sets; their probabilities are averaged.
-        scaler: of the powersets' d inputs.
+        members: partitions of the k labels into sets; their probabilities are averaged.
+        scaler: scaler of the powersets' d inputs.
     """
     sets = [labelset for member in members for labelset in member]
     k, d = sum(len(labels) for labels, _ in members[0]), len(scaler.mean_)
@@ -83,7 +82,7 @@ def labelsets_network(members: Sequence[Labelsets], scaler: StandardScaler) -> k
     holds = np.zeros((len(sets), width, k))
     for s, (labels, powerset) in enumerate(sets):
         regression, n = powerset.classifier, len(powerset.reverse_combinations_)
-        # Of two classes a regression keeps the second only; the first has a logit of 0.
+        # For two classes a regression stores only the second; the logit of the first is 0.
         start = 1 if n == 2 else 0
         intercepts[s, 0] = 0
         coefficients[s, start:n], intercepts[s, start:n] = regression.coef_, regression.intercept_
@@ -93,17 +92,17 @@ def labelsets_network(members: Sequence[Labelsets], scaler: StandardScaler) -> k
     logits = _affine(inputs, coefficients.reshape(-1, d), intercepts.reshape(-1), scaler)
     shares = layers.Softmax()(layers.Reshape((len(sets), width))(logits))
     total = _dense(layers.Flatten()(shares), holds.reshape(-1, k), name="holds", trainable=False)
-    # Shares add up to one but for rounding.
+    # Rounding may lift the sum of the shares above 1.
     return _model(inputs, ops.minimum(total, 1.0))
 
 
 def mlknn_network(unit: NDArray[np.float32], targets: NDArray[np.int8], table: NDArray[np.float32]) -> keras.Model:
-    """ML-kNN by the angle between embeddings: similar photos are looked up, their labels counted.
+    """ML-kNN with cosine similarity: look up the most similar photos and count their labels.
 
     Args:
-        unit: embeddings of the stored photos, of length 1, float32 (n, d).
+        unit: embeddings of the stored photos, normalised to length 1, float32 (n, d).
         targets: their labels, int8 (n, k), 0 or 1.
-        table: probability of each label by the number of neighbours that have it, float32 (k, neighbours + 1).
+        table: probability of each label by the number of neighbours with it, float32 (k, neighbours + 1).
     """
     (n, d), (k, bins) = unit.shape, table.shape
     inputs = layers.Input((d,), name="features")
@@ -119,12 +118,12 @@ def mlknn_network(unit: NDArray[np.float32], targets: NDArray[np.int8], table: N
 
 
 def with_constants(network: keras.Model, varying: NDArray[np.bool_], shares: NDArray[np.float64]) -> keras.Model:
-    """The network of the varying labels with the others' constant probabilities put in between.
+    """Add constant probabilities of labels that were not trained to a network's output.
 
     Args:
-        network: of the labels that vary.
-        varying: which of all labels those are, bool (k,).
-        shares: the probability of each label that does not vary, float (k,).
+        network: network of the varying labels.
+        varying: which of the k labels these are, bool (k,).
+        shares: probability of each label; used for those that do not vary, float (k,).
     """
     if varying.all():
         return network
@@ -140,7 +139,7 @@ def _model(inputs: keras.KerasTensor, outputs: keras.KerasTensor) -> keras.Model
 def _affine(
     inputs: keras.KerasTensor, coefficients: NDArray, intercepts: NDArray, scaler: StandardScaler
 ) -> keras.KerasTensor:
-    """What coefficients (m, d) and intercepts (m,) of standardised inputs are for the inputs themselves."""
+    """Dense layer for coefficients (m, d) and intercepts (m,) that were fitted to standardised inputs."""
     kernel = coefficients / scaler.scale_
     return _dense(inputs, kernel.T, intercepts - kernel @ scaler.mean_, name="regressions")
 

@@ -1,9 +1,9 @@
-"""What the labels should be, judged by models that saw neither the photo nor a copy of it.
+"""Out-of-sample label probabilities from models that saw neither the photo nor a duplicate of it.
 
-A probe is a kernel ridge regression on frozen embeddings, whose scores a logistic curve turns into
-probabilities (Platt scaling). It is fitted twice: to the labels as they are given, then to what they
-probably should be, given its own leave-one-out probabilities, so that the errors that it is to find mislead
-it less. All of this is solved in closed form, and happens inside the photos that a probe may see.
+A probe is a kernel ridge regression on frozen embeddings; a logistic curve converts its scores to probabilities (Platt
+scaling). It is fitted twice: to the given labels, then to the probably correct ones according to its leave-one-out
+probabilities, so that label errors mislead it less. Everything is solved in closed form on the photos of the other
+folds.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,23 @@ from polytag.auditing.label_errors import error_probabilities
 from polytag.errors import DataError
 
 FOLDS, REPETITIONS = 5, 2
-"""Parts of a cross-validation, and cross-validations with other parts, whose probabilities are averaged."""
+"""Folds of a cross-validation, and number of cross-validations whose probabilities are averaged."""
 
 LANDMARKS = 3000
-"""Photos that all others are compared with: up to here the kernel is exact, beyond it time and memory are linear."""
+"""Photos with which all others are compared. Up to this number the kernel is exact; beyond it, time and memory grow
+linearly with the number of photos."""
 
 KERNEL_WIDTH = 1.5
-"""γ in exp(-γ·d²), where d² = 2 - 2·cosine of two embeddings as seen from their common middle."""
+"""γ in exp(-γ·d²), where d² = 2 - 2·cosine of two embeddings after subtraction of their mean."""
 
 RIDGE = 1.5
+"""Regularisation of the ridge regression."""
 
 ROUNDS = 2
-"""The first believes the labels, the second what they probably should be."""
+"""Fits of a probe: the first to the given labels, the second to the probably correct ones."""
 
 IMPUTATIONS = 10
-"""Steps towards scores of the unknown entries that agree with what they would be without them."""
+"""Iterations that impute unknown entries, until each agrees with its own leave-one-out score."""
 
 
 def out_of_sample(
@@ -41,24 +43,24 @@ def out_of_sample(
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> NDArray[np.float32]:
-    """How probable each label of each photo is, by cross-validation.
+    """Estimate the probability of each label of each photo by cross-validation.
 
-    A photo's own labels, and those of its group, have no part at all in its probabilities: not in the choice of
-    its fold, nor in the regression, its calibration or its cleaning.
+    The labels of a photo and of its group do not influence its own probabilities: neither through the choice of its
+    fold, nor through the regression, its calibration or its cleaning.
 
     Args:
-        embeddings: float32 (n, d); a row with NaN is a photo that could not be read.
-        targets: int8 (n, k): 1 present, 0 absent, -1 unknown, which teaches nothing.
-        groups: int64 (n,): photos that share a number are in the same fold.
-        seed: of folds and landmarks.
+        embeddings: float32 (n, d); NaN for photos that could not be read.
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown. Unknown entries are not used.
+        groups: int64 (n,): photos with the same number are in the same fold.
+        seed: seed of folds and landmarks.
         on_progress: called with the number of photos that became ready.
 
     Returns:
-        float32 (n, k), 0 to 1, never NaN. Where the other folds do not hold both photos with a label and photos
-        without, it is the label's share there; for photos without an embedding it is 0.5, which says nothing.
+        float32 (n, k), 0 to 1, never NaN. If the other folds lack photos with or without a label, the value is the
+        label's share there. For photos without an embedding it is 0.5.
 
     Raises:
-        DataError: the arrays do not fit together.
+        DataError: the shapes of the arrays do not match.
     """
     n = len(targets)
     if targets.ndim != 2 or embeddings.ndim != 2 or len(embeddings) != n or groups.shape != (n,):
@@ -75,21 +77,21 @@ def out_of_sample(
     rng = np.random.default_rng(seed)
     features = _kernel_features(_directions(embeddings[usable]), rng)
     _, number = np.unique(groups[usable], return_inverse=True)
-    judged = np.zeros((len(usable), targets.shape[1]), np.float32)
+    predicted = np.zeros((len(usable), targets.shape[1]), np.float32)
     for repetition in range(REPETITIONS):
-        # Labels play no part in the folds, or a photo's own would choose who judges it.
+        # Folds do not depend on labels: otherwise a photo's own labels would influence its probabilities.
         folds = (rng.permutation(number.max() + 1) % FOLDS)[number]
         for fold in np.unique(folds):
             mine, others = folds == fold, folds != fold
             probe = _fit(features[others], targets[usable[others]], groups[usable[others]])
-            judged[mine] += probe(features[mine]) / REPETITIONS
+            predicted[mine] += probe(features[mine]) / REPETITIONS
             on_progress(int(mine.sum()) if repetition == REPETITIONS - 1 else 0)
-    probabilities[usable] = judged
+    probabilities[usable] = predicted
     return probabilities
 
 
 def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embeddings as unit vectors from their common middle, which all photos share and which tells nothing."""
+    """Centre the embeddings and scale them to length 1; their mean, which all photos share, carries no information."""
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     unit -= unit.mean(axis=0)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
@@ -97,7 +99,7 @@ def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _kernel_features(directions: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Features float32 (n, m) whose inner products are the kernel, or nearly (Nyström: Williams & Seeger 2001)."""
+    """Features float32 (n, m) whose inner products approximate the kernel (Nyström: Williams & Seeger 2001)."""
 
     def kernel(others: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.exp(2 * KERNEL_WIDTH * (landmarks @ others.T - 1))
@@ -105,7 +107,7 @@ def _kernel_features(directions: NDArray[np.float32], rng: np.random.Generator) 
     n = len(directions)
     landmarks = directions[np.sort(rng.permutation(n)[:LANDMARKS])]
     among = kernel(landmarks).astype(np.float64)
-    among[np.diag_indices_from(among)] += 1e-4  # equal photos make it singular
+    among[np.diag_indices_from(among)] += 1e-4  # identical photos make it singular
     root = np.linalg.cholesky(among).astype(np.float32)
     features = np.empty((n, len(landmarks)), np.float32)
     for start in range(0, n, 1024):
@@ -116,7 +118,7 @@ def _kernel_features(directions: NDArray[np.float32], rng: np.random.Generator) 
 def _fit(
     features: NDArray[np.float32], targets: NDArray[np.int8], groups: NDArray[np.int64]
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A probe: a function from features (·, m) to probabilities float32 (·, k). Overwrites ``features``."""
+    """Fit a probe: a function from features (·, m) to probabilities float32 (·, k). Overwrites ``features``."""
     known = targets >= 0
     share = ((targets == 1).sum(axis=0) + 1) / (known.sum(axis=0) + 2)
     learnable = (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
@@ -127,10 +129,10 @@ def _fit(
     gram = (features.T @ features).astype(np.float64)
     gram[np.diag_indices_from(gram)] += RIDGE
     root = np.linalg.cholesky(gram).astype(np.float32)
-    # In whitened features the regression's hat matrix is their product with themselves.
+    # With whitened features W the regression's hat matrix is W·Wᵀ.
     whitened = solve_triangular(root, features.T, lower=True, overwrite_b=True).T
     leverage = np.einsum("ij,ij->i", whitened, whitened)[:, None].astype(np.float64)
-    copies = _copies(groups)
+    duplicates = _duplicates(groups)
 
     wanted = np.where(known, targets, share)
     for round_ in range(ROUNDS):
@@ -140,10 +142,10 @@ def _fit(
             weights = whitened.T @ centred
             residuals = (centred - whitened @ weights).astype(np.float64)
             left_out = wanted - residuals / (1 - leverage)
-            for rows in copies:  # copies would give each other away
+            for rows in duplicates:  # duplicates would reveal each other's labels
                 hat = (whitened[rows] @ whitened[rows].T).astype(np.float64)
                 left_out[rows] = wanted[rows] - np.linalg.solve(np.eye(len(rows)) - hat, residuals[rows])
-            # An entry equal to its own leave-one-out score pulls at nothing, as if it were not there.
+            # An entry equal to its own leave-one-out score has no influence, as if it were missing.
             wanted = np.where(known, wanted, left_out)
         slope, intercept = _calibration(left_out, wanted, known)
         if round_ < ROUNDS - 1:
@@ -152,13 +154,13 @@ def _fit(
     weights = solve_triangular(root, weights, lower=True, trans="T")
 
     def probe(new: NDArray[np.float32]) -> NDArray[np.float32]:
-        judged = expit(slope * ((new - middle) @ weights + mean) + intercept)
-        return np.where(learnable, judged, share).astype(np.float32)
+        predicted = expit(slope * ((new - middle) @ weights + mean) + intercept)
+        return np.where(learnable, predicted, share).astype(np.float32)
 
     return probe
 
 
-def _copies(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _duplicates(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The rows of each group that has more than one."""
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
@@ -170,7 +172,7 @@ def _calibration(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Slope and intercept of each label's logistic curve from scores to probabilities (Platt 1999), float64 (k,).
 
-    Scores that do not rise with the label tell nothing: their slope is 0.
+    The slope is 0 if the scores do not increase with the label.
     """
     curves = np.zeros((2, scores.shape[1]))
     for j in range(scores.shape[1]):
@@ -184,7 +186,7 @@ def _calibration(
             continue
         design = np.stack([(score - middle) / spread, np.ones_like(score)])
         curve = np.array([1.0, curves[1, j]])
-        weak = np.array([0.01, 0.01])  # a prior that keeps the curve finite where scores part the label cleanly
+        weak = np.array([0.01, 0.01])  # a prior that keeps the curve finite if the scores separate the label perfectly
         for _ in range(50):  # Newton
             p = expit(curve @ design)
             gradient = design @ (p - target) + weak * curve

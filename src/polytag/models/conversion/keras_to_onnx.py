@@ -1,8 +1,7 @@
-"""polytag's own Keras networks as ONNX graphs, layer by layer.
+"""Convert polytag's own Keras networks to ONNX, layer by layer.
 
-The converter that Keras calls knows every network there is, but traces it several times in TensorFlow, which takes
-seconds and most of a gigabyte, and exists for TensorFlow alone. The networks that polytag builds consist of a dozen
-kinds of layers.
+Keras' converter, tf2onnx, handles any network, but traces it several times in TensorFlow, which takes seconds and most
+of a gigabyte, and works with TensorFlow only. polytag's networks consist of some two dozen kinds of layers.
 """
 
 from pathlib import Path
@@ -16,83 +15,127 @@ from polytag.models.conversion.onnx_graph import Graph
 
 layers = keras.layers
 
+ELEMENTWISE = {
+    "Add": "Add",
+    "Log": "Log",
+    "Minimum": "Min",
+    "Multiply": "Mul",
+    "Sigmoid": "Sigmoid",
+    "Subtract": "Sub",
+}
+"""ONNX operation by the class name of a Keras layer or operation, for tensors of equal shape and numbers."""
+
 
 class UnknownLayerError(Exception):
-    """A network has something that is not known here."""
+    """A network has a layer without a conversion here. The message is a noun phrase that describes it."""
 
 
 def write_network(model: keras.Model, path: Path) -> None:
-    """Write a network: photos uint8 (batch, size, size, 3) → float32, probabilities (batch, k) or a feature map
-    (batch, height, width, channels).
+    """Write a network: photos uint8 (batch, size, size, 3) → float32.
+
+    The output is (batch, k) or a feature map (batch, height, width, channels).
 
     Args:
-        model: of layers in their usual order, photos first.
-        path: the file; it appears only when it is complete.
+        model: network with channels-last layers and one input, photos.
+        path: file to write; it appears only when it is complete.
 
     Raises:
-        UnknownLayerError: one of the layers has no translation here, or the input is no photo.
+        UnknownLayerError: a layer has no conversion here, or the input is not photos.
     """
     if len(model.inputs) != 1 or len(model.input_shape) != 4 or model.inputs[0].dtype != "uint8":
-        raise UnknownLayerError("its input is no photo")
-    translation = _Translation()
-    output = translation.of(model, translation.graph.photos())
-    if output in translation.pads:
-        raise UnknownLayerError("a network that ends with padding")
+        raise UnknownLayerError("an input that is not photos")
+    conversion = _Conversion()
+    (output,) = conversion.convert(model, conversion.graph.photos())
+    if output in conversion.pads:
+        raise UnknownLayerError("padding at the end of a network")
     if len(model.output_shape) == 4:
-        output = translation.graph.node("Transpose", [output], perm=[0, 2, 3, 1])
-    translation.graph.write(path, model.name, model.input_shape[1:], output, model.output_shape[1:])
+        output = conversion.graph.node("Transpose", [output], perm=[0, 2, 3, 1])
+    conversion.graph.write(path, model.name, model.input_shape[1:], output, model.output_shape[1:])
 
 
-class _Translation:
-    """The graph so far, and what of it is still to be done."""
+class _Conversion:
+    """A graph under construction."""
 
     def __init__(self) -> None:
         self.graph = Graph()
-        self.pads: dict[str, int] = {}
-        """Pixels that feature maps have yet to be padded by, which the next convolution does on its way."""
+        self.pads: dict[str, tuple[str, int]] = {}
+        """Padded feature maps by name, each with the unpadded value and pixels on each side. The graph does not
+        contain them: the next convolution pads."""
 
-    def of(self, model: keras.Model, value: str) -> str:
-        """The value of a network's output, given that of its input."""
+    def convert(self, model: keras.Model, value: str) -> list[str]:
+        """Append a network whose input is the given value, and return the values of its outputs."""
         names = {id(model.inputs[0]): value}
+        tensors: list[Any] = []  # keeps the tensors alive, so that no id is used twice
 
         def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
-            given = keras.tree.flatten(arguments)
-            if not all(isinstance(x, keras.KerasTensor) for x in given):
-                raise UnknownLayerError(type(layer).__name__)
-            made = layer(*arguments, **keywords)
-            (output,) = keras.tree.flatten(made)
-            names[id(output)] = self._layer(layer, [names[id(x)] for x in given], given[0].shape)
-            kept.append(output)
-            return made
+            inputs = keras.tree.flatten(arguments)
+            result = layer(*arguments, **keywords)
+            shape = next(x.shape for x in inputs if isinstance(x, keras.KerasTensor))
+            outputs = self._layer(layer, [self._input(names, layer, x) for x in inputs], shape)
+            for tensor, name in zip(keras.tree.flatten(result), outputs, strict=True):
+                names[id(tensor)] = name
+                tensors.append(tensor)
+            return result
 
-        kept: list[Any] = []  # as long as the names are, which are those of living objects
         copy = keras.models.clone_model(
             model, input_tensors=model.input, clone_function=lambda layer: layer, call_function=call
         )
-        return names[id(copy.outputs[0])]
+        return [names[id(tensor)] for tensor in copy.outputs]
 
-    def _layer(self, layer: Any, inputs: list[str], shape: tuple[int | None, ...]) -> str:
-        graph, x = self.graph, inputs[0]
+    def _input(self, names: dict[int, str], layer: Any, x: Any) -> str:
+        if isinstance(x, keras.KerasTensor):
+            return names[id(x)]
+        if np.ndim(x) == 0 and isinstance(x, (int, float, np.number)):
+            return self.graph.constant(x)
+        raise UnknownLayerError(f"{type(layer).__name__} of an array")
+
+    def _layer(self, layer: Any, inputs: list[str], shape: tuple[int | None, ...]) -> list[str]:
+        """Append a layer whose first input has this shape."""
+        x = inputs[0]
         if isinstance(layer, keras.Model):
-            return self.of(layer, x)
+            return self.convert(layer, x)
         if isinstance(layer, (layers.Dropout, layers.InputLayer)):
-            return x
+            return [x]
         if isinstance(layer, layers.ZeroPadding2D):
-            sides = {side for pair in layer.padding for side in pair}
-            if len(sides) != 1:
-                raise UnknownLayerError("padding that is not the same on all sides")
-            self.pads[x] = self.pads.get(x, 0) + sides.pop()
-            return x
+            return [self._padded(layer, x)]
         if isinstance(layer, (layers.DepthwiseConv2D, layers.Conv2D)):
-            return self._convolution(layer, x)
-        if x in self.pads:
+            return [self._convolution(layer, x)]
+        if self.pads.keys() & set(inputs):
             raise UnknownLayerError(f"{type(layer).__name__} of a padded feature map")
+        kind = type(layer).__name__
+        if kind in ELEMENTWISE and len(inputs) <= 2:
+            return [self.graph.node(ELEMENTWISE[kind], inputs)]
+        if kind == "TopK" and len(shape) == 2:
+            values = self.graph.constant([layer.k], np.int64)
+            return self.graph.nodes("TopK", [x, values], 2)
+        converted = self._of_any_shape(layer, x, shape)
+        if converted is None:
+            converted = self._of_feature_map(layer, x) if len(shape) == 4 else self._of_vectors(layer, x, shape)
+        if converted is None:
+            raise UnknownLayerError(kind)
+        return [converted]
+
+    def _of_any_shape(self, layer: Any, x: str, shape: tuple[int | None, ...]) -> str | None:
+        graph, kind = self.graph, type(layer).__name__
         if isinstance(layer, layers.Rescaling):
             return graph.scaled(x, layer.scale, layer.offset, channels_first=len(shape) == 4)
-        if isinstance(layer, layers.BatchNormalization):
-            return self._normalised(layer, x)
         if isinstance(layer, layers.ReLU) and not layer.negative_slope and not layer.threshold:
             return graph.node("Relu", [x]) if layer.max_value is None else graph.clipped(x, 0, layer.max_value)
+        if isinstance(layer, layers.Activation):
+            return self._activated(layer.activation, x)
+        if isinstance(layer, layers.Flatten):
+            # Keras flattens feature maps with channels last.
+            return graph.node("Flatten", [graph.node("Transpose", [x], perm=[0, 2, 3, 1]) if len(shape) == 4 else x])
+        if kind == "Clip":
+            return graph.clipped(x, layer.x_min, layer.x_max)
+        if kind == "Cast" and layer.dtype == "float32":
+            return graph.node("Cast", [x], to=graph.types.FLOAT)
+        return None
+
+    def _of_feature_map(self, layer: Any, x: str) -> str | None:
+        graph = self.graph
+        if isinstance(layer, layers.BatchNormalization):
+            return self._normalised(layer, x)
         if isinstance(layer, (layers.MaxPooling2D, layers.AveragePooling2D)) and layer.padding == "valid":
             kind = "MaxPool" if isinstance(layer, layers.MaxPooling2D) else "AveragePool"
             return graph.node(kind, [x], kernel_shape=list(layer.pool_size), strides=list(layer.strides))
@@ -100,24 +143,49 @@ class _Translation:
             return graph.node("Flatten", [graph.node("GlobalAveragePool", [x])])
         if isinstance(layer, layers.GlobalMaxPooling2D) and not layer.keepdims:
             return graph.node("Flatten", [graph.node("GlobalMaxPool", [x])])
-        if isinstance(layer, layers.Flatten):
-            # Keras counts channels fastest.
-            return graph.node("Flatten", [graph.node("Transpose", [x], perm=[0, 2, 3, 1]) if len(shape) == 4 else x])
+        return None
+
+    def _of_vectors(self, layer: Any, x: str, shape: tuple[int | None, ...]) -> str | None:
+        graph = self.graph
         if isinstance(layer, layers.Dense) and len(shape) == 2:
             kernel, *bias = layer.get_weights()
             x = graph.node("Gemm", [x, *map(graph.constant, (kernel, *bias))])
             return self._activated(layer.activation, x)
-        if isinstance(layer, layers.Add) and len(inputs) == 2:
-            return graph.node("Add", inputs)
-        if isinstance(layer, layers.Activation):
+        if isinstance(layer, layers.EinsumDense) and layer.bias_axes is None:
+            x = graph.node("Einsum", [x, graph.constant(*layer.get_weights())], equation=layer.equation)
             return self._activated(layer.activation, x)
-        raise UnknownLayerError(type(layer).__name__)
+        if isinstance(layer, layers.Embedding):
+            (table,) = layer.get_weights()
+            return graph.node("Gather", [graph.constant(table), graph.node("Cast", [x], to=graph.types.INT64)])
+        if isinstance(layer, layers.Reshape):
+            return graph.node("Reshape", [x, graph.constant([-1, *layer.target_shape], np.int64)])
+        if isinstance(layer, layers.Softmax) and layer.axis == -1:
+            return graph.node("Softmax", [x], axis=-1)
+        if isinstance(layer, layers.UnitNormalization) and layer.axis in (-1, [-1], [len(shape) - 1]):
+            squares = graph.node("ReduceSumSquare", [x], axes=[-1])
+            largest = graph.node("Max", [squares, graph.constant(1e-12)])
+            return graph.node("Div", [x, graph.node("Sqrt", [largest])])
+        if isinstance(layer, layers.GlobalAveragePooling1D) and not layer.keepdims:
+            return graph.node("ReduceMean", [x], axes=[1], keepdims=0)
+        if type(layer).__name__ == "Sum" and layer.axis is not None:
+            return graph.node("ReduceSum", [x, graph.constant(layer.axis, np.int64)], keepdims=int(layer.keepdims))
+        return None
+
+    def _padded(self, layer: Any, x: str) -> str:
+        sides = {side for pair in layer.padding for side in pair}
+        if len(sides) != 1:
+            raise UnknownLayerError("padding that differs between sides")
+        value, pixels = self.pads.get(x, (x, 0))
+        pixels += sides.pop()
+        name = f"{value} padded by {pixels}"
+        self.pads[name] = (value, pixels)
+        return name
 
     def _convolution(self, layer: Any, x: str) -> str:
         depthwise = isinstance(layer, layers.DepthwiseConv2D)
         kernel, *bias = layer.get_weights()
         stride, *others = {*layer.strides}
-        pad = self.pads.get(x, 0)
+        x, pad = self.pads.get(x, (x, 0))
         if (
             others
             or {*layer.dilation_rate} != {1}
@@ -126,7 +194,7 @@ class _Translation:
         ):
             raise UnknownLayerError(f"a convolution like {layer.name}")
         if depthwise and layer.depth_multiplier != 1:
-            raise UnknownLayerError("depthwise convolution with several filters for a channel")
+            raise UnknownLayerError("a depthwise convolution with several filters per channel")
         kernel = kernel.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
         padding = "same" if layer.padding == "same" else pad
         x = self.graph.convolution(x, kernel, bias[0] if bias else None, stride, depthwise, padding)
@@ -135,9 +203,9 @@ class _Translation:
     def _normalised(self, layer: Any, x: str) -> str:
         if not (layer.scale and layer.center) or layer.axis not in (-1, 3):
             raise UnknownLayerError(f"a batch normalisation like {layer.name}")
-        numbers: list[NDArray[np.float32]] = layer.get_weights()  # gamma, beta, mean, variance, as in ONNX
+        weights: list[NDArray[np.float32]] = layer.get_weights()  # gamma, beta, mean, variance: ONNX' order too
         return self.graph.node(
-            "BatchNormalization", [x, *map(self.graph.constant, numbers)], epsilon=float(layer.epsilon)
+            "BatchNormalization", [x, *map(self.graph.constant, weights)], epsilon=float(layer.epsilon)
         )
 
     def _activated(self, activation: Any, x: str) -> str:

@@ -1,4 +1,4 @@
-"""ONNX graphs, written node by node."""
+"""Write ONNX graphs node by node."""
 
 from pathlib import Path
 from typing import Any
@@ -9,31 +9,32 @@ from numpy.typing import ArrayLike, NDArray
 from polytag.files import write_bytes_atomically
 
 OPSET, IR_VERSION = 17, 8
-"""Old enough for any ONNX Runtime that polytag accepts."""
+"""Versions that every ONNX Runtime supported by polytag can read."""
 
 
 class Graph:
-    """Nodes and constants, appended in the order of the network; a value is known by its name.
+    """Nodes and constants, appended in the order of the network. Values are referred to by name.
 
-    Feature maps are (batch, channels, height, width), as ONNX wants them.
+    Feature maps are (batch, channels, height, width), the layout of ONNX.
     """
 
     def __init__(self) -> None:
         from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-        self._helper, self._array, self._types = helper, numpy_helper.from_array, TensorProto
-        # Filled from the start, since what is put together at the end would hold all constants several times.
+        self._helper, self._array, self.types = helper, numpy_helper.from_array, TensorProto
+        # The final model is filled directly: assembling it at the end would copy all constants several times.
         self._model = ModelProto(
             ir_version=IR_VERSION, producer_name="polytag", opset_import=[helper.make_opsetid("", OPSET)]
         )
         self._graph = self._model.graph
+        self._values = 0
 
     def photos(self, name: str = "photo") -> str:
-        """Photos uint8 (batch, height, width, 3) as a float feature map."""
-        return self.node("Transpose", [self.node("Cast", [name], to=self._types.FLOAT)], perm=[0, 3, 1, 2])
+        """Convert photos uint8 (batch, height, width, 3) to a float feature map."""
+        return self.node("Transpose", [self.node("Cast", [name], to=self.types.FLOAT)], perm=[0, 3, 1, 2])
 
     def scaled(self, x: str, scale: ArrayLike, offset: ArrayLike, channels_first: bool) -> str:
-        """``x * scale + offset``, each a number or one for each channel."""
+        """Compute ``x * scale + offset``; scale and offset are numbers, or arrays with one number per channel."""
 
         def constant(values: ArrayLike) -> str:
             values = np.asarray(values, np.float32)
@@ -44,15 +45,15 @@ class Graph:
     def convolution(
         self, x: str, kernel: NDArray, bias: NDArray | None, stride: int, depthwise: bool, padding: int | str
     ) -> str:
-        """A convolution.
+        """Append a convolution.
 
         Args:
-            x: the feature map.
-            kernel: float32 (filters, channels, side, side); of a depthwise one (channels, 1, side, side).
-            bias: float32 (filters,), or none.
-            stride: in both directions.
+            x: feature map.
+            kernel: float32 (filters, channels, side, side); (channels, 1, side, side) if depthwise.
+            bias: float32 (filters,), or ``None``.
+            stride: stride in both directions.
             depthwise: each channel has its own filter.
-            padding: pixels on each side, or "same" as TensorFlow means it.
+            padding: pixels on each side, or "same" with TensorFlow's meaning.
         """
         pads: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if padding == "same" else {"pads": [padding] * 4}
         return self.node(
@@ -65,32 +66,37 @@ class Graph:
         )
 
     def clipped(self, x: str, low: float, high: float) -> str:
-        """Values cut off at both ends."""
+        """Clip values to a range."""
         return self.node("Clip", [x, self.constant(low), self.constant(high)])
 
-    def constant(self, values: ArrayLike) -> str:
-        """Numbers, as float32."""
+    def constant(self, values: ArrayLike, dtype: type = np.float32) -> str:
+        """Append a constant."""
         name = f"c{len(self._graph.initializer)}"
-        self._graph.initializer.append(self._array(np.ascontiguousarray(values, dtype=np.float32), name))
+        self._graph.initializer.append(self._array(np.ascontiguousarray(values, dtype=dtype), name))
         return name
 
     def node(self, operation: str, inputs: list[str], **attributes: Any) -> str:
-        """Another operation on values."""
-        output = f"x{len(self._graph.node)}"
-        self._graph.node.append(self._helper.make_node(operation, inputs, [output], **attributes))
-        return output
+        """Append an operation with one output."""
+        return self.nodes(operation, inputs, 1, **attributes)[0]
+
+    def nodes(self, operation: str, inputs: list[str], n_outputs: int, **attributes: Any) -> list[str]:
+        """Append an operation with several outputs."""
+        outputs = [f"x{self._values + i}" for i in range(n_outputs)]
+        self._values += n_outputs
+        self._graph.node.append(self._helper.make_node(operation, inputs, outputs, **attributes))
+        return outputs
 
     def write(self, path: Path, name: str, inputs: tuple[int | str, ...], output: str, shape: tuple[int, ...]) -> None:
-        """Write the graph, once; the file appears only when it is complete.
+        """Write the graph. Call this once; the file appears only when it is complete.
 
         Args:
-            path: the file.
-            name: of the graph.
-            inputs: the photos' shape after the batch, in numbers or in words where they are free.
-            output: the value that is the result, float32 (batch, *shape).
-            shape: of it, after the batch.
+            path: file to write.
+            name: name of the graph.
+            inputs: shape of the photos without the batch; names stand for free dimensions.
+            output: value that is the result, float32 (batch, *shape).
+            shape: its shape without the batch.
         """
-        value, types = self._helper.make_tensor_value_info, self._types
+        value, types = self._helper.make_tensor_value_info, self.types
         self._graph.name = name
         self._graph.input.append(value("photo", types.UINT8, ["batch", *inputs]))
         self._graph.output.append(value(output, types.FLOAT, ["batch", *shape]))

@@ -1,7 +1,7 @@
-"""The networks, each a function from explicit keyword arguments to a `keras.Model`.
+"""Network architectures, each a function from explicit keyword arguments to a `keras.Model`.
 
-Every model takes RGB uint8 photos (batch, size, size, 3) as `polytag.photos.decode.decode` makes them and
-gives float32 probabilities (batch, n_labels): scaling and normalisation are layers inside.
+Every model takes RGB uint8 photos (batch, size, size, 3) from `polytag.photos.decode.decode` and returns float32
+probabilities (batch, n_labels). Scaling and normalisation are layers inside.
 """
 
 from collections.abc import Callable
@@ -33,19 +33,22 @@ def cnn(
 ) -> keras.Model:
     """Three or four blocks of convolution, batch normalisation and max pooling, then a dense layer.
 
-    With the defaults at 224² it is the baseline, with 22.2 million parameters.
+    With the defaults at 224 × 224 px it is the baseline, with 22.2 million parameters.
 
     Args:
         n_labels: number of outputs.
         image_size: side of the input, in pixels.
-        policy: Keras' name of the types that it computes in; weights and probabilities are float32 in any.
-        fused: normalise by `FusedBatchNormalization`, for a network that is trained and not kept.
-        reduce: photos are first reduced to one in this many pixels of their side, by averaging.
-        filters1, filters2, filters3: 3×3 filters of each block.
-        filters4: those of a fourth block, which 0 leaves out.
-        pooling: what turns the last block into a vector: "flatten", or global "average" or "max".
+        policy: Keras dtype policy of the computation. Weights and probabilities are always float32.
+        fused: normalise with `FusedBatchNormalization`, for a network that is trained but not saved.
+        reduce: factor by which each side of the photos is reduced first, by averaging.
+        filters1, filters2, filters3: number of 3 × 3 filters in each block.
+        filters4: number of filters in a fourth block; 0 for no fourth block.
+        pooling: how the last feature map becomes a vector: "flatten", or global "average" or "max".
         dense: units of the hidden layer.
-        dropout: share of hidden units dropped while training, 0 to 1.
+        dropout: share of hidden units dropped during training, 0 to 1.
+
+    Raises:
+        SettingsError: pooling or reduce is not one of the allowed values.
     """
     if pooling not in ("flatten", "average", "max"):
         raise SettingsError(f"pooling must be flatten, average or max, not '{pooling}'")
@@ -58,7 +61,8 @@ def cnn(
             x = layers.AveragePooling2D(reduce)(x)
         for filters in filter(None, (filters1, filters2, filters3, filters4)):
             x = layers.Conv2D(filters, 3, activation="relu")(x)
-            # Keras' 0.99 needs hundreds of steps to forget its start: more than small sets have before they stop.
+            # Keras' default momentum, 0.99, takes hundreds of steps to forget the initial statistics. Small data sets
+            # stop training before that.
             x = normalisation(momentum=0.9)(x)
             x = layers.MaxPooling2D()(x)
         pool = {"flatten": layers.Flatten, "average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
@@ -70,9 +74,9 @@ def cnn(
 
 
 def check_reduction(reduce: int) -> None:
-    """Refuse a number that photos cannot be reduced by."""
+    """Raise a `SettingsError` unless photos can be reduced by this factor."""
     if not (isinstance(reduce, int) and reduce >= 1):
-        raise SettingsError(f"reduce must be a whole number from 1, not {reduce!r}")
+        raise SettingsError(f"reduce must be a whole number of 1 or more, not {reduce!r}")
 
 
 def transfer(
@@ -85,22 +89,23 @@ def transfer(
     dense: int = 512,
     dropout: float = 0.3,
 ) -> keras.Model:
-    """A pretrained network with its classifier replaced by `head`.
+    """A pretrained network whose classifier is replaced by `head`.
 
     Args:
         n_labels: number of outputs.
         image_size: side of the input, in pixels; at least 32.
         backbone, weights, policy: as in `polytag.models.backbones.backbone.backbone`.
-        dense, dropout: of the head.
+        dense, dropout: as in `head`.
     """
     features = pooled(pretrained(backbone, image_size, weights, policy))
-    return joined(features, head(features.output_shape[-1], n_labels, dense=dense, dropout=dropout))
+    return with_head(features, head(features.output_shape[-1], n_labels, dense=dense, dropout=dropout))
 
 
-def joined(features: keras.Model, top: keras.Model) -> keras.Model:
-    """A backbone and a head as one model; both stay reachable by `get_layer`.
+def with_head(features: keras.Model, top: keras.Model) -> keras.Model:
+    """Join a backbone and a head; `get_layer` returns them as "backbone" and "head".
 
-    Batch normalisation needs no ``training=False`` here, which `fit` would override: its layers are never trainable.
+    `fit` would override ``training=False`` for the backbone. It is not needed: batch normalisation layers in the
+    backbone are never trainable.
     """
     photo = layers.Input(features.input_shape[1:], dtype="uint8", name="photo")
     return keras.Model(photo, top(features(photo)), name="transfer")
@@ -112,8 +117,8 @@ def head(n_features: int, n_labels: int, *, dense: int = 512, dropout: float = 0
     Args:
         n_features: length of the backbone's output.
         n_labels: number of outputs.
-        dense: units of the hidden layer; 0 for none.
-        dropout: share of features, and of hidden units, dropped while training, 0 to 1.
+        dense: units of the hidden layer; 0 for no hidden layer.
+        dropout: share of features, and of hidden units, dropped during training, 0 to 1.
     """
     inputs = layers.Input((n_features,), name="features")
     x = layers.Dropout(dropout)(inputs)
@@ -129,4 +134,4 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "tuned": cnn,
     "transfer": transfer,
 }
-"""The approaches that polytag compares, in the order of its tables."""
+"""Architectures of the models that polytag compares, in the order of its tables."""

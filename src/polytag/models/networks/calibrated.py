@@ -1,4 +1,4 @@
-"""A network with its calibration inside, so whatever runs it or is exported from it gives calibrated probabilities."""
+"""Put a calibration into a network, so that every runtime and every export returns calibrated probabilities."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ layers, ops = keras.layers, keras.ops
 
 
 def calibrated(network: keras.Model, calibration: Calibration) -> keras.Model:
-    """The same network, but with calibrated probabilities.
+    """Return the network with calibrated probabilities.
 
-    It shares its layers with the given network, which stays as it is, except for the last. Where that is a dense layer
-    with a sigmoid, straight curves go into a copy of its weights and cost nothing. Otherwise the curves follow on the
-    logits, as layers that every Keras has, and a sigmoid called "probabilities" ends the network.
+    All layers but the last are shared with the given network, which does not change. If the last layer is dense with
+    a sigmoid, linear curves are folded into a copy of its weights and cost nothing. Otherwise the curves follow on the
+    logits as standard Keras layers, and a sigmoid named "probabilities" ends the network.
 
     Args:
-        network: with one input and one output, probabilities (batch, k).
-        calibration: of k labels.
+        network: network with one input and one output, probabilities (batch, k).
+        calibration: calibration of k labels.
     """
     if calibration.kind == "none":
         return network
@@ -42,7 +42,7 @@ def calibrated(network: keras.Model, calibration: Calibration) -> keras.Model:
 
 
 def _copy(layer: keras.layers.Layer, **changes: object) -> keras.layers.Layer:
-    """A new layer of the same kind and weights; where the changes add weights those are at their start."""
+    """Copy a layer with its weights. If the changes add weights, all keep their initial values."""
     copy = type(layer).from_config(layer.get_config() | changes)
     copy.build(keras.tree.map_structure(lambda x: x.shape, layer.input))
     if len(copy.weights) == len(layer.weights):
@@ -51,7 +51,7 @@ def _copy(layer: keras.layers.Layer, **changes: object) -> keras.layers.Layer:
 
 
 def _with_end(network: keras.Model, new: keras.layers.Layer) -> keras.Model:
-    """The network with another layer in the place of its last; all others are shared."""
+    """Replace the last layer of a network; all others are shared."""
     end = network.operations[-1]
     return keras.models.clone_model(network, clone_function=lambda layer: new if layer is end else layer)
 
@@ -59,14 +59,14 @@ def _with_end(network: keras.Model, new: keras.layers.Layer) -> keras.Model:
 def _curve(logits: keras.KerasTensor, calibration: Calibration) -> keras.KerasTensor:
     """`Calibration.curve` in layers."""
 
-    def straight(x: keras.KerasTensor, slope: np.ndarray, bias: np.ndarray) -> keras.KerasTensor:
+    def linear(x: keras.KerasTensor, slope: np.ndarray, bias: np.ndarray) -> keras.KerasTensor:
         return layers.Rescaling(slope.tolist(), bias.tolist(), dtype="float32")(x)
 
-    calibrated = straight(logits, calibration.slope, calibration.bias)
+    curve = linear(logits, calibration.slope, calibration.bias)
     for knots, bends in zip(calibration.knots.T, calibration.bends.T, strict=True):
-        beyond = layers.ReLU(dtype="float32")(straight(logits, np.ones_like(knots), -knots))
-        calibrated = layers.Add(dtype="float32")([calibrated, straight(beyond, bends, np.zeros_like(bends))])
-    return calibrated
+        beyond = layers.ReLU(dtype="float32")(linear(logits, np.ones_like(knots), -knots))
+        curve = layers.Add(dtype="float32")([curve, linear(beyond, bends, np.zeros_like(bends))])
+    return curve
 
 
 def _ending_in(network: keras.Model, logits: keras.KerasTensor) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Batch normalisation as networks train it fastest."""
+"""Batch normalisation in one TensorFlow operation, for training."""
 
 from typing import Any
 
@@ -6,32 +6,32 @@ from polytag.models.backend import keras
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer for photos, which on TensorFlow is one operation instead of a dozen.
+    """Keras' batch normalisation of feature maps, as a single operation on TensorFlow.
 
-    The dozen, of which each reads and writes a whole feature map, takes half of a CNN's step and of its memory. The
-    results are the same but for rounding, and for the moving variance, which is of an unbiased estimate here.
+    Keras uses a dozen operations, each of which reads and writes a whole feature map: half of a CNN's training step
+    and memory. The results are the same up to rounding, except that the moving variance is the unbiased estimate.
 
-    Without polytag, Keras cannot load a network that has this layer: it is for networks that are trained and give
-    their weights to one of plain layers.
+    Keras cannot load a network with this layer without polytag. Use it only for networks that are trained and then
+    pass their weights to a network of standard layers.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Feature maps (batch, rows, columns, channels) → the same, normalised over all but the channels."""
+        """Normalise feature maps (batch, height, width, channels) over all axes but the channels."""
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow
 
-        learns = bool(training and self.trainable)
+        training = bool(training and self.trainable)
         outputs, mean, variance, *_ = tensorflow.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma,
             offset=self.beta,
-            mean=[] if learns else self.moving_mean,
-            variance=[] if learns else self.moving_variance,
+            mean=[] if training else self.moving_mean,
+            variance=[] if training else self.moving_variance,
             epsilon=self.epsilon,
-            is_training=learns,
+            is_training=training,
         )
-        if learns:
+        if training:
             for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(moving * self.momentum + new * (1 - self.momentum))
         return outputs

@@ -1,16 +1,15 @@
-"""From a Keras model to its twin in 8 bits for LiteRT, rounded as `polytag.models.quantization.rounding` does it."""
+"""Quantize Keras models for LiteRT, with the rounding of `polytag.models.quantization.rounding`."""
 
+import importlib.metadata
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow
-from numpy.typing import NDArray
-from tensorflow.lite.python.convert import mlir_quantize
-from tensorflow.lite.python.schema_py_generated import (
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.schema_py_generated import (
     BuiltinOperator,
     ModelT,
     OperatorT,
@@ -18,53 +17,71 @@ from tensorflow.lite.python.schema_py_generated import (
     QuantizationParametersT,
     TensorType,
 )
-from tensorflow.lite.tools import flatbuffer_utils
+from ai_edge_litert.tools import flatbuffer_utils
+from numpy.typing import NDArray
 
+from polytag.errors import SettingsError
 from polytag.models.backend import keras
 from polytag.models.quantization.rounding import Activation, Convolution
 
-IN_32_BITS = ("ADD", "DIV", "FULLY_CONNECTED", "LOGISTIC", "MUL", "RELU", "SOFTMAX", "SUB")
-"""Operations that stay as they are: the scaling of photos, the sums of residual branches and the curves that end in
-probabilities. They take next to no time, and would add a third to the error."""
-
+FLOAT_OPERATIONS = ("ADD", "DIV", "FULLY_CONNECTED", "LOGISTIC", "MUL", "RELU", "SOFTMAX", "SUB")
+"""Operations that stay in float32: the scaling of photos, residual sums, and the layers that end in probabilities. They
+take almost no time, and quantizing them would increase the error by a third."""
 
 LEVELS = 127
-"""Steps that make up a filter's largest weight; the converter takes the same."""
+"""Steps from 0 to a filter's largest weight, as in the converter."""
+
+TESTED_TENSORFLOW = ("2.20", "2.21")
+"""Versions of TensorFlow with which this was tested: the converter's quantization step has no public interface."""
 
 
 def write_int8(model: keras.Model, photos: NDArray[np.uint8], path: Path) -> None:
-    """Write a model's 8-bit twin for LiteRT: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
+    """Write a quantized model for LiteRT: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
 
     Args:
-        model: with such inputs and outputs.
-        photos: uint8 (n, size, size, 3), which the model has been trained on; 50 will do.
-        path: the file to write, ending in .tflite.
+        model: network with such inputs and outputs.
+        photos: training photos for calibration, uint8 (n, size, size, 3); 50 are enough.
+        path: file to write, ending in .tflite.
 
     Raises:
-        Exception: whatever the converter raises where it cannot do it.
+        SettingsError: this version of TensorFlow was not tested.
+        Exception: any exception of the converter.
     """
-    model(photos[:1])  # Keras exports only what has been called once
+    check_tensorflow()
+    import tensorflow
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    model(photos[:1])  # Keras exports only models that have been called
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's, of its own interpreter
+        warnings.simplefilter("ignore")  # TensorFlow's deprecation warnings
         model.export(folder, format="tf_saved_model", verbose=False)
         content = tensorflow.lite.TFLiteConverter.from_saved_model(folder).convert()
         graph = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
         _round_weights(graph, content, photos)
-        # The rounded weights change a little what comes after them.
+        # Rounding changes the activations of later layers a little: ranges come from the rounded network.
         _set_ranges(graph, bytes(flatbuffer_utils.convert_object_to_bytearray(graph)), photos)
         path.write_bytes(
             mlir_quantize(
                 bytes(flatbuffer_utils.convert_object_to_bytearray(graph)),
-                denylisted_ops=list(IN_32_BITS),
+                denylisted_ops=list(FLOAT_OPERATIONS),
                 input_data_type=tensorflow.float32,
                 output_data_type=tensorflow.float32,
             )
         )
 
 
-def _activations(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> Iterator[Any]:
-    """For each photo what gives the values of a tensor of the graph, by its number."""
-    network = tensorflow.lite.Interpreter(model_content=content, experimental_preserve_all_tensors=True)
+def check_tensorflow() -> None:
+    """Raise a `SettingsError` unless the installed TensorFlow is one of `TESTED_TENSORFLOW`."""
+    version = importlib.metadata.version("tensorflow")
+    if ".".join(version.split(".")[:2]) not in TESTED_TENSORFLOW:
+        raise SettingsError(f"litert-int8 needs TensorFlow {' or '.join(TESTED_TENSORFLOW)}, not {version}")
+
+
+def _activations(
+    graph: ModelT, content: bytes, photos: NDArray[np.uint8]
+) -> Iterator[Callable[[int], NDArray[np.floating]]]:
+    """Run the network on each photo, and yield a function from the number of a tensor to its values."""
+    network = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
     network.allocate_tensors()
     for photo in photos:
         network.set_tensor(graph.subgraphs[0].inputs[0], photo[None])
@@ -73,7 +90,7 @@ def _activations(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> It
 
 
 def _round_weights(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> None:
-    """Round the weights of the graph's convolutions; the converter then finds them on its steps."""
+    """Round the weights of the convolutions to the converter's steps."""
     operations = [(o, c) for o in graph.subgraphs[0].operators if (c := _convolution(graph, o)) is not None]
     rng = np.random.default_rng(0)
     for values in _activations(graph, content, photos):
@@ -85,7 +102,7 @@ def _round_weights(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> 
 
 
 def _convolution(graph: ModelT, operation: OperatorT) -> Convolution | None:
-    """A convolution of the graph; those for a part of the channels and dilated ones are left to the converter."""
+    """The convolution that an operation performs. ``None`` for dilated and grouped ones, which the converter rounds."""
     code = graph.operatorCodes[operation.opcodeIndex]
     kind, options = max(code.builtinCode, code.deprecatedBuiltinCode), operation.builtinOptions
     if kind not in (BuiltinOperator.CONV_2D, BuiltinOperator.DEPTHWISE_CONV_2D):
@@ -104,12 +121,12 @@ def _convolution(graph: ModelT, operation: OperatorT) -> Convolution | None:
 
 
 def _buffer(graph: ModelT, operation: OperatorT) -> Any:
-    """What holds a convolution's weights."""
+    """The buffer with a convolution's weights."""
     return graph.buffers[graph.subgraphs[0].tensors[operation.inputs[1]].buffer]
 
 
 def _set_ranges(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> None:
-    """Tell the converter from where to where the 256 steps of each activation are to reach."""
+    """Store the range of each activation, from which the converter computes its 256 steps."""
     tensors = graph.subgraphs[0].tensors
     computed = [i for o in graph.subgraphs[0].operators for i in o.outputs if tensors[i].type == TensorType.FLOAT32]
     activations = {i: Activation() for i in computed}

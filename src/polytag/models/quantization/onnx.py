@@ -1,12 +1,12 @@
-"""From an ONNX network to its twin in 8 bits, rounded as `polytag.models.quantization.rounding` does it.
+"""Quantize ONNX networks, with the rounding of `polytag.models.quantization.rounding`.
 
-Each convolution gets its inputs and weights through ONNX's QuantizeLinear and DequantizeLinear, from which a runtime
-sees that it may compute in 8 bits. All else stays in 32: the scaling of photos, the sums of residual branches and the
-layers that end in probabilities take next to no time.
+The inputs and weights of each convolution pass through QuantizeLinear and DequantizeLinear nodes, which tell a runtime
+that it may compute in 8 bits. Everything else stays in float32: the scaling of photos, residual sums, and the layers
+that end in probabilities take almost no time.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,76 +18,101 @@ from onnx import helper, numpy_helper
 
 from polytag.models.quantization.rounding import Activation, Convolution
 
-LEVELS_OF_ONE, LEVELS_OF_MANY = 127, 63
-"""Steps that make up a filter's largest weight, where it reads one channel, and where it reads several. Processors
-without instructions for it (VNNI) add up what two channels give in 16 bits, which twice 255 times 63 still fit."""
+LEVELS_ONE_CHANNEL, LEVELS_MANY_CHANNELS = 127, 63
+"""Steps from 0 to a filter's largest weight, for filters that read one channel, and several.
+
+CPUs without VNNI instructions add the products of two channels in 16 bits, which hold twice 255 × 63.
+"""
+
+Constants = dict[str, onnx.TensorProto]
 
 
 def write_int8(source: Path, photos: NDArray[np.uint8], path: Path) -> None:
-    """Write a network's 8-bit twin, which takes and gives the same.
+    """Write a quantized network with the same inputs and outputs.
 
     Args:
-        source: the ONNX network: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
-        photos: uint8 (n, size, size, 3), which the network has been trained on; 50 will do.
-        path: the file to write.
+        source: ONNX network: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
+        photos: training photos for calibration, uint8 (n, size, size, 3); 50 are enough.
+        path: file to write.
 
     Raises:
-        ValueError: there is no convolution in it.
+        ValueError: the network has no convolutions.
     """
     model = onnx.load(source)
-    graph = model.graph
-    constants = {constant.name: constant for constant in graph.initializer}
-    uses = Counter(name for node in graph.node for name in node.input)
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input)
     convolutions = [
         node
-        for node in graph.node
+        for node in model.graph.node
         if node.op_type == "Conv" and node.input[1] in constants and uses[node.input[1]] == 1
     ]
     if not convolutions:
-        raise ValueError("it has no convolution with fixed weights")
+        raise ValueError("the network has no convolutions with fixed weights")
     _round_weights(model, convolutions, constants, photos)
+    quantizers = _quantize_activations(model, convolutions, photos) | _quantize_weights(model, convolutions, constants)
+    _insert(model.graph, convolutions, quantizers)
+    onnx.save(model, path)
+
+
+def _quantize_activations(
+    model: onnx.ModelProto, convolutions: list[onnx.NodeProto], photos: NDArray[np.uint8]
+) -> dict[str, list[onnx.NodeProto]]:
+    """Nodes that quantize each convolution's input, by its name."""
     activations = {node.input[0]: Activation() for node in convolutions}
     rng = np.random.default_rng(0)
     for values in _activations(model, list(activations), photos):
         for name, activation in activations.items():
             activation.see(values[name], rng)
-
-    before: dict[str, list[onnx.NodeProto]] = {}
+    quantizers = {}
     for name, activation in activations.items():
         low, high = activation.range()
         step = max((high - low) / 255, 1e-12)
-        numbers = _constants(graph, name, np.float32(step), np.uint8(np.clip(round(-low / step), 0, 255)))
-        before[name] = [
-            helper.make_node("QuantizeLinear", [name, *numbers], [f"{name}_8_bits"]),
-            helper.make_node("DequantizeLinear", [f"{name}_8_bits", *numbers], [f"{name}_rounded"]),
+        scale = _scale(model.graph, name, np.float32(step), np.uint8(np.clip(round(-low / step), 0, 255)))
+        quantizers[name] = [
+            helper.make_node("QuantizeLinear", [name, *scale], [f"{name}_int8"]),
+            helper.make_node("DequantizeLinear", [f"{name}_int8", *scale], [f"{name}_rounded"]),
         ]
+    return quantizers
+
+
+def _quantize_weights(
+    model: onnx.ModelProto, convolutions: list[onnx.NodeProto], constants: Constants
+) -> dict[str, list[onnx.NodeProto]]:
+    """Store each convolution's weights in 8 bits; nodes that convert them back, by the weights' name."""
+    quantizers = {}
     for name in (node.input[1] for node in convolutions):
         weights = numpy_helper.to_array(constants[name])
         steps = np.maximum(np.abs(weights).max((1, 2, 3)), 1e-12) / _levels(weights)
-        whole = np.rint(weights / steps[:, None, None, None]).astype(np.int8)
-        graph.initializer.remove(constants[name])
-        graph.initializer.append(numpy_helper.from_array(whole, f"{name}_8_bits"))
-        numbers = _constants(graph, name, steps.astype(np.float32), np.zeros(len(steps), np.int8))
-        before[name] = [helper.make_node("DequantizeLinear", [f"{name}_8_bits", *numbers], [f"{name}_rounded"], axis=0)]
+        int8 = np.rint(weights / steps[:, None, None, None]).astype(np.int8)
+        model.graph.initializer.remove(constants[name])
+        model.graph.initializer.append(numpy_helper.from_array(int8, f"{name}_int8"))
+        scale = _scale(model.graph, name, steps.astype(np.float32), np.zeros(len(steps), np.int8))
+        quantizers[name] = [helper.make_node("DequantizeLinear", [f"{name}_int8", *scale], [f"{name}_rounded"], axis=0)]
+    return quantizers
+
+
+def _insert(
+    graph: onnx.GraphProto, convolutions: list[onnx.NodeProto], quantizers: dict[str, list[onnx.NodeProto]]
+) -> None:
+    """Insert the nodes before their first use, and connect the convolutions to them."""
     rewritten = onnx.GraphProto()
     for node in graph.node:
         if node in convolutions:
             for i in (0, 1):
-                rewritten.node.extend(before.pop(node.input[i], []))
+                rewritten.node.extend(quantizers.pop(node.input[i], []))
                 node.input[i] = f"{node.input[i]}_rounded"
         rewritten.node.append(node)
     graph.ClearField("node")
     graph.node.extend(rewritten.node)
-    onnx.save(model, path)
 
 
 def _levels(weights: NDArray[np.float32]) -> int:
-    return LEVELS_OF_ONE if weights.shape[1] == 1 else LEVELS_OF_MANY
+    return LEVELS_ONE_CHANNEL if weights.shape[1] == 1 else LEVELS_MANY_CHANNELS
 
 
-def _constants(graph: onnx.GraphProto, name: str, step: Any, zero: Any) -> list[str]:
-    """Names of new constants of the graph, the step and the zero of a value's 8 bits."""
-    for suffix, number in (("step", step), ("zero", zero)):
+def _scale(graph: onnx.GraphProto, name: str, step: Any, zero_point: Any) -> list[str]:
+    """Append the step size and the zero point of a quantized value, and return their names."""
+    for suffix, number in (("step", step), ("zero", zero_point)):
         graph.initializer.append(numpy_helper.from_array(np.asarray(number), f"{name}_{suffix}"))
     return [f"{name}_step", f"{name}_zero"]
 
@@ -95,13 +120,13 @@ def _constants(graph: onnx.GraphProto, name: str, step: Any, zero: Any) -> list[
 def _activations(
     model: onnx.ModelProto, names: list[str], photos: NDArray[np.uint8]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """For each photo the named values, each without the batch."""
-    twin = onnx.ModelProto.FromString(model.SerializeToString())
-    del twin.graph.output[:]
-    twin.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    """Run the network on each photo, and yield the named values without the batch dimension."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(twin.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
     photo_name = session.get_inputs()[0].name
     for photo in photos:
         values = session.run(None, {photo_name: photo[None]})
@@ -109,12 +134,9 @@ def _activations(
 
 
 def _round_weights(
-    model: onnx.ModelProto,
-    nodes: list[onnx.NodeProto],
-    constants: dict[str, onnx.TensorProto],
-    photos: NDArray[np.uint8],
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Constants, photos: NDArray[np.uint8]
 ) -> None:
-    """Round the weights of convolutions; those that are not of a usual kind keep theirs."""
+    """Round the weights of convolutions. Unusual kinds are left to the nearest rounding."""
     found = [(node.input, c) for node in nodes if (c := _convolution(node, constants[node.input[1]])) is not None]
     rng = np.random.default_rng(0)
     for values in _activations(model, list({inputs[0]: None for inputs, _ in found}), photos):
@@ -126,33 +148,17 @@ def _round_weights(
 
 
 def _convolution(node: onnx.NodeProto, constant: onnx.TensorProto) -> Convolution | None:
-    """What a node does, unless it is dilated, padded in an unusual way or for a part of the channels."""
-    facts = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    weights, groups = numpy_helper.to_array(constant), facts.get("group", 1)
-    padding = facts.get("auto_pad", b"NOTSET").decode()
+    """The convolution that a node performs. ``None`` for dilated, grouped and unusually padded ones."""
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    weights, groups = numpy_helper.to_array(constant), attributes.get("group", 1)
+    padding = attributes.get("auto_pad", b"NOTSET").decode()
     depthwise = groups > 1 and weights.shape[:2] == (groups, 1)
-    if {*facts.get("dilations", [1])} != {1} or (groups > 1 and not depthwise) or padding == "SAME_LOWER":
+    if {*attributes.get("dilations", [1])} != {1} or (groups > 1 and not depthwise) or padding == "SAME_LOWER":
         return None
-    top, left, bottom, right = facts.get("pads", (0, 0, 0, 0))
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     return Convolution(
         weights,
-        strides=tuple(facts.get("strides", (1, 1))),
+        strides=tuple(attributes.get("strides", (1, 1))),
         padding=None if padding == "SAME_UPPER" else ((top, bottom), (left, right)),
         depthwise=depthwise,
     )
-
-
-MOST_LOST = 0.005
-"""Of validation mAP that 8 bits may cost."""
-
-
-CALIBRATION_PHOTOS = 50
-"""Training photos that decide how weights and activations are rounded."""
-
-
-def in_8_bits(facts: Mapping[str, Any]) -> str:
-    """What a bundle records of its twin in 8 bits, in words."""
-    if "reason" in facts:
-        return f"8 bits: none, since {facts['reason']}"
-    score = f"validation mAP {facts['validation_mean_average_precision']:.4f}, {facts['lost']:+.4f} lost"
-    return f"8 bits: {score}; " + ("--engine int8 tags with it" if facts["kept"] else "too much, so it was not kept")

@@ -1,14 +1,14 @@
-"""Rounding to 8 bits so that little is lost: weights together, ranges with the least error.
+"""Round weights and choose ranges for 8 bits with little loss.
 
-Weights get a step for each channel of output, activations one for each layer (Jacob et al. 2018, "Quantization and
-training of neural networks for efficient integer-arithmetic-only inference"). Converters round each weight to the
-nearest step and take ranges from the largest values that they see; here training photos decide both:
+Weights get one step size per output channel, activations one per layer (Jacob et al. 2018, "Quantization and training
+of neural networks for efficient integer-arithmetic-only inference"). Converters round each weight to the nearest step
+and take ranges from the extreme values that they see. Here training photos decide both:
 
-- the weights of a filter are rounded one after another, and what one is off by is made up for by those to come, as far
-  as photos show that they go together (Frantar et al. 2023, "GPTQ: accurate post-training quantization for generative
-  pre-trained transformers");
-- a layer's range is the one whose rounding and cutting off make the least squared error (Nagel et al. 2021, "A white
-  paper on neural network quantization").
+- The weights of a filter are rounded one after another, and the remaining weights compensate for the rounding error, as
+  far as photos show that their inputs are correlated (Frantar et al. 2023, "GPTQ: accurate post-training quantization
+  for generative pre-trained transformers").
+- The range of a layer minimises the squared error of rounding and clipping (Nagel et al. 2021, "A white paper on neural
+  network quantization").
 """
 
 from dataclasses import dataclass, field
@@ -16,25 +16,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-PLACES, VALUES = 200, 4_000
-"""Of a feature map of one photo, how many places, and how many values, are looked at."""
+SAMPLED_PLACES, SAMPLED_VALUES = 200, 4_000
+"""Places, and values, that are sampled from a photo's feature map."""
 
 DAMPING = 0.01
-"""Of the mean square of a layer's inputs: how far correlations that few photos show are mistrusted."""
+"""Regularisation of the inputs' correlations, relative to their mean square; few photos estimate them poorly."""
 
-NARROWINGS = np.linspace(0.2, 1, 30)
-"""Ranges that are tried, as shares of the widest."""
+RANGE_SHARES = np.linspace(0.2, 1, 30)
+"""Ranges that are tried, relative to the widest."""
 
 
 @dataclass
 class Convolution:
-    """A convolution, and what photos show of its inputs.
+    """A convolution and statistics of its inputs.
 
     Attributes:
-        weights: float32 (filters, channels, height, width); of a depthwise one (channels, 1, height, width).
-        strides: down and to the right.
-        padding: pixels (above, below), (left, right); or ``None`` for as many as keep the size but for the stride.
-        depthwise: each channel has a filter of its own.
+        weights: float32 (filters, channels, height, width); (channels, 1, height, width) if depthwise.
+        strides: vertical and horizontal stride.
+        padding: pixels (top, bottom), (left, right); ``None`` for "same" padding.
+        depthwise: each channel has its own filter.
     """
 
     weights: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Convolution:
     _products: NDArray[np.floating] | float = field(default=0.0, init=False)
 
     def see(self, feature_map: NDArray[np.float32], rng: np.random.Generator) -> None:
-        """Learn from some places of a photo's feature map (channels, height, width) which inputs go together."""
+        """Update the input statistics with sampled places of a feature map (channels, height, width)."""
         sides = self.weights.shape[2:]
         if self.padding is None:
             sizes = zip(feature_map.shape[1:], sides, self.strides, strict=True)
@@ -56,7 +56,7 @@ class Convolution:
         windows = np.lib.stride_tricks.sliding_window_view(padded, sides, axis=(1, 2))
         windows = windows[:, :: self.strides[0], :: self.strides[1]]
         height, width = windows.shape[1:3]
-        places = rng.permutation(height * width)[:PLACES]
+        places = rng.permutation(height * width)[:SAMPLED_PLACES]
         inputs = windows[:, places // width, places % width]  # channels, places, height, width
         if self.depthwise:
             inputs = inputs.reshape(*inputs.shape[:2], -1)
@@ -65,71 +65,75 @@ class Convolution:
         self._products = self._products + inputs.transpose(0, 2, 1) @ inputs
 
     def rounded(self, levels: int) -> NDArray[np.float32]:
-        """The weights, rounded together, as multiples of a step of which ``levels`` make up a filter's largest."""
+        """The weights, rounded with `round_weights`; the shape is that of ``weights``."""
         filters = len(self.weights)
         grouped = self.weights.reshape((filters, 1, -1) if self.depthwise else (1, filters, -1))
-        return rounded(grouped, np.asarray(self._products), levels).reshape(self.weights.shape).astype(np.float32)
+        result = round_weights(grouped, np.asarray(self._products), levels)
+        return result.reshape(self.weights.shape).astype(np.float32)
 
 
 @dataclass
 class Activation:
-    """Values that a layer gives, and the range that suits them."""
+    """Sampled outputs of a layer."""
 
     _seen: list[NDArray[np.floating]] = field(default_factory=list, init=False)
 
     def see(self, values: NDArray[np.floating], rng: np.random.Generator) -> None:
-        """Remember some of a photo's values, and the least and the largest."""
+        """Sample the values of one photo; the minimum and the maximum are always included."""
         values = values.ravel()
-        some = values if len(values) <= VALUES else values[rng.integers(len(values), size=VALUES)]
-        self._seen += [some, np.array([values.min(), values.max()])]
+        sample = values if len(values) <= SAMPLED_VALUES else values[rng.integers(len(values), size=SAMPLED_VALUES)]
+        self._seen += [sample, np.array([values.min(), values.max()])]
 
     def range(self) -> tuple[float, float]:
-        """As `best_range` has it."""
+        """Return `best_range` of the sample."""
         return best_range(np.concatenate(self._seen))
 
 
-def rounded(weights: NDArray[np.floating], products: NDArray[np.floating], levels: int) -> NDArray[np.float64]:
-    """Weights as multiples of each filter's step that change little of what it gives.
+def round_weights(weights: NDArray[np.floating], products: NDArray[np.floating], levels: int) -> NDArray[np.float64]:
+    """Round weights to multiples of each filter's step such that its outputs change little.
 
-    A converter, which rounds to the nearest of the same steps, leaves them as they are.
+    Converters use the same steps and round to the nearest one, so they leave the result unchanged.
 
     Args:
         weights: (groups, filters, inputs).
-        products: (groups, inputs, inputs), of the inputs with each other, summed over examples.
-        levels: steps that make up a filter's largest weight; 127 where weights have 8 bits.
+        products: products of the inputs with each other, summed over examples, (groups, inputs, inputs).
+        levels: number of steps from 0 to a filter's largest weight; 127 for 8 bits.
+
+    Returns:
+        (groups, filters, inputs).
     """
-    left = weights.astype(np.float64)
+    remaining = weights.astype(np.float64)
     products = products.astype(np.float64)
     strength = np.einsum("gii->gi", products)
-    # Weights of strong inputs come first: there are still many others that can make up for them.
+    # Start with the weights of strong inputs, while many others can still compensate.
     order = np.argsort(-strength, axis=-1)
     products = np.take_along_axis(np.take_along_axis(products, order[:, :, None], 1), order[:, None], 2)
-    left = np.take_along_axis(left, np.broadcast_to(order[:, None], left.shape), 2)
+    remaining = np.take_along_axis(remaining, np.broadcast_to(order[:, None], remaining.shape), 2)
     products += (DAMPING * strength.mean(-1) + 1e-9)[:, None, None] * np.eye(products.shape[-1])
-    passed_on = np.linalg.cholesky(np.linalg.inv(products)).transpose(0, 2, 1)
-    largest = np.abs(left).max(-1)
+    compensation = np.linalg.cholesky(np.linalg.inv(products)).transpose(0, 2, 1)
+    largest = np.abs(remaining).max(-1)
     step = np.maximum(largest, 1e-12) / levels
-    # The largest stays, since converters take the step from it.
-    stays = np.abs(left) == largest[:, :, None]
-    result = np.empty_like(left)
-    for i in range(left.shape[-1]):
-        nearest = np.clip(np.rint(left[:, :, i] / step), -levels, levels) * step
-        result[:, :, i] = np.where(stays[:, :, i], np.sign(left[:, :, i]) * largest, nearest)
-        error = (left[:, :, i] - result[:, :, i]) / passed_on[:, None, i, i]
-        left[:, :, i + 1 :] -= error[:, :, None] * passed_on[:, None, i, i + 1 :]
+    # Converters compute the step from the largest weight, so it must not change.
+    fixed = np.abs(remaining) == largest[:, :, None]
+    result = np.empty_like(remaining)
+    for i in range(remaining.shape[-1]):
+        nearest = np.clip(np.rint(remaining[:, :, i] / step), -levels, levels) * step
+        result[:, :, i] = np.where(fixed[:, :, i], np.sign(remaining[:, :, i]) * largest, nearest)
+        error = (remaining[:, :, i] - result[:, :, i]) / compensation[:, None, i, i]
+        remaining[:, :, i + 1 :] -= error[:, :, None] * compensation[:, None, i, i + 1 :]
     back = np.argsort(order, axis=-1)
     return np.take_along_axis(result, np.broadcast_to(back[:, None], result.shape), 2)
 
 
 def best_range(values: NDArray[np.floating]) -> tuple[float, float]:
-    """From where to where 256 equal steps should reach for these values, so that the squared error is least."""
+    """Return the ends of 256 equal steps that represent these values with the least squared error."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     if low == high:
         return low, high
     errors = []
-    for share in NARROWINGS:
+    for share in RANGE_SHARES:
         step = share * (high - low) / 255
         nearest = np.clip(np.rint((values - share * low) / step), 0, 255) * step + share * low
         errors.append(np.mean((nearest - values) ** 2))
-    share = float(NARROWINGS[int(np.argmin(errors))])
+    share = float(RANGE_SHARES[int(np.argmin(errors))])
     return share * low, share * high

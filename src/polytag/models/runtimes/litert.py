@@ -1,4 +1,4 @@
-"""Networks on LiteRT, as TensorFlow Lite is called now."""
+"""Run networks with LiteRT, formerly TensorFlow Lite."""
 
 import os
 from collections.abc import Callable
@@ -7,30 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import BundleError, SettingsError
+from polytag.errors import BundleError
+from polytag.extras import require
 from polytag.models.runtimes.quiet import quiet_stderr
 
 
 class LitertModel:
-    """A network on LiteRT: a batch of arrays in, float32 (batch, width) out; may be called from any thread.
+    """A network on LiteRT: array (batch, …) → float32 (batch, width). It may be called from any thread.
 
     Args:
-        path: the network's file.
-        threads: threads for one call. Several calls at once, each on one thread, get through more photos.
+        path: file of the network.
+        threads: threads for one call. Several calls at once, each on one thread, process more photos per second.
 
     Raises:
         SettingsError: LiteRT is not installed.
-        BundleError: the file is no network that it can run.
+        BundleError: LiteRT cannot run the file.
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 1):
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            raise SettingsError("networks for LiteRT need it installed: pip install 'polytag[export]'") from None
+        require("ai_edge_litert", "export", "A LiteRT network")
+        from ai_edge_litert.interpreter import Interpreter
+
         self._new: Callable[[], Any] = lambda: Interpreter(model_path=os.fspath(path), num_threads=threads)
         failure = None
-        with quiet_stderr():  # the first interpreter of a process announces itself
+        with quiet_stderr():  # the first interpreter of a process logs a line
             try:
                 first = self._new()
                 first.allocate_tensors()
@@ -38,20 +38,20 @@ class LitertModel:
                 failure = " ".join(str(error).split())[:120]
         if failure is not None:
             raise BundleError(f"{path} is not a network that LiteRT can run ({failure})")
-        # An interpreter serves one call at a time: each call takes a free one, or makes one.
-        self._free = [first]
+        # An interpreter serves one call at a time. A call takes an idle one, or creates one.
+        self._idle = [first]
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         try:
-            interpreter = self._free.pop()
+            interpreter = self._idle.pop()
         except IndexError:
             interpreter = self._new()
         (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
         if tuple(inputs["shape"]) != batch.shape:
             interpreter.resize_tensor_input(inputs["index"], batch.shape)
-        interpreter.allocate_tensors()  # costs nothing where nothing has changed
+        interpreter.allocate_tensors()  # does nothing unless the shape changed
         interpreter.set_tensor(inputs["index"], batch)
         interpreter.invoke()
         output = interpreter.get_tensor(outputs["index"])
-        self._free.append(interpreter)
+        self._idle.append(interpreter)
         return output

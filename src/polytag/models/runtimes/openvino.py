@@ -1,34 +1,33 @@
-"""Networks on OpenVINO, which runs those in 8 bits fastest; `benchmarks/engines.py` compares it with others."""
+"""Run networks with OpenVINO, the fastest runtime for quantized ones (`benchmarks/engines.py`)."""
 
-import importlib.util
 import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import BundleError, SettingsError
+from polytag.errors import BundleError
+from polytag.extras import require
 
 BATCH_SIZE = 8
-"""Photos for one call: its threads are handed each call, which takes a while for few photos."""
+"""Photos per call. Handing a call to OpenVINO's threads costs too much for fewer."""
 
 
 def check_openvino() -> None:
-    """Raise a `SettingsError` where OpenVINO is not installed."""
-    if importlib.util.find_spec("openvino") is None:
-        raise SettingsError("networks in 8 bits, and for OpenVINO, need it installed: pip install 'polytag[export]'")
+    """Raise a `SettingsError` if OpenVINO is not installed."""
+    require("openvino", "export", "The quantized model")
 
 
 class OpenvinoModel:
-    """A network on OpenVINO: a batch of arrays in, float32 (batch, width) out; may be called from any thread.
+    """A network on OpenVINO: array (batch, …) → float32 (batch, width). It may be called from any thread.
 
     Args:
-        path: the network's file, OpenVINO's own or ONNX.
-        calls: calls at once, each on a thread of its own.
+        path: file of the network, OpenVINO's own format or ONNX.
+        calls: number of calls at once, each on a thread of its own.
 
     Raises:
         SettingsError: OpenVINO is not installed.
-        BundleError: the file is no network that it can run.
+        BundleError: OpenVINO cannot run the file.
     """
 
     def __init__(self, path: str | os.PathLike[str], calls: int = 1):
@@ -36,7 +35,7 @@ class OpenvinoModel:
         import openvino
 
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # or it computes in bfloat16 wherever it can
+            "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the CPU supports it
             "INFERENCE_NUM_THREADS": calls,
             "NUM_STREAMS": calls,
             "ENABLE_CPU_PINNING": False,  # photos are decoded on the same cores
@@ -46,18 +45,18 @@ class OpenvinoModel:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:120]
             raise BundleError(f"{path} is not a network that OpenVINO can run ({reason})") from None
-        # A request serves one call at a time: each call takes a free one, or makes one.
-        self._free: list[Any] = []
-        # The first call of a process sets up what all share: two threads that did so at once would wait for ever.
+        # A request serves one call at a time. A call takes an idle one, or creates one.
+        self._idle: list[Any] = []
+        # The first call of a process initialises shared state. Two threads doing so at once would deadlock.
         (photo,) = self._network.inputs
         _, *shape = photo.partial_shape
         self(np.zeros([1, *(side.get_length() for side in shape)], photo.element_type.to_dtype()))
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         try:
-            request = self._free.pop()
+            request = self._idle.pop()
         except IndexError:
             request = self._network.create_infer_request()
         output = request.infer([batch])[0]
-        self._free.append(request)
+        self._idle.append(request)
         return output

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep what native libraries write to file descriptor 2 off the terminal, unless the block fails.
+    """Hold back what native libraries write to file descriptor 2; show it only if the block fails.
 
-    TensorFlow logs several lines before its own log level counts, so no setting can silence them.
+    TensorFlow logs several lines before it reads its own log level, so no setting can silence them.
     """
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -1,4 +1,4 @@
-"""What is searched for each model, and the cheap training by which its candidates are judged."""
+"""Search space of each model, and the short training that scores a candidate."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -14,14 +14,13 @@ from polytag.evaluation.metrics import VALIDATION_SCORE
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
 from polytag.models.recipe import LOSS_NAMES, Recipe
-from polytag.models.search.search import Space
-from polytag.models.search.worker import Report
+from polytag.models.search.search import Report, Space
 from polytag.models.training.cnn import train_cnn
 from polytag.models.training.loop import Fitted
 from polytag.models.training.transfer import fit_head, head_batches
 
 STAGE_PHOTOS, STAGE_EPOCHS = 2000, 10
-"""Most training photos and epochs of a candidate; `benchmarks/search_stage.py` shows how far they can be believed."""
+"""Most photos and epochs of a trial. `benchmarks/search_stage.py` measures how well it predicts a full one."""
 
 CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
     {
@@ -37,21 +36,24 @@ CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
     }
     for pooling, learning_rate, weight_decay in (("flatten", 1e-4, 1e-4), ("average", 1e-3, 1e-2))
 )
-"""Points of `cnn_space` to begin with: the baseline's architecture and rate, and what was good on other photos."""
+"""First points of `cnn_space`: the baseline's architecture and learning rate, and settings that did well elsewhere."""
 
 TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
     {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 7e-4, "weight_decay": 1e-2},
 )
-"""The point of `transfer_space` to begin with: what is taken without a search."""
+"""First point of `transfer_space`: the settings that are used without a search."""
 
 
 def cnn_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
-    """The baseline's architecture with other sizes, a fourth block, an end of another kind, and other rates.
+    """Search space of `tuned`: the baseline with other sizes, an optional fourth block, another pooling, other rates.
 
-    As in the other spaces, fields of the recipe that were asked for are not up for choice.
+    Args:
+        trial: trial whose `suggest_…` methods are called.
+        recipe: recipe to start from.
+        asked: fields of the recipe that are not searched.
     """
     reduce = reduction(recipe.image_size)
-    # Three blocks leave too few pixels of a smaller photo for a fourth.
+    # After three blocks, smaller photos have too few pixels left for a fourth.
     fourth = (0, 128, 256) if recipe.image_size // reduce >= 48 else (0,)
     architecture = {
         "reduce": reduce,
@@ -68,10 +70,10 @@ def cnn_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recip
 
 
 def reduction(image_size: int) -> int:
-    """By how much photos are reduced before the first block of a searched CNN: to a side of 48 to 95 pixels.
+    """Factor by which photos are reduced for `tuned`, to a side of 48 to 95 pixels.
 
-    Learned from scratch, some thousand photos teach little from finer detail, and an epoch costs a sixteenth: that
-    buys the many epochs that augmentation needs.
+    A CNN trained from scratch on some thousand photos learns little from finer detail. At 224 px an epoch takes a
+    sixteenth of the time, which allows the many epochs that augmentation needs.
     """
     return max(1, 2 ** int(np.log2(image_size / 48)))
 
@@ -85,16 +87,26 @@ def cnn_score(
     photos: int = STAGE_PHOTOS,
     epochs: int = STAGE_EPOCHS,
 ) -> float:
-    """Validation mAP of a CNN after few epochs on few photos, its best epoch's."""
+    """Score a candidate CNN: validation mAP of its best epoch in a short training.
+
+    Args:
+        train, validation: readable photos.
+        recipe: candidate.
+        report: called with each epoch and its validation mAP.
+        photos, epochs: most training photos and epochs.
+    """
     rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:photos])
     recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
     keras.backend.clear_session()
     part = train.take(rows)
-    return _judged(lambda callbacks: train_cnn(part, validation, recipe, "trial", False, callbacks)[1], report)
+    return _score(lambda callbacks: train_cnn(part, validation, recipe, "trial", False, callbacks)[1], report)
 
 
 def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
-    """A linear head or one hidden layer, its loss and its training; the backbone is frozen and never the question."""
+    """Search space of `transfer`: hidden layer, dropout, loss and rates of the head on the frozen backbone.
+
+    The arguments are those of `cnn_space`.
+    """
     rates = _rates(trial, {"learning_rate": (1e-4, 1e-2), "weight_decay": (1e-4, 1e-1)}, asked)
     loss = recipe.loss if "loss" in asked else trial.suggest_categorical("loss", LOSS_NAMES)
     top = {
@@ -105,32 +117,39 @@ def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> 
 
 
 def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report, *, weights: Weights) -> float:
-    """Validation mAP of a head on the frozen backbone's embeddings: all photos and epochs, as they are cheap."""
+    """Score a candidate head: validation mAP of its best epoch, on all photos, as training on embeddings is fast.
+
+    Args:
+        train, validation: readable photos.
+        recipe: candidate.
+        report: called with each epoch and its validation mAP.
+        weights: weights of the backbone.
+    """
     keras.backend.clear_session()
-    batches, judged = head_batches(train, validation, recipe, weights, False)
-    return _judged(lambda callbacks: fit_head(batches, judged, recipe, False, callbacks)[1], report)
+    batches, validation_batches = head_batches(train, validation, recipe, weights, False)
+    return _score(lambda callbacks: fit_head(batches, validation_batches, recipe, False, callbacks)[1], report)
 
 
 SPACES: dict[str, tuple[Space, tuple[dict[str, Any], ...]]] = {
     "tuned": (cnn_space, CNN_FIRST),
     "transfer": (transfer_space, TRANSFER_FIRST),
 }
-"""For each model of `polytag.models.recipe.SEARCHED` what is searched, and where to begin."""
+"""Search space and first points of each model in `polytag.models.recipe.SEARCHED`."""
 
 
 def _rates(trial: BaseTrial, ranges: dict[str, tuple[float, float]], asked: Collection[str]) -> dict[str, Any]:
-    """Numbers in their ranges, any order of magnitude as likely as any other, to two digits."""
+    """Suggest numbers on a logarithmic scale, rounded to two digits."""
     searched = {name: ends for name, ends in ranges.items() if name not in asked}
     return {name: float(f"{trial.suggest_float(name, *ends, log=True):.1e}") for name, ends in searched.items()}
 
 
-def _judged(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Report) -> float:
-    """The best epoch's validation mAP of a training that is reported on, epoch by epoch."""
+def _score(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Report) -> float:
+    """Validation mAP of the best epoch of a training, which is reported epoch by epoch."""
     reporter = _Reporter(report)
     try:
         fitted = train([reporter])
     except DivergedError:
-        # A bad trial, not the end of the search.
+        # This ends the trial, not the search.
         raise TrialPruned from None
     if reporter.pruned:
         raise TrialPruned
@@ -138,7 +157,7 @@ def _judged(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: R
 
 
 class _Reporter(keras.callbacks.Callback):
-    """Stops a training that is pruned; an exception would leave Keras' threads behind."""
+    """Stop a pruned training. An exception would leave Keras' threads running."""
 
     def __init__(self, report: Report):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Batches for training, read from the cache on disk, and augmentation."""
+"""Training batches, read from the cache on disk, and augmentation."""
 
 from collections.abc import Callable
 
@@ -9,26 +9,26 @@ from PIL import Image
 from polytag.models.backend import keras
 from polytag.photos.pixels import View
 
-LEAST_AREA = 0.35
-"""Of a photo that a random part of it keeps."""
+MIN_CROP_AREA = 0.35
+"""Smallest share of a photo's area that a random crop keeps."""
 
 
 class Batches(keras.utils.PyDataset):
-    """Cached arrays with their targets, a batch at a time.
+    """Cached arrays and their targets in batches.
 
-    The order and the augmentation follow from the seed, the epoch and the batch alone, so that the same
-    seed gives the same training however batches are prefetched.
+    Order and augmentation depend only on the seed, the epoch and the batch index, so the same seed gives the same
+    training however batches are prefetched.
 
     Args:
-        view: of n photos, or of what a backbone made of them.
-        targets: int8 (n, k), 1, 0 or -1 for unknown.
-        batch_size: photos in a batch.
-        shuffle: a new order in each epoch; otherwise the given order.
-        augmentation: one of `polytag.models.recipe.AUGMENTATIONS`, for photos.
-        seed: of order and augmentation.
-        threads: of Keras that prepare batches ahead of the network; with 1 that is left to Keras' backend.
-        reduce: photos are reduced to one in this many pixels of their side, by averaging.
-        features: what the network is shown of a batch of photos, instead of these; called from any of the threads.
+        view: pixels of n photos, or their embeddings.
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
+        batch_size: photos per batch.
+        shuffle: draw a new order in each epoch.
+        augmentation: one of `polytag.models.recipe.AUGMENTATIONS`; photos only.
+        seed: seed of order and augmentation.
+        threads: threads in which Keras prepares batches ahead of the network. 1 leaves this to Keras' backend.
+        reduce: factor by which each side of the photos is reduced, by averaging.
+        features: function that maps a batch of photos to what the network takes instead; called from any thread.
     """
 
     def __init__(
@@ -74,18 +74,18 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def width(self) -> int:
-        """Length of one of the arrays' last dimension."""
+        """Size of the arrays' last dimension."""
         return self._view.cache.shape[-1]
 
     def on_epoch_end(self) -> None:
-        """Called by Keras after each epoch."""
+        """Start the next epoch. Called by Keras."""
         self._epoch += 1
         if self._shuffle:
             self._order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._order))
 
 
 def reduced(photo: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:
-    """Averages of squares: of a photo uint8 (size, size, 3) uint8 (size // reduce, size // reduce, 3)."""
+    """Reduce a photo by averaging squares: uint8 (size, size, 3) → uint8 (size // reduce, size // reduce, 3)."""
     if reduce == 1:
         return photo
     side = photo.shape[0] // reduce * reduce
@@ -95,24 +95,32 @@ def reduced(photo: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:
 def augmented(
     photo: NDArray[np.uint8], augmentation: str, rng: np.random.Generator, reduce: int = 1
 ) -> NDArray[np.uint8]:
-    """A random variation of a photo uint8 (size, size, 3): uint8 (size // reduce, size // reduce, 3)."""
+    """Draw a random variation of a photo.
+
+    Args:
+        photo: uint8 (size, size, 3).
+        augmentation: "flip", "crop" or "colour", as in `polytag.models.recipe.AUGMENTATIONS`.
+        rng: source of randomness.
+        reduce: factor by which each side is reduced.
+
+    Returns:
+        uint8 (size // reduce, size // reduce, 3).
+    """
     if rng.random() < 0.5:
         photo = photo[:, ::-1]
     if augmentation == "flip":
-        photo = reduced(photo, reduce)
-    else:
-        size = photo.shape[0]
-        area, ratio = rng.uniform(LEAST_AREA, 1.0), np.exp(rng.uniform(-0.25, 0.25))
-        width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
-        left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
-        box = (left, top, left + width, top + height)
-        # Where it is to be reduced, averages over squares, of whole pixels: as the network that tags takes them.
-        resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
-        image = Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box)
-        if augmentation == "colour":
-            contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, (3, 1))
-            brightness = rng.uniform(-12, 12)
-            table = np.clip(np.arange(256) * contrast + brightness, 0, 255).astype(np.uint8)
-            image = image.point(table.ravel().tolist())
-        photo = np.asarray(image)
-    return photo
+        return reduced(photo, reduce)
+    size = photo.shape[0]
+    area, ratio = rng.uniform(MIN_CROP_AREA, 1.0), np.exp(rng.uniform(-0.25, 0.25))
+    width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
+    left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
+    box = (left, top, left + width, top + height)
+    # When reducing, average whole pixels over squares, as the network that tags does.
+    resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
+    image = Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box)
+    if augmentation == "colour":
+        contrast = rng.uniform(0.8, 1.2) * rng.uniform(0.9, 1.1, (3, 1))
+        brightness = rng.uniform(-12, 12)
+        table = np.clip(np.arange(256) * contrast + brightness, 0, 255).astype(np.uint8)
+        image = image.point(table.ravel().tolist())
+    return np.asarray(image)

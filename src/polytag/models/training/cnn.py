@@ -1,4 +1,4 @@
-"""The CNNs of `baseline` and `tuned`, trained from scratch on photos, the way that is fastest."""
+"""Train the CNNs of `baseline` and `tuned` from scratch."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,25 @@ from polytag.data.dataset import Dataset
 from polytag.models.backend import keras, training_policy
 from polytag.models.networks.architectures import MODELS, check_reduction
 from polytag.models.recipe import Recipe
-from polytag.models.training.loop import Fitted, Trained, photo_batches, run, warm_up_and_cosine
-from polytag.models.training.optimizer import AdamW
+from polytag.models.training.loop import Fitted, Trained, fit_network, photo_batches, warm_up_and_cosine
 from polytag.progress import progress_bar
 
 
 def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
-    """Train a CNN: the network that will tag, of Keras' own layers, and how it came about."""
-    whole = photo_batches(validation, recipe, False)  # held from the start: files may vanish in the hours that follow
+    """Train a CNN and return it built from Keras' own layers.
+
+    Args:
+        train, validation: readable photos.
+        recipe: recipe of `baseline` or `tuned`.
+        show_progress: draw a progress bar on stderr.
+    """
+    # Opened before training: files may disappear during the hours that follow.
+    full_size = photo_batches(validation, recipe, False)
     learner, fitted = train_cnn(train, validation, recipe, recipe.model, show_progress)
-    # Judged as it will tag: in 32 bits and on whole photos, whatever it was trained in and on.
+    # Validated the way it will tag, in float32 and on full-size photos, whatever it was trained on.
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     network.set_weights(learner.get_weights())
-    return Trained(network, recipe, fitted.history, fitted.kept, network.predict(whole, verbose=0))
+    return Trained(network, recipe, fitted.history, fitted.kept, network.predict(full_size, verbose=0))
 
 
 def train_cnn(
@@ -29,11 +35,18 @@ def train_cnn(
     show_progress: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[keras.Model, Fitted]:
-    """Train a CNN as `run` does; but that of `tuned` with a learning rate that falls along a cosine to zero.
+    """Train a CNN with `fit_network`. The learning rate of `tuned` follows a cosine to zero.
+
+    Args:
+        train, validation: readable photos.
+        recipe: recipe of `baseline` or `tuned`.
+        title: name shown on the progress bar.
+        show_progress: draw a progress bar on stderr.
+        callbacks: further callbacks, which see the scores of each epoch.
 
     Returns:
-        A network that has the weights, and how it went. It takes photos that are reduced already, where the recipe
-        has them reduced: in the threads that prepare batches, and before anything else is done with so many pixels.
+        A network with the weights, and the record of its training. If the recipe reduces photos, the network takes
+        reduced photos: the threads that prepare batches reduce them first, before anything else handles the pixels.
     """
     keras.utils.set_random_seed(recipe.seed)
     settings = dict(recipe.hyperparameters)
@@ -42,10 +55,11 @@ def train_cnn(
     size = recipe.image_size // reduce
     network = MODELS[recipe.model](len(train.labels), size, policy=training_policy(), fused=True, **settings)
     batches = photo_batches(train, recipe, True, reduce=reduce)
-    judged = photo_batches(validation, recipe, False, reduce=reduce)
+    validation_batches = photo_batches(validation, recipe, False, reduce=reduce)
     optimizer = None
     if recipe.model == "tuned":
         rate = warm_up_and_cosine(recipe.learning_rate, len(batches) * recipe.epochs, len(batches) // 2)
-        optimizer = AdamW(rate, recipe.weight_decay)
+        optimizer = keras.optimizers.AdamW(rate, recipe.weight_decay)
     with progress_bar(len(batches) * recipe.epochs, title, "step", show_progress) as bar:
-        return network, run(network, batches, judged, recipe, bar, title, optimizer, callbacks)
+        fitted = fit_network(network, batches, validation_batches, recipe, bar, title, optimizer, callbacks)
+    return network, fitted

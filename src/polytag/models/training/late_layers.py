@@ -1,8 +1,4 @@
-"""The late layers of a backbone, which fine-tuning trains, and the early ones, which it leaves as they are.
-
-On a processor the early ones take a third of a step. As they stay, they run on ONNX Runtime instead, in the threads
-that prepare batches and in little more than half of the time that TensorFlow takes for them.
-"""
+"""Late layers of a backbone: the ones that fine-tuning trains."""
 
 from collections.abc import Iterator
 
@@ -10,25 +6,31 @@ from polytag.models.backend import keras
 
 
 def unfreeze(features: keras.Model, image_size: int) -> None:
-    """Make the layers trainable that come after the last one that works at an eighth of a photo's side or more.
+    """Make the layers trainable that follow the last feature map with at least an eighth of a photo's side.
 
-    The earlier ones see edges and textures, which all photos share, and training them would cost as much as all others.
-    Layers of depthwise kernels of more than 3 × 3, as EfficientNet-Lite0 has them, stay as well: their gradients would
-    take a third of its step, and gain nothing.
+    Earlier layers detect edges and textures, which all photos share; training them would double the cost. Two kinds
+    of late layers stay frozen as well:
+
+    - Batch normalisation: the statistics of small batches would ruin the pretrained ones.
+    - Depthwise convolutions with kernels larger than 3 × 3 (EfficientNet-Lite0): their gradients take a third of a
+      step and do not improve the scores.
+
+    Args:
+        features: backbone.
+        image_size: side of its photos, in pixels.
     """
     features.trainable = True
     layers = list(leaves(features))
     sides = [layer.output.shape[1] if layer.output.ndim == 4 else 0 for layer in layers]
     last = max(i for i, side in enumerate(sides) if side >= image_size // 8)
     for i, layer in enumerate(layers):
-        # Statistics of a small data set's small batches would ruin the pretrained ones.
         normalises = isinstance(layer, keras.layers.BatchNormalization)
         slow = isinstance(layer, keras.layers.DepthwiseConv2D) and max(layer.kernel_size) > 3
         layer.trainable = i > last and not normalises and not slow
 
 
 def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model and of the models in it, in their order."""
+    """Yield the layers of a model in order, including those of nested models."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaves(layer)

@@ -1,4 +1,4 @@
-"""One network, fitted: Keras owns the loop, validation mAP decides which epoch's weights are kept."""
+"""Train one network. Keras runs the loop; validation mAP decides which epoch's weights are kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,49 +14,50 @@ from polytag.models.backend import keras
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
 from polytag.models.training.losses import LOSSES, masked_binary_crossentropy
-from polytag.models.training.optimizer import AdamW
 from polytag.models.training.progress import TrainingBar
 from polytag.photos.pixels import photo_view
 
 PATIENCE = 5
-"""Epochs without a better validation mAP after which training stops; the best epoch's weights are kept."""
+"""Epochs without a better validation mAP after which training stops. The best epoch's weights are kept."""
 
-SETTLED = 0.01
-"""Of the first learning rate: training stops once it has fallen below, since the weights hardly change any more."""
+MIN_RATE = 0.01
+"""Training stops when the learning rate falls below this share of the initial one: weights hardly change then."""
 
-MANY_PHOTOS = 200
-"""From here on batches are prepared by threads of Keras, for whose start and end an epoch waits a fifth of a second.
+THREADED_PHOTOS = 200
+"""Least number of photos for which Keras' threads prepare the batches.
 
-Otherwise TensorFlow prepares them on the network's own threads, and small networks wait for them.
+Starting and stopping them costs a fifth of a second per epoch. With fewer photos TensorFlow prepares batches on the
+network's own threads, and small networks wait for them.
 """
 
 
 @dataclass
 class Fitted:
-    """What fitting a network leaves beside its weights."""
+    """Record of a training."""
 
     history: list[dict[str, float]]
-    """For each epoch its loss, learning rate, validation loss and validation mAP."""
+    """Loss, learning rate, validation loss and validation mAP of each epoch."""
 
     kept: int | None
-    """The row of the history whose weights were kept; ``None`` where they are the mean of several trainings."""
+    """Row of the history whose weights were kept; ``None`` if they are the mean of several trainings."""
 
     probabilities: NDArray[np.float32]
-    """What the kept weights give for the validation photos, float32 (n, k)."""
+    """Predictions of the kept weights for the validation photos, float32 (n, k)."""
 
 
 @dataclass
 class Trained:
-    """What training leaves: the network and how it came about."""
+    """A trained network and the record of its training."""
 
     model: keras.Model
     recipe: Recipe
     history: list[dict[str, float]]
     kept: int | None
     probabilities: NDArray[np.float32]
-    """What the network gives for the validation photos, float32 (n, k)."""
+    """The network's predictions for the validation photos, float32 (n, k)."""
 
     facts: dict[str, Any] = field(default_factory=dict)
+    """Further entries for the bundle's manifest."""
 
 
 def photo_batches(
@@ -67,10 +68,18 @@ def photo_batches(
     reduce: int = 1,
     features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
 ) -> Batches:
-    """Batches of photos, reduced or made features of: shuffled and augmented for training, as they are otherwise."""
+    """Batches of photos.
+
+    Args:
+        data: readable photos.
+        recipe: recipe with image size, batch size, augmentation and seed.
+        training: shuffle and augment.
+        on_progress: called with the number of photos that became ready.
+        reduce, features: as in `Batches`.
+    """
     augmentation = recipe.augmentation if training else "none"
     view = photo_view(data.paths, recipe.image_size, on_progress)
-    threads = 2 if len(data) >= MANY_PHOTOS else 1
+    threads = 2 if len(data) >= THREADED_PHOTOS else 1
     return Batches(
         view,
         data.targets,
@@ -84,7 +93,7 @@ def photo_batches(
     )
 
 
-def run(
+def fit_network(
     network: keras.Model,
     train: Batches,
     validation: Batches,
@@ -94,47 +103,48 @@ def run(
     optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
-    """Compile and fit a network, keeping the weights of the epoch with the best validation mAP.
+    """Compile and train a network, and keep the weights of the epoch with the best validation mAP.
 
     Args:
-        network: to be trained.
-        train, validation: what it is shown.
-        recipe: learning rate, weight decay, loss and epochs count.
-        bar, title: of the progress.
-        optimizer: one with its own plan for the learning rate; by default AdamW, whose rate falls when validation
-            mAP stops rising, and training stops when it does so for long or the rate is down to `SETTLED` of the
-            first. Where it averages weights, the averages are judged and kept.
-        callbacks: further ones, which see the scores of each epoch.
+        network: network to train.
+        train, validation: batches to train and to validate on.
+        recipe: recipe; learning rate, weight decay, loss and epochs are used.
+        bar: progress bar.
+        title: text on the bar.
+        optimizer: optimizer with its own learning rate schedule, which is followed to its end. If it averages
+            weights, the averages are validated and kept. ``None`` for AdamW whose rate falls when validation mAP
+            stops rising; training stops after `PATIENCE` epochs without a better one, or at `MIN_RATE`.
+        callbacks: further callbacks, which see the scores of each epoch.
 
     Raises:
         DivergedError: the loss became infinite.
     """
-    # A plan ends with its smallest rates, and the late epochs are the best ones: it is followed to its end.
+    # A schedule ends with its smallest rates, and its late epochs are the best ones.
     patience = PATIENCE if optimizer is None else recipe.epochs
-    judge = ValidationScore(validation)
+    validator = ValidationScore(validation)
 
-    def stop_when_settled(epoch: int, logs: dict[str, float]) -> None:
-        network.stop_training |= logs["learning_rate"] < SETTLED * recipe.learning_rate
+    def stop_at_min_rate(epoch: int, logs: dict[str, float]) -> None:
+        network.stop_training |= logs["learning_rate"] < MIN_RATE * recipe.learning_rate
 
     steps: list[keras.callbacks.Callback] = [
-        judge,
+        validator,
         keras.callbacks.TerminateOnNaN(),
         TrainingBar(bar, title, len(train), recipe.epochs),
         keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=patience, restore_best_weights=True),
         *callbacks,
     ]
     if optimizer is None:
-        optimizer = AdamW(recipe.learning_rate, recipe.weight_decay)
+        optimizer = keras.optimizers.AdamW(recipe.learning_rate, recipe.weight_decay)
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
-        steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_when_settled))
+        steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate))
     if optimizer.use_ema:
-        steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before any that judges or keeps weights
-    # Its variables, were they made in the graph of the first step, would have that graph drawn twice.
+        steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before validation and early stopping
+    # Built inside the graph of the first step, the optimizer would cause that graph to be traced twice.
     optimizer.build(network.trainable_variables)
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
-    # Batches come in the order that they themselves draw.
+    # `Batches` shuffles.
     record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
-    if not (np.isfinite(record.history["loss"]).all() and np.isfinite(judge.probabilities).all()):
+    if not (np.isfinite(record.history["loss"]).all() and np.isfinite(validator.probabilities).all()):
         raise DivergedError(
             f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
         )
@@ -143,24 +153,27 @@ def run(
         {name: float(record.history[name][e]) for name in names if np.isfinite(record.history[name][e])}
         for e in range(len(record.epoch))
     ]
-    return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), judge.probabilities)
+    return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), validator.probabilities)
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A learning rate that rises to ``rate`` in the first steps and then falls along a cosine to zero.
+    """Learning rate schedule: a linear warm-up, then a cosine to zero.
 
     Args:
-        rate: the highest.
-        steps: of the whole training.
-        warm_up: those in which it rises, of all steps.
+        rate: highest learning rate.
+        steps: steps of the whole training.
+        warm_up: steps of the warm-up.
     """
     return keras.optimizers.schedules.CosineDecay(rate / 20, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
 
 
 class ValidationScore(keras.callbacks.Callback):
-    """Judges the whole validation set after each epoch; per-batch means of a score would not be the score.
+    """Score the whole validation set after each epoch: mean scores of batches are not the score of the set.
 
-    It keeps the probabilities of the best epoch, the one whose weights `keras.callbacks.EarlyStopping` keeps.
+    It keeps the predictions of the best epoch, the one whose weights `keras.callbacks.EarlyStopping` keeps.
+
+    Args:
+        validation: batches in their original order.
     """
 
     def __init__(self, validation: Batches):
@@ -181,19 +194,19 @@ class ValidationScore(keras.callbacks.Callback):
     def _predict(self) -> NDArray[np.float32]:
         if self._validation.workers > 1:
             return self.model.predict(self._validation, verbose=0)
-        # Nothing is prepared ahead: a plain loop spares what `predict` sets up each time, a tenth of a head's epoch.
+        # Without threads a simple loop saves the set-up of `predict`, a tenth of the time of a head's epoch.
         batches = (self._validation[index][0] for index in range(len(self._validation)))
         return np.concatenate([self.model.predict_on_batch(batch) for batch in batches])
 
 
 def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
-    """mAP, or 0 where no validation photo has any label or training diverged."""
+    """Mean average precision; 0 if no photo has any label or the predictions are not finite."""
     if not np.isfinite(probabilities).all():
         return 0.0
     value = scores(targets, probabilities)["mean_average_precision"]
     return value if np.isfinite(value) else 0.0
 
 
-def uncompiled(network: keras.Model) -> keras.Model:
-    """The same layers without optimizer and loss, which would triple the saved file and need polytag to load."""
+def without_optimizer(network: keras.Model) -> keras.Model:
+    """The same layers without optimizer and loss, which would triple the saved file and need polytag to load it."""
     return keras.Model(network.input, network.output, name=network.name)

@@ -1,4 +1,4 @@
-"""Progress of a training: which epoch of which trial, how good so far, how much time is left."""
+"""Progress bar of a training: epoch, validation score so far, time left."""
 
 from typing import Any
 
@@ -9,7 +9,14 @@ from polytag.models.backend import keras
 
 
 class TrainingBar(keras.callbacks.Callback):
-    """Moves a bar by one for each step, and to the end of the fit's share when training stops early."""
+    """Advance a bar by one per step, and to the end of this training's share when it stops early.
+
+    Args:
+        bar: bar to advance.
+        title: text in front of the epoch.
+        steps: steps per epoch.
+        epochs: most epochs of this training.
+    """
 
     def __init__(self, bar: tqdm, title: str, steps: int, epochs: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Transfer learning: a head on a pretrained backbone's embeddings, then, gently, the backbone itself."""
+"""Transfer learning: train a head on a pretrained backbone's embeddings, then fine-tune the backbone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,96 +6,116 @@ from dataclasses import replace
 import numpy as np
 
 from polytag.data.dataset import Dataset
-from polytag.models.backbones.backbone import backbone, pooled
+from polytag.models.backbones.backbone import pooled
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras, training_policy
-from polytag.models.networks.architectures import head, joined, transfer
+from polytag.models.networks.architectures import head, transfer, with_head
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
-from polytag.models.training.early_layers import divided
+from polytag.models.training.early_layers import split_early_layers
 from polytag.models.training.late_layers import unfreeze
 from polytag.models.training.loop import (
     Fitted,
     Trained,
+    fit_network,
     mean_average_precision,
     photo_batches,
-    run,
-    uncompiled,
     warm_up_and_cosine,
+    without_optimizer,
 )
-from polytag.models.training.optimizer import AdamW
+from polytag.models.training.optimizer import LayerwiseAdamW
 from polytag.progress import progress_bar
 
 FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
-"""Where epochs are left open: so many photos, each epoch's counted anew, and so many epochs at most."""
+"""Default length of fine-tuning: epochs that process about this many photos in all, and the most epochs."""
 
 FINE_TUNE_RATE = 3e-4
-"""Learning rate of the backbone's last layer. The first that is trained has `FIRST_LAYER` times it, those between
-lie between (Howard & Ruder 2018), and the head, which is new, has `HEAD` times it."""
+"""Learning rate of the backbone's last layer."""
 
 FIRST_LAYER, HEAD = 0.3, 5.0
+"""Learning rates of the first trained layer and of the head, relative to `FINE_TUNE_RATE`. Rates of the layers in
+between rise with depth (Howard & Ruder 2018)."""
 
 TRAINING_EPOCHS = 6
-"""Epochs after which a backbone of some millions of parameters begins to learn some thousand photos by heart: what is
-beyond goes into further trainings from the same start, whose weights are averaged (Wortsman et al. 2022, "Model soups:
-averaging weights of multiple fine-tuned models improves accuracy without increasing inference time"). The learning rate
-of these falls to a half only: they end further apart, and their mean is the better for it."""
+"""Epochs of one fine-tuning. Longer ones overfit a backbone of some million parameters to some thousand photos.
+
+Further epochs go into more trainings from the same start, whose weights are averaged (Wortsman et al. 2022, "Model
+soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference time"). Their
+learning rate only falls to half: they end further apart, and their mean is better.
+"""
 
 AVERAGED_STEPS = 500
-"""Weights are averaged over about this many steps (Polyak & Juditsky 1992), or a tenth of all where those are fewer."""
+"""Steps over which weights are averaged (Polyak & Juditsky 1992), or a tenth of all steps if that is less."""
 
 
 def default_epochs(photos: int) -> int:
-    """Epochs of fine-tuning on so many training photos, where they are left open: at least one."""
+    """Default number of fine-tuning epochs for this many training photos."""
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
 
 
 def fine_tuning_size(image_size: int) -> int:
-    """Side in pixels of the photos that fine-tuning trains on, for a model that tags photos of ``image_size``.
+    """Side of the photos that fine-tuning uses, in pixels, for a model that tags photos of ``image_size``.
 
-    What random parts of photos show is larger than in whole ones, so a network tags best at a larger size than it was
-    trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"): beyond 224 px, the size that
-    backbones come from, it is trained at about seven ninths of the size, which takes three fifths of the time.
+    Objects look larger in random crops than in whole photos, so a network tags best at a larger size than it was
+    trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). Above 224 px, the size that
+    backbones are pretrained at, fine-tuning uses about seven ninths of the size, in three fifths of the time.
     """
     return max(min(image_size, 224), 32 * round(image_size * 7 / 9 / 32))
 
 
-def fit_transfer(train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool) -> Trained:
-    """Train a head on the frozen backbone's embeddings, then, if the recipe has it, the late layers as well."""
-    features = pooled(backbone(recipe.backbone, recipe.image_size, weights))
+def fit_transfer(
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    weights: Weights,
+    features: keras.Model,
+    show_progress: bool,
+) -> Trained:
+    """Train a head on the frozen backbone's embeddings, then fine-tune the late layers if the recipe says so.
+
+    Args:
+        train, validation: readable photos.
+        recipe: recipe of `transfer`.
+        weights: weights of the backbone.
+        features: backbone from `polytag.models.backbones.backbone.backbone`; it becomes a part of the network.
+        show_progress: draw progress bars on stderr.
+    """
     top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
-    network, history = joined(features, uncompiled(top)), fitted.history
+    network, history = with_head(pooled(features), without_optimizer(top)), fitted.history
     facts = {"weights": weights.name, "fine_tuning": "none"}
     epochs = default_epochs(len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
-        tuned_network, tuned = _fine_tune(network, train, validation, recipe, weights, show_progress)
+        frozen = network.get_weights()
+        tuned = _fine_tune(network, train, validation, recipe, weights, show_progress)
         frozen_score, score = (mean_average_precision(validation.targets, f.probabilities) for f in (fitted, tuned))
         history = fitted.history + tuned.history
         if score >= frozen_score:
+            unfreeze(network.get_layer("backbone"), recipe.image_size)
             kept = None if tuned.kept is None else len(fitted.history) + tuned.kept
-            network, fitted, facts["fine_tuning"] = tuned_network, replace(tuned, kept=kept), "kept"
+            fitted, facts["fine_tuning"] = replace(tuned, kept=kept), "kept"
             size = fine_tuning_size(recipe.image_size)
             if size != recipe.image_size:
                 facts["fine_tuning"] += f"; it used photos of {size} × {size} px"
         else:
-            facts["fine_tuning"] = "undone, since validation mAP was better without"
+            network.set_weights(frozen)
+            facts["fine_tuning"] = "undone, because validation mAP was higher without it"
     return Trained(network, recipe, history, fitted.kept, fitted.probabilities, facts)
 
 
 def head_batches(
     train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
 ) -> tuple[Batches, Batches]:
-    """What a head is trained and judged on: embeddings of the photos as they are.
+    """Training and validation batches for a head: embeddings of unaugmented photos.
 
-    Those of mirror images as well would take nearly twice as long and teach it nothing: see `benchmarks/heads.py`.
+    Embedding mirror images as well takes nearly twice as long and does not improve the head (`benchmarks/heads.py`).
     """
     with progress_bar(len(train) + len(validation), "transfer · embedding photos", "photo", show_progress) as bar:
 
         def embedded(data: Dataset, training: bool) -> Batches:
-            features = embed(data.paths, recipe.image_size, weights, on_progress=bar.update)
-            return Batches(features, data.targets, recipe.batch_size, shuffle=training, seed=recipe.seed)
+            embeddings = embed(data.paths, recipe.image_size, weights, on_progress=bar.update)
+            return Batches(embeddings, data.targets, recipe.batch_size, shuffle=training, seed=recipe.seed)
 
         return embedded(train, True), embedded(validation, False)
 
@@ -107,37 +127,53 @@ def fit_head(
     show_progress: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[keras.Model, Fitted]:
-    """Train a head on embeddings: the head, and how it came about."""
+    """Train a head on embeddings.
+
+    Args:
+        train, validation: batches from `head_batches`.
+        recipe: recipe of `transfer`.
+        show_progress: draw a progress bar on stderr.
+        callbacks: further callbacks, which see the scores of each epoch.
+
+    Returns:
+        The head, and the record of its training.
+    """
     keras.utils.set_random_seed(recipe.seed)
     top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
     with progress_bar(len(train) * recipe.epochs, "transfer", "step", show_progress) as bar:
-        return top, run(top, train, validation, recipe, bar, "transfer", callbacks=callbacks)
+        return top, fit_network(top, train, validation, recipe, bar, "transfer", callbacks=callbacks)
 
 
 def _fine_tune(
-    frozen: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
-) -> tuple[keras.Model, Fitted]:
-    """Train the late layers of a copy too: the copy, and how it went."""
+    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
+) -> Fitted:
+    """Train the late layers and the head of a copy, then copy its weights into the network.
+
+    The copy computes in the types that train fastest, on photos of `fine_tuning_size`. The network is validated the
+    way it will tag: in float32 and on full-size photos.
+    """
     epochs = recipe.fine_tune or 0
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size))
     smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
-
-    def copy(of: keras.Model, image_size: int, policy: str) -> keras.Model:
-        settings = {"backbone": recipe.backbone, "weights": weights, "policy": policy, **recipe.hyperparameters}
-        twin = transfer(train.targets.shape[1], image_size, **settings)
-        unfreeze(twin.get_layer("backbone"), image_size)
-        twin.set_weights(of.get_weights())
-        return twin
-
-    network = copy(frozen, smaller.image_size, training_policy())
-    n_pretrained = len(network.get_layer("backbone").trainable_variables)
-    learner, features = divided(network, lambda: copy(frozen, smaller.image_size, "float32"))
+    copy = transfer(
+        train.targets.shape[1],
+        smaller.image_size,
+        backbone=recipe.backbone,
+        weights=weights,
+        policy=training_policy(),
+        **recipe.hyperparameters,
+    )
+    unfreeze(copy.get_layer("backbone"), smaller.image_size)
+    copy.set_weights(network.get_weights())
+    n_pretrained = len(copy.get_layer("backbone").trainable_variables)
+    learner, early_layers = split_early_layers(copy, network)
     title = f"transfer · reading photos at {smaller.image_size} px"
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
-        batches = photo_batches(train, smaller, True, bar.update, features=features)
-        judged = photo_batches(validation, smaller, False, bar.update, features=features)
-    whole = photo_batches(validation, gentle, False)  # held from the start: files may vanish in the hours that follow
-    start, learned, history = learner.get_weights(), [], []
+        batches = photo_batches(train, smaller, True, bar.update, features=early_layers)
+        validation_batches = photo_batches(validation, smaller, False, bar.update, features=early_layers)
+    # Opened before training: files may disappear during the hours that follow.
+    full_size = photo_batches(validation, gentle, False)
+    start, trained, history = learner.get_weights(), [], []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
     with progress_bar(len(batches) * epochs, "transfer · fine-tuning", "step", show_progress) as bar:
         for number, part in enumerate(parts, 1):
@@ -145,24 +181,32 @@ def _fine_tune(
             learner.set_weights(start)
             steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
             optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2)
-            fitted = run(learner, batches, judged, replace(gentle, epochs=len(part)), bar, title, optimizer)
+            part_recipe = replace(gentle, epochs=len(part))
+            fitted = fit_network(learner, batches, validation_batches, part_recipe, bar, title, optimizer)
             history += fitted.history
-            learned.append(learner.get_weights())
-    learner.set_weights([np.mean(same, axis=0) for same in zip(*learned, strict=True)])
-    # Judged as it will tag: in 32 bits and on photos of full size, whatever it was trained in and on.
-    tuned = copy(network, recipe.image_size, "float32")
+            trained.append(learner.get_weights())
+    learner.set_weights([np.mean(same, axis=0) for same in zip(*trained, strict=True)])
+    network.set_weights(copy.get_weights())
     kept = fitted.kept if len(parts) == 1 else None
-    return tuned, Fitted(history, kept, tuned.predict(whole, verbose=0))
+    return Fitted(history, kept, network.predict(full_size, verbose=0))
 
 
 def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
-    """Warm-up and a cosine that ends after so many steps, rates that rise with depth, averaged weights."""
+    """Optimizer for fine-tuning: warm-up and cosine, rates that rise with depth, averaged weights.
+
+    Args:
+        network: network to train.
+        n_pretrained: number of its trainable variables that belong to the backbone; they come first.
+        steps: steps after which the learning rate reaches zero.
+        warm_up: steps of the warm-up.
+    """
     n_new = len(network.trainable_variables) - n_pretrained
-    optimizer = AdamW(
+    optimizer = LayerwiseAdamW(
         warm_up_and_cosine(FINE_TUNE_RATE, steps, warm_up),
-        1e-2,
         factors=[*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
-        average=1 - 1 / min(AVERAGED_STEPS, max(2, steps // 10)),
+        weight_decay=1e-2,
+        use_ema=True,
+        ema_momentum=1 - 1 / min(AVERAGED_STEPS, max(2, steps // 10)),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer

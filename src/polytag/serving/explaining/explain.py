@@ -17,7 +17,7 @@ from PIL import Image
 from polytag.errors import SettingsError, listed
 from polytag.evaluation.calibration import LEAST_PROBABILITY
 from polytag.models.backend import choose_backend, keras
-from polytag.models.bundle.bundle import Bundle, given
+from polytag.models.bundle.bundle import Bundle, assigned_labels
 from polytag.photos.decode import decode
 
 ops = keras.ops
@@ -134,7 +134,7 @@ def explain(bundle: Bundle, photo: bytes | str | os.PathLike[str], labels: Seque
     explainer = Explainer(bundle)
     pixels = decode(photo, bundle.image_size)
     (probabilities,) = bundle.run(pixels[None])
-    own = given(probabilities, bundle.thresholds) or [int(probabilities.argmax())]
+    own = assigned_labels(probabilities, bundle.thresholds) or [int(probabilities.argmax())]
     labels = list(dict.fromkeys(labels)) or [bundle.labels[j] for j in own]
     heats = explainer.heat(pixels, labels)
     which = [bundle.labels.index(label) for label in labels]

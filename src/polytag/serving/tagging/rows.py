@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polytag.errors import ImageError, SettingsError, printable
 from polytag.files import csv_cell
-from polytag.models.bundle.bundle import given
+from polytag.models.bundle.bundle import assigned_labels
 
 DIGITS = 6
 """Decimal places of a written probability."""
@@ -69,7 +69,7 @@ class Row:
         """
         if isinstance(found, ImageError):
             return cls(image, (), {}, str(found))
-        chosen = [labels[j] for j in given(found, thresholds)[:top]]
+        chosen = [labels[j] for j in assigned_labels(found, thresholds)[:top]]
         return cls(image, tuple(chosen), dict(zip(labels, found.tolist(), strict=True)))
 
     def named(self, name: str) -> "Row":

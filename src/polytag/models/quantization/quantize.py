@@ -1,0 +1,81 @@
+"""Add a quantized model to a bundle, with thresholds of its own."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polytag.data.dataset import Dataset
+from polytag.evaluation.metrics import scores
+from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
+from polytag.models.bundle.bundle import CORES, INT8_FILE, Bundle
+from polytag.models.quantization.onnx import write_int8
+from polytag.models.runtimes.openvino import BATCH_SIZE, OpenvinoModel
+from polytag.photos.decode import each
+from polytag.photos.pixels import photo_view
+
+MAX_LOSS = 0.005
+"""Largest loss of validation mAP at which a quantized model is kept."""
+
+CALIBRATION_PHOTOS = 50
+"""Training photos that calibrate the rounding of weights and activations."""
+
+
+def quantize(bundle: Bundle, train: Dataset, validation: Dataset, *, objective: str, seed: int) -> None:
+    """Add a quantized model to a bundle, unless it loses too much, and record the outcome as "int8".
+
+    Its thresholds are chosen from its own probabilities of the validation photos: rounding moves probabilities, and
+    with them the best thresholds. No exception is raised if quantization fails: the bundle stays as it is and gives
+    the reason.
+
+    Args:
+        bundle: bundle with an ONNX model and the validation scores of its float32 model.
+        train: readable training photos, of which `CALIBRATION_PHOTOS` calibrate the rounding.
+        validation: readable validation photos.
+        objective: objective of the thresholds, as in `polytag.evaluation.thresholds.choose_thresholds`.
+        seed: seed of the choice of calibration photos.
+    """
+    path = bundle.path / INT8_FILE
+    try:
+        probabilities = _quantized_probabilities(bundle, train, validation, seed)
+        facts = _facts(bundle, validation, probabilities, objective)
+    except Exception as error:
+        # Runtimes raise any exception. A training that took hours must not be lost to one.
+        reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
+        facts = {"kept": False, "reason": f"quantization failed ({reason[:120]})"}
+    if facts["kept"]:
+        bundle.adopt(INT8_FILE)
+    else:
+        path.unlink(missing_ok=True)
+    bundle.record(int8=facts)
+
+
+def _quantized_probabilities(bundle: Bundle, train: Dataset, validation: Dataset, seed: int) -> NDArray[np.float32]:
+    """Write the quantized model and return its probabilities of the validation photos, float32 (n, k)."""
+    if "model.onnx" not in bundle.manifest["files"]:
+        raise ValueError("the bundle has no ONNX model to quantize")
+    path, size = bundle.path / INT8_FILE, bundle.image_size
+    rows = np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_PHOTOS]
+    write_int8(bundle.path / "model.onnx", photo_view(train.paths[rows], size).read(), path)
+    model, photos = OpenvinoModel(path, calls=CORES), photo_view(validation.paths, size)
+    starts = range(0, len(photos), BATCH_SIZE)
+    return np.concatenate(list(each(lambda start: model(photos.read(slice(start, start + BATCH_SIZE))), starts)))
+
+
+def _facts(bundle: Bundle, validation: Dataset, probabilities: NDArray[np.float32], objective: str) -> dict[str, Any]:
+    """What the bundle records of its quantized model."""
+    if not np.isfinite(probabilities).all():
+        raise ValueError("it returns probabilities that are not finite")
+    thresholds = choose_thresholds(validation.targets, probabilities, objective)
+    beyond = out_of_reach(validation.targets, probabilities, objective)
+    judged = scores(validation.targets, probabilities, thresholds)
+    score = judged["mean_average_precision"]
+    loss = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score
+    return {
+        "kept": bool(loss < MAX_LOSS),
+        "validation_mean_average_precision": score,
+        "lost": loss,
+        "thresholds": [float(threshold) for threshold in thresholds],
+        "out_of_reach": [label for label, out in zip(bundle.labels, beyond, strict=True) if out],
+        "validation": {name: value if np.isfinite(value) else None for name, value in judged.items()},
+    }
