@@ -1,6 +1,6 @@
-"""Data sets of Kaggle, by kagglehub: ``kaggle:OWNER/NAME[/FILE]`` → what to read on this machine.
+"""Kaggle data sets: download ``kaggle:OWNER/NAME[/FILE]`` with kagglehub and choose what to read.
 
-kagglehub downloads a data set once and keeps it in its own cache; a copy that is there serves without network.
+kagglehub keeps downloads in its own cache. A cached copy is used without network access.
 """
 
 from contextlib import suppress
@@ -13,10 +13,10 @@ SCHEME = "kaggle:"
 
 
 def fetch(source: str) -> tuple[Path, Path, str]:
-    """Download a data set unless that was done before.
+    """Download a data set, or use the cached copy.
 
     Args:
-        source: ``kaggle:OWNER/NAME``, or with ``/FILE`` the file or folder in it to read.
+        source: ``kaggle:OWNER/NAME``. Add ``/FILE`` to read a certain file or folder in it.
 
     Returns:
         What to read, the folder of the whole data set, and a note of where it came from.

@@ -90,13 +90,12 @@ def test_via(folder: Path) -> None:
 
 def test_via_attributes(folder: Path) -> None:
     """Check boxes, yes or no, several attributes, and those that are a remark or a measure."""
-    images = via(
-        [[], [region(kind={"dog": True, "cat": "false"})], [region(kind={"cat": 1})]], sunny="yes", size="12.5"
-    )
+    regions = [[], [region(kind={"dog": True, "cat": "false"})], [region(kind={"cat": 1})]]
+    images = via(regions, sunny="yes", size="12.5", note="blurred")
     path = put(folder / "via.json", images)
     data = read(path)
     assert list(labels_of(data).values()) == ["sunny", "dog", "cat"]
-    assert any("attributes not used: size" in note for note in data.notes)
+    assert any("attributes not used: size, note" in note for note in data.notes)
     assert list(labels_of(read(path, label_column="kind")).values()) == ["", "dog", "cat"]
     assert "no attribute 'x'" in refusal(path, label_column="x")
 

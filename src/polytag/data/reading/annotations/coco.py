@@ -85,8 +85,10 @@ def _mark(path: Path, annotations: Sequence[Mapping[str, Any]], row: dict[Id, Re
     label_by_text = {str(number): name for number, name in label_of.items()}
     strays = 0
     for i, annotation in enumerate(annotations, 1):
-        image_id = id_of(path, "annotation", i, annotation, "image_id")
-        category_id = id_of(path, "annotation", i, annotation, "category_id")
+        image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
+        if type(image_id) is not int or type(category_id) is not int:
+            image_id = id_of(path, "annotation", i, annotation, "image_id")
+            category_id = id_of(path, "annotation", i, annotation, "category_id")
         label = label_of.get(category_id) or label_by_text.get(str(category_id))
         if label is None:
             raise DataError(f"{path}: annotation {i} is of category {brief(category_id)}, which 'categories' lacks")

@@ -33,6 +33,8 @@ def load_json(path: Path) -> Any:
 
 
 def _without_places(entry: dict[str, Any]) -> dict[str, Any]:
+    if HEAVY.isdisjoint(entry):
+        return entry
     # A check box may be called "area": what is true, false or a text (but for the image itself) stays.
     return {
         key: value

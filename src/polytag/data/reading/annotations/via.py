@@ -135,9 +135,9 @@ def _choose(
         distinct = len(told - FALSE)
         free = distinct > 20 and 2 * distinct > found.total()
         long = any(len(text) > 80 for text in found)
-        if not attributes and (
-            free or long or (told - FALSE and all(map(_is_number, told - FALSE)) and not told <= TRUE | FALSE)
-        ):
+        measure = bool(told - TRUE - FALSE) and all(map(_is_number, told - FALSE))
+        remark = plain(name) in NOTE_HEADERS and name not in boxes
+        if not attributes and (free or long or measure or remark):
             remarks.append(name)
         else:
             taken[name] = name not in boxes and told <= TRUE | FALSE

@@ -1,7 +1,7 @@
 """A folder of photos for each label → Table.
 
-A photo that carries several labels lies in several of the folders: it is known again by its content, and
-carries them all. Photos beside the folders carry none. Above the folders there may be a level train, valid, test.
+A photo with several labels lies in several folders. Copies are recognised by content, and their labels are joined.
+Photos beside the folders carry no label. The folders may lie below folders for the parts of a split.
 """
 
 import os
@@ -19,16 +19,16 @@ from polytag.photos.content import content_hash
 from polytag.photos.kinds import is_photo, left_out
 
 NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
-"""Folders of these names hold photos or annotations; nobody calls a label so."""
+"""Names of folders that hold photos or annotations, and are never labels."""
 
 PART_FOLDER = re.compile(r"(train|trainval|val|valid|validation|dev|test|unlabeled)[-_ ]?\d*([-_ ]?(images|imgs|set))?")
-"""Folders of these names are parts of a data set, such as COCO's train2017."""
+"""Names of folders for parts of a data set, such as COCO's train2017."""
 
 
 def label_folders(root: Path) -> list[Path]:
-    """The folders that are named after labels, in order of name; none if the folder is not of this form.
+    """The folders that are named after labels, in order of name; empty if the data set has another form.
 
-    One folder alone names no label: all photos would carry it.
+    A single folder does not count: all photos would carry its label.
     """
     found = [folder for level in _part_folders(root) or [root] for folder in _folders(level) if _holds_photos(folder)]
     return found if names_labels([_label(folder) for folder in found]) else []
@@ -66,7 +66,7 @@ def read_folders(root: Path) -> Table:
     for place in places:
         part = PART_NAMES[(place if place in parts else place.parent).name.lower()] if parts else ""
         for file in _photos(place):
-            # What cannot be opened has a content of its own; it is left out, with this reason, when all is read.
+            # A file that cannot be read is listed by its path here, and left out with the reason later.
             content = content_hash(file) if os.access(file, os.R_OK) else str(file)
             first.setdefault((content, part), file.relative_to(root).as_posix())
             labels_of.setdefault(content, set()).update([_label(place)] if place in found else [])
