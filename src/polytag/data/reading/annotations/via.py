@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
+from polytag.data.reading.tables.cells import NOTE_HEADERS, plain
 from polytag.errors import DataError, counted, listed
 
 CSV_COLUMNS = {"filename", "file_attributes", "region_attributes"}
