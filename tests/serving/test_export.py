@@ -208,13 +208,13 @@ def test_what_a_converter_cannot_do_is_one_line(bundle, tmp_path, monkeypatch, c
 def test_what_cannot_be_done_is_refused_at_once(bundle, data, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(exports, "_write", None)
     out = tmp_path / "out"
-    refused("must be one of keras, savedmodel, onnx", bundle, "pickle", out)
+    refused("choose from keras, savedmodel, onnx", bundle, "pickle", out)
     refused("with --data", bundle, "litert-int8", out)
     (tmp_path / "empty").mkdir()
-    refused("no photo that can be read", bundle, "onnx", out, photos=tmp_path / "empty", error=DataError)
+    refused("contains no readable photos", bundle, "onnx", out, photos=tmp_path / "empty", error=DataError)
     refused("exists already", bundle, "onnx", tmp_path / "empty")
     strange = data.take(~bundle.seen(data))
-    refused("seen none of these photos", bundle, "litert-int8", out, data=strange, error=DataError)
+    refused("none of these photos was used", bundle, "litert-int8", out, data=strange, error=DataError)
     monkeypatch.setattr(exports.importlib.util, "find_spec", lambda name: None)
     refused(r"pip install 'polytag\[export\]'", bundle, "openvino", out)
 

@@ -1,12 +1,12 @@
-"""Exports: a bundle's network as a file for another runtime, with proof that it still gives the same answers.
+"""Export a bundle's network to another runtime, and check that the export gives the same probabilities.
 
 ::
 
-    OUT/model.onnx (or .keras, .tflite, .xml and .bin, or a folder model)   photos in, probabilities out
-    OUT/model.json                                                          all that a program needs to use it
+    OUT/model.onnx (or .keras, .tflite, .xml and .bin, or a folder model)   the network
+    OUT/model.json                                                          everything a program needs to use it
 
-Scaling is inside the network: it takes RGB uint8 (batch, size, size, 3). Labels and thresholds stand in the file
-itself as well, where the format has a place for them.
+The network takes RGB images, uint8 (batch, size, size, 3); scaling is inside it. Labels and thresholds are also
+embedded in the network's file if the format allows.
 """
 
 import importlib.metadata
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.data.sample.scenes import draw_labels, draw_scene
-from polytag.errors import DataError, ImageError, SettingsError, counted
+from polytag.errors import DataError, ImageError, SettingsError, counted, printable
 from polytag.evaluation.evaluate import aligned
 from polytag.evaluation.metrics import scores
 from polytag.files import write_json
@@ -40,16 +40,16 @@ from polytag.photos.kinds import is_photo
 from polytag.serving.tagging.formats import Format
 
 BATCHES = (1, 5)
-"""Batch sizes at which an export is compared with its model."""
+"""Batch sizes at which an export is compared with the model."""
 
 TOLERANCE = 1e-4
-"""How far a probability of an export in floating point may be from the model's."""
+"""Maximum difference of probabilities between a floating-point export and the model."""
 
 COMPARED = 40
-"""Photos by which probabilities are compared."""
+"""Number of photos for the comparison of probabilities."""
 
 JUDGED = 500
-"""Labelled photos, at most, on which an 8-bit network's mAP is compared with its model's."""
+"""Maximum number of labelled photos for comparing the mAP of an 8-bit network and the model."""
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
@@ -65,14 +65,14 @@ FILES = {
 }
 
 PREPARATION = (
-    "Decode the photo to RGB (transparent parts white, of an animation the first frame), squash it to {size} x {size} "
-    "pixels with bilinear filtering and antialiasing, so that nothing is cropped, and turn it upright as EXIF says. "
-    "Do not scale or normalise: the network does."
+    "Decode the photo to RGB (transparent parts white, first frame of an animation). Resize it to {size} x {size} "
+    "pixels without cropping, with antialiased bilinear filtering. Apply the EXIF orientation. "
+    "Do not scale or normalise; the network does."
 )
 
-OUTPUT = "probability of each label, in the order of labels; a photo has those that reach their threshold"
+OUTPUT = "probability per label, in the order of labels; assign labels whose probability reaches their threshold"
 
-NOTES = {Format.openvino: "Compile with INFERENCE_PRECISION_HINT f32: by default some CPUs compute in bfloat16."}
+NOTES = {Format.openvino: "Compile with INFERENCE_PRECISION_HINT f32; by default some CPUs compute in bfloat16."}
 
 
 def export(
@@ -83,25 +83,25 @@ def export(
     photos: str | Path | None = None,
     data: Dataset | None = None,
 ) -> dict[str, Any]:
-    """Write a bundle's network for another runtime, and compare it with the original.
+    """Export a bundle's network and compare it with the original.
 
     Args:
         bundle: the model.
-        form: one of `Format`.
-        out: the folder to write; it must not exist, and it appears only when the comparison has succeeded.
-        photos: a folder of photos to compare by; ``None`` for those of ``data``, or else for drawn scenes.
-        data: labelled photos. "litert-int8" needs them: those that the bundle has seen in training calibrate it,
-            the others show what it loses.
+        form: export format.
+        out: folder to create; it must not exist. It appears only if the comparison succeeds.
+        photos: folder of photos for the comparison. Default: photos of ``data``, or else synthetic scenes.
+        data: labelled photos, needed for "litert-int8". Training photos calibrate it; the others measure its loss.
 
     Returns:
-        What ``model.json`` holds; its "parity" says what was compared and how far apart the probabilities are.
+        Content of ``model.json``. Its "parity" says what was compared and how far probabilities differ.
 
     Raises:
-        SettingsError: the format is unknown, needs a package or data, cannot hold this model, or differs from it.
-        DataError: there are no photos of the kind that is needed.
+        SettingsError: the format is unknown, needs a package or data, does not support this model, or its
+            probabilities differ.
+        DataError: the required photos are missing.
     """
     form = _known(form)
-    calibration, judged = _divided(bundle, data) if form is Format.litert_int8 else (None, None)
+    calibration, judged = _split(bundle, data) if form is Format.litert_int8 else (None, None)
     compared, source = _photos(bundle, photos, data)
     with new_folder(out) as folder:
         model = bundle.keras_model()
@@ -133,15 +133,17 @@ def _known(form: Format | str) -> Format:
     try:
         form = Format(form)
     except ValueError:
-        raise SettingsError(f"format must be one of {', '.join(Format)}, not '{form}'") from None
+        raise SettingsError(f"unknown format '{form}': choose from {', '.join(Format)}") from None
     needed = {Format.litert: "ai_edge_litert", Format.litert_int8: "ai_edge_litert", Format.openvino: "openvino"}
     if form in needed and importlib.util.find_spec(needed[form]) is None:
-        raise SettingsError(f"exporting to {form} needs the runtime that checks it: pip install 'polytag[export]'")
+        raise SettingsError(
+            f"exporting to {form} needs its runtime for the check. Install it with: pip install 'polytag[export]'"
+        )
     return form
 
 
 def _attempt(failure: str, work: Callable[[], Any]) -> Any:
-    """What ``work`` returns; whatever a converter or a runtime raises is one line, and what it logs is dropped."""
+    """Return what ``work`` returns. Errors of converters and runtimes become one line; their logs are dropped."""
     from polytag.models.runtimes.quiet import quiet_stderr
 
     reason = None
@@ -150,13 +152,13 @@ def _attempt(failure: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except Exception as error:
-            # Converters and runtimes raise what they like.
+            # Converters and runtimes raise all kinds of exceptions.
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
-    raise SettingsError(f"{failure} ({reason}): nothing was written; choose another format")
+    raise SettingsError(f"{failure} ({reason}). Nothing was written. Choose another format.")
 
 
 def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] | None) -> None:
-    # Keras exports only what has been called once.
+    # Keras exports only models that have been called.
     model(np.zeros((1, *model.input_shape[1:]), dtype=np.uint8))
     if form is Format.keras:
         model.save(path)
@@ -171,10 +173,10 @@ def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] 
 
 
 def _embed(form: Format, path: Path, facts: dict[str, Any]) -> None:
-    """Put the description into the file itself."""
+    """Embed the description in the network's file."""
     text = json.dumps(facts, ensure_ascii=False)
     if form is Format.savedmodel:
-        extra = path / "assets.extra"  # the folder that SavedModel leaves to its users
+        extra = path / "assets.extra"  # SavedModel reserves this folder for users.
         extra.mkdir()
         (extra / "polytag.json").write_text(text, encoding="utf-8")
     elif form is Format.onnx:
@@ -191,11 +193,11 @@ def _embed(form: Format, path: Path, facts: dict[str, Any]) -> None:
             network.set_rt_info(_text(value), ["polytag", key])
         complete = path.with_name("complete.xml")
         openvino.save_model(network, complete, compress_to_fp16=False)
-        del network  # which has the weights' file open
+        del network  # It keeps the file of weights open.
         for suffix in (".xml", ".bin"):
             complete.with_suffix(suffix).replace(path.with_suffix(suffix))
     else:
-        # A .keras file is a zip, and what TensorFlow Lite calls associated files is a zip behind the network.
+        # A .keras file is a zip; associated files of TensorFlow Lite are a zip behind the network.
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("polytag.json", text)
 
@@ -205,7 +207,15 @@ def _text(value: Any) -> str:
 
 
 def runner(form: Format, path: Path) -> Network:
-    """The exported file on the runtime that it is for."""
+    """Load an exported file with its runtime.
+
+    Args:
+        form: export format.
+        path: the exported file.
+
+    Returns:
+        A function from photos, uint8 (batch, size, size, 3), to probabilities, float32 (batch, k).
+    """
     if form is Format.keras:
         from polytag.models.backend import keras
 
@@ -223,7 +233,7 @@ def runner(form: Format, path: Path) -> Network:
 
 
 def _description(bundle: Bundle, form: Format, file: str) -> dict[str, Any]:
-    """What a program must know to use the file."""
+    """What a program needs to use the file."""
     size, recipe = bundle.image_size, bundle.manifest["recipe"]
     packages = ["polytag", "keras", "tensorflow"]
     packages += {Format.onnx: ["onnx", "onnxruntime"], Format.openvino: ["openvino"]}.get(form, [])
@@ -247,12 +257,12 @@ def _description(bundle: Bundle, form: Format, file: str) -> dict[str, Any]:
 
 
 def _photos(bundle: Bundle, folder: str | Path | None, data: Dataset | None) -> tuple[NDArray[np.uint8], str]:
-    """Photos to compare by, uint8 (n, size, size, 3) with n of `COMPARED` at most, and what they are, in words."""
+    """Photos for the comparison, uint8 (n, size, size, 3), n up to `COMPARED`, and their source in words."""
     size = bundle.image_size
     if folder is None and data is None:
         seeds = (np.random.SeedSequence(0, spawn_key=(number,)) for number in range(COMPARED))
         return np.stack([np.asarray(draw_scene(draw_labels(seed), size, seed)) for seed in seeds]), (
-            f"{COMPARED} drawn scenes, as no photos were given"
+            f"{COMPARED} synthetic scenes, since no photos were given"
         )
     if folder is not None:
         files = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file() and is_photo(path))
@@ -262,23 +272,23 @@ def _photos(bundle: Bundle, folder: str | Path | None, data: Dataset | None) -> 
         files, name = list(data.paths), data.title
     pixels = _decoded(_spread(files, COMPARED), size)
     if not pixels:
-        raise DataError(f"{folder or name} holds no photo that can be read: name a folder of photos")
-    # A few photos are compared several times over, so that the largest batch is full.
+        raise DataError(f"{printable(str(folder or name))} contains no readable photos: name a folder of photos")
+    # Few photos are repeated, so that the largest batch is full.
     rows = np.arange(max(len(pixels), BATCHES[-1])) % len(pixels)
     return np.stack(pixels)[rows], f"{counted(len(pixels), 'photo')} of {name}"
 
 
-def _divided(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], Dataset]:
-    """Photos to calibrate an 8-bit network by, uint8 (n, size, size, 3), and labelled photos to judge it on."""
+def _split(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], Dataset]:
+    """Photos that calibrate an 8-bit network, uint8 (n, size, size, 3), and labelled photos that measure its loss."""
     if data is None:
         raise SettingsError(
-            f"{Format.litert_int8} needs photos to choose its number ranges by and to measure what it loses: "
-            "name the labelled photos that the model was trained on, and others beside them, with --data"
+            f"{Format.litert_int8} needs labelled photos for calibration and for measuring its loss: name the training "
+            "data, and other photos beside it, with --data"
         )
     aligned(bundle.labels, data)
     seen = bundle.seen(data)
     if not seen.any():
-        raise DataError("the model has seen none of these photos in training: --data must hold those it was trained on")
+        raise DataError("none of these photos was used in training: --data must include the training photos")
     calibrating = np.array(_spread(np.flatnonzero(seen).tolist(), CALIBRATION_PHOTOS))
     left = np.flatnonzero(~seen)
     if not len(left):
@@ -286,35 +296,37 @@ def _divided(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], D
     judged = data.take(_spread(left.tolist(), JUDGED))
     if not (judged.targets == 1).any():
         raise DataError(
-            "no labelled photo is left to measure the loss on: --data must hold more than those that calibrate"
+            "no labelled photos are left to measure the loss: --data needs more photos than calibration uses"
         )
     photos = _decoded(list(data.paths[calibrating]), bundle.image_size)
     if not photos:
-        raise DataError("none of the photos that the model has seen in training can be read any more")
+        raise DataError("none of the training photos can be read any more")
     return np.stack(photos), judged
 
 
 def _spread(items: list, at_most: int) -> list:
-    """So many of the items, at most, at equal distances."""
+    """Up to ``at_most`` of the items, evenly spaced."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, at_most).round().astype(int))] if items else []
 
 
 def _decoded(files: Sequence[str], size: int) -> list[NDArray[np.uint8]]:
-    """Those of the photos that can be read."""
+    """The readable photos."""
     return [pixels for pixels in decode_many(files, size) if not isinstance(pixels, ImageError)]
 
 
-def _differences(model: Network, twin: Network, photos: NDArray[np.uint8]) -> dict[str, float]:
-    """The largest difference of any probability, for each of `BATCHES`."""
+def _differences(model: Network, exported: Network, photos: NDArray[np.uint8]) -> dict[str, float]:
+    """The largest difference of any probability, per batch size of `BATCHES`."""
     found = {}
     for n in BATCHES:
         batches = (photos[i : i + n] for i in range(0, len(photos) - n + 1, n))
-        found[f"batch {n}"] = float(np.max([np.abs(twin(batch) - np.asarray(model(batch))).max() for batch in batches]))
+        found[f"batch {n}"] = float(
+            np.max([np.abs(exported(batch) - np.asarray(model(batch))).max() for batch in batches])
+        )
     return found
 
 
-def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dict[str, Any]:
-    """What labelled photos say of an 8-bit network beside its model."""
+def _loss(bundle: Bundle, model: Network, exported: Network, judged: Dataset) -> dict[str, Any]:
+    """Scores of an 8-bit network and the model on labelled photos."""
     photos = enumerate(decode_many(judged.paths, bundle.image_size))
     readable = ((row, pixels) for row, pixels in photos if not isinstance(pixels, ImageError))
     rows: list[int] = []
@@ -323,9 +335,9 @@ def _loss(bundle: Bundle, model: Network, twin: Network, judged: Dataset) -> dic
         rows += [row for row, _ in some]
         batch = np.stack([pixels for _, pixels in some])
         expected.append(np.asarray(model(batch)))
-        got.append(twin(batch))
+        got.append(exported(batch))
     if not rows:
-        raise DataError("none of the labelled photos to measure the loss on can be read")
+        raise DataError("none of the labelled photos for measuring the loss can be read")
     a, b = np.concatenate(expected), np.concatenate(got)
     targets = aligned(bundle.labels, judged)[0][rows]
     return {
@@ -342,8 +354,8 @@ def _refuse_difference(form: Format, differences: dict[str, float], most: float)
     for batch, difference in differences.items():
         if not difference <= most:  # NaN is refused too
             raise SettingsError(
-                f"probabilities of the {form} export differ from the model's by {difference:.2g} at {batch}, where at "
-                f"most {most:g} is allowed: nothing was written; choose another format"
+                f"probabilities of the {form} export differ from the model's by {difference:.2g} at {batch}; the "
+                f"limit is {most:g}. Nothing was written. Choose another format."
             )
 
 
@@ -351,6 +363,6 @@ def _refuse_loss(parity: dict[str, Any]) -> None:
     before, after = parity["mean_average_precision"].values()
     if not before - after < MAX_LOSS:
         raise SettingsError(
-            f"8 bits lower mAP from {before:.4f} to {after:.4f} on {counted(parity['judged'], 'photo')}, where at most "
-            f"{MAX_LOSS:g} is allowed: nothing was written; export to {Format.litert} instead"
+            f"8 bits lower mAP from {before:.4f} to {after:.4f} on {counted(parity['judged'], 'photo')}; a loss of "
+            f"{MAX_LOSS:g} is allowed. Nothing was written. Export to {Format.litert} instead."
         )

@@ -152,7 +152,7 @@ def test_what_speaks_against_a_label_is_no_heat(explainer) -> None:
 
 
 def test_refusals(explainer) -> None:
-    with pytest.raises(SettingsError, match="no label 'yellow': choose of red, green, blue"):
+    with pytest.raises(SettingsError, match="no label 'yellow': choose from red, green, blue"):
         explainer(chain()).heat(drawn("red"), ["red", "yellow"])
     photo, features = colour_features()
     backbone = keras.Model(photo, layers.GlobalAveragePooling2D()(features), name="backbone")
@@ -185,9 +185,11 @@ def test_an_overlay_is_the_photo_where_there_is_no_heat_and_warm_where_there_is(
 
 def test_in_words() -> None:
     heat = np.ones((4, 4), np.float32)
-    assert Explained("boat", 0.934, 0.41, heat).verdict == "0.93, over its threshold 0.41"
-    assert Explained("boat", 0.1, 0.41, 0 * heat).verdict == "0.10, below its threshold 0.41; no place speaks for it"
-    assert Explained("boat", 0.41, 0.41, heat).verdict == "0.41000, over its threshold 0.41000"
+    assert Explained("boat", 0.934, 0.41, heat).verdict == "0.93, above its threshold 0.41"
+    assert (
+        Explained("boat", 0.1, 0.41, 0 * heat).verdict == "0.10, below its threshold 0.41; no region raises its score"
+    )
+    assert Explained("boat", 0.41, 0.41, heat).verdict == "0.41000, above its threshold 0.41000"
     assert Explained("boat", 0.4099, 0.4101, heat).verdict == "0.40990, below its threshold 0.41010"
 
 
@@ -255,7 +257,7 @@ def test_the_command(original, photo, tmp_path, monkeypatch) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == str(Path("photo-explained") / "all.png")
     assert sorted(line.split()[0] for line in lines[:-1]) == ["green", "red"]
-    assert all(", over its threshold 0.50" in line for line in lines[:-1])
+    assert all(", above its threshold 0.50" in line for line in lines[:-1])
     names = sorted(path.name for path in (tmp_path / "photo-explained").iterdir())
     assert [name.partition("-")[0] for name in names] == ["1", "2", "all.png"]
     upright = decode(photo)
@@ -268,7 +270,7 @@ def test_the_command(original, photo, tmp_path, monkeypatch) -> None:
 
     chosen = run(original, photo, "--label", "blue", "--label", "red", "--out", tmp_path / "chosen")
     assert [line.split()[0] for line in chosen.stdout.splitlines()[:-1]] == ["blue", "red"]
-    assert "blue 0.27, below its threshold 0.50; no place speaks for it" in chosen.stdout
+    assert "blue 0.27, below its threshold 0.50; no region raises its score" in chosen.stdout
 
 
 def test_where_nothing_is_given_the_most_probable_label_is_shown(original, photo, tmp_path) -> None:
@@ -277,7 +279,7 @@ def test_where_nothing_is_given_the_most_probable_label_is_shown(original, photo
     (cautious / "bundle.json").write_text(json.dumps(facts | {"thresholds": [0.9999] * 3}))
     done = run(cautious, photo, "--out", tmp_path / "out")
     first, second, _ = done.stdout.splitlines()
-    assert first == "no label reaches its threshold; the most probable:"
+    assert first == "No label reaches its threshold. The most probable one:"
     assert "below its threshold" in second and second.split()[0] in ("red", "green")
 
 
@@ -287,7 +289,10 @@ def test_bad_input_is_one_line(original, photo, tmp_path) -> None:
     for arguments, told in (
         ((original, tmp_path / "bad.jpg", "--out", tmp_path / "out"), "bad.jpg cannot be explained: not an image"),
         ((original, tmp_path / "none.jpg", "--out", tmp_path / "out"), "there is no such file"),
-        ((original, photo, "--label", "cat", "--out", tmp_path / "out"), "no label 'cat': choose of red, green, blue"),
+        (
+            (original, photo, "--label", "cat", "--out", tmp_path / "out"),
+            "no label 'cat': choose from red, green, blue",
+        ),
         ((original, photo, "--out", tmp_path), "exists already"),
         ((tmp_path, photo, "--out", tmp_path / "out"), "is not a bundle"),
     ):

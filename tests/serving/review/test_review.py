@@ -86,12 +86,12 @@ def test_each_answer_is_saved_at_once(client: TestClient, data: Dataset, decisio
     expected = []
     for index, action, decision in [
         (0, "accept", Decision("image0.jpg", "sea", "present", "the probe says so", "review")),
-        (1, "absent", Decision("image1.jpg", "sea", "absent", "'sea' seen to be absent (suspicious)", "review")),
-        (2, "unknown", Decision("image2.jpg", "", "unknown", "cannot be told (suspicious)", "review")),
+        (1, "absent", Decision("image1.jpg", "sea", "absent", "'sea' reviewed as absent (suspicious)", "review")),
+        (2, "unknown", Decision("image2.jpg", "", "unknown", "cannot tell (suspicious)", "review")),
         (3, "accept", Decision("", "Sea", "merge", "the probe says so", "review", "sea")),
-        (4, "present", Decision("image3.jpg", "sea", "present", "'sea' seen to be present (suspicious)", "review")),
+        (4, "present", Decision("image3.jpg", "sea", "present", "'sea' reviewed as present (suspicious)", "review")),
         (5, "accept", Decision("gone.jpg", "", "drop", "the probe says so", "review")),
-        (6, "keep", Decision("turned.jpg", "boat", "keep", "'boat' kept as it is (suspicious)", "review")),
+        (6, "keep", Decision("turned.jpg", "boat", "keep", "'boat' kept (suspicious)", "review")),
     ]:
         progress = decide(client, index, action)
         expected.append(decision)
@@ -110,7 +110,7 @@ def test_it_goes_on_where_it_was(client: TestClient, data: Dataset, decisions: P
     again = TestClient(review_app(data, SUSPECTS, decisions), "http://127.0.0.1")
     assert again.get("/api/review").json()["next"] == 2
     shown = again.get("/api/suspects/1").json()
-    assert shown["decision"] == {"action": "keep", "words": "keep as it is", "by": "review"}
+    assert shown["decision"] == {"action": "keep", "words": "no change", "by": "review"}
     assert (shown["next"], shown["decided"]) == (2, 3)
     # After the last the first that was passed over is next.
     assert decide(again, 6, "accept")["next"] == 2
@@ -123,7 +123,7 @@ def test_a_changed_mind_replaces_and_undo_restores_what_the_audit_decided(
     write_decisions(decisions, audited)  # type: ignore[arg-type]
     assert client.get("/api/suspects/0").json()["decision"]["by"] == "audit"
     assert client.get("/api/review").json()["next"] == 0
-    assert "nothing to undo" in decide(client, 0, "undo", 409)["detail"]
+    assert "no decision to undo" in decide(client, 0, "undo", 409)["detail"]
     decide(client, 0, "keep")
     decide(client, 0, "unknown")
     assert [d.action for d in read_decisions(decisions)] == ["unknown", "drop"]
@@ -185,7 +185,11 @@ def test_a_suspect_comes_with_its_labels_and_words(client: TestClient) -> None:
     assert shown["settle"] is True
 
     shown = client.get("/api/suspects/3").json()
-    assert (shown["question"], shown["photos"], shown["unknown"]) == ("Do “Sea” and “sea” mean the same?", [], False)
+    assert (shown["question"], shown["photos"], shown["unknown"]) == (
+        "Do “Sea” and “sea” mean the same thing?",
+        [],
+        False,
+    )
     assert client.get("/api/suspects/2").json()["question"] == "Leave this photo out?"
     shown = client.get("/api/suspects/4").json()
     assert (shown["accept"], shown["settle"]) == (None, True)
@@ -205,13 +209,13 @@ def test_photos_come_upright_small_and_as_jpeg(client: TestClient) -> None:
     ("path", "status", "detail"),
     [
         ("/api/suspects/4/photos/0", 404, "not an image (expected JPEG"),
-        ("/api/suspects/5/photos/0", 404, "left out: no such file"),
-        ("/api/suspects/3/photos/0", 404, "suspect 3 has 0 photos"),
-        ("/api/suspects/0/photos/1", 404, "suspect 0 has 1 photo, and none is number 1"),
-        ("/api/suspects/0/photos/-1", 404, "none is number -1"),
-        ("/api/suspects/7", 404, "there is no suspect 7: they are numbered from 0 to 6"),
-        ("/api/suspects/-1", 404, "there is no suspect -1"),
-        ("/api/suspects/99999999999999999999999", 404, "there is no suspect 9999"),
+        ("/api/suspects/5/photos/0", 404, "Left out: no such file"),
+        ("/api/suspects/3/photos/0", 404, "Suspect 3 has 0 photos"),
+        ("/api/suspects/0/photos/1", 404, "Suspect 0 has 1 photo; there is no number 1"),
+        ("/api/suspects/0/photos/-1", 404, "there is no number -1"),
+        ("/api/suspects/7", 404, "There is no suspect 7. Numbers are 0 to 6"),
+        ("/api/suspects/-1", 404, "There is no suspect -1"),
+        ("/api/suspects/99999999999999999999999", 404, "There is no suspect 9999"),
         ("/api/suspects/first", 422, "path.index: Input should be a valid integer"),
         ("/api/suspects/..%2f..%2fetc%2fpasswd/photos/0", 404, "Not Found"),
         ("/photos/image0.jpg", 404, "Not Found"),
@@ -234,11 +238,11 @@ def test_what_is_not_there_is_said_as_problem_details(client: TestClient, path: 
     [
         (b'{"index": 0, "action": "delete"}', 422, "action must be one of accept, keep"),
         (b'{"index": 0, "action": ["keep"]}', 422, "action must be one of"),
-        (b'{"index": "0", "action": "keep"}', 422, "index must be a whole number"),
-        (b'{"index": true, "action": "keep"}', 422, "index must be a whole number"),
-        (b'{"action": "keep"}', 422, "index must be a whole number"),
-        (b'{"index": 7, "action": "keep"}', 404, "there is no suspect 7"),
-        (b'{"index": 4, "action": "accept"}', 409, "nothing is suggested here"),
+        (b'{"index": "0", "action": "keep"}', 422, "index must be an integer"),
+        (b'{"index": true, "action": "keep"}', 422, "index must be an integer"),
+        (b'{"action": "keep"}', 422, "index must be an integer"),
+        (b'{"index": 7, "action": "keep"}', 404, "There is no suspect 7"),
+        (b'{"index": 4, "action": "accept"}', 409, "There is no suggestion"),
         (b'{"index": 3, "action": "unknown"}', 409, "'unknown' needs the column image"),
         (b'{"index": 2, "action": "present"}', 409, "'present' needs the column label"),
     ],
@@ -292,7 +296,7 @@ def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
      replace(SUSPECTS[0], other="../../etc/passwd")],
 )  # fmt: skip
 def test_suspects_must_be_of_the_data(data: Dataset, decisions: Path, wrong: Suspect) -> None:
-    with pytest.raises(DataError, match=r"it has no (none\.jpg|lake|\.\./\.\./etc/passwd)"):
+    with pytest.raises(DataError, match=r"not in the data: (none\.jpg|lake|\.\./\.\./etc/passwd)"):
         review_app(data, [*SUSPECTS, wrong], decisions)
 
 
@@ -303,7 +307,7 @@ def test_a_suggestion_is_about_its_suspect() -> None:
 
 def test_a_damaged_file_is_refused_at_the_start(data: Dataset, decisions: Path) -> None:
     decisions.write_text("image\n")
-    with pytest.raises(DataError, match="must have the columns"):
+    with pytest.raises(DataError, match="needs the columns"):
         review_app(data, SUSPECTS, decisions)
 
 
@@ -337,7 +341,7 @@ def test_ctrl_c_ends_it_and_says_where_the_decisions_are(tmp_path: Path) -> None
     first, *rest = run.stdout.splitlines()
     assert first.startswith("http://127.0.0.1:")
     assert first.endswith("/ 200")
-    assert rest == ["", f"the decisions are in {tmp_path / 'decisions.csv'}", "over"]
+    assert rest == ["", f"Decisions are in {tmp_path / 'decisions.csv'}", "over"]
     assert [d.action for d in read_decisions(tmp_path / "decisions.csv")] == ["keep"]
 
 

@@ -87,7 +87,7 @@ def test_keys_decide_and_each_decision_is_saved_at_once(page: Any) -> None:
     page.keyboard.press("u")
     at(page, 6, 5)
     page.keyboard.press("u")  # not offered for a label of the whole table
-    assert page.locator("h1").inner_text() == "Do “Sea” and “sea” mean the same?"
+    assert page.locator("h1").inner_text() == "Do “Sea” and “sea” mean the same thing?"
     assert page.locator("#photos").is_hidden()
     assert len(saved(page)) == 5
     page.keyboard.press("a")
@@ -130,7 +130,7 @@ def test_stepping_undoing_and_going_on_after_a_reload(page: Any) -> None:
     at(page, 2, 1)
     page.keyboard.press("b")
     at(page, 1, 1)
-    assert page.locator("#decision").inner_text() == "You decided: keep as it is"
+    assert page.locator("#decision").inner_text() == "You decided: no change"
     page.keyboard.press("z")  # the decision shown, though it was made before the reload
     at(page, 1)
     assert saved(page) == []

@@ -1,8 +1,8 @@
-"""Explain: where on a photo a model sees what speaks for a label.
+"""Explain decisions with heat maps: which regions of a photo raise a label's score.
 
-Grad-CAM (Selvaraju et al. 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization):
-the channels of the last feature map, each weighted by how much the label's logit rises with it, added up; what is
-below zero, and so speaks against the label, is left out.
+The method is Grad-CAM (Selvaraju et al. 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization). It sums the channels of the last feature map, weighted by the mean gradient of the label's logit, and
+drops negative values, which lower the score.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from polytag.errors import SettingsError, listed
+from polytag.errors import SettingsError, listed, printable
 from polytag.evaluation.calibration import LEAST_PROBABILITY
 from polytag.models.backend import choose_backend, keras
 from polytag.models.bundle.bundle import Bundle, assigned_labels
@@ -24,12 +24,12 @@ ops = keras.ops
 
 
 class Explainer:
-    """Heat maps of a bundle's decisions, by its Keras model. Making one takes seconds, a heat map a fraction of one.
+    """Compute heat maps with a bundle's Keras model.
 
-    It may be called from several threads.
+    Creating an explainer takes seconds, a heat map a fraction of a second. Explainers are thread-safe.
 
     Args:
-        bundle: of any model whose answer changes smoothly with the photo, which all but ML-kNN are.
+        bundle: the model. ML-kNN has no gradients and cannot be explained.
 
     Raises:
         SettingsError: Keras does not run on TensorFlow.
@@ -38,27 +38,25 @@ class Explainer:
 
     def __init__(self, bundle: Bundle):
         if choose_backend() != "tensorflow":
-            raise SettingsError("explaining needs Keras on TensorFlow: install it and set KERAS_BACKEND=tensorflow")
+            raise SettingsError("heat maps need Keras with the TensorFlow backend: set KERAS_BACKEND=tensorflow")
         import tensorflow as tf
 
         self.labels, self.image_size = bundle.labels, bundle.image_size
-        features, self._rest, self._ends_in_logits = _divided(bundle.keras_model())
-        # As a graph it is nine times as fast as layer by layer.
+        features, self._rest, self._ends_in_logits = _split(bundle.keras_model())
+        # A graph is nine times as fast as eager execution.
         self._features = tf.function(features)
 
     def heat(self, photo: NDArray[np.uint8], labels: Sequence[str]) -> NDArray[np.float32]:
-        """Where the photo speaks for each of some labels.
-
-        All labels together take one pass forward through the network and one back through its end.
+        """Compute the heat maps of some labels, with one forward pass and one backward pass for all.
 
         Args:
-            photo: uint8 (size, size, 3), as `polytag.photos.decode.decode` makes it with the bundle's image size.
-            labels: names of the bundle's labels.
+            photo: uint8 (size, size, 3), as `polytag.photos.decode.decode` returns it for the bundle's image size.
+            labels: labels of the bundle.
 
         Returns:
-            float32 (len(labels), size, size), 0 to 1, where 1 is the strongest place of each label; all zeros for a
-            label for which nothing on the photo speaks. It is as coarse as the last feature map, 7 × 7 for
-            MobileNetV2 at 224 px, and interpolated between.
+            float32 (len(labels), size, size), 0 to 1. Each map is scaled so that its maximum is 1; it is all zeros if
+            no region raises the label's score. The resolution is that of the last feature map (7 × 7 for MobileNetV2
+            at 224 px), interpolated.
 
         Raises:
             SettingsError: an unknown label, or a model without gradients.
@@ -69,7 +67,7 @@ class Explainer:
         if not which:
             return np.zeros((0, self.image_size, self.image_size), np.float32)
         features = self._features(photo[None], training=False)
-        # Each label has a copy of the photo's features, so that one gradient of the sum has them all apart.
+        # Each label gets its own copy of the features, so that the gradient of the sum keeps labels apart.
         features = tf.repeat(features, len(which), axis=0)
         with tf.GradientTape() as tape:
             tape.watch(features)
@@ -77,8 +75,8 @@ class Explainer:
         gradients = tape.gradient(total, features)
         if gradients is None:
             raise SettingsError(
-                "this model looks up similar photos and has no gradients to explain it by: explain another, such as "
-                "transfer or powerset"
+                "this model compares photos with training photos and has no gradients: explain another model, such as "
+                "transfer"
             )
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         coarse = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1)).numpy()
@@ -95,12 +93,12 @@ class Explainer:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One label of one photo.
+    """The explanation of one label of a photo.
 
     Attributes:
-        label: its name.
-        probability, threshold: 0 to 1; the label is given from its threshold upward.
-        heat: float32 (size, size), 0 to 1, as `Explainer.heat` gives it.
+        label: name of the label.
+        probability, threshold: 0 to 1. The label is assigned if its probability reaches its threshold.
+        heat: heat map, float32 (size, size), 0 to 1; see `Explainer.heat`.
     """
 
     label: str
@@ -110,22 +108,25 @@ class Explained:
 
     @property
     def verdict(self) -> str:
-        """In words: "0.93, over its threshold 0.41"."""
-        # As many digits as tell the two apart.
+        """The decision in words, such as "0.93, above its threshold 0.41"."""
+        # Enough digits to tell the two numbers apart.
         digits = 2 if abs(self.probability - self.threshold) >= 0.01 else 5
-        side = "over" if self.probability >= self.threshold else "below"
+        side = "above" if self.probability >= self.threshold else "below"
         told = f"{self.probability:.{digits}f}, {side} its threshold {self.threshold:.{digits}f}"
-        return told if self.heat.any() else f"{told}; no place speaks for it"
+        return told if self.heat.any() else f"{told}; no region raises its score"
 
 
 def explain(bundle: Bundle, photo: bytes | str | os.PathLike[str], labels: Sequence[str] = ()) -> list[Explained]:
-    """Explain what a bundle says of one photo.
+    """Explain a bundle's decisions about a photo.
 
     Args:
         bundle: the model.
-        photo: the bytes of the file, or its path.
-        labels: which; by default those that are given, the most probable first, or the most probable one where none
-            is.
+        photo: bytes of the file, or its path.
+        labels: labels to explain. Default: the assigned labels, most probable first; if there are none, the most
+            probable label.
+
+    Returns:
+        One explanation per label.
 
     Raises:
         ImageError: the photo cannot be read.
@@ -146,15 +147,15 @@ def explain(bundle: Bundle, photo: bytes | str | os.PathLike[str], labels: Seque
 
 def _index(label: str, labels: Sequence[str]) -> int:
     if label not in labels:
-        raise SettingsError(f"the model has no label '{label}': choose of {listed(list(labels), 30)}")
+        raise SettingsError(f"the model has no label '{printable(label)}': choose from {listed(list(labels), 30)}")
     return labels.index(label)
 
 
-def _divided(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool]:
-    """The network up to its last feature map, the parts that follow, and whether they end in logits.
+def _split(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool]:
+    """Split a network at its last feature map: the part before, the parts after, and whether those end in logits.
 
-    A bundle's network is either one model or a chain of two, backbone and head; in the first of them one layer makes a
-    vector of the last feature map. A sigmoid at the end is taken away, as its gradient vanishes where a model is sure.
+    A bundle's network is one model, or a chain of backbone and head. In the first of them, one layer pools the last
+    feature map to a vector. A sigmoid at the end is removed, since its gradient vanishes for confident predictions.
     """
     chain = [layer for layer in network.layers if isinstance(layer, keras.Model)] or [network]
     first, end = chain[0], chain[-1].operations[-1]
@@ -168,6 +169,6 @@ def _divided(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool
 
 
 def _enlarged(heat: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """The map at the photo's size, its largest value 1 unless all are 0."""
+    """The map at the photo's size, scaled to a maximum of 1 unless all values are 0."""
     large = np.asarray(Image.fromarray(heat).resize((size, size), Image.Resampling.BICUBIC)).clip(0)
     return large / max(float(large.max()), np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""Overlays: heat maps laid over the photo that they explain, as pictures in a folder."""
+"""Draw heat maps over the photo they explain, as pictures in a folder."""
 
 import os
 import re
@@ -20,28 +20,31 @@ if TYPE_CHECKING:
     from polytag.serving.explaining.explain import Explained
 
 HEAT = colormaps["inferno"](np.linspace(0.3, 1, 256))[:, :3]
-"""Red, green and blue of each level of heat, 0 to 1: they rise in brightness as well as in colour, so that colour-blind
-eyes and grey prints tell the same. The map's dark end would look like shadow."""
+"""Red, green and blue per level of heat, 0 to 1. Brightness rises with heat, so the map also works in greyscale and for
+colour-blind readers. The dark end of the colour map is left out because it looks like shadow."""
 
 STRENGTH = 0.75
-"""How far the hottest place is covered by its colour; where there is no heat, the photo stays as it is."""
+"""Opacity of the colour at the maximum; without heat the photo is unchanged."""
 
 OVERVIEW = "all.png"
 ACROSS = 4
-"""Pictures in a row of the overview."""
+"""Pictures per row of the overview."""
 
 SIDE, LEAST_WIDTH, GAP, CAPTION, DPI = 2.8, 2.0, 0.2, 0.6, 150
-"""Inches of the overview: a photo's longer side, the width of its words at least, what lies between two photos, and
-the height of the words; and its pixels per inch."""
+"""Sizes in the overview, in inches: longer side of a photo, minimum width of a caption, gap between photos, height of a
+caption; and pixels per inch."""
 
 
 def write_overlays(folder: str | os.PathLike[str], photo: NDArray[np.uint8], explained: Sequence["Explained"]) -> Path:
-    """Write ``1-LABEL.png``, ``2-LABEL.png``, … and ``all.png``, which shows the photo and all of them side by side.
+    """Write ``1-LABEL.png``, ``2-LABEL.png``, … and ``all.png``, an overview of the photo and all heat maps.
 
     Args:
-        folder: that does not exist yet; it appears when all pictures are ready.
+        folder: must not exist; it appears when all pictures are ready.
         photo: uint8 (height, width, 3), upright, of any size.
-        explained: what the photo's heat maps say, at least one.
+        explained: at least one explanation.
+
+    Returns:
+        The folder.
 
     Raises:
         SettingsError: the folder exists or cannot be written.
@@ -51,18 +54,18 @@ def write_overlays(folder: str | os.PathLike[str], photo: NDArray[np.uint8], exp
     with new_folder(path) as unfinished:
         for number, e in enumerate(explained, 1):
             picture = overlay(photo, e.heat)
-            name = re.sub(r"[^\w-]+", "_", e.label)[:40]  # labels may hold what no file name can
+            name = re.sub(r"[^\w-]+", "_", e.label)[:40]  # Labels may contain characters that file names cannot.
             picture.save(unfinished / f"{number}-{name}.png")
             shown.append(_as_shown(picture))
-        captions = [("the photo", ""), *((short(e.label), re.sub("[,;] ", "\n", e.verdict)) for e in explained)]
+        captions = [("photo", ""), *((short(e.label), re.sub("[,;] ", "\n", e.verdict)) for e in explained)]
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # of scripts that Matplotlib's font lacks
+            warnings.filterwarnings("ignore", message="Glyph")  # for scripts that Matplotlib's font lacks
             _overview(shown, captions).savefig(unfinished / OVERVIEW, dpi=DPI)
     return path
 
 
 def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
-    """The photo with colour where the heat is.
+    """Return the photo with its heat map drawn over it.
 
     Args:
         photo: uint8 (height, width, 3).
@@ -76,13 +79,13 @@ def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
 
 
 def _as_shown(picture: Image.Image) -> Image.Image:
-    """A picture no larger than in the overview, as photos may have many million pixels."""
+    """A picture no larger than the overview shows it; photos may have many million pixels."""
     scale = SIDE * DPI / max(picture.size)
     return picture.resize([max(1, round(edge * scale)) for edge in picture.size], reducing_gap=3.0)
 
 
 def _overview(pictures: Sequence[Image.Image], captions: Sequence[tuple[str, str]]) -> Figure:
-    """Pictures of equal size side by side, each with a heading and words below."""
+    """Pictures of equal size side by side, each with a heading and text below."""
     width, height = (edge / DPI for edge in pictures[0].size)
     cell, row = max(width, LEAST_WIDTH) + GAP, height + GAP + CAPTION
     across = min(ACROSS, len(pictures))

@@ -1,7 +1,7 @@
-"""The review: one suspicious photo at a time on a local page, each decision saved at once.
+"""Review suspicious labels and photos one at a time on a local page. Every decision is saved at once.
 
-The page holds no state: what is decided is read from the decisions file each time, so the file may be edited
-while the page is open, and a review that was stopped goes on at the first suspect that is still undecided.
+The page has no state: decisions are read from the file each time. So the file may be edited while the page is open,
+and an interrupted review continues at the first undecided suspect.
 """
 
 import io
@@ -17,29 +17,29 @@ from PIL import Image
 
 from polytag.auditing.decisions import Decision, DecisionFile, Key
 from polytag.data.dataset import Dataset
-from polytag.errors import DataError, ImageError, PolytagError, counted, listed
+from polytag.errors import DataError, ImageError, PolytagError, counted, listed, printable
 from polytag.photos.decode import decode
 from polytag.serving.web.http import Depends, FastAPI, HTTPException, Response, add_pages, json_object, secure, serve
 
 LARGEST_SIDE = 1200
-"""Longest side of a photo as it is sent to the page, in pixels."""
+"""Longer side of photos sent to the page, in pixels."""
 
 ANSWERS = ("accept", "keep", "unknown", "present", "absent", "undo")
-"""What the page can do about a suspect."""
+"""Actions that the page offers."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A photo, one of its labels, or a label of the whole table, about which a person should decide.
+    """Something a person should decide about: a photo, one of its labels, or a label as a whole.
 
     Attributes:
-        image: the photo's name relative to the dataset's root; "" where a label of the whole table is meant.
-        label: "" where the whole photo is meant.
-        issue: what kind of suspicion, in a few words.
-        suggestion: what accepting saves, about the same image and label; ``None`` if there is nothing to suggest.
+        image: name of the photo relative to the dataset's root; "" for a label as a whole.
+        label: name of the label; "" for a whole photo.
+        issue: kind of issue, in a few words.
+        suggestion: decision that accepting saves, about the same image and label; ``None`` if there is none.
         why: the finding behind it, in one sentence.
-        probability: that the photo shows the label, 0 to 1, where a model was asked.
-        other: name of the photo that it is compared with, or "".
+        probability: probability of the label, 0 to 1, if a model was asked.
+        other: name of the photo it is compared with, or "".
 
     Raises:
         ValueError: the suggestion is about another image or label.
@@ -59,7 +59,7 @@ class Suspect:
 
     @property
     def key(self) -> Key:
-        """What the decision will be about; suspects about the same are decided together."""
+        """Image and label that the decision is about. Suspects with the same key are decided together."""
         return self.image, self.label
 
 
@@ -70,17 +70,17 @@ def review_app(
     data: str = "DATA",
     host: str = "127.0.0.1",
 ) -> FastAPI:
-    """The page and its API.
+    """Build the app: the page and its API.
 
     Args:
-        dataset: the photos and labels as they stand; only its photos can be fetched.
-        suspects: in the order in which they are shown.
-        decisions_path: the decisions file; made with the first decision.
-        data: how the user named the data, for the command that the last page shows.
-        host: the name or address that the app will be served on.
+        dataset: current photos and labels. Only these photos can be fetched.
+        suspects: what to decide about, in order.
+        decisions_path: decisions file, created with the first decision.
+        data: the user's name for the data, for the command shown on the last page.
+        host: name or address that the app is served on.
 
     Raises:
-        DataError: suspects name photos or labels that the dataset does not have, or the file is damaged.
+        DataError: a suspect names a photo or label that is not in the dataset, or the file is damaged.
     """
     review = _Review(dataset, suspects, decisions_path, data)
     app = FastAPI(title="polytag review", docs_url=None, redoc_url=None, openapi_url=None)
@@ -98,7 +98,7 @@ def review_app(
 
     @app.get("/api/suspects/{index}/photos/{position}")
     def photo(index: int, position: int) -> Response:
-        # The address changes with each start of the server, so a browser may keep what it was sent.
+        # URLs change with each start of the server, so browsers may cache photos.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(review.photo(index, position), media_type="image/jpeg", headers=headers)
 
@@ -106,9 +106,9 @@ def review_app(
     def decide(body: Annotated[dict[str, Any], Depends(json_object)]) -> dict[str, Any]:
         index, action = body.get("index"), body.get("action")
         if type(index) is not int:
-            raise HTTPException(422, "index must be a whole number")
+            raise HTTPException(422, "index must be an integer.")
         if action not in ANSWERS:
-            raise HTTPException(422, f"action must be one of {', '.join(ANSWERS)}")
+            raise HTTPException(422, f"action must be one of {', '.join(ANSWERS)}.")
         review.decide(index, action)
         return review.summary(index)
 
@@ -124,28 +124,28 @@ def serve_review(
     port: int = 8001,
     on_ready: Callable[[str], object] = lambda url: None,
 ) -> None:
-    """Serve the review until Ctrl-C, then say where the decisions are.
+    """Serve the review until Ctrl-C, then print where the decisions are.
 
-    There is no password: with a ``host`` other than this machine's own 127.0.0.1 everybody who can reach it can
-    see the photos and decide.
+    There is no password. With a ``host`` other than 127.0.0.1, everyone who can reach this machine can see the photos
+    and decide.
 
     Args:
         dataset, suspects, decisions_path, data: see `review_app`.
         host: name or address to listen on.
-        port: 0 takes a free one.
-        on_ready: called with the page's address as soon as it can be opened.
+        port: 0 selects a free port.
+        on_ready: called with the address of the page once the server accepts connections.
 
     Raises:
         DataError: see `review_app`.
-        SettingsError: the host or the port cannot be used.
+        SettingsError: the host or port cannot be used.
     """
     serve(review_app(dataset, suspects, decisions_path, data, host), host, port, on_ready)
     taken = Path(decisions_path).exists()
-    print(f"\nthe decisions are in {decisions_path}" if taken else "\nnothing was decided, so no file was written")
+    print(f"\nDecisions are in {printable(str(decisions_path))}" if taken else "\nNo decisions, no file written")
 
 
 class _Review:
-    """What the API answers with."""
+    """Answers of the API."""
 
     def __init__(self, dataset: Dataset, suspects: Sequence[Suspect], decisions_path: str | Path, data: str) -> None:
         self.dataset, self.suspects = dataset, suspects
@@ -154,17 +154,17 @@ class _Review:
         self.command = [shlex.quote(word) for word in words]
         self.rows = {name: row for row, name in enumerate(dataset.names)}
         self.run = secrets.token_hex(4)
-        self.before: dict[Key, Decision | None] = {}  # what a review's decision took the place of
+        self.before: dict[Key, Decision | None] = {}  # decisions that this review replaced
         self.deciding, self.decoding = threading.RLock(), threading.Lock()
         photos, labels = {"", *self.rows, *dataset.left_out}, {"", *dataset.labels}
-        strangers = [name for s in suspects for name in (s.image, s.other) if name not in photos]
-        strangers += [s.label for s in suspects if s.label not in labels]
-        if strangers:
-            raise DataError(f"suspects must be photos and labels of the data, but it has no {listed(strangers)}")
+        unknown = [name for s in suspects for name in (s.image, s.other) if name not in photos]
+        unknown += [s.label for s in suspects if s.label not in labels]
+        if unknown:
+            raise DataError(f"suspects that are not in the data: {listed(unknown)}")
         self.file.read()
 
     def summary(self, index: int = -1) -> dict[str, Any]:
-        """How far the review is; ``next`` is the next undecided suspect after ``index``, from the start again."""
+        """Progress of the review. ``next`` is the next undecided suspect after ``index``, wrapping around."""
         decisions = self._decisions()
         open_ones = [i for i, suspect in enumerate(self.suspects) if not _by_review(decisions, suspect.key)]
         taken = [decisions[s.key].action for s in self.suspects if _by_review(decisions, s.key)]
@@ -178,7 +178,7 @@ class _Review:
         }
 
     def describe(self, index: int) -> dict[str, Any]:
-        """All that the page shows of one suspect."""
+        """Everything the page shows about one suspect."""
         suspect = self._suspect(index)
         decision = self._decisions().get(suspect.key)
         names = [name for name in (suspect.image, suspect.other) if name]
@@ -201,26 +201,26 @@ class _Review:
             "probability": suspect.probability,
             "photos": photos,
             "accept": suspect.suggestion and _words(suspect.suggestion),
-            "keep": f"it stays {state}" if state else "as it is",
+            "keep": f"it stays {state}" if state else "no change",
             "unknown": bool(suspect.image),
-            # Otherwise neither accepting nor keeping might be what the photo shows.
+            # Otherwise neither accepting nor keeping might be right.
             "settle": state == "unknown" or (state is not None and suspect.suggestion is None),
             "decision": decision and {"action": decision.action, "words": _words(decision), "by": decision.by},
         }
 
     def photo(self, index: int, position: int) -> bytes:
-        """A photo of a suspect as a JPEG, upright and small enough for a page."""
+        """A photo of a suspect as an upright JPEG of page size."""
         suspect = self._suspect(index)
         names = [name for name in (suspect.image, suspect.other) if name]
         if not 0 <= position < len(names):
             raise HTTPException(
-                404, f"suspect {index} has {counted(len(names), 'photo')}, and none is number {position}"
+                404, f"Suspect {index} has {counted(len(names), 'photo')}; there is no number {position}."
             )
         name = names[position]
         if name not in self.rows:
-            raise HTTPException(404, f"left out: {self.dataset.left_out[name]}")
+            raise HTTPException(404, f"Left out: {self.dataset.left_out[name]}")
         try:
-            with self.decoding:  # A large photo takes 240 MB for a moment; one at a time does.
+            with self.decoding:  # A large photo takes up to 240 MB, so one at a time.
                 image = Image.fromarray(decode(str(self.dataset.paths[self.rows[name]])))
                 image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
         except ImageError as error:
@@ -230,14 +230,14 @@ class _Review:
         return file.getvalue()
 
     def decide(self, index: int, action: str) -> None:
-        """Save what a person answered about a suspect, or take it back."""
+        """Save an answer about a suspect, or undo it."""
         suspect = self._suspect(index)
         answer = None if action == "undo" else _answer(suspect, action)
         with self.deciding:
             now = self._decisions().get(suspect.key)
             reviewed = now is not None and now.by == "review"
             if answer is None and not reviewed:
-                raise HTTPException(409, "nothing was decided here in a review, so there is nothing to undo")
+                raise HTTPException(409, "There is no decision to undo.")
             try:
                 if answer is not None:
                     self.file.save(answer)
@@ -252,9 +252,7 @@ class _Review:
 
     def _suspect(self, index: int) -> Suspect:
         if not 0 <= index < len(self.suspects):
-            raise HTTPException(
-                404, f"there is no suspect {index}: they are numbered from 0 to {len(self.suspects) - 1}"
-            )
+            raise HTTPException(404, f"There is no suspect {index}. Numbers are 0 to {len(self.suspects) - 1}.")
         return self.suspects[index]
 
     def _decisions(self) -> Mapping[Key, Decision]:
@@ -265,7 +263,7 @@ class _Review:
             raise HTTPException(500, str(error)) from None
 
     def _labels(self, name: str, asked: str) -> dict[str, list[str]]:
-        """A photo's labels as they stand; of the absent ones only the label in question is worth a word."""
+        """A photo's current labels. Of the absent ones, only the label in question is shown."""
         if name not in self.rows:
             return {"present": [], "unknown": [], "absent": []}
         named = list(zip(self.dataset.labels, self.dataset.targets[self.rows[name]], strict=True))
@@ -281,12 +279,12 @@ def _by_review(decisions: Mapping[Key, Decision], key: Key) -> bool:
 
 
 def _answer(suspect: Suspect, action: str) -> Decision:
-    """The decision that an answer stands for."""
+    """The decision that an answer means."""
     if action == "accept":
         if suspect.suggestion is None:
-            raise HTTPException(409, "nothing is suggested here: keep it as it is, or make it unknown")
+            raise HTTPException(409, "There is no suggestion. Keep it or set it to unknown.")
         return replace(suspect.suggestion, by="review", reason=suspect.suggestion.reason or suspect.why)
-    words = {"keep": "kept as it is", "unknown": "cannot be told"}.get(action, f"seen to be {action}")
+    words = {"keep": "kept", "unknown": "cannot tell"}.get(action, f"reviewed as {action}")
     about = f"'{suspect.label}' {words}" if suspect.label else words
     try:
         return Decision(*suspect.key, action, f"{about} ({suspect.issue})", "review")
@@ -298,18 +296,18 @@ def _question(suspect: Suspect) -> str:
     action = suspect.suggestion.action if suspect.suggestion else None
     if action == "merge":
         assert suspect.suggestion is not None
-        return f"Do “{suspect.label}” and “{suspect.suggestion.into}” mean the same?"
+        return f"Do “{suspect.label}” and “{suspect.suggestion.into}” mean the same thing?"
     if action == "drop":
         return "Leave this photo out?"
     if not suspect.label:
-        return "Make all labels of this photo unknown?" if action == "unknown" else "Is this photo all right?"
+        return "Set all labels of this photo to unknown?" if action == "unknown" else "Is this photo OK?"
     if not suspect.image:
-        return f"Is the label “{suspect.label}” all right?"
+        return f"Is the label “{suspect.label}” OK?"
     return f"Does this photo show “{suspect.label}”?"
 
 
 def _words(decision: Decision) -> str:
-    """A decision in a few words."""
+    """A decision in words."""
     label = f"“{decision.label}”" if decision.label else "every label"
     return {
         "present": f"{label} is present",
@@ -317,5 +315,5 @@ def _words(decision: Decision) -> str:
         "unknown": f"{label} is unknown",
         "drop": "leave the photo out",
         "merge": f"{label} becomes “{decision.into}”",
-        "keep": "keep as it is",
+        "keep": "no change",
     }[decision.action]

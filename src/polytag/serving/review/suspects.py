@@ -1,4 +1,4 @@
-"""What an audit found, as questions for the review."""
+"""Turn the findings of an audit into questions for the review."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from polytag.auditing.issues import ISSUES
 from polytag.serving.review.review import Suspect
 
 PHOTOS = ("blank", "blurry", "dark", "bright", "tiny", "extreme_aspect")
-"""Issues of whole photos that a person may want to leave out, the most serious first."""
+"""Issues of whole photos, most serious first. A person may want to leave these photos out."""
 
 
 def suspects_of(found: Audit) -> list[Suspect]:
-    """Everything about which a person should decide: contradictions first, then doubtful labels, then odd photos.
+    """Return everything a person should decide about: contradictions, then doubtful labels, then odd photos.
 
-    Findings that leave nothing to see, such as missing files, are not asked about.
+    Findings with nothing to look at, such as missing files, are left out.
     """
     place = {name: i for i, name in enumerate(found.dataset.names)}
     proposed = {decision.key: decision for decision in propose(found)}

@@ -1,10 +1,10 @@
-"""What a bundle can be exported to, by name; apart from the exports, which need libraries that take seconds to load."""
+"""Export formats by name. They are apart from the exports, whose libraries take seconds to load."""
 
 from enum import StrEnum
 
 
 class Format(StrEnum):
-    """What a bundle can be exported to."""
+    """Export format."""
 
     keras = "keras"
     savedmodel = "savedmodel"

@@ -24,7 +24,7 @@ class SidecarChange:
         path: the sidecar.
         added, removed: labels that become keywords and labels that stop being keywords.
         ignored: another sidecar of the photo, which is left unchanged, or ``None``.
-        content: new bytes of the file; ``None`` if it stays as it is.
+        content: new bytes of the file; ``None`` if nothing changes.
     """
 
     path: Path

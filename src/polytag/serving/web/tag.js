@@ -4,8 +4,8 @@ import { paint } from "./heat.js";
 import { ask, inTurn, refusal } from "./requests.js";
 
 const ROWS = 6;           // labels shown per photo, besides those assigned
-const SCORES = { mean_average_precision: "mAP", samples_f1: "Samples-F1", subset_accuracy: "Subset accuracy",
-  label_accuracy: "Label accuracy" };
+const SCORES = { mean_average_precision: "mAP", samples_f1: "samples-F1", subset_accuracy: "exact match",
+  label_accuracy: "accuracy per label" };
 
 const $ = (id) => document.getElementById(id);
 const logit = (p) => Math.log(p / (1 - p));
