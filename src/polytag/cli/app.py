@@ -103,7 +103,10 @@ def command(panel: Panel) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a command: options of its dataclasses, -q and -v, and expected errors as one line with exit code 2."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        app.command(rich_help_panel=panel)(_with_console(_one_line_errors(expand_options(function))))
+        # Without short_help, Typer cuts summaries off in the reference.
+        app.command(rich_help_panel=panel, short_help=function.__doc__)(
+            _with_console(_one_line_errors(expand_options(function)))
+        )
         return function
 
     return register
