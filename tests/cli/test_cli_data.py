@@ -65,6 +65,26 @@ def test_convert_writes_what_reads_the_same(data: Path, tmp_path: Path, ending: 
     assert pt.read(away, images=data).names == before.names
 
 
+@pytest.mark.parametrize("name", ["metadata.jsonl", "fiftyone.json", "coco.json"])
+def test_convert_writes_other_forms(data: Path, name: str) -> None:
+    assert f"25 photos in {data / name}" in run("convert", data, data / name)
+    before, after = pt.read(data), pt.read(data / name)
+    assert after.names == before.names and set(after.labels) == set(before.labels)
+    place = [after.labels.index(label) for label in before.labels]
+    assert np.array_equal(after.targets[:, place], before.targets)
+
+
+def test_convert_refuses_before_it_reads(data: Path, tmp_path: Path) -> None:
+    assert "is the same file as the input" in refused("convert", data, data / "labels.csv", "--overwrite")
+    link = tmp_path / "link.csv"
+    link.symlink_to(data / "labels.csv")
+    assert "is the same file as the input" in refused("convert", data, link, "--overwrite")
+    assert "choose with --to" in refused("convert", data, tmp_path / "x.json")
+    assert "Leave it out" in refused("convert", data, tmp_path / "x.csv", "--bundle", tmp_path)
+    assert f"would write 25 photos to {tmp_path / 'x.csv'}" in run("convert", data, tmp_path / "x.csv", "--dry-run")
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_what_exists_is_not_replaced(data: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious.csv"
     precious.write_text("mine")
