@@ -22,7 +22,7 @@ from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.split import check_learnable, split, split_facts
 from polytag.data.splitting.split_file import with_split, write_split
-from polytag.errors import DataError, SettingsError, counted
+from polytag.errors import DataError, SettingsError, counted, raise_machine_error
 from polytag.evaluation.evaluate import evaluate
 from polytag.files import write_json
 from polytag.models.backbones.weights import Weights
@@ -335,7 +335,8 @@ def _started(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | No
         if folder.is_dir() and not any(folder.iterdir()):
             return None
         started = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_machine_error(error)
         started = None
     if not isinstance(started, dict) or not {"polytag", "models", "data", "split"} <= started.keys():
         raise SettingsError(f"{folder} exists and is not a run of polytag. Name another folder with --out.")

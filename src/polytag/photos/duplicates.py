@@ -1,12 +1,11 @@
-"""Photos that show the same picture: identical files, and copies that were re-encoded, resized, brightened,
+"""Find photos that show the same picture: identical files, and copies that were re-encoded, resized, brightened,
 cropped or mirrored.
 
-Two steps. Candidates are pairs whose coarse, high-passed grey thumbnails resemble each other, found for
-all pairs at once; neighbours by embedding join them where there are embeddings. Then one thumbnail of
-each candidate pair is laid over the other: shift and scale are fitted by Gauss-Newton with free gain and
-offset, coarse to fine (Lucas & Kanade 1981; Evangelidis & Psarakis 2008), and what counts is the
-correlation of the locally normalised details where the two overlap. Perceptual hashes do the first step
-only, and lose crops (benchmarks/duplicates.py compares).
+There are two steps. Candidates are pairs with similar coarse, high-passed grey thumbnails, found for all pairs at
+once; if there are embeddings, their neighbours are candidates too. Then one thumbnail of each candidate pair is aligned
+with the other: shift and scale are fitted by Gauss-Newton with free gain and offset, coarse to fine (Lucas & Kanade
+1981; Evangelidis & Psarakis 2008). The correlation of the locally normalised details in the overlap decides.
+Perceptual hashes do the first step only, and miss crops (benchmarks/duplicates.py compares them).
 """
 
 import hashlib
@@ -30,39 +29,40 @@ from polytag.photos.measure import THUMBNAIL, Measurements
 log = logging.getLogger(__name__)
 
 VERSION = "3"
-"""Raised whenever the same photos would give other pairs."""
+"""Version of the search. Increase it when the same photos give other pairs."""
 
 KINDS = ("exact", "near", "cropped", "mirrored")
+"""Kinds of pairs: identical files, re-encoded or brightened copies, crops and mirror images."""
 
 ZOOMS = (1.0, 0.9, 0.8)
-"""Central shares of a photo, by side, that are compared with others whole: what is left of a crop resembles those."""
+"""Central parts of a photo, as a share of its side, that are compared with other whole photos, to find crops."""
 
 CANDIDATE = 0.62
-"""Least correlation of two coarse thumbnails that makes a pair worth a closer look."""
+"""Least correlation of two coarse thumbnails that makes a pair a candidate."""
 
 NEIGHBOUR = 0.85
-"""Least cosine of two embeddings that makes a pair worth a closer look."""
+"""Least cosine of two embeddings that makes a pair a candidate."""
 
 STAGES = ((16, 5, 1.5, 0.5), (32, 5, 2.0, 0.5), (THUMBNAIL, 3, 3.0, 0.7))
-"""The fit, coarse to fine: side in pixels, Gauss-Newton steps, reach of the high-pass in pixels, and the least
-correlation of details that lets a pair pass. Past the last one two photos show the same picture: true copies lie
-above 0.75 there, different photos below 0.65."""
+"""Stages of the fit, coarse to fine: side in pixels, Gauss-Newton steps, width of the high-pass in pixels, and the
+least correlation of details that lets a pair pass. Pairs that pass the last stage show the same picture: true copies
+reach more than 0.75 there, different photos less than 0.65."""
 
 FRAME, INSIDE = 14, 0.5
-"""Pixels at each edge of a thumbnail where a frame may be, and the least correlation inside of them: different
-pictures in the same frame agree at the edges only."""
+"""Pixels at each edge of a thumbnail that may belong to a frame, and the least correlation inside them: different
+pictures in the same frame agree only at the edges."""
 
 CROPPED = 0.93
-"""Share of either photo that the other shows, below which one is a crop of the other."""
+"""One photo is a crop of the other if less than this share of either is visible in the other."""
 
 STRETCH = 1.12
-"""Largest change of proportions between copies of one picture; a fit that needs more matched something else."""
+"""Largest change of proportions between copies of a picture; a fit with more has matched something else."""
 
 PER_PHOTO = 20
-"""Candidates looked at for one photo, at most: in a burst of equals the nearest suffice to tie it together."""
+"""Most candidates per photo: in a burst of similar photos the nearest suffice to connect them."""
 
 FLAT = 1.0
-"""Least deviation of the details in a coarse thumbnail, in grey levels of 255; a blank photo resembles any other."""
+"""Least deviation of the details in a coarse thumbnail, in grey levels of 255: blank photos resemble every photo."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ def find_duplicates(
     contents: NDArray[np.int64],
     embeddings: NDArray[np.float32] | None = None,
 ) -> list[Pair]:
-    """Pairs of photos that show the same picture.
+    """Find pairs of photos that show the same picture.
 
-    Of photos with identical bytes each is paired with the first, and only that first is compared with others.
+    Photos with identical bytes are paired with the first of them, and only the first is compared with other photos.
 
     Args:
         measured: the n photos' measurements.
         contents: int64 (n,): photos of identical content share a number.
-        embeddings: float32 (n, d), rows of NaN where a photo has none; adds candidates.
+        embeddings: float32 (n, d), rows of NaN for photos without one; they add candidates.
 
     Returns:
         The pairs, each once, ordered by a and b.
@@ -152,26 +152,26 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
 
 
 def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join groups that a pair connects; int64 (n,), numbered from 0 in the photos' order."""
+    """Join groups that a pair connects: int64 (n,), numbered from 0 in order of first appearance."""
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
     same = enumerate(first[members].tolist())
     return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
 
 
 BATCH = 256
-"""Pairs that are fitted at once, and blocks of photos that are compared at once."""
+"""Number of pairs fitted at once, and of photos compared at once."""
 
 
 def _candidates(
     thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, alike: list[tuple[int, int]]
 ) -> list[tuple[int, int, float]]:
-    """Pairs of photos worth a closer look, each with the zoom at which the second resembles the first.
+    """Candidate pairs, each with the zoom at which the second photo resembles the first.
 
     Args:
-        thumbnails: all photos', as `Measurements` has them.
+        thumbnails: thumbnails of all photos, see `Measurements`.
         rows: int64 (n,): the photos to pair.
-        mirrored: whether the second photo of each pair is turned round first.
-        alike: pairs of positions in ``rows`` that are candidates anyway.
+        mirrored: whether the second photo of each pair is mirrored first.
+        alike: pairs of positions in ``rows`` that are candidates in any case.
     """
     plain, textured = _coarse(thumbnails, rows, False, 1.0)
     places = np.flatnonzero(textured)
@@ -182,7 +182,7 @@ def _candidates(
         other = _coarse(thumbnails, rows[places], mirrored, zoom)[0]
         for first, second, product in _neighbours(plain, other, CANDIDATE):
             i, j = int(places[first]), int(places[second])
-            # Unzoomed, a pair is found from either side.
+            # Without zoom, each pair is found twice.
             key = (j, i) if zoom == 1 and j < i else (i, j)
             if key not in best or product > best[key][0]:
                 best[key] = (product, zoom)
@@ -204,7 +204,7 @@ def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> l
 def _coarse(
     thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, zoom: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """High-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and which of them are not flat."""
+    """High-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and whether each has any details."""
     vectors = np.empty((len(rows), 256), np.float32)
     textured = np.empty(len(rows), bool)
     sampling = _sampling(_points(THUMBNAIL), np.array([zoom - 1], np.float32), np.zeros(1, np.float32))[0][0]
@@ -222,7 +222,7 @@ def _coarse(
 
 
 def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) -> Iterator[tuple[int, int, float]]:
-    """For each row of a the other rows of b, at most `PER_PHOTO`, whose product with it is at least so much."""
+    """For each row of a, at most `PER_PHOTO` other rows of b whose product with it is at least ``least``."""
     for start in range(0, len(a), BATCH):
         products = a[start : start + BATCH] @ b.T
         products[np.arange(len(products)), np.arange(start, start + len(products))] = -1
@@ -280,7 +280,7 @@ def _means(side: int, smaller: int) -> NDArray[np.float32]:
 
 
 def _blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """A Gaussian blur as two products of matrices, far faster on small photos than a filter that walks them."""
+    """Gaussian blur as two matrix products, which on small photos is much faster than a sliding filter."""
     kernel = _kernel(photos.shape[1], sigma)
     return (kernel @ photos @ kernel.T).astype(np.float32, copy=False)
 
@@ -299,7 +299,7 @@ def _high_pass(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]
 def _fit(
     left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], steps: int
 ) -> NDArray[np.float32]:
-    """Refine where each left photo lies on its right one.
+    """Refine the position of each left photo on its right one.
 
     Args:
         left, right: float32 (n, side, side).
@@ -316,7 +316,7 @@ def _fit(
         across = across.transpose(0, 2, 1)
         laid, by_x, by_y = (down @ image @ across for image in (right, slope_x, slope_y))
         mask = (inside_y[:, :, None] & inside_x[:, None, :]).astype(np.float32)
-        # Gain and offset of the grey levels are free, so that a brighter copy fits as well.
+        # Gain and offset of the grey levels are free, so that brighter copies fit as well.
         columns = np.stack([laid, np.ones_like(laid), by_x * points, by_x, by_y * points[:, None], by_y], axis=1)
         columns = (columns * mask[:, None]).reshape(n, 6, -1)
         normal = columns @ columns.transpose(0, 2, 1)
@@ -328,18 +328,18 @@ def _fit(
 
 
 def _points(side: int) -> NDArray[np.float32]:
-    """Centres of a photo's pixels on the scale from -1 to 1."""
+    """Centres of a photo's pixels, from -1 to 1."""
     return ((np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1).astype(np.float32)
 
 
 def _sampling(
     points: NDArray[np.float32], scale: NDArray[np.float32], shift: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Matrices (n, side, side) that sample a row at (1 + scale) x + shift, and which samples lie inside (n, side)."""
+    """Matrices (n, side, side) that sample a row at (1 + scale) x + shift, and whether samples are inside (n, side)."""
     side = len(points)
     places = (1 + scale[:, None]) * points + shift[:, None]
     position = np.clip((places + 1) * side / 2 - 0.5, 0, side - 1)
-    # A triangle of one pixel's width on either side is linear interpolation.
+    # Triangles that are one pixel wide on either side give linear interpolation.
     weights = np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(side, dtype=np.float32)))
     return weights.astype(np.float32), np.abs(places) <= 1
 
@@ -347,9 +347,12 @@ def _sampling(
 def _correlation(
     left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float, margin: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Correlation of the details where the two photos overlap, and the share of each that the other shows.
+    """Correlation of the details where two photos overlap, and the share of each that is visible in the other.
 
-    With a margin that many pixels at the left photo's edges do not count.
+    Args:
+        left, right, fit: as in `_fit`.
+        sigma: width of the high-pass, in pixels.
+        margin: pixels at the left photo's edges that do not count.
     """
     side = left.shape[1]
     across, inside_x = _sampling(_points(side), fit[:, 0], fit[:, 1])
@@ -367,7 +370,7 @@ def _correlation(
 
 
 def _details(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """High-passed and locally normalised: a picture's frame must not outweigh the picture."""
+    """High-passed and locally normalised photos, so that a frame does not outweigh the picture."""
     details = _high_pass(photos, sigma)
     energy = np.maximum(_blurred(details**2, 2 * sigma), 0)
     floor = 0.1 * details.std(axis=(1, 2), keepdims=True) + 1

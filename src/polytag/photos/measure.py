@@ -1,7 +1,7 @@
-"""What can be measured on each photo, in one reading: header, brightness, sharpness, histograms, a thumbnail.
+"""Measure photos: header, brightness, sharpness, histograms and a thumbnail, all from one decoding.
 
-The audit judges photos by it and `explore` draws it. A photo is decoded for it once, at the side that
-models see, and its pixels go into the cache that training reads, so neither decodes it again.
+The audit and `explore` use the measurements. Photos are decoded at the size that models see by default, and the pixels
+are kept in the cache that training reads, so that training need not decode them again.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,23 +18,26 @@ from polytag.photos.decode import PIXEL_PATH, Header, Paths, examine
 from polytag.photos.pixels import fill, pixel_cache
 
 SIDE = 224
-"""Side at which photos are measured, in pixels: the one at which models see them by default."""
+"""Side at which photos are measured, in pixels: the default input size of models."""
 
 THUMBNAIL = 64
-"""Side of the grey thumbnails by which near-duplicates are found, in pixels."""
+"""Side of the grey thumbnails that find near-duplicates, in pixels."""
 
 BINS = 64
+"""Bins of each histogram, of four values each."""
+
 PERCENTILES = (1, 5, 50, 95, 99)
+"""Percentiles of the brightness that are recorded."""
 
 GREY_TOLERANCE = 12
-"""Largest difference of channels at which a photo counts as grey, as JPEG's rounding and a faint tint reach that far;
-less where it spans few grey levels, and its colours would be as faint."""
+"""Largest difference of two channels in a grey photo: JPEG's rounding and a faint tint reach that far. The limit is
+lower for photos of little contrast, whose colours would be as faint."""
 
 BLUR = 9
-"""Pixels over which a photo is blurred once more to see how sharp it was."""
+"""Width in pixels of the blur that measures sharpness."""
 
 VERSION = 3
-"""Raised whenever the same pixels would give other measurements."""
+"""Version of the measurements. Increase it when the same pixels give other measurements."""
 
 RECORD = np.dtype(
     [
@@ -57,24 +60,23 @@ RECORD = np.dtype(
         ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)),
     ]
 )
-"""One photo's measurements, as the cache keeps them.
+"""The measurements of one photo, as the cache keeps them.
 
-Format, mode, width and height (upright, in pixels), frames, orientation (EXIF, 1 to 8), alpha, deep (more than 8 bits a
-channel), grey (no colour anywhere); from 0 to 1 brightness (mean luma), contrast (its standard deviation), p01 … p99
-(its percentiles), sharpness, the means of red, green and blue and those of their squares; histograms of red, green and
-blue, and a grey thumbnail squashed to a square.
+format, mode, width, height, frames, orientation, alpha and deep are those of `Header`; grey: no colours at all. From 0
+to 1: brightness (mean luma), contrast (its standard deviation), p01 … p99 (its percentiles), sharpness, the means of
+red, green and blue and of their squares. histogram: of red, green and blue. thumbnail: grey, squashed to a square.
 """
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured on photos, in their order.
+    """The measurements of n photos, in their order.
 
     Attributes:
-        paths: the n files.
-        readable: bool (n,).
-        errors: the error of each path that cannot be read.
-        records: of dtype `RECORD` (n,); zeros where a photo cannot be read.
+        paths: the photo files.
+        readable: bool (n,): whether the photo can be decoded.
+        errors: the error of each photo that cannot be decoded, by its path.
+        records: array (n,) of dtype `RECORD`; zeros for photos that cannot be decoded.
     """
 
     paths: Paths
@@ -84,7 +86,7 @@ class Measurements:
 
     @property
     def histograms(self) -> NDArray[np.uint16]:
-        """Pixels per channel and bin of four values, of the photo squashed to 224×224: uint16 (n, 3, 64)."""
+        """Number of pixels in each channel and bin, of the photo squashed to 224×224: uint16 (n, 3, 64)."""
         return self.records["histogram"]
 
     @property
@@ -94,11 +96,14 @@ class Measurements:
 
 
 def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None) -> Measurements:
-    """Measure photos, or recall what was measured before on the same content.
+    """Measure photos, or recall the measurements of the same content from the cache.
 
     Args:
-        paths: the photos' files; they may be missing or broken.
+        paths: the photo files; they may be missing or damaged.
         on_progress: called with the number of photos that became ready.
+
+    Raises:
+        MachineError: the computer failed, not a photo.
     """
     cache = ArrayCache(f"measurements-{VERSION}-{PIXEL_PATH}", (), RECORD)
 
@@ -114,10 +119,10 @@ def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None)
 
 
 def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-    """One record, of dtype `RECORD` (), of a photo's header and its pixels, uint8 (224, 224, 3)."""
+    """Measure one photo, given its header and its pixels, uint8 (224, 224, 3); returns a record of dtype `RECORD`."""
     photo = Image.fromarray(pixels)
     grey = np.asarray(photo.convert("L"))
-    # A photo smaller than that was enlarged: its own size tells whether it is sharp.
+    # A smaller photo was enlarged, so that only its own size shows whether it is sharp.
     side = min(SIDE, header.width, header.height)
     own = grey if side == SIDE else np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BOX))
     levels = np.arange(256) / 255
@@ -147,12 +152,12 @@ def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 def sharpness(grey: NDArray[np.uint8]) -> float:
-    """How sharp a photo is, from 0 (blurred) to 1: how much it loses when it is blurred once more.
+    """Measure sharpness, from 0 (blurred) to 1, by how much a photo changes when it is blurred again.
 
-    The measure of Crete, Dolmiere, Ladret & Nicolas 2007, "The blur effect", subtracted from 1. It
-    compares a photo with itself, so that a calm motif is not taken for a blurred one. Unlike theirs it
-    squares the differences, so that one sharp silhouette outweighs a soft sky, and takes those of one grey
-    level for noise, which would make a blurred photo seem sharp.
+    This is 1 minus the measure of Crete, Dolmiere, Ladret & Nicolas 2007, "The blur effect". It compares a photo
+    with itself, so that a calm subject is not taken for a blurred one. Unlike the paper, it squares the
+    differences, so that one sharp outline outweighs a soft sky, and ignores differences of one grey level, whose
+    noise would make a blurred photo seem sharp.
 
     Args:
         grey: uint8 (height, width).
@@ -162,7 +167,7 @@ def sharpness(grey: NDArray[np.uint8]) -> float:
         photo = np.ascontiguousarray(lines, np.float32)
         before = photo[1:] - photo[:-1]
         before *= before
-        # What a running mean over BLUR lines leaves of their differences is one difference over BLUR lines.
+        # A running mean over BLUR lines turns the differences of lines into one difference over BLUR lines.
         padded = np.pad(photo, ((BLUR // 2, BLUR // 2), (0, 0)), "symmetric")
         after = padded[BLUR:] - padded[:-BLUR]
         after *= after

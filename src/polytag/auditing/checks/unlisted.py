@@ -30,7 +30,7 @@ def unlisted_notes(dataset: Dataset) -> list[str]:
     if photos:
         verb = "is" if photos == 1 else "are"
         notes.append(f"{counted(photos, 'photo')} in {dataset.root.name} {verb} not listed")
-    if found:
+    if found and left_out(found) not in dataset.notes:
         notes.append(left_out(found))
     return notes
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from polytag.errors import SettingsError, WeightsError
+from polytag.errors import SettingsError, WeightsError, raise_machine_error
 from polytag.models.backbones.inverted_residuals import FAMILIES, Convolution, walk
 from polytag.models.backbones.weights import Weights, how_to_get_weights
 from polytag.models.backend import computing_in, keras
@@ -81,6 +81,7 @@ def _from_keras(photo: keras.KerasTensor, name: str, weights: Weights | None) ->
     try:
         base = build(input_shape=photo.shape[1:], include_top=False, weights=source)
     except Exception as error:
+        raise_machine_error(error)
         # Keras passes on any exception of its own checks, the network, the disk or HDF5.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         if weights is None or (source == "imagenet" and isinstance(error, ValueError)):

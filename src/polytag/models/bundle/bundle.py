@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.errors import BundleError, ImageError, SettingsError
+from polytag.errors import BundleError, ImageError, SettingsError, raise_machine_error
 from polytag.files import beside, write_atomically, write_json
 from polytag.models.runtimes import openvino
 from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel, export_onnx
@@ -74,6 +74,7 @@ class Bundle:
         except FileNotFoundError:
             raise BundleError(f"{self.path} is not a bundle: it has no bundle.json") from None
         except (OSError, ValueError, RecursionError) as error:
+            raise_machine_error(error)
             raise BundleError(f"{self.path / 'bundle.json'} is damaged ({error}): restore it or train again") from None
         versions = (manifest.get("format"), manifest.get("pixel_path")) if isinstance(manifest, dict) else (None, None)
         if None not in versions and versions != (FORMAT, PIXEL_PATH):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import BundleError
+from polytag.errors import BundleError, raise_machine_error
 from polytag.extras import require
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class OnnxModel:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
+            raise_machine_error(error)
             # ONNX Runtime's exceptions share no public base class.
             raise BundleError(f"{path} is not a model that ONNX Runtime can run ({str(error)[:120]})") from None
         self._input = self._session.get_inputs()[0].name

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
-from polytag.errors import DataError, counted, listed
+from polytag.errors import DataError, counted, listed, raise_machine_error
 from polytag.photos.kinds import EXTENSIONS
 
 
@@ -229,7 +229,8 @@ def _holds_images(folder: Path, depth: int = 2) -> bool:
     try:
         with os.scandir(folder) as inside:
             entries = list(islice(inside, 10_000))
-    except OSError:
+    except OSError as error:
+        raise_machine_error(error)
         return False
     if any(os.path.splitext(entry.name)[1].lower() in EXTENSIONS for entry in entries):
         return True
