@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from polytag.errors import ImageError, SettingsError, counted, listed
+from polytag.extras import require
 from polytag.models.bundle.bundle import Bundle
 from polytag.photos.decode import LARGE_PIXELS, decode, n_pixels
 from polytag.serving.server.batching import Batcher
@@ -179,6 +180,7 @@ class TaggingService:
 
     def _heatmaps(self, bundle: Bundle, pieces: list[tuple[bytes, list[str]]]) -> list[list[str]]:
         """Heat maps as base64-encoded PNGs, per photo and label."""
+        require("keras", "train", "A heat map")
         # Importing Keras takes seconds and hundreds of megabytes, so it waits for the first request.
         from polytag.serving.explaining.explain import Explainer
 
