@@ -8,6 +8,7 @@ import pytest
 
 from labelled import labels_of, parts_of, put, refusal
 from polytag import read
+from polytag.errors import PolytagError
 
 Photos = Callable[..., list[str]]
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
@@ -270,3 +271,24 @@ def test_files_that_are_recognised_but_not_read(name: str, tmp_path: Path) -> No
     path = put(tmp_path / name, b"x")
     for source in (path, tmp_path):
         assert f"{name} is " in refusal(source) and "polytag does not read" in refusal(source)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"classes": 5, "labels": {"a": "dog"}},
+        {"samples": [{"filepath": "a.jpg", "tags": 5, "gt": {"label": "dog"}}], "classes": {"gt": 5}},
+        {"a.jpg9": {"filename": "a.jpg", "regions": 5, "file_attributes": {"kind": "dog"}}},
+        {"categories": {"label": {"labels": 5}}, "items": [{"id": "a", "annotations": []}]},
+        [{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"type": [], "value": {"choices": ["dog"]}}]}]}],
+        {"shapes": [], "flags": {"dog": True}, "imagePath": "x" * 5000},
+        {"shapes": [], "flags": {"dog": True}, "imagePath": "../\ud800/a.jpg"},
+    ],
+)
+def test_nonsense_ends_in_one_line_or_is_passed_over(content: Any, tmp_path: Path, photos: Photos) -> None:
+    photos(tmp_path, ["a.jpg"])
+    put(tmp_path / "a.json", content)
+    try:
+        assert read(tmp_path).labels == ("dog",)
+    except PolytagError as error:
+        assert len(str(error).splitlines()) == 1

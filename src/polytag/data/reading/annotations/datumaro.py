@@ -5,7 +5,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from polytag.data.reading.annotations.load import objects
+from polytag.data.reading.annotations.load import as_list, objects
 from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
 from polytag.errors import DataError, counted
 
@@ -27,7 +27,7 @@ def read_datumaro(path: Path, content: Mapping[str, Any]) -> Annotations:
     told = told.get("labels", []) if isinstance(told, dict) else []
     names = [
         label_name(f"{path}: label {i}", one.get("name") if isinstance(one, dict) else one)
-        for i, one in enumerate(told)
+        for i, one in enumerate(as_list(told))
     ]
     records = []
     marks = 0

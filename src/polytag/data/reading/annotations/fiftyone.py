@@ -6,7 +6,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from polytag.data.reading.annotations.load import objects
+from polytag.data.reading.annotations.load import as_list, objects
 from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
 from polytag.data.reading.table import PART_NAMES
 from polytag.errors import DataError, counted, listed
@@ -33,7 +33,7 @@ def read_labels(path: Path, content: Mapping[str, Any]) -> Annotations:
         DataError: an entry is damaged, or a number has no name.
     """
     told = content.get("classes")
-    classes = [label_name(f"{path}: class {i}", name) for i, name in enumerate(told)] if told else []
+    classes = [label_name(f"{path}: class {i}", name) for i, name in enumerate(as_list(told))]
     records = []
     for i, (image, value) in enumerate(content["labels"].items(), 1):
         place = f"{path}: image {i} ({brief(image)})"
@@ -72,7 +72,7 @@ def read_samples(path: Path, content: Mapping[str, Any], fields: Sequence[str] =
     records = []
     for i, sample in enumerate(samples, 1):
         place = f"{path}: sample {i}"
-        tags = [str(tag) for tag in sample.get("tags") or () if isinstance(tag, str)]
+        tags = [str(tag) for tag in as_list(sample.get("tags")) if isinstance(tag, str)]
         parts = {PART_NAMES[tag.lower()] for tag in tags if tag.lower() in PART_NAMES}
         told = [sample[field] for field in chosen if sample.get(field) is not None]
         names = [label_name(place, name) for value in told for name in _labels(value)]
@@ -87,7 +87,7 @@ def read_samples(path: Path, content: Mapping[str, Any], fields: Sequence[str] =
         records.append(Record(image, dict.fromkeys(names), unknown, None, annotated, part, str(group), i))
     form = f"FiftyOne, {counted(len(records), 'sample')}, labels of {listed(chosen) if chosen else 'tags'}"
     info = content.get("classes") or {}
-    declared = [name for field in chosen for name in (info.get(field, []) if isinstance(info, dict) else ())]
+    declared = [name for field in chosen for name in as_list(info.get(field) if isinstance(info, dict) else None)]
     used = [name for one in records for name in one.present]
     labels = tuple(dict.fromkeys([*(str(name) for name in declared), *used])) if declared else None
     return Annotations(form, records, labels, note, homes_of(path))

@@ -121,7 +121,7 @@ def _chosen(place: str, annotation: Mapping[str, Any], fields: Sequence[str], se
         kind = str(one.get("type", "")).lower()
         if (fields and field not in fields) or kind in NOT_LABELS:
             continue
-        value = one["value"].get(one.get("type", ""))
+        value = one["value"].get(str(one.get("type", "")))
         if value is None:
             value = next((v for k, v in one["value"].items() if k == "choices" or k.endswith("labels")), None)
         found = _names(value)

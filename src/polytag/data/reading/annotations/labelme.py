@@ -86,11 +86,12 @@ def _image(folder: Path, path: Path, named: str) -> str:
     beside = [path.parent / base, *(path.with_suffix(ending) for ending in sorted(EXTENSIONS))]
     if base.rsplit(".", 1)[0] != path.stem:
         beside = [*beside[1:], beside[0]]
-    found = next((file for file in beside if base and file.is_file()), None)
+    found = next((file for file in beside if base and os.path.isfile(file)), None)
     if found is None:
         # Most often ../images/a.jpg: where the file says, if that is inside the data set.
-        there = (path.parent / name).resolve()
-        found = there if there.is_file() and there.is_relative_to(folder.resolve()) else None
+        there = path.parent / name
+        inside = os.path.isfile(there) and there.resolve().is_relative_to(folder.resolve())
+        found = there.resolve() if inside else None
         if found is None:
             return base or path.stem
         return found.relative_to(folder.resolve()).as_posix()

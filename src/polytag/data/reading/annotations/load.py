@@ -71,6 +71,11 @@ def objects(path: Path, content: Mapping[str, Any], key: str, form: str, may_be_
     return value
 
 
+def as_list(value: Any) -> list[Any]:
+    """A JSON value if it is a list, else an empty one: what is optional may be missing, null or nonsense."""
+    return value if isinstance(value, list) else []
+
+
 def is_id(value: Any) -> TypeGuard[int | float | str]:
     """Whether a JSON value can be an id; true and false cannot."""
     return isinstance(value, int | float | str) and not isinstance(value, bool)

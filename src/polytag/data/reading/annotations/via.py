@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from polytag.data.reading.annotations.load import as_list
 from polytag.data.reading.annotations.records import Annotations, Record, homes_of, image_name, label_name
 from polytag.data.reading.tables.cells import NOTE_HEADERS, plain
 from polytag.errors import DataError, counted, listed
@@ -45,7 +46,7 @@ def read_via(path: Path, content: Mapping[str, Any], attributes: Sequence[str] =
     for i, one in enumerate(_images(content), 1):
         place = f"{path}: image {i}"
         regions = one["regions"]
-        regions = list(regions.values()) if isinstance(regions, dict) else regions or []
+        regions = list(regions.values()) if isinstance(regions, dict) else as_list(regions)
         told = [region.get("region_attributes") for region in regions if isinstance(region, dict)]
         entries.append((place, i, one["filename"], [one.get("file_attributes"), *told]))
     return _annotations(path, entries, attributes, f"VIA, {counted(len(entries), 'image')}")
