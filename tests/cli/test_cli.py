@@ -112,7 +112,7 @@ def test_out(data, tmp_path) -> None:
     assert (out / "precious.txt").read_text() == "keep"
     assert "exclude each other" in refused("compare", data, "--out", tmp_path / "r", "--resume", "--overwrite")
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in refused("compare", data, "--out", tmp_path / "file" / "run")
+    assert "cannot be created" in refused("compare", data, "--out", tmp_path / "file" / "run")
     assert "is not a run" in refused("compare", data, "--out", tmp_path / "file")
     (tmp_path / "s.csv").write_text("old")
     assert "exists already" in refused("split", data, "--out", tmp_path / "s.csv")

@@ -1,7 +1,7 @@
 """Options as dataclasses: a command declares ``read: ReadOptions`` and receives the object.
 
 Each field becomes an option: ``image_column`` is ``--image-column``. Its annotation holds the help text and, beginning
-with a dash, any short form: ``workers: Annotated[int, "Parallel processes.", "-j"] = 1``. A field without help has no
+with a dash, any short form: ``out: Annotated[Path | None, "File to write.", "-o"] = None``. A field without help has no
 option and keeps its default.
 """
 
