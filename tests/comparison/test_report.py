@@ -1,5 +1,8 @@
 """The report says what the contest's numbers say, is one page, and takes no name at its word."""
 
+import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,6 +23,7 @@ SECTIONS = (
     "comparison",
     "differences",
     "labels",
+    "thresholds",
     "learning",
     "confusion",
     "photos",
@@ -87,7 +91,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        self._in_style = tag == "style"
+        self._in_style = tag in ("style", "script")
         if tag in ("section", "footer"):
             self.section = dict(attrs).get("id", tag)
             self.text[self.section] = ""
@@ -139,13 +143,21 @@ def test_one_page_that_needs_nothing_else(tmp_path, contest, photos):
     page, _ = written(tmp_path, contest, photos)
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md"}
     markup = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "http:" not in markup and "https:" not in markup and "@import" not in markup
+    assert (
+        "http:" not in markup.replace("http://www.w3.org/2000/svg", "")
+        and "https:" not in markup
+        and "@import" not in markup
+    )
     assert set(re.findall(r"url\((.)", markup)) == {"#"}
     assert len(page.values("src")) == 16 and all(
         src.startswith("data:image/jpeg;base64,") for src in page.values("src")
     )
     assert all(target.startswith("#") for target in page.values("href") + page.values("xlink:href"))
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
+    (script,) = re.findall(r"<script>(.*?)</script>", markup, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in markup
     ids = page.values("id")
     assert len(ids) == len(set(ids)), "pictures share ids"
     assert len(markup) < 3_000_000
@@ -213,7 +225,8 @@ def test_names_are_only_text(tmp_path):
     for c in contest.contestants:
         c.evaluation.names[:] = [f"<img src=y>{name}" for name in c.evaluation.names]
     page, text = written(tmp_path, contest)
-    assert not {"script", "img", "u", "s"} & {tag for tag, _ in page.elements}
+    assert not {"img", "u", "s"} & {tag for tag, _ in page.elements}
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
     assert sum(tag == "style" for tag, _ in page.elements) == 1
     assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
     for label in HOSTILE:
@@ -408,3 +421,26 @@ def test_calibration_and_thresholds_are_told(tmp_path):
         assert words in text.replace("**", "")
     recorded = results(contest)["models"]["baseline"]
     assert changes == {name: recorded[name] for name in changes}
+
+
+def test_curves_hold_the_counts_of_each_threshold(tmp_path, contest):
+    page, _ = written(tmp_path, contest)
+    (curves,) = (json.loads(value) for value in page.values("data-curves"))
+    best = contest.ranked[0].evaluation
+    assert {curve["label"] for curve in curves["labels"]} == set(LABELS)
+    for curve in curves["labels"]:
+        j = LABELS.index(curve["label"])
+        i = curves["cuts"].index(0.5)
+        given = best.probabilities[:, j] >= 0.5
+        assert curve["given"][i] == given.sum() and curve["hits"][i] == (given & (best.targets[:, j] == 1)).sum()
+        assert sum(count for *_, count in curve["bins"]) == len(best.names)
+
+
+def test_slices_are_told_worst_first(tmp_path, contest):
+    n = len(contest.contestants[0].evaluation.names)
+    columns = {"camera": ["A", "B"] * (n // 2)}
+    page, text = written(tmp_path, replace(contest, slices=columns))
+    shown = page.table("slices")[1:]
+    assert {row[0] for row in shown} == {"camera: A", "camera: B"} and all(row[1] == str(n // 2) for row in shown)
+    assert float(shown[0][2].split()[0]) <= float(shown[1][2].split()[0])
+    assert "| camera: A |" in text and "slices" not in written(tmp_path, contest)[0].text

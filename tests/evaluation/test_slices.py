@@ -8,7 +8,8 @@ import pytest
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError
 from polytag.evaluation.evaluate import Evaluation, judge
-from polytag.evaluation.slices import MIN_SLICE, slices
+from polytag.evaluation.slices import MIN_SLICE, automatic_slices, slices
+from polytag.photos.measure import RECORD
 
 
 def evaluation(weak: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Evaluation:
@@ -61,3 +62,17 @@ def test_groups_widen_the_intervals() -> None:
     columns = {"camera": np.where(weak, "old", "new")}
     by_photo, by_group = (slices(evaluation(weak, g), columns)[0] for g in (None, np.repeat(np.arange(20), 20)))
     assert by_group.high - by_group.low > by_photo.high - by_photo.low
+
+
+def test_automatic_parts_are_the_dark_the_blurred_the_small_and_those_with_few_labels() -> None:
+    measured = np.zeros(100, RECORD)
+    measured["brightness"], measured["sharpness"] = np.arange(100) / 100, np.arange(100)[::-1]
+    measured["width"] = measured["height"] = 64
+    targets = np.zeros((100, 6), np.int8)
+    targets[50:, 0] = targets[90:, 1:5] = 1
+    columns = automatic_slices(measured, targets)
+    assert columns["light"] == ["darkest fifth"] * 20 + [""] * 80
+    assert columns["sharpness"] == [""] * 80 + ["most blurred fifth"] * 20
+    assert set(columns["size"]) == {""}, "photos of one size are not smaller than others"
+    assert (columns["labels"][0], columns["labels"][50], columns["labels"][99]) == ("none", "one", "four or more")
+    assert set(automatic_slices(measured[:0], targets[:0])) == {"light", "sharpness", "size", "labels"}

@@ -24,6 +24,7 @@ from polytag.data.splitting.split import check_learnable, split, split_facts
 from polytag.data.splitting.split_file import with_split, write_split
 from polytag.errors import DataError, SettingsError, counted, raise_machine_error
 from polytag.evaluation.evaluate import evaluate
+from polytag.evaluation.slices import automatic_slices
 from polytag.files import write_json
 from polytag.models.backbones.weights import Weights
 from polytag.models.bundle.bundle import Bundle, check_unused
@@ -282,6 +283,8 @@ def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, 
 def _contest(
     data: Dataset, parts: Sequence[Dataset], notes: Sequence[str], contestants: Sequence[Contestant], seed: int
 ) -> Contest:
+    # Photos may have become unreadable since the split.
+    judged = parts[2].take(np.isin(parts[2].names, contestants[0].evaluation.names))
     return Contest(
         data_name=data.title,
         images=len(data),
@@ -294,6 +297,7 @@ def _contest(
         pairs=pairs(contestants),
         version=version("polytag"),
         seed=seed,
+        slices=automatic_slices(measure(judged.paths).records, judged.targets),
     )
 
 

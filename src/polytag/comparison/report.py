@@ -16,6 +16,7 @@ from polytag.comparison import figures
 from polytag.comparison.charts import charts
 from polytag.comparison.contest import Contest, Pair, rows
 from polytag.comparison.doubts import doubts, in_text
+from polytag.comparison.label_curves import label_curves
 from polytag.errors import ImageError
 from polytag.evaluation.calibration import in_words
 from polytag.evaluation.evaluate import MAIN_SCORES, Evaluation
@@ -45,7 +46,9 @@ def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> P
         The path of report.html, which needs no other file.
     """
     words = _words(contest)
-    pictures = charts(contest) | _photos(contest.ranked[0].evaluation, photos)
+    pictures = (
+        charts(contest) | label_curves(contest.ranked[0].evaluation) | _photos(contest.ranked[0].evaluation, photos)
+    )
     page = _environment(autoescape=True).get_template("report.html").render(words | pictures)
     text = _environment(finalize=as_it_is).get_template("report.md").render(words)
     for name, content in (("report.md", text), ("report.html", page)):

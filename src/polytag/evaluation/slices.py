@@ -111,3 +111,26 @@ def _means(
     with np.errstate(invalid="ignore", divide="ignore"):
         rest = total[:, None] - by_block
         return total[0] / total[1], rest[0] / rest[1]
+
+
+def automatic_slices(measured: NDArray, targets: NDArray[np.int8]) -> dict[str, list[str]]:
+    """Columns for `slices` that every photo has: light, sharpness, size and number of labels.
+
+    The darkest, most blurred and smallest fifth of the photos form a slice each.
+
+    Args:
+        measured: of dtype `polytag.photos.measure.RECORD` (n,).
+        targets: int8 (n, k).
+    """
+    columns: dict[str, list[str]] = {}
+    pixels = measured["width"].astype(float) * measured["height"]
+    for column, name, values in (
+        ("light", "darkest fifth", measured["brightness"]),
+        ("sharpness", "most blurred fifth", measured["sharpness"]),
+        ("size", "smallest fifth", pixels),
+    ):
+        below = values < np.quantile(values, 0.2, method="higher") if len(values) else values > 0
+        columns[column] = np.where(below, name, "").tolist()
+    count = np.minimum((targets == 1).sum(axis=1), 4)
+    columns["labels"] = np.array(["none", "one", "two", "three", "four or more"])[count].tolist()
+    return columns
