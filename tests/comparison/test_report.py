@@ -172,7 +172,7 @@ def test_every_section_model_label_and_fact_is_there(tmp_path, contest):
     for section in ("labels", "confusion"):
         assert set(LABELS) <= {row[0] for row in page.table(section)}
     pictures = [attrs["aria-label"] for _, attrs in page.elements if attrs.get("role") == "img"]
-    assert len(pictures) == sum(tag == "svg" for tag, _ in page.elements) == 4 + 1 + 2 + 1 + 1 + 3
+    assert len(pictures) == sum(tag == "svg" for tag, _ in page.elements) == 4 + 1 + 2 + 2 + 1 + 1 + 3
     assert all(len(told or "") > 30 for told in pictures)
 
 
@@ -361,7 +361,7 @@ def test_short_histories(tmp_path, history, trials):
     )
     expected = 0 if not history else 3 if trials else 2
     svgs = sum(tag == "svg" for tag, _ in page.elements)
-    assert svgs == 3 + expected
+    assert svgs == 5 + expected
     assert ("none of 1 trial was scored" in page.text["learning"]) == bool(trials)
 
 
@@ -413,8 +413,8 @@ def test_calibration_and_thresholds_are_told(tmp_path):
         "baseline: probabilities were calibrated by a slope and a bias for each label (platt), which lowered the log "
         "loss from 0.5000 to 0.3500.",
         "transfer: probabilities are as the network gives them",
-        "baseline: thresholds were chosen for a precision of 0.8 of each label and as much recall as that leaves, "
-        "except for cat, where no cut reaches it on the validation photos (objective precision=0.8).",
+        "baseline: thresholds were chosen for a precision of at least 0.8 for each label, and as much recall as that "
+        "allows, except for cat, where too few validation photos confirm it (objective precision=0.8).",
         "transfer: thresholds were chosen for the F1 of each label (objective f1).",
     ):
         assert words in " ".join(page.text["calibration"].split())

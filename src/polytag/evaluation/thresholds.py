@@ -122,9 +122,9 @@ def _risk_controlled(
     without labels miss none and are left out. With m groups, the risk is controlled where (sum of losses + 1) / (m + 1)
     is at most the value wanted.
     """
-    rows = present.any(axis=1)
+    rows = np.flatnonzero(present.any(axis=1))
     present, probabilities = present[rows], probabilities[rows]
-    _, member = np.unique(np.arange(len(rows))[rows] if groups is None else groups[rows], return_inverse=True)
+    _, member = np.unique(rows if groups is None else groups[rows], return_inverse=True)
     size = np.bincount(member)
     photos, labels = np.nonzero(present)
     # Each present label adds its part of the loss as soon as the threshold exceeds its probability.
