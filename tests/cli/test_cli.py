@@ -19,6 +19,7 @@ import polytag as pt
 from polytag.cli import app
 from polytag.models.backbones.weights import find_weights
 from polytag.models.options import TrainOptions
+from polytag.serving.server.options import ServeOptions
 
 
 def photos(folder: Path, names: list[str]) -> None:
@@ -263,8 +264,8 @@ def test_a_terminal_that_lacks_a_sign_ends_nothing() -> None:
 def test_a_server_that_is_open_to_everybody_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, key: str | None, warned: bool
 ) -> None:
-    def serve(bundles: object, api_key: str | None, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-        on_ready(f"http://{host}:{port}/")
+    def serve(bundles: object, options: ServeOptions, on_ready: Callable[[str], None]) -> None:
+        on_ready(f"http://{options.host}:{options.port}/")
 
     bundle = SimpleNamespace(labels=("a", "b"))
     monkeypatch.setattr(pt, "Bundle", lambda path, engine: bundle)

@@ -37,7 +37,6 @@ BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of 
 Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", show_default=False, help="Replace earlier output.")]
 SplitFile = Annotated[Path | None, typer.Option("--split", help="File with the split: columns image and part.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
-Engine = Annotated[str, typer.Option(help="What runs the model: float32, or int8 if the bundle has it.")]
 Host = Annotated[str, typer.Option(help="Address to listen on. 127.0.0.1 admits only this machine.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0 chooses a free one.")]
 

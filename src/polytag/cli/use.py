@@ -2,16 +2,18 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import polytag as pt
-from polytag.cli.app import BundleFolder, Engine, Host, Port, command, load
+from polytag.cli.app import BundleFolder, command, load
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import PolytagError, SettingsError, counted, printable
 from polytag.extras import require
+from polytag.serving.server.options import ServeOptions
 from polytag.serving.tagging.formats import Format
 
 KEY_VARIABLE = "POLYTAG_API_KEY"
@@ -22,42 +24,32 @@ def serve(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, served under the name of the folder.")
     ],
+    options: ServeOptions,
     others: Annotated[
         list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve one more bundle. Repeatable.")
     ] = None,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar=KEY_VARIABLE,
-            help="Key that every request must carry. Set it in the environment: all users of a machine can see a "
-            "command line.",
-        ),
-    ] = None,
-    engine: Engine = "float32",
 ) -> None:
     """Tag photos over HTTP: a web page and an API."""
     from polytag.serving.server.server import serve_tagging
 
-    if api_key is None:
-        api_key = os.environ.get(KEY_VARIABLE)  # Typer ignores an empty one, but whoever set it wants no open server.
-    opened = {bundle.resolve().name: pt.Bundle(bundle, engine)}
+    if options.api_key is None and KEY_VARIABLE in os.environ:
+        options = replace(options, api_key=os.environ[KEY_VARIABLE])
+    opened = {bundle.resolve().name: pt.Bundle(bundle, options.engine)}
     for other in others or []:
         name, _, path = other.partition("=")
         if not name or not path:
             raise SettingsError(f"--bundle takes NAME=PATH, such as --bundle birds=runs/birds/transfer, got '{other}'")
         if name in opened:
             raise SettingsError(f"two bundles are called '{name}'. Give each --bundle a name of its own.")
-        opened[name] = pt.Bundle(path, engine)
+        opened[name] = pt.Bundle(path, options.engine)
 
     def ready(url: str) -> None:
         print("\n".join(f"{name}: {counted(len(one.labels), 'label')}" for name, one in opened.items()))
-        if api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
+        if options.is_open:
             print("no API key is set: everybody who can reach this machine can use the server", file=sys.stderr)
         print(f"Open {url} in a browser, or see {url}docs. Press Ctrl-C to stop.", flush=True)
 
-    serve_tagging(opened, api_key, host, port, ready)
+    serve_tagging(opened, options, ready)
 
 
 @command("Use")

@@ -5,9 +5,9 @@ import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from polytag.errors import SettingsError
 from polytag.models.bundle.bundle import Bundle
 from polytag.serving.server.metrics import Measure
+from polytag.serving.server.options import ServeOptions, check_key
 from polytag.serving.server.routes import add_documentation, add_model_route, add_operations, add_tag_route, key_check
 from polytag.serving.server.service import TaggingService
 from polytag.serving.server.uploads import Limits
@@ -36,8 +36,8 @@ def tagging_app(
         BundleError: a bundle is damaged.
         SettingsError: the key contains characters that an HTTP header cannot carry.
     """
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.split() == [api_key]):
-        raise SettingsError("an API key must be printable ASCII without spaces, and not empty")
+    if api_key is not None:
+        check_key(api_key)
     limits = limits or Limits()
     service = TaggingService(bundles, limits)
 
@@ -69,21 +69,19 @@ def tagging_app(
 
 def serve_tagging(
     bundles: Mapping[str, Bundle],
-    api_key: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    options: ServeOptions | None = None,
     on_ready: Callable[[str], object] = lambda url: None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Accepted requests are finished first.
 
     Args:
-        bundles, api_key: see `tagging_app`.
-        host: name or address to listen on.
-        port: 0 selects a free port.
+        bundles: see `tagging_app`. They are open already, so the engine of the options does not count.
+        options: where to listen and whom to admit.
         on_ready: called with the address of the page once the server accepts connections.
 
     Raises:
         BundleError, SettingsError: see `tagging_app`; also if the host or port cannot be used.
     """
-    limits = Limits()
-    serve(tagging_app(bundles, api_key, host, limits), host, port, on_ready, finish_seconds=int(limits.answer_seconds))
+    options, limits = options or ServeOptions(), Limits()
+    app = tagging_app(bundles, options.api_key, options.host, limits)
+    serve(app, options.host, options.port, on_ready, finish_seconds=int(limits.answer_seconds))
