@@ -18,6 +18,9 @@ PHOTO_ENDINGS = EXTENSIONS
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What annotation tools put before the name of an uploaded file."""
 
+SHOWN = 4
+"""How many candidates of an ambiguous name are kept."""
+
 ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 """Leading zeros of a number, which spreadsheets drop."""
 
@@ -47,6 +50,35 @@ class Match:
 MISSING = Match()
 
 
+class _Tails:
+    """The files of one stem by the folders at the end of their paths, so that 200,000 ``view1.jpg`` are no burden."""
+
+    def __init__(self, files: list[str]):
+        self.files = files
+        self.names = {key(os.path.basename(file)) for file in files}
+        self._depths: list[dict[tuple[str, ...], list[str]]] = []
+
+    def nearest(self, folders: Sequence[str]) -> tuple[int, list[str]]:
+        """How many folders agree at most, from the last on, and the files where they do; only some if none do."""
+        most, files = 0, self.files[: 2 * SHOWN]
+        for depth in range(1, len(folders) + 1):
+            if len(self._depths) < depth:
+                groups: dict[tuple[str, ...], list[str]] = {}
+                for file in self.files:
+                    groups.setdefault(_last_folders(file, depth), []).append(file)
+                self._depths.append(groups)
+            found = self._depths[depth - 1].get(tuple(folders[:depth]))
+            if found is None:
+                break
+            most, files = depth, found
+        return most, files
+
+
+def _last_folders(file: str, n: int) -> tuple[str, ...]:
+    """The last n folders of a path, the last first."""
+    return tuple(key(part) for part in reversed(os.path.dirname(file).split(os.sep)[-n:]))
+
+
 class PhotoIndex:
     """The files below some folders, by name without case, Unicode form and photo ending.
 
@@ -57,6 +89,8 @@ class PhotoIndex:
     def __init__(self, homes: Sequence[str | os.PathLike[str]]):
         self.homes = tuple(dict.fromkeys(os.path.realpath(home) for home in homes))
         self._by_stem: dict[str, str | list[str]] = {}
+        self._files: set[str] = set()
+        self._tails: dict[str, _Tails] = {}
         for home in self.homes:
             if not any(other != home and is_below(home, other) for other in self.homes):
                 for file in _walk(home):
@@ -72,9 +106,10 @@ class PhotoIndex:
         return index
 
     def __len__(self) -> int:
-        return sum(1 if isinstance(files, str) else len(files) for files in self._by_stem.values())
+        return len(self._files)
 
     def _add(self, file: str) -> None:
+        self._files.add(file)
         stem = stem_key(os.path.basename(file))
         known = self._by_stem.setdefault(stem, file)
         if known is not file:
@@ -106,31 +141,32 @@ class PhotoIndex:
         found = self._by_stem.get(stem_key(base))
         if found is None:
             return MISSING
-        files = [found] if isinstance(found, str) else found
-        exact = self._exactly(name, files)
+        exact = self._exactly(name)
         if exact is not None:
             return Match((exact,), len(parts) - 1)
         folders = [key(part) for part in reversed(parts[:-1])]
-        if len(files) == 1:
-            return Match((files[0],), _agreeing(files[0], folders))
-        agreeing = [_agreeing(file, folders) for file in files]
-        most = max(agreeing)
-        nearest = [file for file, n in zip(files, agreeing, strict=True) if n == most]
-        same_name = [file for file in files if key(os.path.basename(file)) == key(base)]
+        if isinstance(found, str):
+            return Match((found,), _agreeing(found, folders))
+        tails = self._tails.get(stem_key(base))
+        if tails is None:
+            tails = self._tails[stem_key(base)] = _Tails(found)
+        most, nearest = tails.nearest(folders)
+        same_name = [file for file in nearest if key(os.path.basename(file)) == key(base)] if nearest else []
         # A file of the same name elsewhere and a file of another ending here: nothing tells which is meant.
-        if same_name and not set(same_name) & set(nearest):
-            return Match(tuple(sorted({*same_name, *nearest})), most)
-        nearest = [file for file in nearest if file in same_name] or nearest
+        if not same_name and key(base) in tails.names:
+            elsewhere = next(file for file in found if key(os.path.basename(file)) == key(base))
+            return Match(tuple(sorted({elsewhere, *nearest[:SHOWN]})), most)
+        nearest = same_name or nearest
         to_the_letter = [file for file in nearest if os.path.basename(file) == base]
         if len(to_the_letter) == 1:
             nearest = to_the_letter
         return Match(tuple(sorted(nearest)), most)
 
-    def _exactly(self, name: str, files: Sequence[str]) -> str | None:
+    def _exactly(self, name: str) -> str | None:
         """The file at this path, relative to one of the homes."""
         for home in self.homes:
             file = os.path.normpath(os.path.join(home, name))
-            if file in files:
+            if file in self._files:
                 return file
         return None
 

@@ -275,13 +275,12 @@ def _index(path: Path, options: ReadOptions) -> PhotoIndex:
     return PhotoIndex([options.images if options.images is not None else path.parent])
 
 
-def _hits(index: PhotoIndex, column: Column) -> tuple[float, int]:
-    """The share of a column's cells, in a sample, that are files; and how many different files these are."""
+def _hits(index: PhotoIndex, column: Column) -> tuple[float, float]:
+    """The share of a column's cells, in a sample, that are files; and about how many files the column names."""
     words = [word for word in column.words if word]
     sample = words[1 :: max(1, len(words) // SAMPLE)] or words
-    matches = [index.find(word) for word in sample]
-    files = {match.files for match in matches if match.files}
-    return (sum(bool(match.files) for match in matches) / max(1, len(sample)), len(words) if files else 0)
+    share = sum(bool(index.find(word).files) for word in sample) / max(1, len(sample))
+    return share, share * len(words)
 
 
 def _by_files(path: Path, columns: list[Column], options: ReadOptions) -> int | None:
@@ -305,10 +304,10 @@ def _whose_files_exist(
     """Of several columns that may name the images, the one whose files exist, and that names the most of them."""
     index = _index(path, options)
     hits = {i: _hits(index, columns[i]) for i in candidates}
-    best = max(candidates, key=lambda i: hits[i])
+    best = max(candidates, key=lambda i: hits[i][1])
     if not hits[best][0]:
         return candidates[0], None
-    rivals = [i for i in candidates if i != best and hits[i][0] >= hits[best][0] and hits[i][1] >= hits[best][1]]
+    rivals = [i for i in candidates if i != best and hits[i][1] >= 0.8 * hits[best][1]]
     for rival in rivals if strict else ():
         if not _same_files(index, columns[best], columns[rival]):
             raise DataError(
