@@ -412,7 +412,7 @@ def test_calibration_and_thresholds_are_told(tmp_path):
     for words in (
         "baseline: probabilities were calibrated by a slope and a bias for each label (platt), which lowered the log "
         "loss from 0.5000 to 0.3500.",
-        "transfer: probabilities are as the network gives them",
+        "transfer: probabilities are not calibrated",
         "baseline: thresholds were chosen for a precision of at least 0.8 for each label, and as much recall as that "
         "allows, except for cat, where too few validation photos confirm it (objective precision=0.8).",
         "transfer: thresholds were chosen for the F1 of each label (objective f1).",

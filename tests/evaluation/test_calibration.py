@@ -174,4 +174,4 @@ def test_an_isotonic_curve_follows_platts_where_photos_are_few() -> None:
 def test_words() -> None:
     losses = {"none": 0.3, "temperature": 0.25, "platt": 0.2, "isotonic": 0.21}
     assert "(platt), which lowered the log loss from 0.3000 to 0.2000" in in_words("platt", losses)
-    assert "no curve clearly bettered their log loss of 0.3000" in in_words("none", losses)
+    assert "no curve clearly improved their log loss of 0.3000" in in_words("none", losses)

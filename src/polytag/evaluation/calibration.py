@@ -1,14 +1,14 @@
-"""Calibration: curves, one for each label, from what a network says to how often it is true.
+"""Calibration: for each label, a curve from raw network probabilities to observed frequencies.
 
-A curve maps logits to logits, piecewise linearly and strictly upward, so the order of a label's photos, and with it
-mAP, stays as it is. Four kinds, each more flexible than the one before:
+A curve maps logits to logits. It is piecewise linear and strictly increasing, so the order of photos and mAP do not
+change. There are four kinds, each more flexible than the one before:
 
-- "none": probabilities stay as they are;
+- "none": probabilities stay unchanged;
 - "temperature": one slope for all labels (Guo et al. 2017, On Calibration of Modern Neural Networks);
-- "platt": a slope and a bias for each label (Platt 1999), drawn toward a common curve. How strongly is learned from
-  how much the labels differ (empirical Bayes), so a rare label nearly takes the common curve;
-- "isotonic": "platt", and on it for each label the bends of an isotonic regression over few blocks of photos
-  (Zadrozny & Elkan 2002), each as far as its photos are evidence for it.
+- "platt": a slope and a bias for each label (Platt 1999), shrunk toward a common curve. The strength is learned from
+  how much the labels differ (empirical Bayes), so a rare label almost takes the common curve;
+- "isotonic": "platt" with a few bends for each label from isotonic regression over blocks of photos (Zadrozny & Elkan
+  2002), as far as the photos support them.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,21 +20,22 @@ from scipy.special import expit
 from sklearn.isotonic import isotonic_regression
 
 FOLDS = 5
+"""Folds of the cross-validation that chooses the kind."""
 
 BLOCKS = 5
 """Knots of an isotonic curve."""
 
 BLOCK_PRIOR = 20.0
-"""Photos with, and as many without, the label that speak for the common curve in each block of an isotonic one."""
+"""Strength of the common curve in each block of an isotonic one, as photos with and as many without the label."""
 
 LEAST_SLOPE = 0.1
-"""Of an isotonic curve between two knots, so that photos of different probability keep their order."""
+"""Least slope of an isotonic curve between two knots, so that photos of different probability keep their order."""
 
 LEAST_PROBABILITY = 1e-7
-"""Probabilities are at least this far from 0 and 1, so that their logits are finite."""
+"""Least distance of probabilities from 0 and 1, so that their logits are finite."""
 
 ROUNDS = 100
-"""Steps, at most, in which the curves and the prior that draws them together are fitted."""
+"""Most steps of fitting the curves and their common prior."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class Calibration:
 
     Attributes:
         kind: one of `KINDS`.
-        slope, bias: float64 (k,); slopes are above 0.
-        knots, bends: float64 (k, m): where the curves bend, and by how much; m is 0 where they are straight.
+        slope, bias: float64 (k,); slopes are positive.
+        knots, bends: float64 (k, m): where the curves bend, and by how much; m is 0 for straight curves.
     """
 
     kind: str
@@ -55,19 +56,19 @@ class Calibration:
 
     @classmethod
     def straight(cls, kind: str, slope: NDArray[np.float64], bias: NDArray[np.float64]) -> "Calibration":
-        """Curves that do not bend; slope and bias are float64 (k,)."""
+        """Make straight curves; slope and bias are float64 (k,)."""
         nothing = np.zeros((len(slope), 0))
         return cls(kind, slope, bias, nothing, nothing)
 
     def curve(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Calibrated logits float64 (n, k) of logits (n, k)."""
+        """Return the calibrated logits, float64 (n, k), of logits (n, k)."""
         calibrated = self.slope * logits + self.bias
         for knots, bends in zip(self.knots.T, self.bends.T, strict=True):
             calibrated += bends * np.maximum(logits - knots, 0)
         return calibrated
 
     def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Calibrated probabilities float32 (n, k) of probabilities (n, k)."""
+        """Return the calibrated probabilities, float32 (n, k), of probabilities (n, k)."""
         if self.kind == "none":
             return probabilities
         return expit(self.curve(logits_of(probabilities))).astype(np.float32)
@@ -82,20 +83,20 @@ def logits_of(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 def choose_calibration(
     targets: NDArray[np.int8], probabilities: NDArray[np.float32], groups: NDArray[np.int64], seed: int = 0
 ) -> tuple[Calibration, dict[str, float]]:
-    """The kind that predicts unseen validation photos best, fitted to all of them.
+    """Choose the kind that predicts held-out validation photos best, and fit it to all of them.
 
-    Kinds are judged by their log loss in a cross-validation. Beginning with "none", a more flexible kind takes the
-    place of a simpler one only if it gains more than the standard error of that gain, so few photos stay with "none".
+    Kinds are judged by cross-validated log loss. Starting from "none", a more flexible kind replaces a simpler one only
+    if it gains more than the standard error of the gain. With few photos, "none" usually remains.
 
     Args:
-        targets: int8 (n, k) of the validation photos, 1, 0 or -1 for unknown, which teaches nothing.
-        probabilities: float (n, k), 0 to 1, as the network gives them.
-        groups: int64 (n,): photos that share a number are in the same fold.
-        seed: of the folds.
+        targets: int8 (n, k) of the validation photos, 1, 0 or -1 for unknown. Unknown entries are ignored.
+        probabilities: float (n, k), 0 to 1, raw from the network.
+        groups: int64 (n,): photos of one group are in the same fold.
+        seed: seed of the folds.
 
     Returns:
-        The calibration, and the cross-validated log loss of each kind, the mean over known entries; with fewer than
-        10 groups, which are too few to cross-validate, "none" and nothing.
+        The calibration, and the cross-validated log loss of each kind, averaged over known entries. Fewer than 10
+        groups are too few to cross-validate: the kind is then "none" and the losses are empty.
     """
     known, logits = targets >= 0, logits_of(probabilities)
     usable = np.flatnonzero(known.any(axis=1))
@@ -119,34 +120,34 @@ def choose_calibration(
 
 
 def log_losses(targets: NDArray[np.int8], logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Binary cross-entropy of each entry, (n, k), 0 where the target is unknown."""
+    """Return the binary cross-entropy of each entry, (n, k); 0 for unknown targets."""
     return np.where(targets >= 0, np.logaddexp(0, np.where(targets == 1, -logits, logits)), 0)
 
 
 def uncalibrated(targets: NDArray[np.int8], logits: NDArray[np.float64]) -> Calibration:
-    """The "none" of this number of labels."""
+    """Fit "none": unchanged probabilities."""
     k = targets.shape[1]
     return Calibration.straight("none", np.ones(k), np.zeros(k))
 
 
 def temperature(targets: NDArray[np.int8], logits: NDArray[np.float64]) -> Calibration:
-    """One slope for all entries of targets (n, k) and logits (n, k)."""
+    """Fit one slope to all entries of targets (n, k) and logits (n, k)."""
     k, known = targets.shape[1], targets >= 0
     log_slope, _ = _fit(targets[known][:, None], logits[known][:, None], bias=False)[0]
     return Calibration.straight("temperature", np.full(k, np.exp(log_slope)), np.zeros(k))
 
 
 def platt(targets: NDArray[np.int8], logits: NDArray[np.float64]) -> Calibration:
-    """A slope and a bias for each label of targets (n, k) and logits (n, k), drawn toward common ones."""
+    """Fit a slope and a bias to each label of targets (n, k) and logits (n, k), shrunk toward common ones."""
     curves = _fit(targets, logits)
     return Calibration.straight("platt", np.exp(curves[:, 0]), curves[:, 1])
 
 
 def _fit(targets: NDArray[np.int8], logits: NDArray[np.float64], bias: bool = True) -> NDArray[np.float64]:
-    """Logarithm of the slope, and bias, of each label, float64 (k, 2), with a Gaussian prior that is itself learned.
+    """Fit log slope and bias of each label, float64 (k, 2), with a Gaussian prior that is learned too.
 
-    In turn, the curves take a step of Fisher scoring under the prior, and the prior's middle and covariance become
-    those of the curves with their uncertainty (expectation maximisation with Laplace's approximation).
+    The curves take a step of Fisher scoring under the prior. Then the prior's mean and covariance are set to those of
+    the curves, including their uncertainty (expectation maximization with a Laplace approximation).
     """
     known, present = targets >= 0, targets == 1
     k = targets.shape[1]
@@ -163,7 +164,7 @@ def _fit(targets: NDArray[np.int8], logits: NDArray[np.float64], bias: bool = Tr
         step = np.einsum("kij,kj->ki", covariance, gradient) * [1, bias]
         step /= np.maximum(1, np.abs(step).max(axis=1, keepdims=True))
         curves = curves - step
-        # A weak prior on the prior: slopes near 1, biases near 0, and widths that cannot vanish.
+        # A weak prior on the prior: slopes near 1, biases near 0, and a covariance that cannot vanish.
         middle = curves.sum(axis=0) / (k + 0.1)
         apart = curves - middle
         spread = (covariance.sum(axis=0) + apart.T @ apart + np.diag([0.01, 0.05])) / (k + 1)
@@ -173,7 +174,7 @@ def _fit(targets: NDArray[np.int8], logits: NDArray[np.float64], bias: bool = Tr
 
 
 def isotonic(targets: NDArray[np.int8], logits: NDArray[np.float64]) -> Calibration:
-    """Those of `platt`, bent at up to `BLOCKS` knots; beyond these they run parallel to them."""
+    """Fit `platt` and bend its curves at up to `BLOCKS` knots; outside the knots they stay parallel to it."""
     base = platt(targets, logits)
     straight = base.curve(logits)
     bias, (knots, bends) = base.bias.copy(), np.zeros((2, targets.shape[1], BLOCKS))
@@ -190,10 +191,10 @@ def isotonic(targets: NDArray[np.int8], logits: NDArray[np.float64]) -> Calibrat
 
 
 def _blocks(present: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Middles of blocks of the photos (n,) in the order of their logits, and better logits there, strictly rising."""
+    """Centers of blocks of photos (n,) ordered by logit, and better logits there, strictly increasing."""
     order = np.argsort(logits, kind="stable")
     x, p = logits[order], expit(logits[order])
-    # Blocks of equal information: most photos of a label are clear, and say little about its curve.
+    # Blocks of equal information: most photos are clear cases and say little about the curve.
     weight = p * (1 - p) + 1e-9
     block = np.minimum((np.cumsum(weight) / weight.sum() * BLOCKS).astype(int), BLOCKS - 1)
 
@@ -209,12 +210,11 @@ def _blocks(present: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[ND
 
 
 def in_words(kind: str, log_loss: Mapping[str, float]) -> str:
-    """How probabilities were calibrated and what it gained, in one sentence, by what `choose_calibration` returns."""
+    """Say in one sentence how probabilities were calibrated and what it gained, from results of `choose_calibration`."""
     if not log_loss:
-        return "probabilities are as the network gives them: validation photos are too few to judge a curve by."
+        return "probabilities are not calibrated, because there are too few validation photos."
     if kind == "none":
-        same = "probabilities are as the network gives them"
-        return f"{same}: no curve clearly bettered their log loss of {log_loss[kind]:.4f}."
+        return f"probabilities are not calibrated: no curve clearly improved their log loss of {log_loss[kind]:.4f}."
     curve = {
         "temperature": "one slope for all labels",
         "platt": "a slope and a bias for each label",
@@ -232,4 +232,4 @@ KINDS: dict[str, Callable[[NDArray[np.int8], NDArray[np.float64]], Calibration]]
     "platt": platt,
     "isotonic": isotonic,
 }
-"""The kinds, the simplest first, and what fits each to targets int8 (n, k) and logits (n, k)."""
+"""The kinds, simplest first, and the function that fits each to targets int8 (n, k) and logits (n, k)."""

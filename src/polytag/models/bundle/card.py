@@ -127,7 +127,7 @@ def _scores(manifest: Manifest) -> str:
     ]
     photos = counted(tested["photos"], "test photo") if tested else "test photos"
     lines = [
-        f"On {photos} that were not used for training. The 95 % bootstrap intervals show how much the scores would "
+        f"On {photos} that were not used for training. The 95 % intervals show how much the scores would "
         "vary with other test photos of the same kind. ↓: lower is better.",
         "",
         table("lrr", ("score", "value", "95 % interval"), rows),
