@@ -210,7 +210,7 @@ def _blocks(present: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[ND
 
 
 def in_words(kind: str, log_loss: Mapping[str, float]) -> str:
-    """Say in one sentence how probabilities were calibrated and what it gained, from results of `choose_calibration`."""
+    """Say in one sentence how probabilities were calibrated and what it gained, from `choose_calibration`."""
     if not log_loss:
         return "probabilities are not calibrated, because there are too few validation photos."
     if kind == "none":
