@@ -160,7 +160,7 @@ def test_eight_bits_say_what_they_cost(exported, bundle, data) -> None:
     assert parity["judged"] == int((~bundle.seen(data)).sum())
     assert 0 < parity["mean_difference"] < parity["largest_difference"]["batch 5"] < 0.1
     unseen = data.take(~bundle.seen(data))
-    expected = pt.evaluate(bundle, unseen, n_resamples=1).scores["mean_average_precision"]
+    expected = pt.evaluate(bundle, unseen, min_photos=1).scores["mean_average_precision"]
     assert parity["mean_average_precision"]["model"] == pytest.approx(expected, abs=1e-3)
     assert parity["mean_average_precision"]["export"] != parity["mean_average_precision"]["model"]
 
