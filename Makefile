@@ -23,7 +23,7 @@ demo: setup
 # The site, in site/. The command-line reference is generated; a test fails when it is out of date.
 docs: setup
 	$(BIN)/python -m typer polytag.cli utils docs --name polytag --output docs/reference/cli.md
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: setup
 	$(BIN)/ruff format --check src tests benchmarks packaging
@@ -35,7 +35,7 @@ wheel: setup
 	$(BIN)/python packaging/check_wheel.py
 
 test: lint
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python packaging/check_wheel.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

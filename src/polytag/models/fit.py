@@ -51,7 +51,8 @@ def fit(
     used. Photos that cannot be read are left out and listed in the bundle.
 
     Args:
-        train, validation: photos with the same labels, as `polytag.split` returns them.
+        train: the training set.
+        validation: the validation set, with the same labels in the same order; `polytag.split` makes both.
         model: "baseline", "tuned", "transfer" or one of `polytag.models.recipe.CLASSICAL`.
         options: how to train. Default: ``TrainOptions()``.
         out: the bundle's folder, which must not exist. With ``None``, the bundle lives as long as the object.

@@ -40,7 +40,7 @@ def test_the_split(tmp_path: Path, photos: Photos) -> None:
     photos(tmp_path, ["images/a.jpg", "images/b.jpg", "images/c.jpg"])
     put(tmp_path / "data.yaml", "train: train.txt\nval: [val.txt]\ntest: lists/t.txt\nnames: [dog, 'yes']\n")
     put(tmp_path / "train.txt", "./images/a.jpg\n")
-    put(tmp_path / "val.txt", "/home/ann/yard/images/b.jpg\n")
+    put(tmp_path / "val.txt", "/srv/ann/yard/images/b.jpg\n")
     put(tmp_path / "lists/t.txt", "images/c.jpg\n")
     for stem, number in zip("abc", "011", strict=True):
         put(tmp_path / f"labels/{stem}.txt", f"{number} {BOX}")
