@@ -211,6 +211,8 @@ def _root(files: Mapping[str, str], homes: Sequence[str]) -> str:
 
 def _outside_index(homes: Sequence[str], name: str) -> str | None:
     """A file that the index leaves out, as in a hidden folder, when its path is given exactly."""
+    if not any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.split("/")):
+        return None
     for home in homes:
         file = os.path.normpath(os.path.join(home, name))
         if is_below(file, home) and os.path.isfile(file):

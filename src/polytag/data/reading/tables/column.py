@@ -94,8 +94,10 @@ class Column:
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Column":
         """The column with these rows only."""
         codes = self.codes[rows]
-        used, compact = np.unique(codes, return_inverse=True)
-        return Column([self.values[code] for code in used.tolist()], compact.ravel().astype(np.int32))
+        used = np.flatnonzero(np.bincount(codes, minlength=len(self.values)))
+        renumbered = np.zeros(len(self.values), dtype=np.int32)
+        renumbered[used] = np.arange(len(used))
+        return Column([self.values[code] for code in used.tolist()], renumbered[codes])
 
     def spread(self, items: Sequence[T]) -> list[T]:
         """One item per row, from one item per distinct cell."""
