@@ -20,8 +20,8 @@ MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_
 """The scores that models are compared by."""
 
 MIN_PHOTOS = 5
-"""Test photos with a label below which its scores are reported apart. With fewer, the intervals of a label cover too
-rarely (benchmarks/coverage.py)."""
+"""Test photos with a label below which its scores are reported apart. benchmarks/coverage.py measures with this value
+how often the intervals cover the truth."""
 
 
 class Tagger(Protocol):

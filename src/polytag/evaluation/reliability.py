@@ -15,7 +15,8 @@ def calibration_error(
     A plain mean over bins is above zero even for perfect probabilities, because frequencies of few photos scatter. This
     estimate takes only products of different groups' errors, whose expectation is zero for perfect probabilities (the
     debiased error of Kumar et al. 2019, Verified Uncertainty Calibration, per label and for grouped photos). Errors of
-    different labels cannot cancel. It has no interval: near zero, none that was tested covers the truth.
+    different labels cannot cancel. It has no interval: the truth is often near
+    the bound of zero, where neither jackknife nor bootstrap is valid.
 
     Args:
         targets: int8 (n, k), 1, 0 or -1 for unknown.
