@@ -1,12 +1,12 @@
-"""Export a bundle's network to another runtime, and check that the export gives the same probabilities.
+"""Export a bundle's network to another runtime, and check that the exported network gives the same probabilities.
 
 ::
 
     OUT/model.onnx (or .keras, .tflite, .xml and .bin, or a folder model)   the network
-    OUT/model.json                                                          everything a program needs to use it
+    OUT/model.json                                                          what a program needs to use the network
 
-The network takes RGB images, uint8 (batch, size, size, 3); scaling is inside it. Labels and thresholds are also
-embedded in the network's file if the format allows.
+The network takes RGB images, uint8 (batch, size, size, 3), and scales their values itself. Labels and thresholds are
+also embedded in the network's file or folder.
 """
 
 import importlib.metadata
@@ -43,16 +43,16 @@ BATCHES = (1, 5)
 """Batch sizes at which an export is compared with the model."""
 
 TOLERANCE = 1e-4
-"""Maximum difference of probabilities between a floating-point export and the model."""
+"""Maximum difference in probability between a floating-point export and the model."""
 
 COMPARED = 40
-"""Number of photos for the comparison of probabilities."""
+"""Number of photos on which probabilities are compared."""
 
 JUDGED = 500
-"""Maximum number of labelled photos for comparing the mAP of an 8-bit network and the model."""
+"""Maximum number of labelled photos on which the mAP of an 8-bit network is compared with that of the model."""
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
+"""A function from photos, uint8 (batch, size, size, 3), to probabilities, float32 (batch, k)."""
 
 
 FILES = {
@@ -65,12 +65,14 @@ FILES = {
 }
 
 PREPARATION = (
-    "Decode the photo to RGB (transparent parts white, first frame of an animation). Resize it to {size} x {size} "
-    "pixels without cropping, with antialiased bilinear filtering. Apply the EXIF orientation. "
-    "Do not scale or normalise; the network does."
+    "Decode the photo to RGB. Fill transparent areas with white, and use the first frame of an animation. "
+    "Resize the photo to {size} x {size} pixels without cropping, with antialiased bilinear filtering. "
+    "Apply the EXIF orientation. Do not scale or normalise pixel values, because the network does this."
 )
 
-OUTPUT = "probability per label, in the order of labels; assign labels whose probability reaches their threshold"
+OUTPUT = (
+    "probability of each label, in the order of the labels; assign a label if its probability reaches its threshold"
+)
 
 NOTES = {Format.openvino: "Compile with INFERENCE_PRECISION_HINT f32; by default some CPUs compute in bfloat16."}
 
@@ -90,14 +92,15 @@ def export(
         form: export format.
         out: folder to create; it must not exist. It appears only if the comparison succeeds.
         photos: folder of photos for the comparison. Default: photos of ``data``, or else synthetic scenes.
-        data: labelled photos, needed for "litert-int8". Training photos calibrate it; the others measure its loss.
+        data: labelled photos, required for "litert-int8". Photos that the bundle was trained on calibrate the 8-bit
+            network; the other photos measure its loss in accuracy.
 
     Returns:
-        Content of ``model.json``. Its "parity" says what was compared and how far probabilities differ.
+        Content of ``model.json``. The entry "parity" says what was compared and how much the probabilities differ.
 
     Raises:
-        SettingsError: the format is unknown, needs a package or data, does not support this model, or its
-            probabilities differ.
+        SettingsError: the format is unknown, requires a missing package or data, or does not support this model; or
+            the probabilities of the export differ too much from those of the model.
         DataError: the required photos are missing.
     """
     form = _known(form)
@@ -137,13 +140,14 @@ def _known(form: Format | str) -> Format:
     needed = {Format.litert: "ai_edge_litert", Format.litert_int8: "ai_edge_litert", Format.openvino: "openvino"}
     if form in needed and importlib.util.find_spec(needed[form]) is None:
         raise SettingsError(
-            f"exporting to {form} needs its runtime for the check. Install it with: pip install 'polytag[export]'"
+            f"exporting to {form} needs the {form} runtime to check the result. "
+            "Install it with: pip install 'polytag[export]'"
         )
     return form
 
 
 def _attempt(failure: str, work: Callable[[], Any]) -> Any:
-    """Return what ``work`` returns. Errors of converters and runtimes become one line; their logs are dropped."""
+    """Call ``work`` and return its result, or raise a one-line error. Logs of converters and runtimes are dropped."""
     from polytag.models.runtimes.quiet import quiet_stderr
 
     reason = None
@@ -152,13 +156,13 @@ def _attempt(failure: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except Exception as error:
-            # Converters and runtimes raise all kinds of exceptions.
+            # Converters and runtimes raise many different exceptions.
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
     raise SettingsError(f"{failure} ({reason}). Nothing was written. Choose another format.")
 
 
 def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] | None) -> None:
-    # Keras exports only models that have been called.
+    # Keras can export a model only after the model has been called once.
     model(np.zeros((1, *model.input_shape[1:]), dtype=np.uint8))
     if form is Format.keras:
         model.save(path)
@@ -193,11 +197,11 @@ def _embed(form: Format, path: Path, facts: dict[str, Any]) -> None:
             network.set_rt_info(_text(value), ["polytag", key])
         complete = path.with_name("complete.xml")
         openvino.save_model(network, complete, compress_to_fp16=False)
-        del network  # It keeps the file of weights open.
+        del network  # This object keeps the weights file open, which can prevent replacing the file.
         for suffix in (".xml", ".bin"):
             complete.with_suffix(suffix).replace(path.with_suffix(suffix))
     else:
-        # A .keras file is a zip; associated files of TensorFlow Lite are a zip behind the network.
+        # A .keras file is a zip archive. TensorFlow Lite stores associated files in a zip archive after the network.
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("polytag.json", text)
 
@@ -233,7 +237,7 @@ def runner(form: Format, path: Path) -> Network:
 
 
 def _description(bundle: Bundle, form: Format, file: str) -> dict[str, Any]:
-    """What a program needs to use the file."""
+    """Return what a program needs to know to use the file."""
     size, recipe = bundle.image_size, bundle.manifest["recipe"]
     packages = ["polytag", "keras", "tensorflow"]
     packages += {Format.onnx: ["onnx", "onnxruntime"], Format.openvino: ["openvino"]}.get(form, [])
@@ -257,7 +261,7 @@ def _description(bundle: Bundle, form: Format, file: str) -> dict[str, Any]:
 
 
 def _photos(bundle: Bundle, folder: str | Path | None, data: Dataset | None) -> tuple[NDArray[np.uint8], str]:
-    """Photos for the comparison, uint8 (n, size, size, 3), n up to `COMPARED`, and their source in words."""
+    """Return up to `COMPARED` photos for the comparison, uint8 (n, size, size, 3), and their source in words."""
     size = bundle.image_size
     if folder is None and data is None:
         seeds = (np.random.SeedSequence(0, spawn_key=(number,)) for number in range(COMPARED))
@@ -273,22 +277,22 @@ def _photos(bundle: Bundle, folder: str | Path | None, data: Dataset | None) -> 
     pixels = _decoded(_spread(files, COMPARED), size)
     if not pixels:
         raise DataError(f"{printable(str(folder or name))} contains no readable photos: name a folder of photos")
-    # Few photos are repeated, so that the largest batch is full.
+    # If there are too few photos for the largest batch, some are repeated.
     rows = np.arange(max(len(pixels), BATCHES[-1])) % len(pixels)
     return np.stack(pixels)[rows], f"{counted(len(pixels), 'photo')} of {name}"
 
 
 def _split(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], Dataset]:
-    """Photos that calibrate an 8-bit network, uint8 (n, size, size, 3), and labelled photos that measure its loss."""
+    """Return calibration photos, uint8 (n, size, size, 3), and labelled photos that measure the loss in accuracy."""
     if data is None:
         raise SettingsError(
-            f"{Format.litert_int8} needs labelled photos for calibration and for measuring its loss: name the training "
-            "data, and other photos beside it, with --data"
+            f"{Format.litert_int8} needs labelled photos to calibrate the network and to measure its loss in accuracy: "
+            "name the training photos, together with some other photos, with --data"
         )
     aligned(bundle.labels, data)
     seen = bundle.seen(data)
     if not seen.any():
-        raise DataError("none of these photos was used in training: --data must include the training photos")
+        raise DataError("none of these photos were used in training: --data must include the training photos")
     calibrating = np.array(_spread(np.flatnonzero(seen).tolist(), CALIBRATION_PHOTOS))
     left = np.flatnonzero(~seen)
     if not len(left):
@@ -296,26 +300,27 @@ def _split(bundle: Bundle, data: Dataset | None) -> tuple[NDArray[np.uint8], Dat
     judged = data.take(_spread(left.tolist(), JUDGED))
     if not (judged.targets == 1).any():
         raise DataError(
-            "no labelled photos are left to measure the loss: --data needs more photos than calibration uses"
+            f"no labelled photos are left to measure the loss in accuracy: name more photos with --data "
+            f"(calibration uses up to {CALIBRATION_PHOTOS})"
         )
     photos = _decoded(list(data.paths[calibrating]), bundle.image_size)
     if not photos:
-        raise DataError("none of the training photos can be read any more")
+        raise DataError("none of the training photos can be read now: check that the files are still there")
     return np.stack(photos), judged
 
 
 def _spread(items: list, at_most: int) -> list:
-    """Up to ``at_most`` of the items, evenly spaced."""
+    """Return up to ``at_most`` of the items, evenly spaced."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, at_most).round().astype(int))] if items else []
 
 
 def _decoded(files: Sequence[str], size: int) -> list[NDArray[np.uint8]]:
-    """The readable photos."""
+    """Decode the photos and leave out those that cannot be read."""
     return [pixels for pixels in decode_many(files, size) if not isinstance(pixels, ImageError)]
 
 
 def _differences(model: Network, exported: Network, photos: NDArray[np.uint8]) -> dict[str, float]:
-    """The largest difference of any probability, per batch size of `BATCHES`."""
+    """Return the largest difference in probability for each batch size in `BATCHES`."""
     found = {}
     for n in BATCHES:
         batches = (photos[i : i + n] for i in range(0, len(photos) - n + 1, n))
@@ -326,7 +331,7 @@ def _differences(model: Network, exported: Network, photos: NDArray[np.uint8]) -
 
 
 def _loss(bundle: Bundle, model: Network, exported: Network, judged: Dataset) -> dict[str, Any]:
-    """Scores of an 8-bit network and the model on labelled photos."""
+    """Compare the scores of an 8-bit network and the model on labelled photos."""
     photos = enumerate(decode_many(judged.paths, bundle.image_size))
     readable = ((row, pixels) for row, pixels in photos if not isinstance(pixels, ImageError))
     rows: list[int] = []
@@ -337,7 +342,7 @@ def _loss(bundle: Bundle, model: Network, exported: Network, judged: Dataset) ->
         expected.append(np.asarray(model(batch)))
         got.append(exported(batch))
     if not rows:
-        raise DataError("none of the labelled photos for measuring the loss can be read")
+        raise DataError("none of the labelled photos that measure the loss in accuracy can be read")
     a, b = np.concatenate(expected), np.concatenate(got)
     targets = aligned(bundle.labels, judged)[0][rows]
     return {
@@ -352,10 +357,10 @@ def _loss(bundle: Bundle, model: Network, exported: Network, judged: Dataset) ->
 
 def _refuse_difference(form: Format, differences: dict[str, float], most: float) -> None:
     for batch, difference in differences.items():
-        if not difference <= most:  # NaN is refused too
+        if not difference <= most:  # This comparison also refuses NaN.
             raise SettingsError(
-                f"probabilities of the {form} export differ from the model's by {difference:.2g} at {batch}; the "
-                f"limit is {most:g}. Nothing was written. Choose another format."
+                f"the probabilities of the {form} export differ from those of the model by up to {difference:.2g} at "
+                f"{batch}, but the limit is {most:g}. Nothing was written. Choose another format."
             )
 
 
@@ -363,6 +368,7 @@ def _refuse_loss(parity: dict[str, Any]) -> None:
     before, after = parity["mean_average_precision"].values()
     if not before - after < MAX_LOSS:
         raise SettingsError(
-            f"8 bits lower mAP from {before:.4f} to {after:.4f} on {counted(parity['judged'], 'photo')}; a loss of "
-            f"{MAX_LOSS:g} is allowed. Nothing was written. Export to {Format.litert} instead."
+            f"quantization to 8 bits lowers the mAP from {before:.4f} to {after:.4f} on "
+            f"{counted(parity['judged'], 'photo')}, but the loss must be less than {MAX_LOSS:g}. "
+            f"Nothing was written. Export to {Format.litert} instead."
         )

@@ -209,11 +209,11 @@ def test_photos_come_upright_small_and_as_jpeg(client: TestClient) -> None:
     ("path", "status", "detail"),
     [
         ("/api/suspects/4/photos/0", 404, "not an image (expected JPEG"),
-        ("/api/suspects/5/photos/0", 404, "Left out: no such file"),
+        ("/api/suspects/5/photos/0", 404, "This photo was left out: no such file"),
         ("/api/suspects/3/photos/0", 404, "Suspect 3 has 0 photos"),
-        ("/api/suspects/0/photos/1", 404, "Suspect 0 has 1 photo; there is no number 1"),
-        ("/api/suspects/0/photos/-1", 404, "there is no number -1"),
-        ("/api/suspects/7", 404, "There is no suspect 7. Numbers are 0 to 6"),
+        ("/api/suspects/0/photos/1", 404, "Suspect 0 has 1 photo, so there is no photo 1"),
+        ("/api/suspects/0/photos/-1", 404, "there is no photo -1"),
+        ("/api/suspects/7", 404, "There is no suspect 7. Suspects are 0 to 6"),
         ("/api/suspects/-1", 404, "There is no suspect -1"),
         ("/api/suspects/99999999999999999999999", 404, "There is no suspect 9999"),
         ("/api/suspects/first", 422, "path.index: Input should be a valid integer"),
@@ -242,7 +242,7 @@ def test_what_is_not_there_is_said_as_problem_details(client: TestClient, path: 
         (b'{"index": true, "action": "keep"}', 422, "index must be an integer"),
         (b'{"action": "keep"}', 422, "index must be an integer"),
         (b'{"index": 7, "action": "keep"}', 404, "There is no suspect 7"),
-        (b'{"index": 4, "action": "accept"}', 409, "There is no suggestion"),
+        (b'{"index": 4, "action": "accept"}', 409, "There is no suggestion to accept"),
         (b'{"index": 3, "action": "unknown"}', 409, "'unknown' needs the column image"),
         (b'{"index": 2, "action": "present"}', 409, "'present' needs the column label"),
     ],
@@ -341,7 +341,7 @@ def test_ctrl_c_ends_it_and_says_where_the_decisions_are(tmp_path: Path) -> None
     first, *rest = run.stdout.splitlines()
     assert first.startswith("http://127.0.0.1:")
     assert first.endswith("/ 200")
-    assert rest == ["", f"Decisions are in {tmp_path / 'decisions.csv'}", "over"]
+    assert rest == ["", f"Decisions are saved in {tmp_path / 'decisions.csv'}", "over"]
     assert [d.action for d in read_decisions(tmp_path / "decisions.csv")] == ["keep"]
 
 

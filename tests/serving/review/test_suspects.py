@@ -65,12 +65,12 @@ def found(data: Dataset) -> Audit:
 
 def test_contradictions_come_first_and_odd_photos_last(found: Audit) -> None:
     assert [(s.image, s.label, s.issue, s.suggestion.action if s.suggestion else None) for s in suspects_of(found)] == [
-        ("7.jpg", "harbours", "rows that conflict", "unknown"),
-        ("0.jpg", "sea", "copies that conflict", "unknown"),
-        ("2.jpg", "boat", "copies that conflict", "unknown"),
-        ("3.jpg", "boat", "copies that conflict", "unknown"),
-        ("2.jpg", "sea", "copies that conflict", "unknown"),
-        ("3.jpg", "sea", "copies that conflict", "unknown"),
+        ("7.jpg", "harbours", "conflicting rows", "unknown"),
+        ("0.jpg", "sea", "conflicting copies", "unknown"),
+        ("2.jpg", "boat", "conflicting copies", "unknown"),
+        ("3.jpg", "boat", "conflicting copies", "unknown"),
+        ("2.jpg", "sea", "conflicting copies", "unknown"),
+        ("3.jpg", "sea", "conflicting copies", "unknown"),
         ("5.jpg", "sea", "possibly missing label", "present"),
         ("8.jpg", "sea", "possibly wrong label", "absent"),
         ("", "Boat", "two spellings of a label", "merge"),
@@ -83,7 +83,7 @@ def test_contradictions_come_first_and_odd_photos_last(found: Audit) -> None:
 def test_each_question_has_its_reasons(found: Audit) -> None:
     by_key = {s.key: s for s in suspects_of(found)}
     assert by_key["2.jpg", "boat"].other == "3.jpg" and by_key["3.jpg", "boat"].other == "2.jpg"
-    assert "only one of them is listed with 'boat'" in by_key["2.jpg", "boat"].why
+    assert "only one of them has the label 'boat'" in by_key["2.jpg", "boat"].why
     assert by_key["5.jpg", "sea"].probability == pytest.approx(0.97)
     assert by_key["7.jpg", "harbours"].probability is None
     assert by_key["", "Boat"].suggestion.into == "boat"  # type: ignore[union-attr]

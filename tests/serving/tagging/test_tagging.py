@@ -290,7 +290,7 @@ def test_a_sidecar_that_cannot_be_written_stops_nothing(bundle: pt.Bundle, album
     long.write_bytes((album / "red.png").read_bytes())
     done = polytag("tag", bundle.path, album, "--format", "jsonl", "--write-metadata")
     assert done.returncode == 2
-    assert "1 sidecar not written; the first: the sidecar" in done.stderr
+    assert "1 sidecar could not be written. First error: the sidecar" in done.stderr
     assert len(done.stdout.splitlines()) == len([*album.glob("*.png"), *album.glob("*.jpg")])
     assert (album / "red.png.xmp").exists()
 
@@ -319,17 +319,17 @@ def test_a_submission(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
 
 def test_names_that_repeat_are_said(bundle: pt.Bundle, album: Path) -> None:
     done = polytag("tag", bundle.path, album / "red.png", album / "red.png", "--name", "stem")
-    assert done.returncode == 0 and "1 row with the name of an earlier row: use --name path" in done.stderr
+    assert done.returncode == 0 and "1 row with the same name as an earlier row: use --name path" in done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["red", "red"]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"separator": " ", "format": "jsonl"}, "--separator is for CSV"),
+        ({"separator": " ", "format": "jsonl"}, "--separator needs CSV output"),
         ({"separator": ""}, "must not be empty"),
         ({"dry_run": True}, "add --write-metadata"),
-        ({"dry_run": True, "write_metadata": True, "out": Path("a.csv")}, "leave out --out"),
+        ({"dry_run": True, "write_metadata": True, "out": Path("a.csv")}, "remove --out"),
         ({"top": 0}, "at least 1"),
     ],
 )
@@ -375,7 +375,7 @@ def test_a_dry_run_says_what_would_be_written(bundle: pt.Bundle, album: Path, tm
         f"{tmp_path}/black.xmp: -red",
         f"{tmp_path}/red.png.xmp: +red",
         f"{tmp_path}/white.png.xmp: +red, +green, +blue",
-        "3 sidecars would change, of 3 photos",
+        "3 sidecars would change (3 photos tagged)",
     ]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert polytag("tag", bundle.path, tmp_path, "--write-metadata").returncode == 0
@@ -392,5 +392,5 @@ def test_a_damaged_sidecar_is_an_error_row(bundle: pt.Bundle, album: Path, tmp_p
     red, white = map(json.loads, done.stdout.splitlines())
     assert "red.xmp is damaged" in red["error"] and red["labels"] == ["red"] and "error" not in white
     assert (tmp_path / "red.xmp").read_text() == "<x:xmpmeta"
-    assert done.returncode == 2 and "1 sidecar not written; the first: the sidecar" in done.stderr
-    assert f"1 photo with two sidecars: ignored {tmp_path}/white.xmp" in done.stderr
+    assert done.returncode == 2 and "1 sidecar could not be written. First error: the sidecar" in done.stderr
+    assert f"ignored the second sidecar of 1 photo: {tmp_path}/white.xmp" in done.stderr

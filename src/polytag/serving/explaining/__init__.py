@@ -1,1 +1,1 @@
-"""Show where on a photo the model sees each label."""
+"""Show which regions of a photo the model associates with each label."""

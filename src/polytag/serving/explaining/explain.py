@@ -1,8 +1,8 @@
-"""Explain decisions with heat maps: which regions of a photo raise a label's score.
+"""Explain decisions with heat maps, which show the regions of a photo that raise a label's score.
 
 The method is Grad-CAM (Selvaraju et al. 2017, Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-Localization). It sums the channels of the last feature map, weighted by the mean gradient of the label's logit, and
-drops negative values, which lower the score.
+Localization). It sums the channels of the last feature map, weighted by the mean gradient of the label's logit.
+Negative values are set to 0 because they mark regions that lower the score.
 """
 
 import os
@@ -24,15 +24,16 @@ ops = keras.ops
 
 
 class Explainer:
-    """Compute heat maps with a bundle's Keras model.
+    """A generator of heat maps for a bundle's Keras model.
 
-    Creating an explainer takes seconds, a heat map a fraction of a second. Explainers are thread-safe.
+    Creating an explainer takes a few seconds. Each heat map then takes a fraction of a second. Explainers are
+    thread-safe.
 
     Args:
-        bundle: the model. ML-kNN has no gradients and cannot be explained.
+        bundle: the model. ML-kNN models have no gradients and cannot be explained.
 
     Raises:
-        SettingsError: Keras does not run on TensorFlow.
+        SettingsError: Keras does not use the TensorFlow backend.
         BundleError: the bundle is damaged.
     """
 
@@ -43,23 +44,23 @@ class Explainer:
 
         self.labels, self.image_size = bundle.labels, bundle.image_size
         features, self._rest, self._ends_in_logits = _split(bundle.keras_model())
-        # A graph is nine times as fast as eager execution.
+        # The compiled graph runs nine times as fast as eager execution.
         self._features = tf.function(features)
 
     def heat(self, photo: NDArray[np.uint8], labels: Sequence[str]) -> NDArray[np.float32]:
-        """Compute the heat maps of some labels, with one forward pass and one backward pass for all.
+        """Compute the heat maps of several labels in a single forward and backward pass.
 
         Args:
             photo: uint8 (size, size, 3), as `polytag.photos.decode.decode` returns it for the bundle's image size.
-            labels: labels of the bundle.
+            labels: labels to explain; each must be a label of the bundle.
 
         Returns:
-            float32 (len(labels), size, size), 0 to 1. Each map is scaled so that its maximum is 1; it is all zeros if
-            no region raises the label's score. The resolution is that of the last feature map (7 × 7 for MobileNetV2
-            at 224 px), interpolated.
+            float32 (len(labels), size, size), 0 to 1. Each map is scaled so that its maximum is 1. A map is all zeros
+            if no region raises the label's score. Maps are interpolated from the resolution of the last feature map
+            (7 × 7 for MobileNetV2 at 224 px).
 
         Raises:
-            SettingsError: an unknown label, or a model without gradients.
+            SettingsError: a label is unknown, or the model has no gradients.
         """
         import tensorflow as tf
 
@@ -67,7 +68,7 @@ class Explainer:
         if not which:
             return np.zeros((0, self.image_size, self.image_size), np.float32)
         features = self._features(photo[None], training=False)
-        # Each label gets its own copy of the features, so that the gradient of the sum keeps labels apart.
+        # Each label gets its own copy of the features, so the gradient of the sum separates the labels.
         features = tf.repeat(features, len(which), axis=0)
         with tf.GradientTape() as tape:
             tape.watch(features)
@@ -75,8 +76,8 @@ class Explainer:
         gradients = tape.gradient(total, features)
         if gradients is None:
             raise SettingsError(
-                "this model compares photos with training photos and has no gradients: explain another model, such as "
-                "transfer"
+                "this model compares photos with its training photos and has no gradients, so it cannot be explained: "
+                "choose another model, such as transfer"
             )
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         coarse = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1)).numpy()
@@ -93,11 +94,11 @@ class Explainer:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """The explanation of one label of a photo.
+    """The explanation of the decision about one label of a photo.
 
     Attributes:
         label: name of the label.
-        probability, threshold: 0 to 1. The label is assigned if its probability reaches its threshold.
+        probability, threshold: 0 to 1. The label is assigned if the probability reaches the threshold.
         heat: heat map, float32 (size, size), 0 to 1; see `Explainer.heat`.
     """
 
@@ -109,7 +110,7 @@ class Explained:
     @property
     def verdict(self) -> str:
         """The decision in words, such as "0.93, above its threshold 0.41"."""
-        # Enough digits to tell the two numbers apart.
+        # Two close numbers are shown with more digits, so that they do not look equal.
         digits = 2 if abs(self.probability - self.threshold) >= 0.01 else 5
         side = "above" if self.probability >= self.threshold else "below"
         told = f"{self.probability:.{digits}f}, {side} its threshold {self.threshold:.{digits}f}"
@@ -121,16 +122,16 @@ def explain(bundle: Bundle, photo: bytes | str | os.PathLike[str], labels: Seque
 
     Args:
         bundle: the model.
-        photo: bytes of the file, or its path.
-        labels: labels to explain. Default: the assigned labels, most probable first; if there are none, the most
-            probable label.
+        photo: path of the photo, or the bytes of the file.
+        labels: labels to explain. By default, the assigned labels are explained, most probable first. If no label is
+            assigned, the most probable label is explained.
 
     Returns:
         One explanation per label.
 
     Raises:
         ImageError: the photo cannot be read.
-        SettingsError: as for `Explainer`.
+        SettingsError: the model cannot be explained (see `Explainer`), or a label is unknown.
     """
     explainer = Explainer(bundle)
     pixels = decode(photo, bundle.image_size)
@@ -152,10 +153,14 @@ def _index(label: str, labels: Sequence[str]) -> int:
 
 
 def _split(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool]:
-    """Split a network at its last feature map: the part before, the parts after, and whether those end in logits.
+    """Split a network at its last feature map.
 
-    A bundle's network is one model, or a chain of backbone and head. In the first of them, one layer pools the last
-    feature map to a vector. A sigmoid at the end is removed, since its gradient vanishes for confident predictions.
+    A bundle's network is either a single model, or a backbone followed by a head. One layer of the first model pools
+    the last feature map into a vector. A final sigmoid is removed because its gradient vanishes for confident
+    predictions.
+
+    Returns:
+        The part before the split, the parts after it, and whether the output is now a logit.
     """
     chain = [layer for layer in network.layers if isinstance(layer, keras.Model)] or [network]
     first, end = chain[0], chain[-1].operations[-1]
@@ -169,6 +174,6 @@ def _split(network: keras.Model) -> tuple[keras.Model, list[keras.Model], bool]:
 
 
 def _enlarged(heat: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """The map at the photo's size, scaled to a maximum of 1 unless all values are 0."""
+    """Return the map at the photo's size, scaled to a maximum of 1 unless all values are 0."""
     large = np.asarray(Image.fromarray(heat).resize((size, size), Image.Resampling.BICUBIC)).clip(0)
     return large / max(float(large.max()), np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""Draw heat maps over the photo they explain, as pictures in a folder."""
+"""Draw heat maps over the photo that they explain, and write the pictures to a folder."""
 
 import os
 import re
@@ -20,46 +20,51 @@ if TYPE_CHECKING:
     from polytag.serving.explaining.explain import Explained
 
 HEAT = colormaps["inferno"](np.linspace(0.3, 1, 256))[:, :3]
-"""Red, green and blue per level of heat, 0 to 1. Brightness rises with heat, so the map also works in greyscale and for
-colour-blind readers. The dark end of the colour map is left out because it looks like shadow."""
+"""Red, green and blue for each level of heat, 0 to 1. Brightness rises with heat, so the map also works in greyscale
+and for colour-blind readers. The dark end of the colour map is left out because it looks like shadow."""
 
 STRENGTH = 0.75
-"""Opacity of the colour at the maximum; without heat the photo is unchanged."""
+"""Opacity of the colour where the heat is highest. The colour is transparent where the heat is zero."""
 
 OVERVIEW = "all.png"
 ACROSS = 4
-"""Pictures per row of the overview."""
+"""Number of pictures per row in the overview."""
 
 SIDE, LEAST_WIDTH, GAP, CAPTION, DPI = 2.8, 2.0, 0.2, 0.6, 150
-"""Sizes in the overview, in inches: longer side of a photo, minimum width of a caption, gap between photos, height of a
-caption; and pixels per inch."""
+"""Layout of the overview. The first four values are in inches: longer side of a photo, minimum width of a caption, gap
+between photos, and height of a caption. The last value is the resolution in pixels per inch."""
 
 
 def write_overlays(folder: str | os.PathLike[str], photo: NDArray[np.uint8], explained: Sequence["Explained"]) -> Path:
-    """Write ``1-LABEL.png``, ``2-LABEL.png``, … and ``all.png``, an overview of the photo and all heat maps.
+    """Write one picture per explanation, and an overview of the photo and all heat maps.
+
+    The pictures are named ``1-LABEL.png``, ``2-LABEL.png`` and so on. The overview is named ``all.png``.
 
     Args:
-        folder: must not exist; it appears when all pictures are ready.
+        folder: folder to create; it must not exist. It appears only when all pictures are complete.
         photo: uint8 (height, width, 3), upright, of any size.
-        explained: at least one explanation.
+        explained: one or more explanations.
 
     Returns:
-        The folder.
+        Path of the folder.
 
     Raises:
-        SettingsError: the folder exists or cannot be written.
+        SettingsError: the folder already exists or cannot be written.
     """
     path = Path(folder)
     shown = [_as_shown(Image.fromarray(photo))]
     with new_folder(path) as unfinished:
         for number, e in enumerate(explained, 1):
             picture = overlay(photo, e.heat)
-            name = re.sub(r"[^\w-]+", "_", e.label)[:40]  # Labels may contain characters that file names cannot.
+            name = re.sub(r"[^\w-]+", "_", e.label)[
+                :40
+            ]  # Labels may contain characters that are invalid in file names.
             picture.save(unfinished / f"{number}-{name}.png")
             shown.append(_as_shown(picture))
         captions = [("photo", ""), *((short(e.label), re.sub("[,;] ", "\n", e.verdict)) for e in explained)]
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # for scripts that Matplotlib's font lacks
+            # Matplotlib warns about each character that its font lacks.
+            warnings.filterwarnings("ignore", message="Glyph")
             _overview(shown, captions).savefig(unfinished / OVERVIEW, dpi=DPI)
     return path
 
@@ -69,7 +74,7 @@ def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
 
     Args:
         photo: uint8 (height, width, 3).
-        heat: float32 (size, size), 0 to 1, of the same photo squashed to a square.
+        heat: heat map of the same photo resized to a square, float32 (size, size), 0 to 1.
     """
     height, width, _ = photo.shape
     levels = Image.fromarray((heat * 255).round().astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
@@ -79,13 +84,13 @@ def overlay(photo: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image:
 
 
 def _as_shown(picture: Image.Image) -> Image.Image:
-    """A picture no larger than the overview shows it; photos may have many million pixels."""
+    """Return a picture at the size it has in the overview, because photos may have many millions of pixels."""
     scale = SIDE * DPI / max(picture.size)
     return picture.resize([max(1, round(edge * scale)) for edge in picture.size], reducing_gap=3.0)
 
 
 def _overview(pictures: Sequence[Image.Image], captions: Sequence[tuple[str, str]]) -> Figure:
-    """Pictures of equal size side by side, each with a heading and text below."""
+    """Draw pictures of equal size in rows, each with a heading and a text below it."""
     width, height = (edge / DPI for edge in pictures[0].size)
     cell, row = max(width, LEAST_WIDTH) + GAP, height + GAP + CAPTION
     across = min(ACROSS, len(pictures))

@@ -1,1 +1,1 @@
-"""Decide about doubtful labels on a local page."""
+"""Review suspect labels and photos on a local web page."""

@@ -1,7 +1,7 @@
-"""Review suspicious labels and photos one at a time on a local page. Every decision is saved at once.
+"""Review suspect labels and photos one at a time on a local web page. Every decision is saved immediately.
 
-The page has no state: decisions are read from the file each time. So the file may be edited while the page is open,
-and an interrupted review continues at the first undecided suspect.
+The server reads the decisions from the file for every request. Therefore, the file may be edited while the page is
+open, and an interrupted review continues at the first undecided suspect.
 """
 
 import io
@@ -22,24 +22,25 @@ from polytag.photos.decode import decode
 from polytag.serving.web.http import Depends, FastAPI, HTTPException, Response, add_pages, json_object, secure, serve
 
 LARGEST_SIDE = 1200
-"""Longer side of photos sent to the page, in pixels."""
+"""Maximum length of the longer side of a photo that is sent to the page, in pixels."""
 
 ANSWERS = ("accept", "keep", "unknown", "present", "absent", "undo")
-"""Actions that the page offers."""
+"""Actions available on the page."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """Something a person should decide about: a photo, one of its labels, or a label as a whole.
+    """A photo, a label of a photo, or an entire label that a person should decide about.
 
     Attributes:
-        image: name of the photo relative to the dataset's root; "" for a label as a whole.
-        label: name of the label; "" for a whole photo.
+        image: name of the photo relative to the dataset's root; "" for an entire label.
+        label: name of the label; "" for an entire photo.
         issue: kind of issue, in a few words.
-        suggestion: decision that accepting saves, about the same image and label; ``None`` if there is none.
-        why: the finding behind it, in one sentence.
-        probability: probability of the label, 0 to 1, if a model was asked.
-        other: name of the photo it is compared with, or "".
+        suggestion: decision about the same image and label, which is saved if the person accepts it; ``None`` if there
+            is no suggestion.
+        why: the finding that raised the issue, in one sentence.
+        probability: probability of the label, 0 to 1; ``None`` if it was not predicted.
+        other: name of the photo to compare with, or "".
 
     Raises:
         ValueError: the suggestion is about another image or label.
@@ -59,7 +60,7 @@ class Suspect:
 
     @property
     def key(self) -> Key:
-        """Image and label that the decision is about. Suspects with the same key are decided together."""
+        """Image and label that the decision is about. One decision settles all suspects with the same key."""
         return self.image, self.label
 
 
@@ -70,17 +71,17 @@ def review_app(
     data: str = "DATA",
     host: str = "127.0.0.1",
 ) -> FastAPI:
-    """Build the app: the page and its API.
+    """Build the app with the page and its API.
 
     Args:
-        dataset: current photos and labels. Only these photos can be fetched.
-        suspects: what to decide about, in order.
+        dataset: current photos and labels. The API serves only these photos.
+        suspects: what to decide about, in the order of display.
         decisions_path: decisions file, created with the first decision.
-        data: the user's name for the data, for the command shown on the last page.
-        host: name or address that the app is served on.
+        data: the DATA argument given by the user, repeated in the command on the last page.
+        host: host name or address where the app is served.
 
     Raises:
-        DataError: a suspect names a photo or label that is not in the dataset, or the file is damaged.
+        DataError: a suspect refers to a photo or label that is not in the dataset, or the decisions file is damaged.
     """
     review = _Review(dataset, suspects, decisions_path, data)
     app = FastAPI(title="polytag review", docs_url=None, redoc_url=None, openapi_url=None)
@@ -98,7 +99,7 @@ def review_app(
 
     @app.get("/api/suspects/{index}/photos/{position}")
     def photo(index: int, position: int) -> Response:
-        # URLs change with each start of the server, so browsers may cache photos.
+        # Browsers may cache photos because the URLs change each time the server starts.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(review.photo(index, position), media_type="image/jpeg", headers=headers)
 
@@ -124,28 +125,29 @@ def serve_review(
     port: int = 8001,
     on_ready: Callable[[str], object] = lambda url: None,
 ) -> None:
-    """Serve the review until Ctrl-C, then print where the decisions are.
+    """Serve the review until Ctrl-C is pressed, then print where the decisions are saved.
 
-    There is no password. With a ``host`` other than 127.0.0.1, everyone who can reach this machine can see the photos
-    and decide.
+    There is no password. If ``host`` is not 127.0.0.1, everyone who can reach this machine can see the photos and save
+    decisions.
 
     Args:
         dataset, suspects, decisions_path, data: see `review_app`.
-        host: name or address to listen on.
-        port: 0 selects a free port.
+        host: host name or address to listen on.
+        port: port to listen on; 0 selects a free port.
         on_ready: called with the address of the page once the server accepts connections.
 
     Raises:
         DataError: see `review_app`.
-        SettingsError: the host or port cannot be used.
+        SettingsError: the server cannot listen on this host and port.
     """
     serve(review_app(dataset, suspects, decisions_path, data, host), host, port, on_ready)
     taken = Path(decisions_path).exists()
-    print(f"\nDecisions are in {printable(str(decisions_path))}" if taken else "\nNo decisions, no file written")
+    saved = f"Decisions are saved in {printable(str(decisions_path))}"
+    print(f"\n{saved}" if taken else "\nNo decisions were made, so no file was written")
 
 
 class _Review:
-    """Answers of the API."""
+    """The state and the operations behind the API."""
 
     def __init__(self, dataset: Dataset, suspects: Sequence[Suspect], decisions_path: str | Path, data: str) -> None:
         self.dataset, self.suspects = dataset, suspects
@@ -154,17 +156,17 @@ class _Review:
         self.command = [shlex.quote(word) for word in words]
         self.rows = {name: row for row, name in enumerate(dataset.names)}
         self.run = secrets.token_hex(4)
-        self.before: dict[Key, Decision | None] = {}  # decisions that this review replaced
+        self.before: dict[Key, Decision | None] = {}  # earlier decisions that this review has replaced
         self.deciding, self.decoding = threading.RLock(), threading.Lock()
         photos, labels = {"", *self.rows, *dataset.left_out}, {"", *dataset.labels}
         unknown = [name for s in suspects for name in (s.image, s.other) if name not in photos]
         unknown += [s.label for s in suspects if s.label not in labels]
         if unknown:
-            raise DataError(f"suspects that are not in the data: {listed(unknown)}")
+            raise DataError(f"these photos or labels of suspects are not in the data: {listed(unknown)}")
         self.file.read()
 
     def summary(self, index: int = -1) -> dict[str, Any]:
-        """Progress of the review. ``next`` is the next undecided suspect after ``index``, wrapping around."""
+        """Describe the progress. ``next`` is the next undecided suspect after ``index``, wrapping around at the end."""
         decisions = self._decisions()
         open_ones = [i for i, suspect in enumerate(self.suspects) if not _by_review(decisions, suspect.key)]
         taken = [decisions[s.key].action for s in self.suspects if _by_review(decisions, s.key)]
@@ -178,7 +180,7 @@ class _Review:
         }
 
     def describe(self, index: int) -> dict[str, Any]:
-        """Everything the page shows about one suspect."""
+        """Describe everything that the page shows about one suspect."""
         suspect = self._suspect(index)
         decision = self._decisions().get(suspect.key)
         names = [name for name in (suspect.image, suspect.other) if name]
@@ -203,24 +205,24 @@ class _Review:
             "accept": suspect.suggestion and _words(suspect.suggestion),
             "keep": f"it stays {state}" if state else "no change",
             "unknown": bool(suspect.image),
-            # Otherwise neither accepting nor keeping might be right.
+            # Without these two answers, neither accepting nor keeping might be correct.
             "settle": state == "unknown" or (state is not None and suspect.suggestion is None),
             "decision": decision and {"action": decision.action, "words": _words(decision), "by": decision.by},
         }
 
     def photo(self, index: int, position: int) -> bytes:
-        """A photo of a suspect as an upright JPEG of page size."""
+        """Return a photo of a suspect as an upright JPEG with at most `LARGEST_SIDE` pixels on the longer side."""
         suspect = self._suspect(index)
         names = [name for name in (suspect.image, suspect.other) if name]
         if not 0 <= position < len(names):
             raise HTTPException(
-                404, f"Suspect {index} has {counted(len(names), 'photo')}; there is no number {position}."
+                404, f"Suspect {index} has {counted(len(names), 'photo')}, so there is no photo {position}."
             )
         name = names[position]
         if name not in self.rows:
-            raise HTTPException(404, f"Left out: {self.dataset.left_out[name]}")
+            raise HTTPException(404, f"This photo was left out: {self.dataset.left_out[name]}")
         try:
-            with self.decoding:  # A large photo takes up to 240 MB, so one at a time.
+            with self.decoding:  # A large photo takes up to 240 MB, so only one photo is decoded at a time.
                 image = Image.fromarray(decode(str(self.dataset.paths[self.rows[name]])))
                 image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
         except ImageError as error:
@@ -230,7 +232,7 @@ class _Review:
         return file.getvalue()
 
     def decide(self, index: int, action: str) -> None:
-        """Save an answer about a suspect, or undo it."""
+        """Save the answer about a suspect, or undo an earlier answer."""
         suspect = self._suspect(index)
         answer = None if action == "undo" else _answer(suspect, action)
         with self.deciding:
@@ -252,7 +254,7 @@ class _Review:
 
     def _suspect(self, index: int) -> Suspect:
         if not 0 <= index < len(self.suspects):
-            raise HTTPException(404, f"There is no suspect {index}. Numbers are 0 to {len(self.suspects) - 1}.")
+            raise HTTPException(404, f"There is no suspect {index}. Suspects are 0 to {len(self.suspects) - 1}.")
         return self.suspects[index]
 
     def _decisions(self) -> Mapping[Key, Decision]:
@@ -263,7 +265,7 @@ class _Review:
             raise HTTPException(500, str(error)) from None
 
     def _labels(self, name: str, asked: str) -> dict[str, list[str]]:
-        """A photo's current labels. Of the absent ones, only the label in question is shown."""
+        """Return a photo's current labels by state. An absent label is included only if it is the one in question."""
         if name not in self.rows:
             return {"present": [], "unknown": [], "absent": []}
         named = list(zip(self.dataset.labels, self.dataset.targets[self.rows[name]], strict=True))
@@ -279,10 +281,10 @@ def _by_review(decisions: Mapping[Key, Decision], key: Key) -> bool:
 
 
 def _answer(suspect: Suspect, action: str) -> Decision:
-    """The decision that an answer means."""
+    """Return the decision that an answer stands for."""
     if action == "accept":
         if suspect.suggestion is None:
-            raise HTTPException(409, "There is no suggestion. Keep it or set it to unknown.")
+            raise HTTPException(409, "There is no suggestion to accept. Choose another answer.")
         return replace(suspect.suggestion, by="review", reason=suspect.suggestion.reason or suspect.why)
     words = {"keep": "kept", "unknown": "cannot tell"}.get(action, f"reviewed as {action}")
     about = f"'{suspect.label}' {words}" if suspect.label else words
@@ -307,7 +309,7 @@ def _question(suspect: Suspect) -> str:
 
 
 def _words(decision: Decision) -> str:
-    """A decision in words."""
+    """Describe a decision in words."""
     label = f"“{decision.label}”" if decision.label else "every label"
     return {
         "present": f"{label} is present",

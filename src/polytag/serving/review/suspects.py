@@ -1,4 +1,4 @@
-"""Turn the findings of an audit into questions for the review."""
+"""Convert the findings of an audit into questions for the review."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from polytag.auditing.issues import ISSUES
 from polytag.serving.review.review import Suspect
 
 PHOTOS = ("blank", "blurry", "dark", "bright", "tiny", "extreme_aspect")
-"""Issues of whole photos, most serious first. A person may want to leave these photos out."""
+"""Issues that concern an entire photo, most serious first. The review suggests leaving these photos out."""
 
 
 def suspects_of(found: Audit) -> list[Suspect]:
-    """Return everything a person should decide about: contradictions, then doubtful labels, then odd photos.
+    """Return everything that a person should decide about.
 
-    Findings with nothing to look at, such as missing files, are left out.
+    Contradictions come first, then suspect labels, then suspect photos. Findings that a person cannot inspect on the
+    page, such as missing files, are left out.
     """
     place = {name: i for i, name in enumerate(found.dataset.names)}
     proposed = {decision.key: decision for decision in propose(found)}
@@ -33,25 +34,25 @@ def suspects_of(found: Audit) -> list[Suspect]:
 
     for image, labels in found.dataset.disputed.items():
         for label in labels if image in place else ():
-            why = f"its rows contradict each other about '{label}'"
-            ask(Suspect(image, label, "rows that conflict", unknown(image, label, why), why))
+            why = f"the rows of this photo contradict each other about '{label}'"
+            ask(Suspect(image, label, "conflicting rows", unknown(image, label, why), why))
     for pair in found.pairs:
         first, copy = found.names[pair.a], found.names[pair.b]
         if first not in place or copy not in place:
             continue
         for label in disputed(found.dataset, place[first], place[copy]):
-            why = f"{first} and {copy} show the same picture, but only one of them is listed with '{label}'"
+            why = f"{first} and {copy} are copies of the same photo, but only one of them has the label '{label}'"
             for image, other in ((first, copy), (copy, first)):
                 if proposed.get((image, "")) is None:
-                    suggestion = unknown(image, label, f"conflicts with {other}, the same picture")
-                    ask(Suspect(image, label, "copies that conflict", suggestion, why, other=other))
+                    suggestion = unknown(image, label, f"conflicts with {other}, a copy of the same photo")
+                    ask(Suspect(image, label, "conflicting copies", suggestion, why, other=other))
     for issue, action in (("missing_label", "present"), ("wrong_label", "absent")):
         for row in flagged.get(issue, []):
             suggestion = Decision(row.image, row.label, action, f"{ISSUES[issue].title.lower()}, {row.detail}")
             ask(Suspect(row.image, row.label, ISSUES[issue].title.lower(), suggestion, row.detail, row.probability))
     for issue in ("label_variant", "similar_labels"):
         for row in flagged.get(issue, []):
-            merge = Decision("", row.label, "merge", f"one label: {row.detail}", into=row.other)
+            merge = Decision("", row.label, "merge", f"the same label: {row.detail}", into=row.other)
             suggestion = proposed.get(merge.key) or merge
             ask(Suspect("", row.label, ISSUES[issue].title.lower(), suggestion, row.detail))
     for issue in PHOTOS:

@@ -1,1 +1,1 @@
-"""Tag over HTTP: the API, its limits, batching and metrics."""
+"""Tag photos over HTTP. This package contains the API, its limits, batching and metrics."""

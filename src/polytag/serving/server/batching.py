@@ -1,8 +1,8 @@
-"""Dynamic batching: pieces of work from many requests run in small batches on a fixed number of threads.
+"""Dynamic batching, which runs pieces of work from many requests in small batches on a fixed number of threads.
 
 A thread takes waiting pieces as soon as it is free and never waits for a batch to fill, so batching adds no latency.
-Under light load each piece runs alone; batches grow only while pieces wait anyway. Sources take turns: a source with
-many pieces waits for itself, not the others for it. The queue is bounded: work that cannot start soon is refused.
+Under light load, each piece runs alone. Batches grow only when pieces have to wait anyway. Sources take turns, so a
+source with many pieces does not delay the others. The queue is bounded, and work that does not fit is refused.
 """
 
 import queue
@@ -25,14 +25,14 @@ class _Waiting(NamedTuple, Generic[Key, Piece, Result]):
 
 
 class Batcher(Generic[Key, Piece, Result]):
-    """Run ``work`` on batches of pieces that share a key, one piece from each source in turn.
+    """A queue that runs ``work`` on batches of pieces with the same key, taking one piece from each source in turn.
 
     Args:
         work: called as ``work(key, pieces)`` on one of the threads; returns one result per piece.
-        threads: number of concurrent calls of ``work``.
-        batch_size: number of places in a batch. A piece takes one place unless `submit` says otherwise.
+        threads: number of concurrent calls to ``work``.
+        batch_size: number of slots in a batch. A piece takes one slot unless `submit` specifies another number.
         room: maximum number of waiting pieces.
-        on_batch: called with the number of pieces of each batch.
+        on_batch: called with the number of pieces in each batch.
     """
 
     def __init__(
@@ -52,25 +52,27 @@ class Batcher(Generic[Key, Piece, Result]):
         self._threads: list[threading.Thread] = []
 
     def __len__(self) -> int:
-        """Number of waiting pieces."""
+        """Return the number of waiting pieces."""
         return self._n_waiting
 
     def submit(
         self, key: Key, pieces: Sequence[Piece], source: Hashable = None, places: Sequence[int] | None = None
     ) -> "list[Future[Result]]":
-        """Queue pieces. A future that is cancelled before its piece runs frees the piece's place.
+        """Queue pieces of work.
+
+        A caller may cancel a future before its piece runs. The piece is then removed from the queue.
 
         Args:
-            key: pieces of a batch share it.
-            pieces: the work.
-            source: who sent the pieces; sources take turns.
-            places: places of a batch that each piece takes; ``None`` for one each.
+            key: only pieces with the same key run in the same batch.
+            pieces: pieces of work to queue.
+            source: sender of the pieces; sources take turns.
+            places: number of batch slots that each piece takes; ``None`` for one slot each.
 
         Returns:
             One future per piece.
 
         Raises:
-            queue.Full: there is not enough room for all pieces; none was queued.
+            queue.Full: the queue has no room for all pieces. No piece was queued.
         """
         with self._changed:
             self._forget_cancelled()
@@ -85,13 +87,13 @@ class Batcher(Generic[Key, Piece, Result]):
                 self._n_waiting += len(taken)
             self._changed.notify(len(taken))
             while len(self._threads) < self._n_threads:
-                # Daemon threads do not keep alive a process that is being forced to end.
+                # Daemon threads do not keep the process alive when it is forced to exit.
                 self._threads.append(threading.Thread(target=self._run, daemon=True))
                 self._threads[-1].start()
         return [waiting.future for waiting in taken]
 
     def close(self) -> None:
-        """Finish queued work, then stop the threads. The next `submit` starts new ones."""
+        """Finish the queued work, then stop the threads. The next call to `submit` starts new threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -104,7 +106,10 @@ class Batcher(Generic[Key, Piece, Result]):
             pass
 
     def _run_batch(self) -> bool:
-        """Wait for a batch and run it. Its own frame frees the batch before the next wait."""
+        """Wait for a batch and run it; return whether there was one.
+
+        This is a separate function so that the batch is freed before the next wait.
+        """
         batch = self._next()
         running = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
         if running:
@@ -120,11 +125,11 @@ class Batcher(Generic[Key, Piece, Result]):
         return bool(batch)
 
     def _next(self) -> "list[_Waiting[Key, Piece, Result]]":
-        """The next batch; empty if there will be no more."""
+        """Return the next batch; an empty batch means that the queue was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             batch: list[_Waiting[Key, Piece, Result]] = []
-            # A few pieces are spread over the threads instead of filling one batch.
+            # If only a few pieces wait, they are spread over the threads instead of filling one batch.
             places = min(self._batch_size, -(-self._n_waiting // self._n_threads))
             while self._waiting:
                 source, pieces = next(iter(self._waiting.items()))
@@ -141,7 +146,7 @@ class Batcher(Generic[Key, Piece, Result]):
             return batch
 
     def _forget_cancelled(self) -> None:
-        """Remove pieces nobody waits for any more, so that they take no room."""
+        """Remove cancelled pieces, so that they take no room in the queue."""
         for source, pieces in list(self._waiting.items()):
             kept = deque(waiting for waiting in pieces if not waiting.future.cancelled())
             self._n_waiting -= len(pieces) - len(kept)

@@ -1,4 +1,4 @@
-"""Counters of the tagging server, in the text format of Prometheus."""
+"""Metrics of the tagging server, in the Prometheus text format."""
 
 import time
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from polytag.serving.web.http import (
 )
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-"""Upper bounds of the latency histogram, in seconds."""
+"""Upper bounds of the buckets of the latency histogram, in seconds."""
 
 
 class Metrics:
-    """Counters of one app, in their own registry.
+    """The metrics of one app, in a separate registry.
 
     Args:
-        waiting: returns the number of waiting photos.
+        waiting: function that returns the number of waiting photos.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
@@ -34,24 +34,24 @@ class Metrics:
         self.requests = Counter("polytag_requests", "Requests answered.", ("route", "status"), registry=self.registry)
         self.seconds = Histogram(
             "polytag_request_seconds",
-            "Seconds from the headers of a request to the end of its answer.",
+            "Seconds from the headers of a request to the end of the response.",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self.photos = Counter(
             "polytag_photos",
-            "Photos by outcome: tagged or unreadable.",
+            "Photos by outcome (tagged or unreadable).",
             ("outcome",),
             registry=self.registry,
         )
         self.batch = Histogram(
-            "polytag_batch_photos", "Photos per call of a model.", buckets=(1, 2, 4, 8), registry=self.registry
+            "polytag_batch_photos", "Photos per call to a model.", buckets=(1, 2, 4, 8), registry=self.registry
         )
         Gauge("polytag_waiting_photos", "Photos waiting in the queue.", registry=self.registry).set_function(waiting)
 
     def text(self) -> bytes:
-        """Return the current values."""
+        """Return the current values in the Prometheus text format."""
         return generate_latest(self.registry)
 
 
@@ -77,7 +77,7 @@ class Measure:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # Clients can make up any number of unknown paths, so these share one name.
+            # Clients can request any number of unknown paths, so all unknown paths are counted under one name.
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)

@@ -35,10 +35,10 @@ def add_tag_route(
 
     Args:
         app: the app.
-        service: answers the requests.
+        service: service that answers the requests.
         limits: limits on requests.
         locked: dependencies that check the API key.
-        refusals: statuses that those dependencies answer.
+        refusals: status codes with which these dependencies refuse a request.
     """
     names = list(service.bundles)
     labels = ["*", *dict.fromkeys(label for bundle in service.bundles.values() for label in bundle.labels)]
@@ -56,7 +56,7 @@ def add_tag_route(
             list[Annotated[str, Field(json_schema_extra={"enum": labels})]],
             Query(
                 default_factory=list,
-                description="Labels to return a heat map for. Use * for every label assigned to the photo.",
+                description="Labels for which to return a heat map. Use * for every label assigned to the photo.",
             ),
         ],
         model: Annotated[str, Query(description="Model to use.", json_schema_extra={"enum": names})] = names[0],
@@ -83,7 +83,7 @@ def add_model_route(app: FastAPI, service: TaggingService, locked: Sequence[Any]
     async def model(
         model: Annotated[str, Query(description="Model to describe.", json_schema_extra={"enum": names})] = names[0],
     ) -> ModelAnswer:
-        """Describe a model: its labels, thresholds and test scores."""
+        """Return the labels, thresholds and test scores of a model."""
         return service.describe(model)
 
 
@@ -102,12 +102,12 @@ def add_operations(app: FastAPI, service: TaggingService, locked: Sequence[Any],
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(*refusals)},
     )
     async def metrics() -> Response:
-        """Return counts of requests and photos, and the queue length, for Prometheus."""
+        """Return the numbers of requests and photos and the length of the queue, in the Prometheus text format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Add ``GET /docs``: the OpenAPI document as a page that loads nothing from other sites."""
+    """Add ``GET /docs``, which shows the OpenAPI document on a page that loads nothing from other sites."""
     template = (resources.files("polytag.serving") / "web" / "docs.html").read_text(encoding="utf-8")
     page = jinja2.Environment(autoescape=True).from_string(template)
 
@@ -118,14 +118,14 @@ def add_documentation(app: FastAPI) -> None:
 
 
 def key_check(api_key: str) -> Callable[..., Any]:
-    """Return a dependency that admits a request only if one of two headers carries the key."""
+    """Return a dependency that accepts a request only if the Authorization or X-API-Key header contains the key."""
 
     async def check(
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
         header: Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))],
     ) -> None:
         given = bearer.credentials if bearer else header
-        # A comparison in constant time does not reveal how much of the key is right.
+        # The time of this comparison does not reveal how many characters of the key are correct.
         if given is None or not hmac.compare_digest(given.encode(), api_key.encode()):
             what = "The API key is missing." if given is None else "The API key is wrong."
             detail = f"{what} Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
@@ -135,7 +135,7 @@ def key_check(api_key: str) -> Callable[..., Any]:
 
 
 async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await ``work``, but cancel it when the client disconnects, so that nobody waits for answers nobody reads."""
+    """Await ``work``, but cancel it if the client disconnects, because no one would read the response."""
     answer, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
     try:
         await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
@@ -148,6 +148,6 @@ async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> R
 
 
 async def _left(request: Request) -> None:
-    """Return when the client has disconnected; the body has been read before."""
+    """Wait until the client disconnects. The request's body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

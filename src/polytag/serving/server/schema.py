@@ -1,4 +1,4 @@
-"""Answers of the tagging server, as its OpenAPI document describes them."""
+"""Response objects of the tagging server, as described in its OpenAPI document."""
 
 from typing import Any
 
@@ -11,25 +11,27 @@ class Problem(BaseModel):
     type: str
     title: str
     status: int
-    detail: str = Field(description="What is wrong and what to do about it.")
+    detail: str = Field(description="What is wrong, and how to fix it.")
 
 
 class LabelAnswer(BaseModel):
-    """A label of a photo."""
+    """The result for one label of a photo."""
 
     label: str
     probability: float = Field(ge=0, le=1)
     threshold: float = Field(ge=0, le=1)
-    decision: bool = Field(description="Whether the label is assigned: the probability reaches the threshold.")
+    decision: bool = Field(
+        description="Whether the label is assigned, which means that the probability reaches the threshold."
+    )
     heatmap: str | None = Field(
         default=None,
-        description="Regions that raise the label's score: a greyscale 8-bit PNG, base64-encoded, of the model's "
-        "input size. Present only if requested with explain.",
+        description="Heat map of the regions that raise the label's score, as a base64-encoded 8-bit greyscale PNG at "
+        "the model's input size. Present only if requested with explain.",
     )
 
 
 class Tagged(BaseModel):
-    """A photo with every label of the model, in the model's order."""
+    """A tagged photo. Its labels are all labels of the model, in the model's order."""
 
     image: str
     labels: list[LabelAnswer]
@@ -43,14 +45,14 @@ class Unreadable(BaseModel):
 
 
 class TagAnswer(BaseModel):
-    """The result for each photo, in the order of the request."""
+    """The results for all photos, in the order of the request."""
 
     model: str
     images: list[Tagged | Unreadable]
 
 
 class ModelAnswer(BaseModel):
-    """A model."""
+    """A description of a model."""
 
     name: str
     labels: list[str]
@@ -64,7 +66,7 @@ class ModelAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """The server is running."""
+    """The state of the server, which is always "ok"."""
 
     status: str
 
@@ -73,19 +75,19 @@ PROBLEMS = {
     400: "The request or its multipart form is damaged.",
     401: "The API key is missing or wrong.",
     403: "The request comes from a page of another site.",
-    404: "There is no model of that name.",
+    404: "There is no model with this name.",
     408: "The upload took too long.",
     413: "The upload is too large, or its only photo has too many pixels.",
     415: "The upload is not a supported image.",
-    421: "The server does not answer to this host name.",
+    421: "The server does not accept requests for this host name.",
     422: "A parameter is out of range, there are too many photos, or the only photo is empty or damaged.",
     503: "The server is busy. Retry-After says when to try again.",
 }
-"""Meaning of each error status."""
+"""Meaning of each error status code."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe a route's errors for OpenAPI. Every route can answer 421 as well."""
+    """Describe a route's errors for OpenAPI. Status 421 is included because every route can return it."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     retry = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return {
@@ -102,8 +104,8 @@ def images_body(most: int) -> dict[str, Any]:
     kinds = ("image/jpeg", "image/png", "image/webp", "image/heic", "image/avif", "application/octet-stream")
     return {
         "required": True,
-        "description": "The bytes of one photo, or a multipart form in which every part is a photo. Formats: JPEG, "
-        "PNG, WebP, HEIC, AVIF, BMP, GIF, TIFF. The format is detected from the content; content types and field "
-        "names are ignored.",
+        "description": "The bytes of one photo, or a multipart form in which every part is a photo. Supported formats "
+        "are JPEG, PNG, WebP, HEIC, AVIF, BMP, GIF and TIFF. The format is detected from the content. Content types "
+        "and field names are ignored.",
         "content": {**{kind: {"schema": image} for kind in kinds}, "multipart/form-data": {"schema": form}},
     }

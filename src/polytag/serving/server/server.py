@@ -1,4 +1,4 @@
-"""The tagging server: one app for the API, its documentation and the page."""
+"""The tagging server, an app that serves the API, its documentation and the tagging page."""
 
 import asyncio
 import importlib.metadata
@@ -14,27 +14,27 @@ from polytag.serving.server.uploads import Limits
 from polytag.serving.web.http import HEADERS, Depends, FastAPI, add_pages, secure, serve
 
 PAGE_HEADERS = {"Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; img-src 'self' blob: data:"}
-"""Headers of the page, which shows photos that it holds in memory."""
+"""Headers of the page. The image sources are extended because the page shows photos that it holds in memory."""
 
 PAGE_FILES = ("tag.css", "tag.js", "requests.js", "heat.js", "csv.js", "docs.css")
 
-DESCRIPTION = "Send photos, get labels with probabilities. The server does not store photos."
+DESCRIPTION = "Send photos and receive labels with probabilities. The server does not store photos."
 
 
 def tagging_app(
     bundles: Mapping[str, Bundle], api_key: str | None = None, host: str = "127.0.0.1", limits: Limits | None = None
 ) -> FastAPI:
-    """Build the app: the API, its documentation and the page.
+    """Build the app with the API, its documentation and the tagging page.
 
     Args:
-        bundles: models by name. Requests that name no model use the first.
-        api_key: key that requests to the API must send; ``None`` admits everyone who can reach the server.
-        host: name or address that the app is served on.
-        limits: limits on requests.
+        bundles: models by name. Requests that do not name a model use the first model.
+        api_key: key that requests to the API must send. With ``None``, everyone who can reach the server can use it.
+        host: host name or address where the app is served.
+        limits: limits on requests; ``None`` for the default limits.
 
     Raises:
         BundleError: a bundle is damaged.
-        SettingsError: the key contains characters that an HTTP header cannot carry.
+        SettingsError: the API key cannot be sent in an HTTP header.
     """
     if api_key is not None:
         check_key(api_key)
@@ -54,7 +54,7 @@ def tagging_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    # With a key, DNS rebinding gains nothing, and a reverse proxy may use any host name.
+    # If a key is required, DNS rebinding gains nothing, so any host name is accepted, such as that of a reverse proxy.
     secure(app, host if api_key is None else None)
     app.add_middleware(Measure, metrics=service.metrics)
     add_pages(app, {"/": "tag.html"} | {f"/{name}": name for name in PAGE_FILES}, PAGE_HEADERS)
@@ -72,15 +72,16 @@ def serve_tagging(
     options: ServeOptions | None = None,
     on_ready: Callable[[str], object] = lambda url: None,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. Accepted requests are finished first.
+    """Serve until Ctrl-C or SIGTERM. Accepted requests are finished before the server stops.
 
     Args:
-        bundles: see `tagging_app`. They are open already, so the engine of the options does not count.
-        options: where to listen and whom to admit.
+        bundles: see `tagging_app`. The bundles are already open, so the option ``engine`` has no effect.
+        options: host, port and API key; ``None`` for the default options.
         on_ready: called with the address of the page once the server accepts connections.
 
     Raises:
-        BundleError, SettingsError: see `tagging_app`; also if the host or port cannot be used.
+        BundleError: a bundle is damaged.
+        SettingsError: the server cannot listen on this host and port, or the API key cannot be sent in an HTTP header.
     """
     options, limits = options or ServeOptions(), Limits()
     app = tagging_app(bundles, options.api_key, options.host, limits)

@@ -1,4 +1,4 @@
-"""Answers of the tagging server: queues, models and heat maps behind the routes."""
+"""The service behind the routes of the tagging server, with its models, queues and heat maps."""
 
 import asyncio
 import base64
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from polytag.serving.explaining.explain import Explainer
 
 STATUS = {"not an image": 415, "too large": 413}
-"""HTTP status by `ImageError.problem`; 422 for all others."""
+"""HTTP status code for a value of `ImageError.problem`. All other values get status 422."""
 
 PIXELS_PER_PLACE = 2_000_000
-"""Pixels that use up one place of a batch. A batch of eight small photos takes as long as one of 16 megapixels, so no
-photo waits long for the batch before it."""
+"""Number of pixels per slot of a batch. Large photos take several slots, so that all batches take about the same time
+and no photo waits long for the batch ahead of it. Eight small photos take as long as one photo of 16 megapixels."""
 
 
 class TaggingService:
-    """Models, queues and counters that the routes share.
+    """The models, queues and metrics that the routes share.
 
     Args:
         bundles: models by name.
@@ -49,13 +49,13 @@ class TaggingService:
         self.room = Room(limits.held_bytes)
         self.metrics = Metrics(lambda: len(self.tagging) + len(self.large))
         for bundle in self.bundles.values():
-            _ = bundle.run  # A damaged bundle is reported at start, not at the first request.
+            _ = bundle.run  # Loading the network here reports a damaged bundle at start, not at the first request.
         threads = min(bundle.threads for bundle in self.bundles.values())
         batch_size = min(bundle.batch_size for bundle in self.bundles.values())
         self.tagging = self._queue(threads, batch_size, limits.waiting_photos)
-        # The decoder takes large photos one at a time, so they would block every thread if they shared a queue.
+        # The decoder decodes only one large photo at a time. In the same queue, large photos would block all threads.
         self.large = self._queue(1, 1, limits.waiting_large_photos)
-        # One thread: Keras uses all cores for each gradient.
+        # One thread is enough because Keras uses all cores to compute each gradient.
         self.explaining: Batcher[Bundle, tuple[bytes, list[str]], list[str]] = Batcher(
             self._heatmaps, 1, 1, limits.waiting_explanations
         )
@@ -104,16 +104,17 @@ class TaggingService:
     async def tag(
         self, bundle: Bundle, uploads: Sequence[Upload], explain: Sequence[str], connection: Hashable
     ) -> list[Tagged | Unreadable]:
-        """Tag photos. Connections take turns, so that many photos of one do not hold up another.
+        """Tag photos. Connections take turns, so that a connection with many photos does not delay the others.
 
         Args:
             bundle: the model.
-            uploads: the photos.
-            explain: labels to add heat maps for; "*" means every assigned label.
-            connection: identifies the client's connection.
+            uploads: photos to tag.
+            explain: labels for which to add heat maps; "*" means every assigned label.
+            connection: identifier of the client's connection.
 
         Raises:
-            HTTPException: no photo can be read; 422 heat maps are impossible or too many; 503 the server is busy.
+            HTTPException: 413, 415 or 422 if no photo can be read; 422 if heat maps are not possible or too many are
+                requested; 503 if the server is busy.
         """
         most = self.limits.waiting_explanations
         if explain and len(uploads) > most:
@@ -133,7 +134,7 @@ class TaggingService:
         except queue.Full:
             raise HTTPException(503, "The queue is full. Try again in a moment.", RETRY) from None
         except TimeoutError:
-            detail = f"No answer within {self.limits.answer_seconds:g} seconds. Try again with fewer photos."
+            detail = f"Tagging took longer than {self.limits.answer_seconds:g} seconds. Try again with fewer photos."
             raise HTTPException(503, detail, RETRY) from None
         except SettingsError as error:
             raise HTTPException(422, str(error)) from None
@@ -141,7 +142,7 @@ class TaggingService:
     async def _probabilities(
         self, bundle: Bundle, photos: Sequence[bytes], connection: Hashable
     ) -> list[NDArray[np.float32] | ImageError]:
-        """Probabilities float32 (k,) or the error of each photo, in order."""
+        """Return the probabilities, float32 (k,), or the error of each photo, in order."""
         pixels = await asyncio.to_thread(lambda: [n_pixels(photo) for photo in photos])
         large = [row for row, count in enumerate(pixels) if count > LARGE_PIXELS]
         small = [row for row, count in enumerate(pixels) if count <= LARGE_PIXELS]
@@ -179,9 +180,9 @@ class TaggingService:
                 label.heatmap = heatmap
 
     def _heatmaps(self, bundle: Bundle, pieces: list[tuple[bytes, list[str]]]) -> list[list[str]]:
-        """Heat maps as base64-encoded PNGs, per photo and label."""
+        """Return the heat maps of each photo and label as base64-encoded PNG files."""
         require("keras", "train", "A heat map")
-        # Importing Keras takes seconds and hundreds of megabytes, so it waits for the first request.
+        # Importing Keras takes seconds and hundreds of megabytes, so it is imported at the first request.
         from polytag.serving.explaining.explain import Explainer
 
         if bundle not in self._explainers:
@@ -194,7 +195,7 @@ class TaggingService:
 
 
 async def _results(futures: Sequence[Any]) -> list[Any]:
-    """Results in order. When this is cancelled, so is all work that has not begun."""
+    """Await the results, in order. Cancelling this call also cancels all work that has not started."""
     return await asyncio.gather(*map(asyncio.wrap_future, futures))
 
 
@@ -217,7 +218,7 @@ def _status(error: ImageError) -> int:
 def _detail(errors: Sequence[ImageError]) -> str:
     if len(errors) == 1:
         return str(errors[0])
-    return f"None of the {counted(len(errors), 'photo')} can be read. The first: {errors[0]}"
+    return f"None of the {counted(len(errors), 'photo')} can be read. The first error is: {errors[0]}"
 
 
 def _png(heat: NDArray[np.float32]) -> str:

@@ -1,7 +1,7 @@
-"""Reading the photos of a request, raw or as a multipart form, with limits on everything the client controls.
+"""Read the photos of a request, sent as a raw body or a multipart form, and limit everything that the client controls.
 
-Content types and file names come from the client. Names are returned and never used otherwise; the decoder decides
-whether something is a photo.
+Content types and file names come from the client and are not trusted. A file name is only repeated in the response, and
+the decoder determines whether an upload is a photo.
 """
 
 import asyncio
@@ -20,28 +20,29 @@ from polytag.serving.web.http import (
 )
 
 RETRY = {"Retry-After": "2"}
-"""Seconds until a refused request is worth repeating."""
+"""Header that asks clients to wait two seconds before they repeat a refused request."""
 
 NAME_LENGTH = 1000
-"""Maximum length of a returned file name, in characters."""
+"""Maximum length of a file name in the response, in characters."""
 
-# The parser would log a line for each damaged form.
+# Without a handler, the parser prints a line for each damaged form.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on one request and on all concurrent requests together.
+    """Limits on a single request and on all concurrent requests together.
 
     Attributes:
-        body_bytes: size of a request's body.
-        photos: photos per request.
-        upload_seconds: time from a request's headers to the end of its body.
-        answer_seconds: time from the end of the body to the answer.
-        held_bytes: size of all request bodies in memory.
-        waiting_photos: photos waiting to be tagged.
-        waiting_large_photos: photos over `polytag.photos.decode.LARGE_PIXELS` waiting to be tagged.
-        waiting_explanations: photos waiting for heat maps.
+        body_bytes: maximum size of a request's body, in bytes.
+        photos: maximum number of photos per request.
+        upload_seconds: time limit from the headers of a request to the end of its body, in seconds.
+        answer_seconds: time limit from the end of the body to the response, in seconds.
+        held_bytes: maximum size of all request bodies in memory, in bytes.
+        waiting_photos: maximum number of photos waiting to be tagged.
+        waiting_large_photos: maximum number of waiting photos with more than `polytag.photos.decode.LARGE_PIXELS`
+            pixels.
+        waiting_explanations: maximum number of photos waiting for heat maps.
     """
 
     body_bytes: int = 50_000_000
@@ -59,7 +60,7 @@ class Upload:
     """An uploaded photo.
 
     Attributes:
-        name: file name given by the client, or else "image".
+        name: file name given by the client; "image" if the client gave no name.
         content: bytes of the file.
     """
 
@@ -68,7 +69,7 @@ class Upload:
 
 
 class Room:
-    """Memory budget for the bodies of concurrent requests.
+    """The memory budget for the bodies of concurrent requests.
 
     Args:
         size: budget in bytes.
@@ -79,10 +80,10 @@ class Room:
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that reserves bytes; they are released when the block ends.
+        """Yield a function that reserves bytes. The reserved bytes are released when the block ends.
 
         Raises:
-            HTTPException: 503, from that function, if the budget is exhausted.
+            HTTPException: 503, raised by the yielded function if the budget is exhausted.
         """
         taken = 0
 
@@ -100,18 +101,21 @@ class Room:
 
 
 async def read_uploads(request: Request, limits: Limits, take: Callable[[int], None]) -> list[Upload]:
-    """Read the photos in a request's body: every part of a multipart form, or else the body itself.
+    """Read the photos in a request's body.
+
+    In a multipart form, every part is a photo. Any other body is a single photo.
 
     Args:
         request: the request.
-        limits: limits on its body.
-        take: reserves memory; called with the size of each chunk before it is kept.
+        limits: limits on the request's body.
+        take: function that reserves memory; called with the size of each chunk before the chunk is stored.
 
     Returns:
         The photos, in order.
 
     Raises:
-        HTTPException: 400 damaged form, 408 too slow, 413 too large, 422 no photo or too many, 503 no memory left.
+        HTTPException: 400 if the form is damaged, 408 if the upload is too slow, 413 if it is too large, 422 if it
+            contains no photos or too many photos, and 503 if there is not enough memory.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.body_bytes:
@@ -142,7 +146,7 @@ def _too_large(limits: Limits) -> HTTPException:
 
 
 class _Raw:
-    """A body that is a single photo."""
+    """A request body that is a single photo."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -160,7 +164,7 @@ class _Part:
 
 
 class _Form:
-    """A body that is a multipart form; every part is a photo, whatever the name of its field."""
+    """A request body that is a multipart form. Every part is read as a photo, regardless of its field name."""
 
     def __init__(self, content_type: str, limits: Limits) -> None:
         self._limits = limits
@@ -186,7 +190,7 @@ class _Form:
 
     def write(self, chunk: bytes) -> None:
         if self._complete:
-            return  # The epilogue after the last part has no meaning.
+            return  # Text after the last boundary is not part of the form.
         try:
             self._parser.write(chunk)
         except FormParserError as error:

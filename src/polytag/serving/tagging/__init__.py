@@ -1,1 +1,1 @@
-"""Tag files, folders and lists; write the results."""
+"""Tag files, folders and lists of photos, and write the results."""

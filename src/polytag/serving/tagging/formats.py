@@ -1,10 +1,10 @@
-"""Export formats by name. They are apart from the exports, whose libraries take seconds to load."""
+"""Names of the export formats. They are separate from the export code because its libraries take seconds to load."""
 
 from enum import StrEnum
 
 
 class Format(StrEnum):
-    """Export format."""
+    """A format for exporting a bundle's network."""
 
     keras = "keras"
     savedmodel = "savedmodel"

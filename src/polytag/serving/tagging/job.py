@@ -1,4 +1,4 @@
-"""A whole run of tagging: sources in, rows, sidecars and a summary out."""
+"""A complete tagging run, which reads the sources and writes the rows, the sidecars and a summary."""
 
 import time
 from collections import Counter
@@ -17,15 +17,15 @@ from polytag.serving.tagging.tag import TagFile, tag_photos, text_writer, thresh
 
 
 class TagJob:
-    """Tag photos and write results as the options say.
+    """A run that tags photos and writes the results.
 
     Args:
-        bundle: the model, opened with the engine of the options.
-        sources: see `photos_in`.
-        options: how to tag and what to write.
+        bundle: the model, opened with the engine given in the options.
+        sources: files, folders, patterns and lists, as for `photos_in`.
+        options: options for tagging and for writing the results.
 
     Raises:
-        SettingsError: the options do not fit the bundle, or the output exists.
+        SettingsError: the options do not fit the bundle, or the output already exists.
         DataError: a source contains no photos.
     """
 
@@ -46,10 +46,10 @@ class TagJob:
         """Tag the photos.
 
         Args:
-            output: where rows go if there is no file, and changes of sidecars in a dry run.
-            on_photo: called with the number of further photos that are done.
+            output: stream for the rows if there is no output file, and for the planned sidecar changes in a dry run.
+            on_photo: called with the number of photos tagged since the last call.
         """
-        done: Counter[str] = Counter()  # A photo may be named more than once.
+        done: Counter[str] = Counter()  # The sources may contain a photo more than once.
         for row in () if self.file is None else self.file.earlier():
             done[row.image] += 1
             self._with_sidecar(row)
@@ -67,38 +67,38 @@ class TagJob:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know besides the rows, one line each."""
+        """Notes for the user about the run, one line each."""
         notes = [left_out(self._skipped)]
         if self._two_sidecars:
-            notes.append(f"{counted(self._two_sidecars, 'photo')} with two sidecars: ignored {self._first_ignored}")
+            notes.append(f"ignored the second sidecar of {counted(self._two_sidecars, 'photo')}: {self._first_ignored}")
             notes[-1] += " and others" if self._two_sidecars > 1 else ""
         if self._repeated:
-            notes.append(f"{counted(self._repeated, 'row')} with the name of an earlier row: use --name path")
+            notes.append(f"{counted(self._repeated, 'row')} with the same name as an earlier row: use --name path")
         if self._unreadable and self._unreadable < self.photos:
             notes.append(f"{self._unreadable:,} of {counted(self.photos, 'photo')} could not be read")
         return [note for note in notes if note]
 
     @property
     def summary(self) -> str:
-        """What was written, in one line; "" if rows were printed."""
+        """Summary of what was written, in one line; "" if the rows were printed."""
         if self.options.dry_run:
-            return f"{counted(self._changed, 'sidecar')} would change, of {counted(self.photos, 'photo')}"
+            return f"{counted(self._changed, 'sidecar')} would change ({counted(self.photos, 'photo')} tagged)"
         if self.file is None:
             return ""
         speed = (self.photos - self.earlier) / max(1e-9, self._seconds)
         return f"{self.file.path}: {counted(self.photos, 'photo')}, {speed:.0f} photos/s"
 
     def check(self) -> None:
-        """Report failures.
+        """Check that the run succeeded.
 
         Raises:
-            PolytagError: no photo could be read, or a sidecar was not written.
+            PolytagError: no photo could be read, or a sidecar could not be written.
         """
         if self._unreadable and self._unreadable == self.photos:
             raise PolytagError(f"none of {counted(self.photos, 'photo')} could be read")
         if self._sidecar_errors:
             raise PolytagError(
-                f"{counted(self._sidecar_errors, 'sidecar')} not written; the first: {self._first_error}"
+                f"{counted(self._sidecar_errors, 'sidecar')} could not be written. First error: {self._first_error}"
             )
 
     def _rows(self, done: Counter[str], on_photo: Callable[[int], object]) -> Iterator[Row]:
@@ -114,7 +114,7 @@ class TagJob:
             on_photo(1)
 
     def _with_sidecar(self, row: Row) -> Row:
-        """Write a photo's sidecar and count the photo; the row, with an error if its sidecar cannot be written."""
+        """Count the photo and write its sidecar. Return the row, with an error if the sidecar cannot be written."""
         self.photos += 1
         self._unreadable += not row.probabilities
         if self.options.name != "path":

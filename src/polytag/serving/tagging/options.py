@@ -1,4 +1,4 @@
-"""How photos are tagged and results are written: the options of `polytag tag`."""
+"""The options of `polytag tag`, which define how photos are tagged and how the results are written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,45 +14,50 @@ class TagOptions:
     """Options for tagging. Each annotation is the help text of the command-line option.
 
     Raises:
-        SettingsError: two options contradict each other, or one is out of range.
+        SettingsError: two options contradict each other, or an option is out of range.
     """
 
     out: Annotated[Path | None, "File to write. Default: print the results.", "-o"] = None
-    format: Annotated[Form | None, "Output format. Default: the ending of --out, or table."] = None
+    format: Annotated[
+        Form | None, "Output format. Default: the format of the --out file extension, or table without --out."
+    ] = None
     top: Annotated[int | None, "Maximum number of labels per photo, most probable first. Default: no limit."] = None
     threshold: Annotated[
-        Sequence[str], "Minimum probability for assigning labels: 0.4 for all, boat=0.4 for one. Default: the bundle's."
+        Sequence[str],
+        "Minimum probability for assigning a label: 0.4 for all labels, boat=0.4 for one. Default: the bundle's.",
     ] = ()
     name: Annotated[
-        Literal["path", "name", "stem"], "How images are named: path as given, file name, or file name without ending."
+        Literal["path", "name", "stem"],
+        "Name of each image in the output: path as given, file name, or file name without extension.",
     ] = "path"
     separator: Annotated[
-        str | None, "Write a submission: CSV with image and labels, with this text between labels."
+        str | None,
+        "Write a CSV file for a competition, with the columns image and labels and this text between labels.",
     ] = None
-    write_metadata: Annotated[bool, "Write labels as keywords into an XMP sidecar beside each photo."] = False
-    dry_run: Annotated[bool, "With --write-metadata: print the changes and write nothing."] = False
-    engine: Annotated[str, "What runs the model: float32, or int8 if the bundle has it."] = "float32"
+    write_metadata: Annotated[bool, "Write the labels as keywords into an XMP sidecar next to each photo."] = False
+    dry_run: Annotated[bool, "With --write-metadata: print the changes without writing them."] = False
+    engine: Annotated[str, "Engine that runs the model: float32, or int8 if the bundle has it."] = "float32"
     resume: Annotated[bool, "Continue an interrupted run with the same --out."] = False
-    overwrite: Annotated[bool, "Replace earlier output."] = False
+    overwrite: Annotated[bool, "Replace existing output."] = False
 
     def __post_init__(self) -> None:
-        form = self.form  # refuses an unknown ending
+        form = self.form  # Computing the format refuses an unknown file extension.
         if self.top is not None and self.top < 1:
             raise SettingsError(f"--top must be at least 1, not {self.top}")
         if self.out is None and (form == Form.parquet or self.resume):
             raise SettingsError(f"{'--resume' if self.resume else '--format parquet'} needs a file: name it with --out")
         if self.separator is not None and form != Form.csv:
-            raise SettingsError("--separator is for CSV: name --out FILE.csv, or add --format csv")
+            raise SettingsError("--separator needs CSV output: use --out FILE.csv, or add --format csv")
         if self.separator == "":
-            raise SettingsError("--separator must not be empty: labels could not be told apart")
+            raise SettingsError("--separator must not be empty, because labels would run together")
         if self.dry_run and not self.write_metadata:
             raise SettingsError("--dry-run shows what --write-metadata would change: add --write-metadata")
         if self.dry_run and self.out is not None:
-            raise SettingsError("--dry-run writes nothing: leave out --out")
+            raise SettingsError("--dry-run does not write any files: remove --out")
 
     @property
     def form(self) -> Form:
-        """The output format: ``format``, or else what the ending of ``out`` says."""
+        """The output format, given by ``format`` or by the file extension of ``out``."""
         if self.format is not None:
             return Form(self.format)
         if self.out is None:
@@ -60,5 +65,5 @@ class TagOptions:
         ending = self.out.suffix.lower().lstrip(".")
         if ending not in set(Form):
             endings = ", ".join(f".{form}" for form in Form if form != Form.table)
-            raise SettingsError(f"--out {self.out} has no known ending: use {endings}, or add --format")
+            raise SettingsError(f"--out {self.out} has no known file extension: use {endings}, or add --format")
         return Form(ending)

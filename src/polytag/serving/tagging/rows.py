@@ -1,4 +1,4 @@
-"""Results of tagging, one row per photo, and the formats they are written in."""
+"""Tagging results, one row per photo, and the output formats."""
 
 import csv
 import json
@@ -17,14 +17,14 @@ from polytag.files import csv_cell
 from polytag.models.bundle.bundle import assigned_labels
 
 DIGITS = 6
-"""Decimal places of a written probability."""
+"""Number of decimal places of a probability in the output."""
 
 ROWS_AT_ONCE = 4096
-"""Rows per row group of a Parquet file."""
+"""Number of rows in a row group of a Parquet file."""
 
 
 class Form(StrEnum):
-    """Output format."""
+    """A format for tagging results."""
 
     table = "table"
     json = "json"
@@ -41,7 +41,7 @@ class Row:
         image: name of the photo, as given.
         labels: assigned labels, most probable first.
         probabilities: probability by label, in the bundle's order; empty if the photo cannot be read.
-        error: what went wrong, or "".
+        error: error message, or "".
     """
 
     image: str
@@ -58,14 +58,14 @@ class Row:
         thresholds: NDArray[np.float32],
         top: int | None = None,
     ) -> "Row":
-        """Make the row of a photo.
+        """Create the row of a photo.
 
         Args:
             image: name of the photo.
-            found: probabilities, float32 (k,), or why there are none.
-            labels: k names.
+            found: probabilities, float32 (k,), or the error if the photo cannot be read.
+            labels: names of the k labels.
             thresholds: minimum probability for assigning each label, float32 (k,).
-            top: maximum number of labels; ``None`` for no limit.
+            top: maximum number of assigned labels; ``None`` for no limit.
         """
         if isinstance(found, ImageError):
             return cls(image, (), {}, str(found))
@@ -73,14 +73,14 @@ class Row:
         return cls(image, tuple(chosen), dict(zip(labels, found.tolist(), strict=True)))
 
     def named(self, name: str) -> "Row":
-        """Return the row with another form of the photo's name: "path", "name" or "stem"."""
+        """Return the row with the photo's "path", file "name" or "stem" as the image name."""
         if name == "path":
             return self
         path = Path(self.image)
         return replace(self, image=path.name if name == "name" else path.stem)
 
     def to_json(self) -> str:
-        """Return one line of JSON."""
+        """Return the row as one line of JSON."""
         row: dict[str, object] = {"image": self.image}
         if self.probabilities:
             row["labels"] = self.labels
@@ -91,25 +91,25 @@ class Row:
 
     @classmethod
     def from_json(cls, line: str) -> "Row":
-        """Read a line that `to_json` wrote."""
+        """Parse a line created by `to_json`."""
         row = json.loads(line)
         return cls(row["image"], tuple(row.get("labels", ())), row.get("probabilities", {}), row.get("error", ""))
 
     def in_words(self) -> str:
-        """Return one line for people. Unlike in other formats, control characters in names are escaped."""
+        """Return the row as one line of readable text. Only this format escapes control characters in names."""
         assigned = ", ".join(f"{printable(x)} {self.probabilities[x]:.2f}" for x in self.labels)
         parts = [assigned or "(no label)"] if self.probabilities else []
         return f"{printable(self.image)}: {'; '.join([*parts, printable(self.error)] if self.error else parts)}"
 
 
 def write_table(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """Write one line per photo, for people."""
+    """Write one line of readable text per photo."""
     for row in rows:
         file.write(row.in_words() + "\n")
 
 
 def write_jsonl(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """Write one JSON object per line."""
+    """Write one JSON object per photo, each on its own line."""
     for row in rows:
         file.write(row.to_json() + "\n")
 
@@ -124,8 +124,8 @@ def write_json(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None
 
 
 def write_csv(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
-    """Write the columns image, labels (joined by |), error, and one column of probabilities per label."""
-    writer = csv.writer(file)  # Lines end in CR LF, so that a CR in a name is not a line end.
+    """Write CSV with the columns image, labels (joined by |) and error, and a column of probabilities per label."""
+    writer = csv.writer(file)  # Lines end in CR LF, so that a CR in a name does not end a line.
     writer.writerow(["image", "labels", "error", *map(csv_cell, labels)])
     for row in rows:
         probabilities = (
@@ -135,11 +135,11 @@ def write_csv(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
 
 
 def submission_writer(labels: Sequence[str], separator: str) -> Callable[[Iterable[Row], Sequence[str], TextIO], None]:
-    """Return a writer of the form that competitions ask for: the columns image and labels, labels joined.
+    """Return a function that writes CSV for competitions, with the columns image and labels.
 
     Args:
         labels: all labels of the bundle.
-        separator: text between labels.
+        separator: text that joins the labels of an image.
 
     Raises:
         SettingsError: a label contains the separator.
@@ -161,7 +161,7 @@ def submission_writer(labels: Sequence[str], separator: str) -> Callable[[Iterab
 
 
 def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) -> None:
-    """Write the columns image, labels (list), error (null if none) and probabilities (struct of floats)."""
+    """Write Parquet with the columns image, labels (list), error (nullable) and probabilities (struct of floats)."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -177,7 +177,7 @@ def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) ->
     with ParquetWriter(file, schema) as writer:
         while some := list(islice(remaining, ROWS_AT_ONCE)):
             columns = [
-                # Text in Parquet is UTF-8; file names need not be.
+                # Parquet requires UTF-8, but file names may contain other bytes.
                 [row.image.encode("utf-8", "backslashreplace").decode() for row in some],
                 [list(row.labels) for row in some],
                 [row.error or None for row in some],
@@ -193,4 +193,4 @@ TEXT_FORMATS: dict[Form, Callable[[Iterable[Row], Sequence[str], TextIO], None]]
     Form.jsonl: write_jsonl,
     Form.csv: write_csv,
 }
-"""Text formats, which are written while photos are being tagged."""
+"""Functions that write the text formats. These formats can be written while photos are being tagged."""

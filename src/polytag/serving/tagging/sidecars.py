@@ -1,7 +1,7 @@
-"""Labels as keywords in XMP sidecar files, which photo managers read. Photos themselves are never changed.
+"""Write labels as keywords into XMP sidecar files, which photo managers read. The photos are never changed.
 
-A sidecar of ``photo.jpg`` is called ``photo.jpg.xmp`` (digiKam, darktable, Immich, PhotoPrism) or ``photo.xmp``
-(Lightroom, ExifTool). An existing one is updated; a new one is called ``photo.jpg.xmp``.
+The sidecar of ``photo.jpg`` is called ``photo.jpg.xmp`` (digiKam, darktable, Immich, PhotoPrism) or ``photo.xmp``
+(Lightroom, ExifTool). An existing sidecar is updated. A new sidecar is called ``photo.jpg.xmp``.
 """
 
 import os
@@ -18,13 +18,13 @@ from polytag.serving.tagging.xmp_edit import EMPTY, edit_keywords
 
 @dataclass(frozen=True)
 class SidecarChange:
-    """What writing the labels of a photo does to its sidecar.
+    """A planned change to the sidecar of a photo.
 
     Attributes:
-        path: the sidecar.
-        added, removed: labels that become keywords and labels that stop being keywords.
-        ignored: another sidecar of the photo, which is left unchanged, or ``None``.
-        content: new bytes of the file; ``None`` if nothing changes.
+        path: path of the sidecar.
+        added, removed: labels that are added to the keywords, and labels that are removed from them.
+        ignored: path of a second sidecar of the photo, which is left unchanged; ``None`` if there is only one.
+        content: new content of the file; ``None`` if it does not change.
     """
 
     path: Path
@@ -39,12 +39,12 @@ class SidecarChange:
 
 
 def plan_sidecar(photo: str, assigned: Sequence[str], managed: Sequence[str]) -> SidecarChange:
-    """Work out how a photo's sidecar changes, without writing anything.
+    """Plan the change to a photo's sidecar without writing anything.
 
     Args:
         photo: path of the photo.
-        assigned: labels assigned to it.
-        managed: all labels of the bundle. Other keywords, and everything else in the sidecar, stay.
+        assigned: labels assigned to the photo.
+        managed: all labels of the bundle. Other keywords and all other content of the sidecar are preserved.
 
     Raises:
         DataError: the sidecar is damaged or cannot be read.
@@ -67,15 +67,15 @@ def plan_sidecar(photo: str, assigned: Sequence[str], managed: Sequence[str]) ->
 
 
 def write_sidecar(change: SidecarChange) -> None:
-    """Write a planned change.
+    """Write a planned change to the sidecar.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the sidecar cannot be written.
     """
     if change.content is None:
         return
     try:
-        # A link stays a link: what it points to is replaced.
+        # If the sidecar is a symbolic link, its target is replaced and the link is preserved.
         with write_bytes_atomically(change.path.resolve()) as file:
             file.write(change.content)
     except (SettingsError, OSError) as error:
@@ -84,19 +84,19 @@ def write_sidecar(change: SidecarChange) -> None:
 
 
 def _sidecars(photo: str) -> tuple[Path, Path | None]:
-    """The sidecar to write, and another one that is ignored."""
+    """Return the sidecar to write, and a second sidecar that is ignored."""
     own = [Path(f"{photo}{ending}") for ending in (".xmp", ".XMP")]
     by_stem = [] if _shares_stem(photo) else [Path(photo).with_suffix(ending) for ending in (".xmp", ".XMP")]
     existing: list[Path] = []
     for path in (*own, *by_stem):
-        # Where case does not count, a file is found under both names.
+        # On a case-insensitive file system, the same file is found under both names.
         if path.is_file() and not any(path.samefile(other) for other in existing):
             existing.append(path)
     return (*existing, own[0])[0], existing[1] if len(existing) > 1 else None
 
 
 def _shares_stem(photo: str) -> bool:
-    """Whether another photo or raw file has the same stem, so that ``photo.xmp`` need not belong to this one."""
+    """Return whether another photo or raw file has the same stem, so that ``photo.xmp`` may belong to that file."""
     path = Path(photo)
     if not any(path.with_suffix(ending).is_file() for ending in (".xmp", ".XMP")):
         return False
@@ -105,7 +105,7 @@ def _shares_stem(photo: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _photos_by_stem(folder: Path) -> dict[str, int]:
-    """How many photos and raw files of a folder have each stem."""
+    """Count the photos and raw files in a folder by stem."""
     found: dict[str, int] = {}
     for name in os.listdir(folder):
         stem, ending = os.path.splitext(name)

@@ -1,4 +1,4 @@
-"""Find the photos to tag: files, folders, patterns, lists of names, and standard input."""
+"""Find the photos to tag in files, folders, patterns, lists of names, and standard input."""
 
 import glob
 import os
@@ -12,20 +12,26 @@ from polytag.photos.kinds import is_photo
 STANDARD_INPUT = "-"
 
 LIST_ENDINGS = (".txt", ".lst")
-"""Endings of files that contain one name per line."""
+"""Extensions of list files, which contain one photo name per line."""
 
 
 def photos_in(sources: Sequence[str], skipped: Counter[str] | None = None) -> Iterator[str]:
-    """Yield the paths of photos one by one; they are never all in memory.
+    """Yield the paths of photos one by one, so that they are never all in memory.
+
+    A source is one of the following. Names are relative to the current folder.
+
+    - a file with any extension
+    - a folder, for all photos in it and its subfolders, sorted by name
+    - a pattern such as ``2024/**/*.jpg``
+    - a list file with an extension in `LIST_ENDINGS`, which names one photo per line
+    - "-" for names on standard input
 
     Args:
-        sources: files, whatever their ending; folders, for all photos in and below them, in order of name; patterns
-            such as ``2024/**/*.jpg``; lists, which end in one of `LIST_ENDINGS` and name one photo per line; and "-"
-            for names on standard input. Names are relative to the current folder.
-        skipped: counts the other files in folders, by kind.
+        sources: the sources, in order.
+        skipped: counter by kind of file, to which the skipped files in folders are added.
 
     Raises:
-        DataError: a folder or pattern contains no photo, or a list cannot be read.
+        DataError: a folder contains no photos, a pattern matches no file, or a list is empty or cannot be read.
     """
     for source in sources:
         if source == STANDARD_INPUT:
@@ -42,17 +48,19 @@ def photos_in(sources: Sequence[str], skipped: Counter[str] | None = None) -> It
 
 
 def count(sources: Sequence[str]) -> int | None:
-    """Count the photos; ``None`` if standard input names them, which can be read only once.
+    """Count the photos; return ``None`` if standard input is a source, because it can be read only once.
 
     Raises:
-        DataError: as `photos_in`.
+        DataError: see `photos_in`.
     """
     return None if STANDARD_INPUT in sources else sum(1 for _ in photos_in(sources))
 
 
 def _below(folder: str, skipped: Counter[str] | None) -> Iterator[str]:
-    """Photos in and below a folder, except in hidden and linked folders; and folders that cannot be read, so that
-    they become error rows."""
+    """Yield the photos in a folder and its subfolders, except for hidden and linked folders.
+
+    Folders that cannot be read are also yielded, so that they appear as errors in the results.
+    """
     closed: list[str] = []
     for parent, folders, files in os.walk(folder, onerror=lambda error: closed.append(error.filename)):
         yield from closed
@@ -80,7 +88,7 @@ def _lines(file: Iterator[str]) -> Iterator[str]:
 
 
 def _some(paths: Iterator[str], otherwise: str) -> Iterator[str]:
-    """The paths; an error if there are none."""
+    """Yield the paths, and raise an error if there are none."""
     none = True
     for path in paths:
         none = False

@@ -1,7 +1,7 @@
-"""Tag many photos: each row is available as soon as it is known, so memory does not grow with their number.
+"""Tag any number of photos. Each row is yielded immediately, so memory use does not depend on the number of photos.
 
-Rows for a file are first collected beside it, as lines of JSON in ``FILE.part``. The file itself appears when it is
-complete. So an interrupted run can continue, whatever the output format.
+Rows for an output file are first collected in ``FILE.part`` in the same folder, as lines of JSON. The output file
+appears only when it is complete. Therefore, an interrupted run can be continued with every output format.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
 
 FLUSH_EVERY = 64
-"""Rows after which output is handed to the operating system, so that it survives the end of this process."""
+"""Number of rows after which output is passed to the operating system, so that it is not lost if this process dies."""
 
 
 def tag_photos(
     bundle: Bundle, photos: Iterable[str], thresholds: NDArray[np.float32] | None = None, top: int | None = None
 ) -> Iterator[Row]:
-    """Yield a row per photo, in order. The row of a photo that cannot be read says why.
+    """Yield a row per photo, in order. The row of an unreadable photo contains the error message.
 
     Args:
         bundle: the model.
-        photos: paths; any number of them.
+        photos: paths of the photos; an iterator of any length.
         thresholds: minimum probability per label, float32 (k,); ``None`` for the bundle's thresholds.
         top: maximum number of labels per photo; ``None`` for no limit.
     """
@@ -49,14 +49,15 @@ def tag_photos(
 
 
 class TagFile:
-    """A file of rows, written completely or not at all, by one run or by several.
+    """An output file, which is written completely or not at all, in one run or in several.
 
     Args:
-        options: where it will be and how it is written.
-        bundle, thresholds: what its rows depend on. A run with others cannot continue it.
+        options: options for the output, such as its path and format.
+        bundle: the model. A run with another bundle cannot continue the file.
+        thresholds: minimum probability per label, float32 (k,). A run with other thresholds cannot continue the file.
 
     Raises:
-        SettingsError: the file exists and is not to be replaced, or it was begun with other settings.
+        SettingsError: the file already exists, cannot be written, or was started with another bundle or other settings.
     """
 
     def __init__(self, options: TagOptions, bundle: Bundle, thresholds: NDArray[np.float32]) -> None:
@@ -67,7 +68,7 @@ class TagFile:
         self.part = path.with_name(f"{path.name}.part")
         files = hashlib.sha256(json.dumps(bundle.manifest["files"], sort_keys=True).encode()).hexdigest()
         self._settings = {
-            "rows": 2,  # of this version; 1 called the image "photo"
+            "rows": 2,  # Version of the row format. In version 1, the image was called "photo".
             "bundle": files,
             "engine": bundle.engine,
             "thresholds": [round(float(t), 6) for t in thresholds],
@@ -81,7 +82,7 @@ class TagFile:
             raise SettingsError(f"{path} exists already: choose another --out, or add --overwrite")
         if self.part.exists() and not (options.resume or options.overwrite):
             raise SettingsError(
-                f"{self.part} is left from an interrupted run: add --resume to continue, or --overwrite"
+                f"{self.part} was left by an interrupted run: add --resume to continue, or --overwrite to start again"
             )
         try:
             if self.part.exists() and options.resume:
@@ -100,7 +101,7 @@ class TagFile:
                 settings = None
             if settings != self._settings:
                 raise SettingsError(
-                    f"{self.part} was made by another bundle or with other settings: add --overwrite to start again"
+                    f"{self.part} was written with another bundle or with other settings: add --overwrite to restart"
                 )
             whole = file.tell()
             for line in file:
@@ -117,13 +118,13 @@ class TagFile:
 
     @contextmanager
     def _lines(self) -> Iterator[TextIO]:
-        """All rows so far, one per line."""
+        """Open the rows written so far, one per line."""
         with self.part.open(encoding="utf-8") as lines:
             lines.readline()  # the settings
             yield lines
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add the remaining rows, then write the file."""
+        """Add the remaining rows, then write the output file."""
         kept = self.done
         try:
             with self.part.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -134,7 +135,7 @@ class TagFile:
                         file.flush()
         except BaseException:
             if not kept:
-                self.part.unlink()  # nothing to continue with
+                self.part.unlink()  # No row was written, so there is nothing to continue.
             raise
         with self._lines() as lines:
             kept_rows = (Row.from_json(line).named(self.name) for line in lines)
@@ -152,10 +153,10 @@ class TagFile:
 
 
 def text_writer(options: TagOptions, labels: Sequence[str]) -> Callable[[Iterable[Row], Sequence[str], TextIO], None]:
-    """Return what writes rows as text in the format of the options.
+    """Return the function that writes rows as text in the format given by the options.
 
     Raises:
-        SettingsError: a label contains the separator of a submission.
+        SettingsError: a label contains the separator.
     """
     if options.separator is not None:
         return submission_writer(labels, options.separator)
@@ -167,10 +168,10 @@ def thresholds_of(bundle: Bundle, given: Iterable[str]) -> NDArray[np.float32]:
 
     Args:
         bundle: the model.
-        given: "0.4" for all labels, "boat=0.4" for one. Later values override earlier ones.
+        given: thresholds such as "0.4" for all labels or "boat=0.4" for one label. Later values override earlier ones.
 
     Raises:
-        SettingsError: a threshold is not a number from 0 to 1, or the bundle has no such label.
+        SettingsError: a threshold is not a number from 0 to 1, or a label is not in the bundle.
     """
     thresholds = bundle.thresholds.copy()
     for one in given:
@@ -180,7 +181,7 @@ def thresholds_of(bundle: Bundle, given: Iterable[str]) -> NDArray[np.float32]:
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            raise SettingsError(f"a threshold must be a number from 0 to 1, or LABEL=NUMBER; got '{printable(one)}'")
+            raise SettingsError(f"a threshold must be a number from 0 to 1, or LABEL=NUMBER, not '{printable(one)}'")
         if label and label not in bundle.labels:
             raise SettingsError(
                 f"the bundle has no label '{printable(label)}': choose from {listed(list(bundle.labels), 30)}"

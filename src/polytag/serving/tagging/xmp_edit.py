@@ -1,4 +1,4 @@
-"""Keywords in XMP: add and remove some, and leave every other byte unchanged."""
+"""Add and remove keywords in XMP, and leave every other byte unchanged."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ MICROSOFT = ("http://ns.microsoft.com/photo/1.0/", "LastKeywordXMP")
 PREFIXES = {DC_SUBJECT: "dc", LIGHTROOM: "lr", DIGIKAM: "digiKam", MICROSOFT: "MicrosoftPhoto"}
 
 PATH_MARKS = {LIGHTROOM: "|", DIGIKAM: "/", MICROSOFT: "/"}
-"""Properties that hold keywords as paths, and what separates their steps."""
+"""Properties that store keywords as hierarchical paths, and the separator between the levels of a path."""
 
 LISTS = [(RDF, "Bag"), (RDF, "Seq"), (RDF, "Alt")]
 
@@ -32,28 +32,28 @@ EMPTY = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 def steps_of(label: str) -> list[str]:
-    """Split a label into the steps of a hierarchy: "animals/cat" and "animals|cat" are ["animals", "cat"]."""
+    """Split a label into the levels of a hierarchy. "animals/cat" and "animals|cat" both become ["animals", "cat"]."""
     return [step for one in re.split(r"[/|]", label) if (step := " ".join(one.split()))] or [label]
 
 
 def edit_keywords(
     content: bytes, assigned: Sequence[str], managed: Sequence[str]
 ) -> tuple[bytes, list[str], list[str]]:
-    """Set which of the managed labels are keywords of a packet.
+    """Add the assigned labels to the keywords of an XMP packet, and remove the other managed labels.
 
-    ``dc:subject`` gets the labels. Keywords as paths, such as Lightroom's, get them too if the packet has any;
-    Lightroom's are added if a label is a path.
+    The labels are written to ``dc:subject``. They are also written to each property with hierarchical keywords that the
+    packet already has. Lightroom's property is added if an assigned label has several levels.
 
     Args:
         content: the packet, or `EMPTY`.
         assigned: labels that must be keywords afterwards.
-        managed: all labels that may be added or removed. Other keywords stay.
+        managed: all labels that may be added or removed. Other keywords are preserved.
 
     Returns:
         The new packet, the added labels and the removed labels.
 
     Raises:
-        ValueError: the packet is damaged; the message is the reason alone.
+        ValueError: the packet is damaged. The message contains only the reason.
     """
     assigned, managed = ([label for label in labels if _key(label)] for labels in (assigned, managed))
     packet = Packet(content)
@@ -65,15 +65,15 @@ def edit_keywords(
             editor.assign(name, {label: mark.join(steps_of(label)) for label in managed}, assigned)
     result = packet.edited(editor.edits()) if editor.changed else content
     wanted, known = {_key(label) for label in assigned}, {_key(label) for label in managed}
-    found = _Editor(Packet(result))  # a file that would not say what it should is never written
+    found = _Editor(Packet(result))  # The result is parsed again, so that a wrong edit is never written.
     if {_key(text) for text in found.keywords(DC_SUBJECT)} & known != wanted:
-        raise ValueError("its keywords have a form that is not supported")
+        raise ValueError("the structure of the keywords is not supported")
     return result, added, removed
 
 
 @dataclass
 class _Property:
-    """A property in a packet: an element, or an attribute of its description."""
+    """A property in a packet, written as an element or as an attribute of its description."""
 
     description: Node
     element: Node | None
@@ -81,7 +81,7 @@ class _Property:
 
     @property
     def container(self) -> Node | None:
-        """Its Bag, Seq or Alt."""
+        """The Bag, Seq or Alt element of the property."""
         children = self.element.children if self.element else []
         return next((child for child in children if child.name in LISTS), None)
 
@@ -102,7 +102,7 @@ class _Editor:
         self.packet = packet
         self.rdf = next((node for node in packet.root.walk() if node.name == (RDF, "RDF")), None)
         if self.rdf is None and packet.root.name[1] not in ("xmpmeta", "xapmeta"):
-            raise ValueError("it holds no XMP")
+            raise ValueError("it does not contain XMP")
         self.descriptions = self.rdf.children if self.rdf else []
         self._edits: list[tuple[int, int, bytes]] = []
         self._new: list[tuple[Name, list[str]]] = []
@@ -118,12 +118,15 @@ class _Editor:
         return [text for one in self._properties(name) for text in one.keywords]
 
     def assign(self, name: Name, managed: dict[str, str], assigned: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Add and remove keywords of one property; the labels added and removed.
+        """Add and remove keywords of one property.
 
         Args:
-            name: the property.
-            managed: keyword by label.
-            assigned: the labels to have.
+            name: name of the property.
+            managed: the keyword of each managed label.
+            assigned: labels that must be keywords afterwards.
+
+        Returns:
+            The added labels and the removed labels.
         """
         here = {_key(text) for text in self.keywords(name)}
         added = [label for label in assigned if _key(managed[label]) not in here]
@@ -137,7 +140,7 @@ class _Editor:
         return added, removed
 
     def edits(self) -> list[tuple[int, int, bytes]]:
-        """All changes as byte ranges and their replacements."""
+        """Return all changes as byte ranges with their replacements."""
         if not self._new:
             return self._edits
         if self.descriptions:
@@ -167,10 +170,10 @@ class _Editor:
                     yield _Property(description, child)
 
     def _change(self, one: _Property, gone: set[str], new: list[str]) -> list[str]:
-        """Remove keywords from a property and add others to it; those that it could not take."""
+        """Remove keywords from a property and add new ones. Return the keywords that could not be added to it."""
         kept = [text for text in one.keywords if _key(text) not in gone]
         if one.container is None or one.element is None:
-            # A single text, as an attribute or an element, becomes a list.
+            # The property contains a single text, not a list. It is removed and then written again as a list.
             if kept == one.keywords and not new:
                 return []
             self._remove(one)
@@ -198,12 +201,12 @@ class _Editor:
         tag = self.packet.start_tag(one.description)
         name = re.escape(one.attribute.encode())
         found = re.search(rb"""\s+""" + name + rb"""\s*=\s*(?:"[^"]*"|'[^']*')""", tag)
-        assert found is not None  # expat has read it there
+        assert found is not None  # The parser has already read this attribute from the tag.
         start = one.description.start
         self._edits.append((start + found.start(), start + found.end(), b""))
 
     def _property(self, parent: Node, name: Name, texts: Sequence[str], line: bytes, unit: bytes) -> bytes:
-        """A property with a list of keywords."""
+        """Return the XML of a property with a list of keywords."""
         tag, declaration = parent.qualified(*name), ""
         if tag is None or ":" not in tag:
             tag, declaration = f"{PREFIXES[name]}:{name[1]}", f' xmlns:{PREFIXES[name]}="{name[0]}"'
@@ -213,7 +216,7 @@ class _Editor:
         return f"<{tag}{declaration}>".encode() + line + unit + bags + line + f"</{tag}>".encode()
 
     def _appended(self, parent: Node, lines: bytes) -> tuple[int, int, bytes]:
-        """The edit that adds lines at the end of an element."""
+        """Return the edit that adds lines at the end of an element."""
         tag = self.packet.start_tag(parent)
         if tag.endswith(b"/>"):
             name = re.match(rb"<([^\s/>]+)", tag)
@@ -225,7 +228,7 @@ class _Editor:
         return here, here, lines
 
     def _layout(self, parent: Node) -> tuple[bytes, bytes]:
-        """The line break with indentation for children of an element, and one more level of indentation."""
+        """Return the line break with the indentation for children of an element, and the unit of indentation."""
         own = self.packet.space_before(parent)
         if b"\n" not in own and parent is not self.packet.root:
             return b"", b""
@@ -240,7 +243,7 @@ class _Editor:
 
 
 def _key(text: str) -> str:
-    """What makes two keywords the same: Unicode form and white space do not count."""
+    """Return a key that is equal for keywords that differ only in Unicode normalization or white space."""
     return " ".join(unicodedata.normalize("NFC", NOT_IN_XML.sub("\ufffd", text)).split())
 
 

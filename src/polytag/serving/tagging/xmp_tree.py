@@ -1,4 +1,4 @@
-"""XMP with byte positions, so that a packet can be edited without touching what other programs wrote."""
+"""Parse XMP with byte positions, so that a packet can be edited without changing what other programs wrote."""
 
 import codecs
 import re
@@ -19,15 +19,17 @@ Name = tuple[str, str]
 
 @dataclass(eq=False)
 class Node:
-    """An element.
+    """An XML element.
 
     Attributes:
         name: namespace and local name.
-        start, content, end: byte offsets of its start tag, of its content, and behind its end tag.
-        attributes: text by qualified name, as written.
-        namespaces: namespace by prefix in its scope; "" is the default one.
-        children: elements inside.
-        pieces: text directly inside.
+        start: byte offset of the start tag.
+        content: byte offset of the content, which begins after the start tag.
+        end: byte offset after the end tag.
+        attributes: value of each attribute, by qualified name as written.
+        namespaces: namespace of each prefix in scope; the prefix "" stands for the default namespace.
+        children: child elements.
+        pieces: pieces of text directly inside the element.
     """
 
     name: Name
@@ -41,31 +43,31 @@ class Node:
 
     @cached_property
     def text(self) -> str:
-        """All text inside, with runs of white space as one space."""
+        """All text inside the element, with each run of white space replaced by one space."""
         return " ".join(" ".join([*self.pieces, *(child.text for child in self.children)]).split())
 
     def qualified(self, namespace: str, local: str) -> str | None:
-        """Return a name as written in this scope; ``None`` if no prefix stands for the namespace."""
+        """Return a name with its prefix in this scope, or ``None`` if the namespace has no prefix."""
         for prefix, known in self.namespaces.items():
             if known == namespace:
                 return f"{prefix}:{local}" if prefix else local
         return None
 
     def walk(self) -> "Iterator[Node]":
-        """Yield this element and all inside."""
+        """Yield this element and all its descendants."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
 class Packet:
-    """A decoded XMP packet: its elements and its bytes in UTF-8.
+    """A decoded XMP packet, with its elements and its UTF-8 bytes.
 
     Args:
         content: bytes of a sidecar file, in any encoding that XML allows.
 
     Raises:
-        ValueError: the content is not well-formed XML, or it declares a DOCTYPE.
+        ValueError: the content is not well-formed XML, or contains a DOCTYPE declaration.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -81,10 +83,10 @@ class Packet:
         self.root = _parse(self.utf8)
 
     def edited(self, edits: list[tuple[int, int, bytes]]) -> bytes:
-        """Return the packet with some ranges replaced, in its original encoding.
+        """Return the packet in its original encoding, with the given byte ranges replaced.
 
         Args:
-            edits: (start, end, replacement) in bytes of `utf8`; ranges must not overlap.
+            edits: tuples (start, end, replacement) with byte offsets in `utf8`. The ranges must not overlap.
         """
         result = self.utf8
         for start, end, replacement in sorted(edits, reverse=True):
@@ -104,7 +106,7 @@ class Packet:
 
 
 def _encoding(content: bytes) -> tuple[bytes, str]:
-    """The byte order mark and the encoding (XML 1.0, appendix F)."""
+    """Detect the byte order mark and the encoding (XML 1.0, appendix F)."""
     for bom, name in (
         (codecs.BOM_UTF8, "utf-8"),
         (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -129,14 +131,14 @@ def _parse(content: bytes) -> Node:
 
     def begin(name: str, attributes: dict[str, str]) -> None:
         tag = START_TAG.match(content, parser.CurrentByteIndex)
-        assert tag is not None  # expat has just read one there
+        assert tag is not None  # The parser has just read a start tag at this position.
         scope = dict(open_nodes[-1].namespaces) if open_nodes else {"xml": "http://www.w3.org/XML/1998/namespace"}
         for key, value in attributes.items():
             if key == "xmlns" or key.startswith("xmlns:"):
                 scope[key[6:]] = value
         prefix, _, local = name.rpartition(":")
         if prefix and prefix not in scope:
-            raise ValueError(f"prefix '{prefix}' is not declared")
+            raise ValueError(f"the prefix '{prefix}' is not declared")
         node = Node((scope.get(prefix, ""), local), tag.start(), tag.end(), attributes, scope)
         (open_nodes[-1].children if open_nodes else roots).append(node)
         open_nodes.append(node)
@@ -152,8 +154,8 @@ def _parse(content: bytes) -> Node:
         open_nodes[-1].pieces.append(data)
 
     def doctype(*_: object) -> None:
-        # Entities are declared there; those that expand a thousandfold or read other files are an old attack.
-        raise ValueError("it declares a DOCTYPE")
+        # A DOCTYPE can declare entities that expand a thousandfold or read other files, which is a known attack.
+        raise ValueError("it contains a DOCTYPE declaration")
 
     parser.StartElementHandler, parser.EndElementHandler = begin, end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = text, doctype
