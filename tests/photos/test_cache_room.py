@@ -59,7 +59,7 @@ def test_a_limit_that_is_none_is_refused(setting: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("POLYTAG_CACHE_LIMIT", setting)
     with pytest.raises(SettingsError) as caught:
         ArrayCache("a", (2,), "int32")
-    expected = f"POLYTAG_CACHE_LIMIT is '{setting}': expected gigabytes, a number above 0 such as 20"
+    expected = f"POLYTAG_CACHE_LIMIT is '{setting}': expected a positive number of gigabytes, such as 20"
     assert str(caught.value) == expected
 
 

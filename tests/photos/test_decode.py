@@ -339,7 +339,7 @@ def test_a_draft_keeps_the_detail_that_the_size_can_show() -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "damaged: the header cannot be read"),
         (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(99), "damaged: the header cannot be read"),
         (b"\0\0\0\x18ftypisom" + bytes(99), "a video, not a photo"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "a JPEG XL photo, which cannot be decoded: save it as JPEG or PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "a JPEG XL photo, which is not supported: save it as JPEG or PNG"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(99), "a camera raw file: export it as JPEG or TIFF"),
         (encoded(noise(64, 64), "JPEG")[:2000], "damaged: "),
         (encoded(noise(64, 64), "PNG")[:2000], "damaged: "),

@@ -1,1 +1,1 @@
-"""Check photos and labels, decide about the findings, and write a cleaned table."""
+"""Check photos and labels, decide what to do about the findings, and write a cleaned table."""

@@ -14,17 +14,18 @@ from polytag.errors import DataError, counted, listed
 def apply_decisions(dataset: Dataset, decisions: Iterable[Decision]) -> tuple[Dataset, dict[str, str]]:
     """Return a cleaned copy of a dataset.
 
-    A decision about a label takes precedence over the table and over a decision about the whole photo. If labels are
-    merged, a photo has the common label if it had any of them, lacks it if it lacked all of them, and otherwise the
-    label is unknown. Decisions about merged labels count for the common label by the same rule. Applying the same
-    decisions again changes nothing. Of two decisions about the same image and label the last counts.
+    A decision about a label takes precedence over the table and over a decision about the whole photo. After a merge,
+    a photo has the common label if it had any of the merged labels, and lacks it if it lacked all of them. Otherwise,
+    the label is unknown. Decisions about merged labels apply to the common label by the same rule. If two decisions
+    concern the same image and label, the last one counts. Applying the same decisions again changes nothing.
 
     Returns:
-        The cleaned dataset, and for each photo in it that a decision concerns the reasons, joined with "; ".
+        The cleaned dataset, and a dictionary that maps each remaining photo with a decision to its reasons, joined
+        with "; ".
 
     Raises:
-        DataError: decisions name photos or labels that the dataset does not have, merge labels in a circle, or leave
-            no photo.
+        DataError: the decisions name photos or labels that are not in the dataset, merge labels in a circle, or drop
+            every photo.
     """
     latest = [decision for _, decision in sorted({d.key: d for d in decisions}.items())]
     common = _common_labels({d.label: d.into for d in latest if d.action == "merge"})
@@ -62,7 +63,7 @@ def apply_decisions(dataset: Dataset, decisions: Iterable[Decision]) -> tuple[Da
 
 
 def _common_labels(merges: Mapping[str, str]) -> dict[str, str]:
-    """The label that each merged label becomes in the end, through chains of merges."""
+    """Return the label that each merged label finally becomes, following chains of merges."""
     common = {}
     for label in merges:
         trail = [label]
@@ -75,9 +76,9 @@ def _common_labels(merges: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_names(dataset: Dataset, decisions: Iterable[Decision], common: Mapping[str, str]) -> None:
-    """Refuse decisions about photos and labels that the dataset does not have."""
+    """Raise an error if decisions name photos or labels that are not in the dataset."""
     photos = {"", *dataset.names, *dataset.left_out}
-    # Decisions may still name a label that an earlier cleaning merged.
+    # Decisions may still name a label that was merged by an earlier cleaning.
     labels = {"", *dataset.labels, *(label for label, target in common.items() if target in dataset.labels)}
     unknown_photos = [d.image for d in decisions if d.image not in photos]
     if unknown_photos:
@@ -94,7 +95,7 @@ def _check_names(dataset: Dataset, decisions: Iterable[Decision], common: Mappin
 
 
 def _reasons(dataset: Dataset, decisions: Iterable[Decision], rows: Mapping[str, int]) -> dict[str, list[str]]:
-    """The reasons of all decisions that concern a photo, in their order."""
+    """Return the reasons of all decisions that concern each photo, in order."""
     reasons: dict[str, list[str]] = {}
     for decision in decisions:
         concerned = [decision.image] if decision.image in rows else []
@@ -107,7 +108,7 @@ def _reasons(dataset: Dataset, decisions: Iterable[Decision], rows: Mapping[str,
 
 
 def _merge_labels(dataset: Dataset, common: Mapping[str, str]) -> Dataset:
-    """Join the columns of merged labels."""
+    """Combine the columns of merged labels."""
     gone = [label for label in dataset.labels if label in common]
     if not gone:
         return dataset
@@ -128,13 +129,13 @@ def _merge_labels(dataset: Dataset, common: Mapping[str, str]) -> Dataset:
 def _decided_targets(
     merged: Dataset, decisions: Iterable[Decision], rows: Mapping[str, int], common: Mapping[str, str]
 ) -> tuple[NDArray[np.int8], set[tuple[int, int]]]:
-    """The targets after all decisions, and the entries (row, column) that a decision is about."""
+    """Return the targets after all decisions, and the entries (row, column) that decisions are about."""
     column = {label: j for j, label in enumerate(merged.labels)}
     targets = merged.targets.copy()
     asked: dict[tuple[int, int], set[str]] = {}
     for decision in decisions:
         if decision.image not in rows:
-            continue  # It is about the whole table, or about a photo that is left out already.
+            continue  # The decision concerns the whole table, or a photo that has already been left out.
         if decision.label:
             entry = rows[decision.image], column[common.get(decision.label, decision.label)]
             asked.setdefault(entry, set()).add(decision.action)
@@ -147,6 +148,6 @@ def _decided_targets(
 
 
 def _merged(values: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Join several columns of one label, (n, columns) → (n,)."""
+    """Combine several columns of one label, (n, columns) → (n,)."""
     absent = (values == 0).all(axis=1)
     return np.where((values == 1).any(axis=1), 1, np.where(absent, 0, -1)).astype(np.int8)

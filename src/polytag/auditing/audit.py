@@ -1,8 +1,8 @@
-"""The audit: everything that is odd about photos and labels, in one table.
+"""Audit photos and labels, and collect all findings in one table.
 
-Each photo is read once. `checks/` judges photos, duplicates and the table of labels, and `label_errors.py` single
-labels. Photos of the same picture share a group, so a split keeps them together. `clean.py` proposes what to do about
-the findings.
+Each photo is read once. The modules in `checks/` examine photos, duplicates and the table of labels, and
+`label_errors.py` examines individual labels. Photos that show the same picture share a group, so a split keeps them
+together. `clean.py` proposes what to do about the findings.
 """
 
 import os
@@ -32,16 +32,16 @@ class Audit:
     """The result of an audit.
 
     Attributes:
-        dataset: the readable photos. Photos of the same picture share a group. Its notes also say what else is in the
-            folder of the photos.
-        findings: one row per finding, sorted by issue and then worst first. Columns: image (photo name, or "" for a
-            finding about a label of the whole table), label ("" for a finding about a photo), issue (a key of
-            `ISSUES`), score (float32, 0 worst to 1), detail (str), other (a second photo or label, or ""),
-            probability (float32, out-of-sample probability of a doubtful label, else NaN).
-        pairs: pairs of photos of the same picture, as positions in `names`.
+        dataset: the readable photos. Photos that show the same picture share a group. The dataset's notes also list
+            other files in the photo folder.
+        findings: one row per finding, sorted by issue and then by score, worst first. Columns: image (photo name, or
+            "" if the finding concerns a label of the whole table), label ("" if the finding concerns a whole photo),
+            issue (a key of `ISSUES`), score (float32, from 0, the worst, to 1), detail (str), other (a second photo or
+            label, or ""), probability (float32, out-of-sample probability of a suspect label, otherwise NaN).
+        pairs: pairs of photos that show the same picture, as positions in `names`.
         measured: measurements of the photos in `names`.
         names: all listed photos whose files exist, readable or not.
-        judged: whether single labels were judged, that is, whether `audit` got probabilities.
+        judged: whether individual labels were checked, which requires that `audit` got probabilities.
     """
 
     dataset: Dataset
@@ -53,13 +53,13 @@ class Audit:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Number of findings per issue, in the order of `ISSUES`. Issues without findings are not listed."""
+        """Number of findings per issue, in the order of `ISSUES`. Issues without findings are omitted."""
         counts = self.findings["issue"].value_counts()
         return {issue: int(counts[issue]) for issue in ISSUES if counts.get(issue, 0)}
 
     @cached_property
     def statistics(self) -> dict[str, float | int]:
-        """Number of photos, readable photos, different pictures and labels, and the figures of `imbalance`."""
+        """Numbers of photos, readable photos, distinct pictures and labels, and the results of `imbalance`."""
         return {
             "photos": len(self.names) + len(self.dataset.left_out) - int((~self.measured.readable).sum()),
             "readable": len(self.dataset),
@@ -75,8 +75,8 @@ class Audit:
             issue: a key of `issues.SCALED`, such as "blurry".
 
         Returns:
-            float32 (n,) in the order of `names`, 0 worst to 1. Scores below 0.5 are findings. Photos that cannot be
-            judged score 1.
+            float32 (n,) in the order of `names`, from 0 (worst) to 1. Scores below 0.5 are findings. Photos that
+            cannot be scored get 1.
 
         Raises:
             KeyError: the issue has no score per photo.
@@ -119,13 +119,14 @@ def audit(
     """Check every photo and every label.
 
     Args:
-        dataset: photos and labels, best read with ``conflicts="unknown"``, which keeps photos with conflicting rows.
-        embeddings: float32 (n, d), NaN in the rows of unreadable photos. With embeddings, more duplicates are found.
-        probabilities: float32 (n, k), out-of-sample. With probabilities, missing and wrong labels are found.
-        on_progress: called with the number of photos that were measured since the last call.
+        dataset: photos and labels, preferably read with ``conflicts="unknown"``, which keeps photos with conflicting
+            rows.
+        embeddings: float32 (n, d), NaN in the rows of unreadable photos. Embeddings help to find more duplicates.
+        probabilities: float32 (n, k), out-of-sample. They are required to find missing and wrong labels.
+        on_progress: called with the number of photos measured since the last call.
 
     Raises:
-        DataError: no photo can be read, or the shape or range of the probabilities is wrong.
+        DataError: no photo can be read, or the probabilities have the wrong shape or are out of range.
     """
     measured = measure(dataset.paths, on_progress)
     pairs = tuple(recall_duplicates(measured, embeddings))

@@ -1,7 +1,7 @@
-"""Cleaning: turn an audit's findings into a file of decisions, and the decisions into a new table.
+"""Turn an audit's findings into a file of decisions, and the decisions into a cleaned table.
 
-The input is never changed. Cleaning does exactly what the decisions file says, so deleting a row there undoes that
-decision the next time.
+The input is never changed. Cleaning does exactly what the decisions file says, so if you delete a row from that file,
+the next cleaning no longer applies that decision.
 """
 
 import os
@@ -31,23 +31,23 @@ def clean(
     overwrite: bool = False,
     inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[Dataset, Path | None]:
-    """Write a cleaned table. Its column ``reasons`` says what was decided about each photo and why.
+    """Write a cleaned table. The column ``reasons`` says what was decided about each photo and why.
 
     Args:
         found: the audit.
-        out: the table to write: .csv, .tsv or .parquet.
+        out: path of the table to write: .csv, .tsv or .parquet.
         decisions: the decisions file. If it does not exist, it is written with the decisions from `propose`.
         overwrite: replace ``out`` if it exists. An existing decisions file is never replaced.
-        inputs: the files that the labels were read from. They are never replaced either.
+        inputs: the files that the labels were read from. They are never replaced.
 
     Returns:
-        The contents of the table, without a given split if that leaks, and the folder to pass as ``images`` when
-        reading the table, or ``None`` if the photos are found without it.
+        The contents of the table, and the folder to pass as ``images`` when reading it, or ``None`` if the photos are
+        found without it. If the given split leaks, it is removed.
 
     Raises:
-        SettingsError: ``out`` exists already, is the decisions file or an input, or cannot be written.
-        DataError: the decisions file is invalid, or names photos or labels that the data do not have.
-        ConflictError: rows of a photo disagree, and no decision settles it.
+        SettingsError: ``out`` already exists, is the decisions file or an input, or cannot be written.
+        DataError: the decisions file is invalid, or names photos or labels that are not in the data.
+        ConflictError: the rows of a photo disagree, and no decision settles the conflict.
     """
     out, decisions = Path(out), Path(decisions)
     if out.exists() and not overwrite:
@@ -58,20 +58,20 @@ def clean(
     _check_settled(found, taken, decisions)
     cleaned, reasons = apply_decisions(found.dataset, taken)
     if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
-        # A new split is better than one that leaks.
+        # A new split is better than a split that leaks.
         cleaned = replace(cleaned, parts=None)
     if not decided:
         write_decisions(decisions, taken)
     try:
         return cleaned, write_table(out, cleaned, reasons)
     except PolytagError:
-        if not decided:  # A failed cleaning leaves nothing behind.
+        if not decided:  # A failed cleaning leaves no files behind.
             decisions.unlink()
         raise
 
 
 def _check_settled(found: Audit, taken: list[Decision], decisions: Path) -> None:
-    """Refuse conflicting rows that no decision settles."""
+    """Raise an error if no decision settles a conflict between rows."""
     decided = {decision.key for decision in taken}
     unsettled = [
         f"{image} ({label})"
@@ -87,9 +87,9 @@ def _check_settled(found: Audit, taken: list[Decision], decisions: Path) -> None
 
 
 def propose(found: Audit) -> list[Decision]:
-    """Propose decisions for findings that leave no doubt.
+    """Propose decisions for the findings that are beyond doubt.
 
-    Unreadable photos and further exact duplicates are dropped. Labels on which rows or exact duplicates disagree
+    Unreadable photos and redundant exact duplicates are dropped. Labels on which rows or exact duplicates disagree
     become unknown. Spelling variants of a label are merged.
     """
     decisions: list[Decision] = []
@@ -111,7 +111,8 @@ def propose(found: Audit) -> list[Decision]:
 def _of_exact_duplicates(found: Audit) -> list[Decision]:
     """Keep the first of several identical files and drop the others.
 
-    The one that is kept takes over labels that only the others know. A label on which they disagree becomes unknown.
+    The kept file takes on any labels that are known only for its copies. Labels on which the files disagree become
+    unknown.
     """
     place = {name: i for i, name in enumerate(found.dataset.names)}
     conflicts: dict[tuple[str, str], str] = {}

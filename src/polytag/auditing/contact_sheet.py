@@ -1,4 +1,4 @@
-"""A contact sheet: photos with doubtful labels in one picture."""
+"""Draw contact sheets: images that show many photos with their suspect labels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,30 +13,30 @@ from polytag.files import write_bytes_atomically
 from polytag.photos.decode import decode
 
 PHOTO, MARGIN, LINE_HEIGHT, LINES = (200, 150), 8, 16, 3
-"""Largest size of a photo, the margin around it and the height of a line of text, in pixels, and lines per photo."""
+"""Maximum size of a photo, margin and line height, all in pixels, and number of text lines per photo."""
 
 CELL = (PHOTO[0] + 2 * MARGIN, PHOTO[1] + 2 * MARGIN + LINES * LINE_HEIGHT + 4)
 """Size of a photo with its margins and text, in pixels."""
 
 CELLS_ACROSS = 10
 CELLS = 60
-"""Most photos on one sheet, so that a sheet stays a few megabytes."""
+"""Maximum number of photos on a sheet, which limits the file to a few megabytes."""
 
 BACKGROUND, INK, MUTED, PLACEHOLDER = "white", "#20242b", "#6a717c", "#dfe2e7"
 COLOURS = {"missing": "#0b6e4f", "wrong": "#b3261e"}
 
 LONGEST_TEXT = 200
-"""Characters of a line that are measured. A line shows about 30."""
+"""Maximum number of characters of a line that are measured. About 30 fit."""
 
 
 def contact_sheet(dataset: Dataset, errors: pd.DataFrame, path: Path, at_most: int = CELLS) -> int:
-    """Draw the most doubtful entries as a PNG: each photo with its labels and the doubtful one.
+    """Draw the most suspect entries as a PNG. Each photo is shown with its labels and the suspect label.
 
     Args:
-        dataset: the photos that ``errors`` names.
+        dataset: a dataset with the photos that ``errors`` names.
         errors: table from `label_errors`, worst first.
-        path: the PNG file to write.
-        at_most: largest number of entries to draw.
+        path: path of the PNG file to write.
+        at_most: maximum number of entries to draw.
 
     Returns:
         The number of entries drawn.
@@ -65,7 +65,7 @@ def contact_sheet(dataset: Dataset, errors: pd.DataFrame, path: Path, at_most: i
 
 
 def _fonts() -> tuple[ImageFont.FreeTypeFont, ImageFont.FreeTypeFont]:
-    """A regular and a bold font. Matplotlib's own covers Latin, Greek, Cyrillic and more on every machine."""
+    """Return a regular and a bold font. Matplotlib's font covers Latin, Greek, Cyrillic and more on every machine."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -103,7 +103,7 @@ def _write_caption(
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Put a text on one line and cut it off with "…" if it is wider than this many pixels."""
+    """Put text on one line, and truncate it with "…" if it is wider than ``width`` pixels."""
     text = "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
     if font.getlength(text) <= width:
         return text

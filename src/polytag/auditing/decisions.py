@@ -1,7 +1,7 @@
-"""Decisions about photos and labels, in a CSV file that people can read and edit.
+"""Decisions about photos and labels, stored in a CSV file that people can read and edit.
 
-The audit proposes decisions and the review records a person's. Once the file exists, it alone says what cleaning does.
-Cleaning always starts from the original table, so deleting a row of the file undoes that decision.
+The audit proposes decisions, and the review records a person's decisions. Once the file exists, it alone determines
+what cleaning does. Cleaning always starts from the original table, so deleting a row of the file undoes that decision.
 """
 
 import csv
@@ -23,16 +23,16 @@ ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "keep": ((), ("image", "label")),
     "merge": (("label", "into"), ()),
 }
-"""Each action with the columns that it needs and those that it may have."""
+"""Required and optional columns of each action."""
 
 COLUMNS = ("image", "label", "action", "into", "reason", "by")
 AUTHORS = ("audit", "review")
 
 VALUES = {"present": 1, "absent": 0, "unknown": -1}
-"""Actions that set a label, and the target they set."""
+"""The target value that an action assigns to a label."""
 
 Key = tuple[str, str]
-"""Image and label that a decision is about. Of two decisions with the same key the later one counts."""
+"""Image and label that a decision concerns. If two decisions have the same key, the later one counts."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Decision:
     Attributes:
         image: name of the photo relative to the dataset's root, or "" for a label of the whole table.
         label: name of the label, or "" for the whole photo.
-        action: "drop" leaves the photo out. "unknown", "present" and "absent" set the label; "unknown" without a
-            label sets all labels of the photo. "keep" changes nothing, and protects a label from an "unknown" for
-            its whole photo. "merge" replaces the label with another.
-        reason: why.
-        by: who decided, "audit" or "review".
-        into: for "merge" the label that remains, else "".
+        action: "drop" leaves the photo out. "unknown", "present" and "absent" set the label. Without a label,
+            "unknown" sets all labels of the photo. "keep" changes nothing, but it protects a label from an "unknown"
+            decision for the whole photo. "merge" replaces the label with another.
+        reason: why the decision was made.
+        by: who made the decision: "audit" or "review".
+        into: for "merge", the label that remains; otherwise "".
 
     Raises:
-        DataError: image, label or ``into`` do not fit the action.
+        DataError: ``image``, ``label`` or ``into`` does not fit the action.
     """
 
     image: str
@@ -79,43 +79,46 @@ class Decision:
 
     @property
     def key(self) -> Key:
-        """Image and label."""
+        """The image and label that the decision concerns."""
         return self.image, self.label
 
 
 def default_decisions(data: str | os.PathLike[str]) -> Path:
-    """Where the review and cleaning keep the decisions about some data unless another file is named.
+    """Return the default path of the decisions file for the given data, which the review and cleaning share.
 
     Args:
         data: the file or folder that the labels are read from, or ``kaggle:OWNER/NAME``.
 
     Returns:
-        ``NAME.decisions.csv`` beside the file or folder. For data without a place on disk, the file is in the
-        current folder.
+        ``NAME.decisions.csv`` next to the file or folder. If the data are not on disk, the file is in the current
+        folder.
     """
     text = os.fspath(data)
     if re.match(r"\w\w+:", text):
         return Path(f"{re.split(r'[/:]', text.rstrip('/'))[-1]}.decisions.csv")
     path = Path(text).expanduser()
     whole = path.resolve()
-    if not whole.name:  # The root folder has no name and nothing beside it.
+    if not whole.name:  # The root folder has no name and no parent.
         return Path("decisions.csv")
     folder = whole.parent if path.name in ("", "..") else path.parent
     return folder / f"{whole.name if whole.is_dir() else path.stem}.decisions.csv"
 
 
 def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
-    """Read a decisions file: a CSV (UTF-8) with the columns image, label, action, into, reason and by in any order.
+    """Read a decisions file.
+
+    Args:
+        path: a UTF-8 CSV file with the columns image, label, action, into, reason and by, in any order.
 
     Returns:
-        One decision for each row, in the file's order.
+        One decision per row, in the order of the file.
 
     Raises:
         DataError: the file cannot be read, or a row is not a valid decision. The message names the line.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            # Without strict, a missing quotation mark would silently swallow the rows below it.
+            # Without strict mode, a missing quotation mark would silently swallow the following rows.
             reader = csv.reader(file, strict=True)
             try:
                 rows = [(reader.line_num, row) for row in reader if row]
@@ -151,7 +154,7 @@ def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
 
 
 def write_decisions(path: str | os.PathLike[str], decisions: Iterable[Decision]) -> None:
-    """Write decisions, one row each. If writing fails, an existing file stays unchanged.
+    """Write decisions, one per row. If writing fails, an existing file stays unchanged.
 
     Raises:
         SettingsError: the file cannot be written.
@@ -163,7 +166,7 @@ def write_decisions(path: str | os.PathLike[str], decisions: Iterable[Decision])
 def _line(decision: Decision) -> str:
     cells = [getattr(decision, column) for column in COLUMNS]
     line = io.StringIO()
-    # The writer does not quote carriage returns, but the reader ends a row at one.
+    # The CSV writer does not quote carriage returns, but the reader ends a row at each of them.
     odd = any("\r" in cell for cell in cells)
     csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerow(cells)
     try:
@@ -180,14 +183,13 @@ def _write(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
 
 
 class DecisionFile:
-    """A decisions file that takes decisions one at a time, and that people may edit meanwhile.
+    """A decisions file that records decisions one at a time, and that people may edit at the same time.
 
-    Each save writes a temporary file and renames it, so nothing that was saved can be lost. The file is read again
-    whenever it has changed on disk, and a row that somebody deleted does not come back. Not safe for several threads
-    at once.
+    Each save writes a temporary file and renames it, so saved decisions cannot be lost. The file is read again whenever
+    it has changed on disk, so rows that someone deleted stay deleted. This class is not thread-safe.
 
     Args:
-        path: the file. It is created with the first decision.
+        path: path of the file, which is created with the first decision.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -197,7 +199,7 @@ class DecisionFile:
         self._lines: dict[Key, str] = {}
 
     def read(self) -> Mapping[Key, Decision]:
-        """Read the decisions in force, by key.
+        """Read the current decisions, by key.
 
         Raises:
             DataError: the file cannot be read, or a row is not a valid decision.
@@ -210,18 +212,18 @@ class DecisionFile:
         return self._decisions
 
     def save(self, decision: Decision) -> None:
-        """Add a decision. It replaces an earlier one with the same key.
+        """Add a decision. It replaces an earlier decision with the same key.
 
         Raises:
             SettingsError: the file cannot be written.
-            DataError: the file on disk is no longer valid, and stays unchanged, or the name of the photo is not
-                valid UTF-8.
+            DataError: the photo's name is not valid UTF-8, or the file on disk is no longer valid. An invalid file
+                stays unchanged.
         """
         self.read()
         self._replace({**self._decisions, decision.key: decision}, {**self._lines, decision.key: _line(decision)})
 
     def remove(self, key: Key) -> None:
-        """Delete the decision with this key, if there is one. Raises the same errors as `save`."""
+        """Delete the decision with this key if it exists. Raises the same errors as `save`."""
         if key in self.read():
             self._replace(
                 {k: v for k, v in self._decisions.items() if k != key},
@@ -230,7 +232,7 @@ class DecisionFile:
 
     def _replace(self, decisions: dict[Key, Decision], lines: dict[Key, str]) -> None:
         _write(self.path, lines.values())
-        # Update only after writing, so that a failed write leaves the state in step with the file.
+        # Update only after writing, so that a failed write leaves the state in sync with the file.
         self._decisions, self._lines, self._state = decisions, lines, self._look()
 
     def _look(self) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""The table of findings: one row for each flagged photo, label or entry."""
+"""Build the table of findings, which has one row for each flagged photo, label or entry."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,13 +17,13 @@ def rows(
     others: Sequence[str] | str = "",
     scores: Sequence[float] | float = 0.0,
 ) -> pd.DataFrame:
-    """Make findings about photos. A single value stands for all of them."""
+    """Make findings about photos. A single value applies to all of them."""
     columns = {"image": images, "label": "", "issue": issue, "score": scores, "detail": details, "other": others}
     return pd.DataFrame(columns, index=range(len(images)))
 
 
 def findings_table(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Join findings into one table with the columns `COLUMNS`.
+    """Combine findings into one table with the columns `COLUMNS`.
 
     Returns:
         The table, sorted by issue in the order of `ISSUES`, then by score, worst first. ``issue`` is an ordered

@@ -1,4 +1,4 @@
-"""What an audit looks for: each kind of finding, how serious it is and what to do about it."""
+"""Define the issues that an audit looks for, how serious each one is, and what to do about it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,11 +11,11 @@ class Issue:
     """One kind of finding.
 
     Attributes:
-        title: name of the issue, in a few words.
+        title: short name of the issue.
         about: what a finding concerns: a "photo", a "label" of the whole table, the "table" itself, or an "entry",
             which is one label of one photo.
         weight: "error" (makes results wrong), "warning" (worth a look) or "note" (good to know).
-        advice: what the finding means and what to do, in one or two sentences.
+        advice: what the finding means and what to do about it, in one or two sentences.
     """
 
     title: str
@@ -32,7 +32,7 @@ UNREADABLE = {
     "damaged": "damaged",
     "too large": "too_large",
 }
-"""The issue for each `ImageError.problem`."""
+"""The issue that corresponds to each `ImageError.problem`."""
 
 SCALED = {
     "tiny": ("shorter side", 64),
@@ -42,7 +42,7 @@ SCALED = {
     "bright": ("1 − 1st percentile of brightness", 0.2),
     "blurry": ("sharpness", 0.5),
 }
-"""Issues that are a matter of degree: what is measured, and the limit below which a photo is flagged."""
+"""Issues that are a matter of degree, each with the measured quantity and the limit below which a photo is flagged."""
 
 ISSUES = {
     "missing": Issue(
@@ -108,7 +108,7 @@ ISSUES = {
         "Split leak",
         "photo",
         "error",
-        "The same picture is in another part of the given split, so scores would come out too high.",
+        "The same picture is in another part of the given split, so scores would be too high.",
     ),
     "no_label": Issue("No label", "photo", "note", "No label is present. Check whether the photo was annotated."),
     "all_unknown": Issue("All labels unknown", "photo", "warning", "A model cannot learn anything from this photo."),
@@ -124,7 +124,7 @@ ISSUES = {
         "One side is more than three times as long as the other, so models see the photo distorted.",
     ),
     "wrong_extension": Issue(
-        "Wrong file extension", "photo", "note", "The content has another image format than the extension says."
+        "Wrong file extension", "photo", "note", "The file's content does not match its extension."
     ),
     "animated": Issue("Several images in one file", "photo", "note", "Only the first image is used."),
     "unusual_mode": Issue(
@@ -153,7 +153,7 @@ ISSUES = {
         "Similar label names",
         "label",
         "warning",
-        "The names differ by a letter or an ending, and the labels never occur together. Do they mean the same?",
+        "The names differ by a letter or a suffix, and the labels never occur together. Do they mean the same?",
     ),
     "never_present": Issue(
         "Label never present", "label", "error", "A model cannot learn this label. Add examples, or remove it."
@@ -168,13 +168,13 @@ ISSUES = {
         "Rare label",
         "label",
         "warning",
-        "Fewer than 20 photos have it. About three of them are test photos, too few to measure a score.",
+        "Fewer than 20 photos have this label. About three of them are test photos, too few for a reliable score.",
     ),
     "always_together": Issue(
         "Inseparable labels",
         "label",
         "warning",
-        "Both labels are on exactly the same photos, so no model can tell them apart.",
+        "Both labels are on exactly the same photos, so no model can distinguish them.",
     ),
     "missing_label": Issue(
         "Possibly missing label", "entry", "warning", "The photo looks like photos that have this label. Check it."
@@ -186,4 +186,4 @@ ISSUES = {
         "The photo does not look like others that have this label. Check it.",
     ),
 }
-"""Every kind of finding by its key, in the order of tables and pages."""
+"""Every kind of finding by key, in the order used in tables and pages."""

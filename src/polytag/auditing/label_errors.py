@@ -1,7 +1,7 @@
-"""Labels that are probably missing or wrong, judged by out-of-sample probabilities. Needs no Keras.
+"""Find labels that are probably missing or wrong, based on out-of-sample probabilities. Keras is not needed.
 
-Bayes' rule weighs each entry: the probability of the label on this photo against a prior of one wrong entry in twenty.
-Photos without any label are rare in most tables, so removing the last label of a photo needs more evidence.
+Bayes' rule weighs the probability of each label on a photo against a prior of one wrong entry in twenty. Photos without
+any label are rare in most tables, so removing a photo's last label needs more evidence.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ from polytag.data.dataset import Dataset
 from polytag.errors import DataError
 
 NOISE = 0.05
-"""Prior share of wrong entries. Northcutt et al. (2021) found 3.3 % in well-kept single-label test sets, and giving
-several labels is harder."""
+"""Prior proportion of wrong entries. Northcutt et al. (2021) found 3.3% in carefully curated single-label test sets,
+and assigning several labels is harder."""
 
 FEWEST = 5
-"""A label is judged only with at least this many photos that have it and as many that do not. With fewer, every one of
-them would look wrong."""
+"""A label is checked only if at least this many photos have it and at least this many lack it. With fewer photos, every
+one of them would look wrong."""
 
 KINDS = ("missing", "wrong")
-"""Absent but probably present, and present but probably absent, in the order of the targets 0 and 1."""
+"""Kinds of errors, in the order of the targets 0 and 1: absent but probably present, present but probably absent."""
 
 CHUNK = 65_536
-"""Photos judged at once."""
+"""Number of photos processed at once."""
 
 
 def error_probabilities(probabilities: NDArray[np.floating], targets: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Estimate how probably each entry is wrong.
+    """Estimate the probability that each entry is wrong.
 
     Args:
-        probabilities: (n, k), 0 to 1, how probable each label is regardless of its own entry.
+        probabilities: (n, k), 0 to 1, probability of each label, estimated without using its own entry.
         targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
 
     Returns:
@@ -48,9 +48,9 @@ def error_probabilities(probabilities: NDArray[np.floating], targets: NDArray[np
 def _in_chunks(
     probabilities: NDArray[np.floating], targets: NDArray[np.int8]
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Compute `error_probabilities` for some photos at a time."""
+    """Compute `error_probabilities` for one chunk of photos at a time."""
     chunks = [slice(start, start + CHUNK) for start in range(0, len(targets), CHUNK)]
-    # The number of photos without any label, relative to the number expected if labels were independent.
+    # Count the photos without any label, relative to the number expected if labels were independent.
     found = sum(int((targets[rows] == 0).all(axis=1).sum()) for rows in chunks)
     expected = sum(float((1 - _clipped(probabilities[rows])).prod(axis=1).sum()) for rows in chunks)
     bare = min(1.0, (found + 1) / (expected + 1))
@@ -72,20 +72,21 @@ def _clipped(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 def label_errors(dataset: Dataset, probabilities: NDArray[np.floating], least: float = NOISE) -> pd.DataFrame:
     """List the entries that are probably wrong, worst first.
 
-    Unknown entries are not judged, and neither are labels with fewer than 5 photos that have them or lack them.
+    Unknown entries are not checked. Labels that fewer than 5 photos have, or that fewer than 5 lack, are not checked
+    either.
 
     Args:
         dataset: n photos with k labels.
         probabilities: (n, k), out-of-sample, for example from `polytag.models.classical.probe.out_of_sample`.
-        least: error probability above which an entry is listed.
+        least: minimum error probability of a listed entry (exclusive).
 
     Returns:
-        One row per entry. Columns: image, label, kind ("missing" or "wrong"), score (float, 0 surely an error to 1
-        surely right), probability (float, 0 to 1, of the label being present), flag (bool, whether an error is more
-        probable than not).
+        One row per entry. Columns: image, label, kind ("missing" or "wrong"), score (float, from 0, certainly an error,
+        to 1, certainly right), probability (float, 0 to 1, that the label is present), flag (bool, whether an error is
+        more likely than not).
 
     Raises:
-        DataError: the shape or range of the probabilities is wrong.
+        DataError: the probabilities have the wrong shape or are out of range.
     """
     targets = dataset.targets
     in_range = probabilities.shape == targets.shape and all(
@@ -117,7 +118,7 @@ def label_errors(dataset: Dataset, probabilities: NDArray[np.floating], least: f
 
 
 def entry_findings(dataset: Dataset, probabilities: NDArray[np.floating]) -> pd.DataFrame:
-    """Flag the entries that are more probably wrong than right."""
+    """Flag the entries that are more likely wrong than right."""
     errors = label_errors(dataset, probabilities, least=0.5)
     given = {"missing": "not listed", "wrong": "listed"}
     details = [

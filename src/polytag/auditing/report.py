@@ -1,4 +1,4 @@
-"""The audit's page: every kind of finding, its worst cases with pictures, and what to do."""
+"""Write the audit page, which shows every kind of finding with its worst cases, their photos, and advice."""
 
 import os
 from collections.abc import Iterable
@@ -18,32 +18,32 @@ from polytag.pages.page import environment, new_page
 from polytag.pages.thumbnails import thumbnails
 
 CASES, ENTRIES = 12, CELLS
-"""Most photos shown for one issue, and most doubtful labels shown of each kind."""
+"""Maximum number of photos shown per issue, and of suspect labels shown per kind."""
 
 LABEL_ROWS, LABELS_OF_PHOTO, NOTES = 100, 20, 50
-"""Most findings about labels, labels of one photo, and notes on the page, which stays small for any data set."""
+"""Maximum numbers of label findings, of labels per photo and of notes, so that the page stays small for any dataset."""
 
 LONGEST = 200
-"""Longer side of a thumbnail, in pixels."""
+"""Length of a thumbnail's longer side, in pixels."""
 
 WEIGHTS = {"error": "fix first", "warning": "worth a look", "note": "good to know"}
-"""What the page calls each weight, most serious first."""
+"""How the page describes each weight, most serious first."""
 
 
 def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:
-    """Write the page, and contact sheets of the most doubtful labels: one for missing, one for wrong labels.
+    """Write the audit page, and contact sheets of the most suspect labels (one sheet per kind: missing and wrong).
 
     Args:
         found: the audit.
-        folder: folder of the page. It is created if needed.
-        name: name of the data set.
+        folder: folder of the page, which is created if needed.
+        name: name of the dataset.
         overwrite: replace an existing page.
 
     Returns:
-        Path of the page, ``folder/index.html``. The page loads nothing from elsewhere.
+        Path of the page, ``folder/index.html``. The page is self-contained.
 
     Raises:
-        SettingsError: a page exists already, or the folder cannot be written.
+        SettingsError: a page already exists, or the folder cannot be written to.
     """
     page = new_page(folder, "--report", overwrite)
     words = {
@@ -68,7 +68,7 @@ def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwr
 
 
 def answer(found: Audit) -> str:
-    """Sum up the audit in one or two sentences."""
+    """Summarize the audit in one or two sentences."""
     if not found.counts:
         return f"The audit found nothing odd in {counted(int(found.statistics['photos']), 'photo')} and their labels."
     errors = [issue for issue in found.counts if ISSUES[issue].weight == "error"]
@@ -96,7 +96,7 @@ def _findings(found: Audit, issue: str) -> pd.DataFrame:
 
 
 def _by_weight(found: Audit) -> list[str]:
-    """The issues that were found, most serious first."""
+    """Return the issues that were found, most serious first."""
     return sorted(found.counts, key=lambda issue: list(WEIGHTS).index(ISSUES[issue].weight))
 
 
@@ -117,7 +117,7 @@ def _summary(found: Audit) -> list[dict[str, Any]]:
 
 
 def _not_found(found: Audit) -> list[str]:
-    """What the audit looked for without finding it. Leaks need a given split, and doubtful labels probabilities."""
+    """Return the issues that were checked but not found. Leaks need a given split; label errors need probabilities."""
     not_checked = set() if found.judged else {name for name, issue in ISSUES.items() if issue.about == "entry"}
     if found.dataset.parts is None:
         not_checked.add("leak")
@@ -141,7 +141,7 @@ def _facts(found: Audit) -> dict[str, str]:
 
 
 def _sections(found: Audit) -> list[dict[str, Any]]:
-    """The worst cases of each issue about photos or entries."""
+    """Return the worst cases of each issue that concerns photos or entries."""
     cases = {
         issue: _findings(found, issue).head(ENTRIES if ISSUES[issue].about == "entry" else CASES).to_dict("records")
         for issue in _by_weight(found)
@@ -173,7 +173,7 @@ def _sections(found: Audit) -> list[dict[str, Any]]:
 
 
 def _labels_of(found: Audit, names: set[str]) -> dict[str, list[str]]:
-    """The labels of some photos."""
+    """Return the labels of the given photos."""
     data = found.dataset
     return {
         name: [data.labels[j] for j in np.flatnonzero(data.targets[i] == 1)]
@@ -183,7 +183,7 @@ def _labels_of(found: Audit, names: set[str]) -> dict[str, list[str]]:
 
 
 def _pictures(found: Audit, names: set[str]) -> dict[str, str]:
-    """Thumbnails of those photos that can be read."""
+    """Return thumbnails of the readable photos among those given."""
     wanted = [i for i, name in enumerate(found.names) if name in names and found.measured.readable[i]]
     records = found.measured.records[wanted]
     sizes = list(zip(records["width"].tolist(), records["height"].tolist(), strict=True))
@@ -194,7 +194,7 @@ def _pictures(found: Audit, names: set[str]) -> dict[str, str]:
 
 
 def _label_rows(found: Audit) -> dict[str, Any]:
-    """Findings about labels: the first of each issue, most serious first, and how many there are in all."""
+    """Return the first label findings of each issue, most serious first, and the total number of label findings."""
     issues = [issue for issue in _by_weight(found) if ISSUES[issue].about in ("label", "table")]
     each = max(1, LABEL_ROWS // max(1, len(issues)))
     rows = [(ISSUES[issue], row) for issue in issues for row in _findings(found, issue).head(each).to_dict("records")]

@@ -1,1 +1,1 @@
-"""From bytes to pixels, once: decode, cache, measure, find duplicates."""
+"""Decode photos once, cache their pixels, measure them, and find duplicates."""

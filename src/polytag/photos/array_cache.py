@@ -1,7 +1,7 @@
-"""Arrays on disk, one row per photo, found by the photo's content.
+"""Cache arrays on disk, one row per photo, keyed by the photo's content.
 
-Decoded pixels and embeddings are computed once and read by every model and every trial. The rows are in one flat file
-that is memory-mapped, so that reading them uses the page cache and not the memory of the process.
+Decoded pixels and embeddings are computed once and reused by every model and every trial. The rows are stored in one
+flat, memory-mapped file, so that reading them uses the page cache rather than process memory.
 """
 
 import mmap
@@ -20,32 +20,33 @@ from polytag.errors import SettingsError
 from polytag.photos.cache_room import INDEX, ROWS, alone, cache_folder, discard, hold, make_room, usable
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""SQLite's codes for a file that is not a database, or no longer one."""
+"""SQLite's error codes for a file that is damaged or is not a database."""
 
 TABLE = "CREATE TABLE rows (row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL)"
 
 _checked: dict[tuple[int, int], set[int]] = {}
-"""Rows whose checksum this process has verified, for each file of rows (device and inode)."""
+"""Rows whose checksum this process has verified, per row file (identified by device and inode)."""
 
 
 class ArrayCache:
-    """Arrays of one shape and dtype on disk, each under a key.
+    """A disk cache of arrays that share one shape and dtype, each stored under a key.
 
-    Any number of processes may read and add at once. Rows are only appended. They are written under SQLite's write
-    lock, and reach the disk before their keys are committed. So neither a killed process nor a power cut leaves a
-    half-written row that is read. Each row has a checksum, which is verified when a process first asks for the row: a
-    row that the disk has spoiled counts as missing and is computed again.
+    Any number of processes may read and add rows at the same time. Rows are only appended. They are written under
+    SQLite's write lock and reach the disk before their keys are committed, so neither a killed process nor a power
+    failure can leave a partial row that is read later. Each row has a checksum, which is verified when a process first
+    requests the row. If the checksum does not match, the row counts as missing and is computed again.
 
-    The folder stays while this object, or an array that `open` returned, exists. If somebody deletes it
-    nevertheless, those arrays remain readable (Windows refuses to delete it), and `rows` and `add` raise, since row
-    numbers would belong to another file. A folder with a damaged index starts anew.
+    polytag does not remove the folder as long as this object, or an array that `open` returned, exists. If someone
+    else deletes the folder, those arrays remain readable (Windows refuses to delete it). `rows` and `add` then raise,
+    because row numbers would refer to a different file. A folder with a damaged index is cleared.
 
     Args:
-        name: name of the folder; it must change with whatever else the arrays depend on.
-        shape, dtype: of one array.
+        name: name of the folder. It must change whenever anything else that the arrays depend on changes.
+        shape: shape of one array.
+        dtype: data type of the arrays.
 
     Raises:
-        SettingsError: the folder cannot be used or was deleted; raised by every method.
+        SettingsError: the folder cannot be used or was deleted. Every method may raise this error.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike):
@@ -66,7 +67,7 @@ class ArrayCache:
         make_room(0)
 
     def _opened(self) -> int:
-        """Open the file of rows, create it if needed, and lock it; its time becomes that of the last use."""
+        """Open the row file, creating it if needed, lock it, and set its modification time to now."""
         self.folder.mkdir(exist_ok=True)
         file = os.open(self.data, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         hold(file)
@@ -74,17 +75,17 @@ class ArrayCache:
         return file
 
     def _sound(self) -> bool:
-        """Whether index and rows belong together; creates the index if there are no rows yet."""
+        """Return whether the index and the rows belong together; create the index if there are no rows yet."""
         try:
             with closing(self._connection()) as index:
                 columns = {name for _, name, *_ in index.execute("PRAGMA table_info(rows)")}
                 if not columns:
                     if self._stored():
-                        return False  # The index alone was removed.
+                        return False  # Only the index was removed.
                     index.execute(TABLE)
                 elif "checksum" not in columns:
                     return False  # An earlier version of polytag wrote rows without checksums.
-                return _next_row(index) <= self._stored()  # else the rows alone were removed
+                return _next_row(index) <= self._stored()  # False if only the rows were removed.
         except sqlite3.DatabaseError as error:
             if not _damaged(error):
                 raise
@@ -110,7 +111,7 @@ class ArrayCache:
                 ) from None
 
     def _still_there(self) -> None:
-        """Raise if the folder was deleted, even if another has taken its place."""
+        """Raise an error if the folder was deleted, even if a new folder has taken its place."""
         try:
             if os.path.samestat(os.stat(self.data), os.fstat(self._file)):
                 return
@@ -119,14 +120,14 @@ class ArrayCache:
         raise SettingsError(f"the cache folder {self.folder} was deleted while it was in use: run this again")
 
     def _stored(self) -> int:
-        """Number of rows in the file; the last ones may not be committed."""
+        """Return the number of rows in the file. The last rows may not be committed yet."""
         return os.fstat(self._file).st_size // self.row_bytes
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """Look up the row of each key: int64 (n,); -1 if the cache has none, or only a damaged one."""
+        """Look up the row number of each key: int64 (n,), -1 if the row is missing or damaged."""
         with self._index() as index:
             found = _found(index, keys)
-            # Checked afterwards: an index that was read before the folder was replaced is still the right one.
+            # This check comes last: an index that was read before the folder was replaced is still the right one.
             self._still_there()
             bad = self._spoiled(found)
             if bad:
@@ -136,7 +137,7 @@ class ArrayCache:
         return np.array([-1 if row in spoiled else row for row in rows], dtype=np.int64)
 
     def _spoiled(self, found: dict[str, tuple[int, int]]) -> list[tuple[int, int]]:
-        """Rows and checksums of those among these entries whose bytes no longer have the checksum."""
+        """Return those entries (row, checksum) whose stored bytes no longer match the checksum."""
         status = os.fstat(self._file)
         checked = _checked.setdefault((status.st_dev, status.st_ino), set())
         waiting = sorted(entry for entry in found.values() if entry[0] not in checked)
@@ -156,9 +157,9 @@ class ArrayCache:
         return spoiled
 
     def add(self, keys: Sequence[str], arrays: Sequence[NDArray] | NDArray) -> None:
-        """Store n arrays of the cache's shape; a key that is already stored keeps its row.
+        """Store n arrays of the cache's shape. Keys that are already stored keep their rows.
 
-        Add about a hundred at once, since each call waits for the disk.
+        Add about a hundred arrays per call, because each call waits for the disk.
         """
         make_room(len(keys) * self.row_bytes)
         with self._index() as index:
@@ -173,28 +174,28 @@ class ArrayCache:
                     content = np.ascontiguousarray(array, self.dtype).reshape(self.shape).tobytes()
                     file.write(content)
                     entries.append((row, key, zlib.crc32(content)))
-            # The keys reach the disk with the commit, and must not be there before their rows.
+            # The commit writes the keys to disk, so the rows must be there before it.
             getattr(os, "fdatasync", os.fsync)(self._file)
             index.executemany("INSERT INTO rows (row, key, checksum) VALUES (?, ?, ?)", entries)
             self._still_there()
             index.execute("COMMIT")
 
     def open(self) -> NDArray:
-        """Map all rows so far, read-only: (rows, *shape)."""
+        """Map all rows stored so far, read-only: (rows, *shape)."""
         count = self._stored()
         if not count:
             return np.empty((0, *self.shape), self.dtype)
-        # The mapping has its own handle of the file, and with it the lock that protects the folder.
+        # The mapping has its own file handle, and that handle holds the lock that protects the folder.
         pages = mmap.mmap(self._file, count * self.row_bytes, access=mmap.ACCESS_READ)
         return np.frombuffer(pages, self.dtype).reshape(count, *self.shape)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray:
-        """Copy these rows: (n, *shape). Unlike mapped pages, a copy leaves the process's memory when it is deleted."""
+        """Copy the given rows: (n, *shape). Unlike mapped pages, a copy leaves process memory when it is deleted."""
         return self.open()[rows]
 
 
 def _found(index: sqlite3.Connection, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Row and checksum of each key that is stored."""
+    """Return the row number and checksum of each stored key."""
     found: dict[str, tuple[int, int]] = {}
     for start in range(0, len(keys), 500):
         part = list(keys[start : start + 500])
@@ -209,5 +210,5 @@ def _next_row(index: sqlite3.Connection) -> int:
 
 
 def _damaged(error: sqlite3.DatabaseError) -> bool:
-    # The lowest byte is the kind of error, the others are its details.
+    # The lowest byte is the kind of error, and the other bytes are details.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED

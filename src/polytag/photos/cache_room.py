@@ -1,7 +1,7 @@
-"""Where the cache is, how much of the disk it may use, and what is removed when it needs room.
+"""Locate the cache, limit its size on disk, and remove old folders when it needs room.
 
-Whole folders of arrays are removed, the least recently opened first, and never one that is in use: rows are
-memory-mapped, so nothing can be moved within a folder that somebody reads.
+Whole folders of arrays are removed, least recently opened first. Folders in use are never removed. Because rows are
+memory-mapped, nothing can be moved within a folder while someone reads it.
 """
 
 import logging
@@ -20,20 +20,20 @@ from polytag.errors import SettingsError
 try:
     import fcntl
 except ImportError:
-    # Windows has no such locks, but refuses to delete a file that is open or mapped anywhere.
+    # Windows has no such locks, but it refuses to delete a file that any process has open or mapped.
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
 LIMIT = 20 * 10**9
-"""Bytes that the arrays may use by default, unless the disk is small."""
+"""Default size limit for cached arrays, in bytes. The limit is lower on a small disk."""
 
 ROWS, INDEX = "rows.bin", "index.sqlite"
-"""The two files of a folder of arrays. The first is locked while in use; its time is that of the last use."""
+"""The two files in a folder of arrays. The row file is locked while in use; its modification time is its last use."""
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: ``$POLYTAG_CACHE``, or a folder in the user's cache."""
+    """Return the cache folder: ``$POLYTAG_CACHE`` if set, otherwise a folder in the user's cache directory."""
     folder = Path(os.environ.get("POLYTAG_CACHE") or platformdirs.user_cache_dir("polytag"))
     with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def usable(folder: Path) -> Iterator[None]:
-    """Turn whatever is wrong with a folder of the cache, such as a full disk, into one line."""
+    """Report any problem with a cache folder, such as a full disk, as a one-line `SettingsError`."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -54,9 +54,9 @@ def usable(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock the whole cache, whose folder is given, while a folder of arrays is opened or removed.
+    """Lock the whole cache, given its folder, while a folder of arrays is opened or removed.
 
-    Otherwise one process could remove a folder just when another opens it.
+    Without this lock, one process could remove a folder at the moment another process opens it.
     """
     with (folder / "lock").open("ab") as file:
         if fcntl:
@@ -65,14 +65,14 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def hold(file: int) -> None:
-    """Protect a folder from `make_room` while this handle of its rows, or a mapping made from it, exists."""
+    """Protect a folder from `make_room` while this handle of its row file, or a mapping made from it, exists."""
     if fcntl:
         fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def discard(folder: Path) -> None:
     """Remove a folder of arrays. On POSIX, processes that have mapped its rows can still read them."""
-    # The rows first: on Windows this fails if they are in use, and then the index has to stay too.
+    # The rows go first. On Windows, deleting them fails if they are in use, and then the index must stay, too.
     (folder / ROWS).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -80,10 +80,11 @@ def discard(folder: Path) -> None:
 def make_room(needed: int) -> None:
     """Remove the least recently used folders until ``needed`` more bytes fit within the limit.
 
-    Folders in use, by this process or another, stay: a run that needs more than the limit continues with one warning.
+    Folders that this or another process is using stay. A run that needs more than the limit logs one warning and
+    continues.
 
     Raises:
-        SettingsError: ``$POLYTAG_CACHE_LIMIT`` is not a number of gigabytes above 0.
+        SettingsError: ``$POLYTAG_CACHE_LIMIT`` is not a positive number of gigabytes.
     """
     folder = cache_folder()
     with usable(folder):
@@ -97,35 +98,35 @@ def make_room(needed: int) -> None:
                     try:
                         discard(oldest)
                     except OSError:
-                        continue  # in use on Windows, or another user's
+                        continue  # The folder is in use on Windows, or it belongs to another user.
             if _excess(folder) + needed > 0:
                 _warn_once()
 
 
 def _excess(folder: Path) -> int:
-    """Bytes by which all arrays exceed the limit; negative if there is room."""
+    """Return by how many bytes the arrays exceed the limit; negative if there is room."""
     taken = sum(_sizes(folder).values())
     setting = os.environ.get("POLYTAG_CACHE_LIMIT")
     if not setting:
-        # Half of what would be free without the cache, so that the limit does not shrink as the cache grows.
+        # Half of the space that would be free without the cache, so that the limit does not shrink as the cache grows.
         return taken - min(LIMIT, (shutil.disk_usage(folder).free + taken) // 2)
     try:
         gigabytes = float(setting)
     except ValueError:
         gigabytes = 0.0
     if not 0 < gigabytes < float("inf"):
-        raise SettingsError(f"POLYTAG_CACHE_LIMIT is '{setting}': expected gigabytes, a number above 0 such as 20")
+        raise SettingsError(f"POLYTAG_CACHE_LIMIT is '{setting}': expected a positive number of gigabytes, such as 20")
     return taken - int(gigabytes * 10**9)
 
 
 def _sizes(folder: Path) -> dict[tuple[int, Path], int]:
-    """Bytes of each folder of arrays, by the time of its last use in nanoseconds and its path."""
+    """Return the size of each folder of arrays in bytes, keyed by (last use in nanoseconds, path)."""
     sizes = {}
     for rows in folder.glob(f"*/{ROWS}"):
         try:
             status, index = rows.stat(), (rows.parent / INDEX).stat()
         except FileNotFoundError:
-            continue  # removed in the meantime, or not a folder of arrays
+            continue  # The folder was removed in the meantime, or it does not hold arrays.
         sizes[status.st_mtime_ns, rows.parent] = status.st_size + index.st_size
     return sizes
 
@@ -143,4 +144,4 @@ def _in_use(folder: Path) -> bool:
 
 @cache
 def _warn_once() -> None:
-    log.warning("the cache exceeds its limit, since arrays in use are never removed: raise POLYTAG_CACHE_LIMIT (GB)")
+    log.warning("the cache exceeds its limit because arrays in use are never removed: raise POLYTAG_CACHE_LIMIT (GB)")

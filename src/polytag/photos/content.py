@@ -1,4 +1,4 @@
-"""Content hashes of photo files, computed once and kept in the cache until a file changes."""
+"""Hash the content of photo files once, and cache each hash until the file changes."""
 
 import hashlib
 import os
@@ -15,17 +15,17 @@ from polytag.errors import PolytagError, raise_machine_error
 from polytag.photos.cache_room import cache_folder
 
 INDEX = "hashes.sqlite"
-"""File of the cache that keeps hashes between runs."""
+"""The cache's database of hashes."""
 
 SETTLED = 2 * 10**9
-"""Nanoseconds since a file's last change before its hash is kept: a change within the clock's resolution of the
-first could not be noticed."""
+"""Minimum age of a file's last change before its hash is cached, in nanoseconds. A second change within the clock's
+resolution would go unnoticed."""
 
 AT_ONCE = 10_000
-"""Files that are looked up, hashed and stored together."""
+"""Number of files that are looked up, hashed and stored together."""
 
 Identity = tuple[int, int, int, int]
-"""Size, times of the last change of content and of status in nanoseconds, and inode: what shows that a file changed."""
+"""File size, times of the last content and status changes in nanoseconds, and inode. Any change means a new file."""
 
 _ENTRY = struct.Struct("<4q32sI")
 
@@ -33,7 +33,7 @@ _known: dict[str, tuple[Identity, str]] = {}
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits; known files are not read again.
+    """Return the SHA-256 hash of a file's bytes as 64 hexadecimal digits. Unchanged files are not read again.
 
     Raises:
         OSError: the file cannot be read.
@@ -52,13 +52,13 @@ def content_hash(path: str | os.PathLike[str]) -> str:
 
 
 def content_hashes(paths: Iterable[str]) -> Iterator[str | OSError]:
-    """Hash many files on several threads, or recall what an earlier run has kept in the cache.
+    """Hash many files on several threads, reusing the hashes that earlier runs cached.
 
     Yields:
-        For each path what `content_hash` returns, or the `OSError` that it raises.
+        For each path, the result of `content_hash` or the `OSError` that it raised.
 
     Raises:
-        MachineError: as `content_hash`.
+        MachineError: the computer failed, not a file.
     """
     paths = [str(path) for path in paths]
     with _index() as index:
@@ -94,7 +94,7 @@ def _sha256(path: str) -> str:
 
 @contextmanager
 def _index() -> Iterator[sqlite3.Connection | None]:
-    """The kept hashes; ``None`` if the cache cannot be used, since hashing works without it."""
+    """Open the database of cached hashes. Yield ``None`` if the cache cannot be used; hashing works without it."""
     try:
         file = cache_folder() / INDEX
         try:
@@ -120,7 +120,7 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 
 def _recall(index: sqlite3.Connection, paths: Sequence[str]) -> None:
-    """Take over the kept hashes of files that have not changed."""
+    """Reuse the cached hashes of files that have not changed."""
     keys = {_key(path): path for path in paths if path not in _known}
     waiting = list(keys)
     try:
@@ -132,7 +132,7 @@ def _recall(index: sqlite3.Connection, paths: Sequence[str]) -> None:
                 if checksum == zlib.crc32(key + entry[:-4]):
                     _known[keys[key]] = (identity[0], identity[1], identity[2], identity[3]), digest.hex()
     except (sqlite3.Error, struct.error, TypeError):
-        return  # damaged: the files are hashed again
+        return  # The database is damaged, so the files are hashed again.
 
 
 def _keep(index: sqlite3.Connection, paths: Sequence[str]) -> None:

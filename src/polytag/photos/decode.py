@@ -1,7 +1,7 @@
-"""Decode photos: from the bytes of a file to RGB uint8, for training, evaluation, tagging and serving.
+"""Decode photo files to RGB uint8 arrays for training, evaluation, tagging and serving.
 
-This is the only place where polytag decodes or resizes a photo that a model sees. Scaling and normalisation are
-layers inside the models, so that training and serving cannot differ.
+This is the only module that decodes or resizes photos for a model. Rescaling and normalization are layers inside the
+models, so that training and serving cannot differ.
 """
 
 import io
@@ -33,31 +33,32 @@ Paths = Sequence[str] | NDArray[np.str_]
 """Paths of photo files."""
 
 PIXEL_PATH = 1
-"""Version of the decoded pixels. Increase it when the same bytes give other pixels: caches and bundles depend on it."""
+"""Version of the decoded pixels, which caches and bundles depend on. Increase it when decoding the same bytes gives
+different pixels."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet's red, green and blue (0 to 1), which normalise its models' input."""
+"""Mean and standard deviation of ImageNet's red, green and blue channels (0 to 1), used to normalize model input."""
 
 MAX_PIXELS = 80_000_000
-"""Size of the largest photo that is decoded, in pixels. It protects against decompression bombs."""
+"""Maximum size of a photo in pixels. The limit protects against decompression bombs."""
 
 LARGE_PIXELS = 20_000_000
-"""Photos with more pixels are decoded one at a time, since each may need 14 bytes per pixel (with transparency).
-Otherwise a few uploads could fill the memory. Exempt are JPEGs in one scan, which are decoded at a fraction of their
-size; in progressive ones all coefficients are held."""
+"""Photos with more pixels are decoded one at a time, because each may need 14 bytes per pixel (with transparency).
+Otherwise, a few uploads could exhaust memory. Single-scan JPEGs are exempt because they are decoded at a fraction of
+their size. Progressive JPEGs are not, because the decoder holds all their coefficients."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-"""Formats that Pillow may decode. Its rarer formats stay closed: EPS, for one, would run Ghostscript on an upload."""
+"""Formats that Pillow may decode. Rarer formats are disabled; EPS, for example, would run Ghostscript on an upload."""
 
 EXPECTED = "expected JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC or AVIF"
 
 ADVICE = {
     kinds.RAW: "a camera raw file: export it as JPEG or TIFF",
-    kinds.JPEG_XL: "a JPEG XL photo, which cannot be decoded: save it as JPEG or PNG",
+    kinds.JPEG_XL: "a JPEG XL photo, which is not supported: save it as JPEG or PNG",
     kinds.VIDEO: "a video, not a photo",
 }
-"""What to say of files that are no photos that can be decoded, by their kind."""
+"""Error messages for files that cannot be decoded as photos, by kind of file."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,32 +69,33 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""The operation that turns each EXIF orientation upright."""
+"""The operation that turns a photo with each EXIF orientation upright."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
-# Pillow warns of many pixels, where our own limit is lower, and of damaged EXIF data, which do not matter here.
+# Pillow warns about large photos, although our own limit is lower, and about damaged EXIF data, which do not matter.
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 
 MOST_FRAMES = 2**31 - 1
-"""Largest number of frames that measurements can hold."""
+"""Maximum number of frames that the measurements can store."""
 
 _large = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Header:
-    """The properties of a photo file, before any conversion.
+    """The properties of a photo file before any conversion.
 
     Attributes:
-        format: Pillow's name of the file format, such as "JPEG".
-        mode: Pillow's name of the pixel mode, such as "RGB", "P" (palette) or "CMYK".
-        width, height: size in pixels, upright.
-        frames: number of pictures in the file; more than 1 in animations and multi-page documents.
-        orientation: EXIF orientation, 1 (upright) to 8; always 1 for HEIC, whose decoder rotates.
-        alpha: whether parts may be transparent.
-        deep: whether a channel has more than 8 bits.
+        format: Pillow's name for the file format, such as "JPEG".
+        mode: Pillow's name for the pixel mode, such as "RGB", "P" (palette) or "CMYK".
+        width: width of the upright photo, in pixels.
+        height: height of the upright photo, in pixels.
+        frames: number of images in the file; more than 1 in animations and multi-page documents.
+        orientation: EXIF orientation, 1 (upright) to 8. Always 1 for HEIC, because its decoder rotates the photo.
+        alpha: whether the photo may have transparent parts.
+        deep: whether any channel has more than 8 bits.
     """
 
     format: str
@@ -109,34 +111,35 @@ class Header:
 def decode(source: bytes | str | os.PathLike[str], size: int | None = None) -> NDArray[np.uint8]:
     """Decode one photo to RGB.
 
-    The whole photo is kept: ``size`` squashes it to a square and crops nothing, since a label may belong to its
-    edge. Transparent parts become white, 16-bit greys are scaled to 8 bits, the EXIF orientation is applied,
-    and the first frame of an animation is used.
+    ``size`` squashes the whole photo to a square. Nothing is cropped, because a label may refer to something at the
+    edge. Transparent parts become white, 16-bit greyscale is scaled to 8 bits, the EXIF orientation is applied, and
+    only the first frame of an animation is used.
 
     Args:
-        source: the bytes of the file, or its path.
-        size: side of the square to return, in pixels; ``None`` keeps the photo's own size.
+        source: the bytes or the path of the file.
+        size: side of the returned square, in pixels. ``None`` keeps the photo's own size.
 
     Returns:
-        uint8 array (height, width, 3) in RGB order, 0 to 255; (size, size, 3) with ``size``.
+        uint8 array (height, width, 3) in RGB order, 0 to 255. With ``size``, the shape is (size, size, 3).
 
     Raises:
-        ImageError: the photo cannot be decoded; the message is the reason in a few words.
-        MachineError: the computer failed: it is out of memory or of open files, or its disk fails.
+        ImageError: the photo cannot be decoded. The message is a short reason.
+        MachineError: the computer failed: it is out of memory or open files, or its disk fails.
     """
     with _opened(source) as image:
         return _pixels(image, size)
 
 
 def examine(source: bytes | str | os.PathLike[str], size: int) -> tuple[Header, NDArray[np.uint8]]:
-    """Return a photo's header and what `decode` returns, reading the file once.
+    """Return a photo's header and its decoded pixels, as `decode` returns them, reading the file once.
 
     Raises:
-        ImageError, MachineError: as `decode`.
+        ImageError: the photo cannot be decoded.
+        MachineError: the computer failed, not the photo.
     """
     with _opened(source) as image:
         kind, mode, alpha = str(image.format), image.mode, _has_alpha(image)
-        # Pillow narrows 16-bit colour while decoding; only the decoder's own arguments tell.
+        # Pillow reduces 16-bit colour while decoding. Only the decoder's arguments reveal the original depth.
         deep = mode[0] in "IF" or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
         deep = deep or (kind == "HEIF" and image.info.get("bit_depth", 8) > 8)
         width, height = image.size
@@ -148,18 +151,18 @@ def examine(source: bytes | str | os.PathLike[str], size: int) -> tuple[Header, 
 
 
 def n_pixels(content: bytes) -> int:
-    """Return width × height from a photo's header, without decoding; 0 if the header cannot be read."""
+    """Return width × height from a photo's header without decoding it, or 0 if the header cannot be read."""
     try:
         with _identified(content) as image:
             return image.width * image.height
-    except Exception as error:  # `decode` says what is wrong.
+    except Exception as error:  # `decode` reports what is wrong.
         raise_machine_error(error)
         return 0
 
 
 @contextmanager
 def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open a photo file; whatever goes wrong, here or in the block, is an `ImageError` or a `MachineError`."""
+    """Open a photo file. Turn any error, here or in the ``with`` block, into an `ImageError` or a `MachineError`."""
     try:
         with _identified(source) as image:
             width, height = image.size
@@ -179,8 +182,8 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise _unidentified(source) from None
     except Exception as error:
         raise_machine_error(error)
-        # On damaged files Pillow's decoders raise whatever their parsing stumbles over: struct.error, KeyError, …
-        # An operating system's error carries the file's name; its bare reason does not.
+        # On damaged files, Pillow's decoders raise whatever error their parsing runs into: struct.error, KeyError, …
+        # An error from the operating system includes the file name, so only its reason is used.
         if getattr(error, "errno", None) is not None:
             raise ImageError(getattr(error, "strerror", None) or str(error), "missing") from None
         words = " ".join(str(error).split())
@@ -189,7 +192,7 @@ def _opened(source: bytes | str | os.PathLike[str]) -> Iterator[Image.Image]:
 
 
 def _identified(source: bytes | str | os.PathLike[str]) -> Image.Image:
-    """Open a photo by whichever decoder knows it; metadata that a decoder cannot read are ignored."""
+    """Open a photo with the decoder that recognizes it. Metadata that the decoder cannot read are ignored."""
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except (Image.DecompressionBombError, OSError) as error:
@@ -218,14 +221,14 @@ def _head(source: bytes | str | os.PathLike[str]) -> bytes:
 
 @cache
 def _register_heif() -> None:
-    # Imported late: most collections have no HEIC files, and every command would wait for libheif.
+    # The import is delayed because most datasets have no HEIC files, and every command would wait for libheif.
     import pillow_heif
 
     pillow_heif.register_heif_opener()
 
 
 def _unidentified(source: bytes | str | os.PathLike[str]) -> ImageError:
-    """The reason why no decoder knows a file."""
+    """Return an error that says why no decoder recognizes the file."""
     kind = kinds.kind_of_content(source)
     if kind == kinds.EMPTY:
         return ImageError("the file is empty", "empty")
@@ -235,10 +238,10 @@ def _unidentified(source: bytes | str | os.PathLike[str]) -> ImageError:
 
 
 def _in_one_scan(image: Image.Image) -> bool:
-    """Whether a photo that was just opened is a JPEG whose only scan has all channels."""
+    """Return whether a newly opened photo is a JPEG whose only scan has all channels."""
     if not isinstance(image, JpegImageFile) or "progressive" in image.info:
         return False
-    # Pillow has read on to the end of the scan's header: its length, the number of its channels, two bytes for each.
+    # Pillow has read to the end of the scan header: its length, the channel count, and two bytes per channel.
     assert image.fp is not None
     length, here = 6 + 2 * image.layers, image.fp.tell()
     image.fp.seek(here - length)
@@ -249,8 +252,8 @@ def _in_one_scan(image: Image.Image) -> bool:
 
 def _pixels(image: Image.Image, size: int | None) -> NDArray[np.uint8]:
     if size is not None and isinstance(image, JpegImageFile):
-        # JPEGs can be decoded at 1/2, 1/4 or 1/8 scale, never smaller than asked for. HEIC files would give the
-        # thumbnail that some program stored in them.
+        # JPEGs can be decoded at 1/2, 1/4 or 1/8 scale, never smaller than the requested size. HEIC files would
+        # return the thumbnail that some program stored in them.
         image.draft("RGB", (size, size))
     rgb = _to_rgb(image)
     if size is not None:
@@ -264,14 +267,14 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _frames(image: Image.Image) -> int:
-    """Number of pictures in an animation or document; a JPEG's extra pictures are previews and depth maps."""
+    """Return the number of images in an animation or document. Extra images in a JPEG are previews or depth maps."""
     if image.format in ("JPEG", "MPO"):
         return 1
     try:
         return min(int(getattr(image, "n_frames", 1)), MOST_FRAMES)
     except Exception as error:
         raise_machine_error(error)
-        return 1  # damage behind the first picture, the only one that is used
+        return 1  # The file is damaged after the first image, which is the only one used.
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -283,10 +286,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(image))
-        # 32-bit modes carry no range of their own: floats are 0–1 or 0–255, integers 0–255 or 0–65535.
+        # 32-bit modes have no fixed range: floats are 0–1 or 0–255, integers 0–255 or 0–65535.
         top = 65535.0 if values.max() > 255 else 1.0 if image.mode == "F" and values.max() <= 1 else 255.0
         grey = np.empty(values.shape, np.uint8)
-        for one, row in zip(grey, values, strict=True):  # the whole photo in 64 bits would fill the memory
+        for one, row in zip(grey, values, strict=True):  # Converting the whole photo in 64 bits could exhaust memory.
             one[:] = (np.clip(row.astype(np.float64) / top, 0, 1) * 255).round()
         return Image.fromarray(grey).convert("RGB")
     image.load()
@@ -294,9 +297,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation of a decoded photo, 1 to 8; 1 if the EXIF data are damaged or say anything else."""
+    """Return the EXIF orientation of a decoded photo, 1 to 8, or 1 if the EXIF data are damaged or invalid."""
     if image.format == "HEIF":
-        return 1  # libheif has applied the rotation that counts for HEIF, which EXIF only repeats
+        return 1  # libheif has already applied HEIF's own rotation, which EXIF only repeats.
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:
@@ -311,13 +314,13 @@ Decoded = TypeVar("Decoded")
 def decode_many(
     sources: Iterable[bytes | str | os.PathLike[str]], size: int, threads: int | None = None
 ) -> Iterator[NDArray[np.uint8] | ImageError]:
-    """Decode photos on several threads, in order, holding only a few at a time.
+    """Decode photos on several threads, in order, with only a few in memory at a time.
 
     Yields:
-        For each source the array that `decode` returns, or the `ImageError` that it raises.
+        For each source, the array that `decode` returns or the `ImageError` that it raises.
 
     Raises:
-        MachineError: as `decode`; no further photos are decoded.
+        MachineError: the computer failed, not a photo. No further photos are decoded.
     """
     return each(lambda source: decode(source, size), sources, threads)
 
@@ -325,10 +328,10 @@ def decode_many(
 def each(
     work: Callable[[Any], Decoded], sources: Iterable[Any], threads: int | None = None
 ) -> Iterator[Decoded | ImageError]:
-    """Call ``work`` on each source on several threads, in order, holding only a few results at a time.
+    """Call ``work`` on each source on several threads, in order, with only a few results in memory at a time.
 
     Yields:
-        For each source what ``work`` returns, or the `ImageError` that it raises. Other errors are raised.
+        For each source, the result of ``work`` or the `ImageError` that it raises. Other errors are raised.
     """
 
     def one(source: Any) -> Decoded | ImageError:
@@ -348,4 +351,4 @@ def each(
                     waiting.append(pool.submit(one, source))
                 yield done.result()
         finally:
-            pool.shutdown(cancel_futures=True)  # do not wait for results that nobody will read
+            pool.shutdown(cancel_futures=True)  # Do not wait for results that nobody will read.

@@ -1,4 +1,4 @@
-"""Group photos that have the same content or are linked by pairs."""
+"""Group photos that have the same content or are linked in pairs."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,10 @@ from polytag.photos.decode import Paths
 
 
 def grouped(paths: Paths) -> NDArray[np.int64]:
-    """Number photos so that files with identical content share a number: int64 (n,), from 0 in order.
+    """Assign a group number to each photo so that files with identical content share one.
+
+    Returns:
+        int64 (n,), numbered from 0 in order of first appearance.
 
     Raises:
         OSError: a file cannot be read.
@@ -25,7 +28,7 @@ def grouped(paths: Paths) -> NDArray[np.int64]:
 
 
 def connected(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """Number n things so that linked ones share a number, whether they are linked directly or through others.
+    """Assign a group number to each of n items so that directly or indirectly linked items share one.
 
     Returns:
         int64 (n,), numbered from 0 in order of first appearance.
@@ -36,13 +39,13 @@ def connected(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
 def connected_up_to(
     n: int, always: Iterable[tuple[int, int]], links: Iterable[tuple[int, int]], most: int
 ) -> NDArray[np.int64]:
-    """Number n things as `connected` does, but skip links that would join too many.
+    """Assign group numbers to n items as `connected` does, but skip links that would make a group too large.
 
     Args:
-        n: number of things.
+        n: number of items.
         always: links that are never skipped.
-        links: further links, the most important first.
-        most: largest number of things that ``links`` may join.
+        links: further links, most important first.
+        most: maximum size of a group that ``links`` may create.
 
     Returns:
         int64 (n,), numbered from 0 in order of first appearance.
@@ -67,5 +70,5 @@ def _joined(
                 first, second = min(a, b), max(a, b)
                 leader[second] = first
                 size[first] += size[second]
-    # A leader is the first of its group, so that sorted leaders are in order of first appearance.
+    # Each group's leader is its first member, so sorted leaders are in order of first appearance.
     return np.unique([find(i) for i in range(n)], return_inverse=True)[1].astype(np.int64)

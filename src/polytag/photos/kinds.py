@@ -1,7 +1,7 @@
-"""What a file is: a photo that polytag reads, or what else it is, so that skipped files can be counted by kind.
+"""Identify files: photos that polytag reads, and the kinds of other files, so that skipped files can be counted.
 
-Known file name endings decide alone, since opening a million files takes minutes. Files with an unknown ending or
-none are recognised by their first bytes.
+A known file extension is enough, because opening a million files takes minutes. Files with an unknown extension, or
+without one, are identified by their first bytes.
 """
 
 import codecs
@@ -20,7 +20,7 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
     | {".heic", ".heif", ".hif", ".avif"}
 )
-"""File name endings of photos, in lower case."""
+"""File extensions of photos, in lower case."""
 
 PHOTO = "photo"
 RAW = "camera raw file"
@@ -44,7 +44,7 @@ ENDINGS = {
     DATA: "arrow db feather h5 hdf5 keras mat npy npz onnx parquet pickle pkl pt pth safetensors sqlite tfrecord",
     OTHER: "app bak crdownload dll download exe lnk part so tmp",
 }
-"""File name endings of what is never opened as a photo. A THM file is the thumbnail of a video."""
+"""File extensions that are never opened as photos. A THM file is the thumbnail of a video."""
 
 KIND_OF_ENDING = {
     f".{ending}": kind for kind, endings in ENDINGS.items() for ending in endings.split()
@@ -67,7 +67,7 @@ SIGNATURES = (
     (0, b"FOVb", RAW),  # X3F
     (0, b"\0MRM", RAW),
     (4, b"ftypM4A", SOUND),
-    (4, b"ftyp", VIDEO),  # what is neither HEIF nor AVIF
+    (4, b"ftyp", VIDEO),  # any brand other than HEIF and AVIF
     (4, b"moov", VIDEO),
     (4, b"mdat", VIDEO),
     (4, b"wide", VIDEO),
@@ -88,41 +88,41 @@ SIGNATURES = (
     (0, b"%!PS", GRAPHICS),
     (0, b"SQLite format 3", DATA),
 )
-"""(position, bytes, kind) that tell what a file is; the first that matches counts."""
+"""Signatures (position, bytes, kind) that identify a file. The first match counts."""
 
 HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"}
     | {b"avif", b"avis"}
 )
-"""Brands of HEIF and AVIF files, bytes 8 to 11 after "ftyp" (ISO/IEC 23008-12)."""
+"""Brands of HEIF and AVIF files: bytes 8 to 11, after "ftyp" (ISO/IEC 23008-12)."""
 
 TIFF = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-"""First bytes of TIFF and BigTIFF files, each with its byte order."""
+"""First bytes of TIFF and BigTIFF files, with the byte order that each implies."""
 
 HEAD = 512
-"""Bytes by which a file is recognised."""
+"""Number of bytes that are read to identify a file."""
 
 BINARY = re.compile("[\\x00-\\x08\\x0e-\\x1a\\x1c-\\x1f]")
-"""Control characters that no text has."""
+"""Control characters that do not occur in text files."""
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """Return what a file is: `PHOTO`, or in words what else, such as "video".
+    """Return the kind of a file: `PHOTO`, or a description such as "video".
 
-    A file with the ending of a photo counts as one; `decode` has the last word.
+    A file with a photo's extension counts as a photo. Whether it really is one turns out when `decode` opens it.
 
     Raises:
-        MachineError: the file has no known ending and the computer cannot open it.
+        MachineError: the file's extension is unknown and the computer cannot open the file.
     """
     ending = os.path.splitext(path)[1].lower()
     return KIND_OF_ENDING.get(ending) or kind_of_content(path)
 
 
 def is_photo(path: str | os.PathLike[str], skipped: Counter[str] | None = None) -> bool:
-    """Whether a file is a photo; if it is not, count it in ``skipped`` by its kind.
+    """Return whether a file is a photo. If it is not, count its kind in ``skipped``.
 
     Raises:
-        MachineError: as `kind_of`.
+        MachineError: the file's extension is unknown and the computer cannot open the file.
     """
     kind = kind_of(path)
     if kind != PHOTO and skipped is not None:
@@ -131,7 +131,7 @@ def is_photo(path: str | os.PathLike[str], skipped: Counter[str] | None = None) 
 
 
 def left_out(skipped: Mapping[str, int]) -> str:
-    """Say how many files of which kind were left out: "8 files left out: 5 videos, 3 text files"; "" if none were."""
+    """Summarize skipped files: "8 files left out: 5 videos, 3 text files". Return "" if there are none."""
     kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     if not kinds:
         return ""
@@ -139,16 +139,16 @@ def left_out(skipped: Mapping[str, int]) -> str:
 
 
 def kind_of_content(source: bytes | str | os.PathLike[str]) -> str:
-    """Return what a file is, by its first bytes alone.
+    """Return the kind of a file based only on its first bytes.
 
     Args:
-        source: the bytes of the file, or its path.
+        source: the bytes or the path of the file.
 
     Raises:
         MachineError: the computer cannot open the file.
     """
     try:
-        # Opening a named pipe would wait for its other end.
+        # Opening a named pipe would block until another process opens its other end.
         if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):
             return OTHER
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -179,22 +179,23 @@ def _kind_of_head(head: bytes) -> str:
 
 
 DNG_VERSION, PHOTOMETRIC, SUB_IFDS = 50706, 262, 330
-"""Tags of TIFF."""
+"""TIFF tags."""
 
 SENSOR_DATA = {32803, 34892}
-"""Photometric interpretations of a camera's sensor: a colour filter array, and its linear form."""
+"""Photometric interpretations of camera sensor data: a colour filter array, and linear raw."""
 
 MOST_IFDS, MOST_ENTRIES = 32, 4096
-"""Limits of what is looked at in one file; cameras write fewer than 10 directories of fewer than 100 entries."""
+"""Maximum numbers of directories per file and of entries per directory that are read. Cameras write fewer than 10
+directories with fewer than 100 entries each."""
 
 
 def is_raw(file: IO[bytes]) -> bool:
-    """Whether a TIFF file holds a camera's raw data (DNG, CR2, NEF, ARW, PEF, …).
+    """Return whether a TIFF file holds raw camera data (DNG, CR2, NEF, ARW, PEF, …).
 
-    Its first picture is then a thumbnail or preview, and must not be taken for the photo.
+    The first image in such a file is a thumbnail or preview, which must not be mistaken for the photo.
 
     Args:
-        file: an open file, which is left at any position.
+        file: an open file. The file position is not restored.
     """
     file.seek(0)
     head = file.read(16)
@@ -218,7 +219,7 @@ def is_raw(file: IO[bytes]) -> bool:
 
 
 def _directory(file: IO[bytes], offset: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The integers of one directory's tags that tell raw files, and the offset of the next directory or 0."""
+    """Return the integer tags that identify raw files, and the offset of the next directory (0 if there is none)."""
     entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
     count, pointer = (struct.Struct(order + code) for code in ("QQ" if big else "HI"))
     tags: dict[int, tuple[int, ...]] = {}
@@ -240,5 +241,5 @@ def _directory(file: IO[bytes], offset: int, order: str, big: bool) -> tuple[dic
                     value = file.read(numbers.size)
                 tags[tag] = numbers.unpack_from(value)
     except (struct.error, ValueError, OverflowError):
-        return tags, 0  # cut off or damaged: what was read so far counts
+        return tags, 0  # The file is truncated or damaged, so only the tags read so far are used.
     return tags, following

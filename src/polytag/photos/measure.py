@@ -1,7 +1,7 @@
-"""Measure photos: header, brightness, sharpness, histograms and a thumbnail, all from one decoding.
+"""Measure photos: header, brightness, sharpness, histograms and a thumbnail, all from one decoding pass.
 
-The audit and `explore` use the measurements. Photos are decoded at the size that models see by default, and the pixels
-are kept in the cache that training reads, so that training need not decode them again.
+The audit and `explore` use these measurements. Photos are decoded at the models' default input size, and the pixels
+are stored in the cache that training reads, so training does not decode them again.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,26 +18,26 @@ from polytag.photos.decode import PIXEL_PATH, Header, Paths, examine
 from polytag.photos.pixels import fill, pixel_cache
 
 SIDE = 224
-"""Side at which photos are measured, in pixels: the default input size of models."""
+"""Side of the square at which photos are measured, in pixels: the default input size of the models."""
 
 THUMBNAIL = 64
-"""Side of the grey thumbnails that find near-duplicates, in pixels."""
+"""Side of the greyscale thumbnails used to find near-duplicates, in pixels."""
 
 BINS = 64
-"""Bins of each histogram, of four values each."""
+"""Number of bins in each histogram. Each bin covers four values."""
 
 PERCENTILES = (1, 5, 50, 95, 99)
-"""Percentiles of the brightness that are recorded."""
+"""Percentiles of brightness that are recorded."""
 
 GREY_TOLERANCE = 12
-"""Largest difference of two channels in a grey photo: JPEG's rounding and a faint tint reach that far. The limit is
-lower for photos of little contrast, whose colours would be as faint."""
+"""Maximum difference between two channels in a grey photo. JPEG rounding and a faint tint can cause differences this
+large. The limit is lower for low-contrast photos, whose colours would be equally faint."""
 
 BLUR = 9
-"""Width in pixels of the blur that measures sharpness."""
+"""Width of the blur used to measure sharpness, in pixels."""
 
 VERSION = 3
-"""Version of the measurements. Increase it when the same pixels give other measurements."""
+"""Version of the measurements. Increase it when the same pixels give different measurements."""
 
 RECORD = np.dtype(
     [
@@ -60,11 +60,17 @@ RECORD = np.dtype(
         ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)),
     ]
 )
-"""The measurements of one photo, as the cache keeps them.
+"""The measurements of one photo, as stored in the cache.
 
-format, mode, width, height, frames, orientation, alpha and deep are those of `Header`; grey: no colours at all. From 0
-to 1: brightness (mean luma), contrast (its standard deviation), p01 … p99 (its percentiles), sharpness, the means of
-red, green and blue and of their squares. histogram: of red, green and blue. thumbnail: grey, squashed to a square.
+The fields format, mode, width, height, frames, orientation, alpha and deep are those of `Header`. The other fields are:
+
+- grey: whether the photo has no colour.
+- brightness, contrast: mean and standard deviation of the luma, 0 to 1.
+- p01 … p99: percentiles of the luma, 0 to 1.
+- sharpness: 0 (blurred) to 1.
+- red, green, blue and red_square, green_square, blue_square: means of each channel and of its square, 0 to 1.
+- histogram: histograms of red, green and blue.
+- thumbnail: the photo in greyscale, squashed to a square.
 """
 
 
@@ -73,10 +79,10 @@ class Measurements:
     """The measurements of n photos, in their order.
 
     Attributes:
-        paths: the photo files.
-        readable: bool (n,): whether the photo can be decoded.
-        errors: the error of each photo that cannot be decoded, by its path.
-        records: array (n,) of dtype `RECORD`; zeros for photos that cannot be decoded.
+        paths: paths of the photo files.
+        readable: bool (n,), whether the photo can be decoded.
+        errors: error for each photo that cannot be decoded, by path.
+        records: array (n,) of dtype `RECORD`. Photos that cannot be decoded have zeros.
     """
 
     paths: Paths
@@ -86,21 +92,21 @@ class Measurements:
 
     @property
     def histograms(self) -> NDArray[np.uint16]:
-        """Number of pixels in each channel and bin, of the photo squashed to 224×224: uint16 (n, 3, 64)."""
+        """Number of pixels per channel and bin, measured on the photo squashed to 224×224: uint16 (n, 3, 64)."""
         return self.records["histogram"]
 
     @property
     def thumbnails(self) -> NDArray[np.uint8]:
-        """Grey thumbnails, each squashed to a square: uint8 (n, 64, 64)."""
+        """Greyscale thumbnails, each squashed to a square: uint8 (n, 64, 64)."""
         return self.records["thumbnail"]
 
 
 def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None) -> Measurements:
-    """Measure photos, or recall the measurements of the same content from the cache.
+    """Measure photos, reusing cached measurements of identical content.
 
     Args:
-        paths: the photo files; they may be missing or damaged.
-        on_progress: called with the number of photos that became ready.
+        paths: paths of the photo files. Files may be missing or damaged.
+        on_progress: called with the number of photos that became ready since the last call.
 
     Raises:
         MachineError: the computer failed, not a photo.
@@ -119,10 +125,10 @@ def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None)
 
 
 def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-    """Measure one photo, given its header and its pixels, uint8 (224, 224, 3); returns a record of dtype `RECORD`."""
+    """Measure one photo from its header and its pixels, uint8 (224, 224, 3). Return a record of dtype `RECORD`."""
     photo = Image.fromarray(pixels)
     grey = np.asarray(photo.convert("L"))
-    # A smaller photo was enlarged, so that only its own size shows whether it is sharp.
+    # Photos smaller than SIDE were enlarged, and sharpness can only be measured at a photo's own size.
     side = min(SIDE, header.width, header.height)
     own = grey if side == SIDE else np.asarray(Image.fromarray(grey).resize((side, side), Image.Resampling.BOX))
     levels = np.arange(256) / 255
@@ -154,10 +160,10 @@ def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
 def sharpness(grey: NDArray[np.uint8]) -> float:
     """Measure sharpness, from 0 (blurred) to 1, by how much a photo changes when it is blurred again.
 
-    This is 1 minus the measure of Crete, Dolmiere, Ladret & Nicolas 2007, "The blur effect". It compares a photo
-    with itself, so that a calm subject is not taken for a blurred one. Unlike the paper, it squares the
-    differences, so that one sharp outline outweighs a soft sky, and ignores differences of one grey level, whose
-    noise would make a blurred photo seem sharp.
+    The result is 1 minus the measure by Crete, Dolmiere, Ladret & Nicolas 2007, "The blur effect". It compares a photo
+    with a blurred copy of itself, so a subject with little detail is not mistaken for a blurred one. There are two
+    differences from the paper. Differences are squared, so that one sharp outline outweighs a soft sky. Differences of
+    one grey level are ignored, because their noise would make a blurred photo seem sharp.
 
     Args:
         grey: uint8 (height, width).
@@ -167,7 +173,7 @@ def sharpness(grey: NDArray[np.uint8]) -> float:
         photo = np.ascontiguousarray(lines, np.float32)
         before = photo[1:] - photo[:-1]
         before *= before
-        # A running mean over BLUR lines turns the differences of lines into one difference over BLUR lines.
+        # Differences between adjacent lines of a running mean over BLUR lines equal differences of lines BLUR apart.
         padded = np.pad(photo, ((BLUR // 2, BLUR // 2), (0, 0)), "symmetric")
         after = padded[BLUR:] - padded[:-BLUR]
         after *= after

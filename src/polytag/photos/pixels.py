@@ -1,4 +1,4 @@
-"""Pixels of photos, decoded once and kept in the cache."""
+"""Decode the pixels of photos once and store them in the cache."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
 
 @dataclass(frozen=True)
 class View:
-    """The cached arrays of some photos, in their order; nothing is in memory until it is read.
+    """The cached arrays of some photos, in order. Nothing is loaded into memory until it is read.
 
     Attributes:
         cache: the cache that holds the arrays.
-        rows: row of each photo, int64 (n,).
+        rows: row number of each photo in the cache, int64 (n,).
     """
 
     cache: ArrayCache
@@ -28,28 +28,28 @@ class View:
         return len(self.rows)
 
     def read(self, which: NDArray[np.int64] | slice = slice(None)) -> NDArray:
-        """Copy the arrays of these photos, of all by default: (n, *shape)."""
+        """Copy the arrays of the given photos (by default, all photos): (n, *shape)."""
         return self.cache.read(self.rows[which])
 
 
 def pixel_cache(size: int) -> ArrayCache:
-    """Return the cache of photos decoded at this size, uint8 (size, size, 3)."""
+    """Return the cache of photos decoded at the given size, uint8 (size, size, 3)."""
     return ArrayCache(f"pixels-{PIXEL_PATH}-{size}", (size, size, 3), "uint8")
 
 
 def pixels(
     paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, str]]:
-    """Decode every photo once, at ``size``, or recall it from the cache.
+    """Decode every photo once at ``size``, or read it from the cache.
 
     Args:
-        paths: the photo files.
+        paths: paths of the photo files.
         size: side of the square, in pixels.
-        on_progress: called with the number of photos that became ready.
+        on_progress: called with the number of photos that became ready since the last call.
 
     Returns:
-        The cache's memory-mapped pixels, uint8 (rows, size, size, 3); the row of each path, int64 (n,), -1 if it
-        cannot be read; and the reason for each such path.
+        A tuple of three items: the cache's memory-mapped pixels, uint8 (rows, size, size, 3); the row of each path,
+        int64 (n,), -1 if the photo cannot be read; and the reason for each path that cannot be read.
 
     Raises:
         MachineError: the computer failed, not a photo.
@@ -60,16 +60,16 @@ def pixels(
 
 
 def photo_view(paths: Paths, size: int, on_progress: Callable[[int], object] = lambda n: None) -> View:
-    """Return the pixels of photos that can all be read, uint8 (n, size, size, 3).
+    """Return the pixels of photos that are all readable, uint8 (n, size, size, 3).
 
-    Most are in the cache already; those that had to make room for others are decoded again. The cache keeps them as
-    long as the view exists.
+    Most of them are already cached. Photos that were removed from the cache to make room are decoded again. The cache
+    keeps the pixels as long as the view exists.
 
     Args:
         paths, size, on_progress: as in `pixels`.
 
     Raises:
-        DataError: one of the photos cannot be read.
+        DataError: a photo cannot be read.
     """
     cache = pixel_cache(size)
     rows, bad = fill([cache], paths, lambda path: (decode(path, size),), on_progress)
@@ -85,16 +85,16 @@ def fill(
     make: Callable[[str], tuple[NDArray, ...]],
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[NDArray[np.int64], dict[str, ImageError]]:
-    """Compute what the last of the caches lacks, on several threads.
+    """Compute the arrays that the last cache is missing, on several threads.
 
     Args:
-        caches: each stores one of the arrays that ``make`` returns.
-        paths: the photo files.
-        make: turns one file into arrays; may raise `ImageError`.
-        on_progress: called with the number of photos that became ready.
+        caches: caches that each store one of the arrays that ``make`` returns.
+        paths: paths of the photo files.
+        make: function that turns one file into arrays. It may raise `ImageError`.
+        on_progress: called with the number of photos that became ready since the last call.
 
     Returns:
-        The last cache's row of each path, int64 (n,), -1 if ``make`` failed; and the error for each such path.
+        The row of each path in the last cache, int64 (n,), -1 if ``make`` failed; and the error for each failed path.
 
     Raises:
         MachineError: the computer failed, not a photo.

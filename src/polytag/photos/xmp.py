@@ -1,4 +1,4 @@
-"""Keywords of photos: XMP packets, in sidecar files or inside the photo, and IPTC."""
+"""Read the keywords of photos: IPTC, and XMP packets in sidecar files or in the photo itself."""
 
 import os
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ HIERARCHICAL = {
     "{http://ns.microsoft.com/photo/1.0/}LastKeywordXMP": "/",
     "{http://ns.microsoft.com/photo/1.0}LastKeywordXMP": "/",
 }
-"""Properties that hold keywords as paths, and what stands between their steps."""
+"""Properties that hold hierarchical keywords, with the separator between levels."""
 
 PROGRAMS_OWN = ("darktable", "_Digikam_root_tag_", "_Digikam_Internal_Tags_")
-"""First steps of the paths that programs write for themselves."""
+"""Top levels of hierarchies that programs write for their own use."""
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
@@ -28,7 +28,7 @@ XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 class _Builder(ElementTree.TreeBuilder):
     def doctype(self, *_: Any) -> None:
-        # Entities are declared there; those that expand a thousandfold or read other files are an old attack.
+        # A DOCTYPE declares entities. Entities that expand a thousandfold or read other files are a known attack.
         raise ValueError("it declares a DOCTYPE")
 
 
@@ -36,9 +36,9 @@ def parse_xml(content: bytes) -> ElementTree.Element:
     """Parse XML that declares no entities.
 
     Raises:
-        ValueError: it is not well-formed, or has a DOCTYPE; the message is the reason alone.
+        ValueError: the XML is not well-formed or has a DOCTYPE. The message contains only the reason.
     """
-    # Packets are padded; in UTF-16 a zero is half a character.
+    # Packets are padded. In UTF-16, a zero byte is half a character.
     content = content if b"\0" in content[:4] else content.strip(b"\0 \t\r\n")
     try:
         return ElementTree.fromstring(content, ElementTree.XMLParser(target=_Builder()))
@@ -47,18 +47,19 @@ def parse_xml(content: bytes) -> ElementTree.Element:
 
 
 def xmp_keywords(packet: bytes) -> list[str]:
-    """The keywords in an XMP packet: those of ``dc:subject``; if it has none, hierarchical ones as "a/b/c".
+    """Return the keywords in an XMP packet.
 
-    Programs that keep keywords in a hierarchy write its names to ``dc:subject`` as well.
+    These are the keywords in ``dc:subject``. If that property is missing or empty, they are the hierarchical keywords,
+    written as "a/b/c". Programs that organize keywords in a hierarchy usually write them to ``dc:subject`` as well.
 
     Args:
-        packet: XML, as in a sidecar file, in any encoding that it declares.
+        packet: XML, as in a sidecar file, in any encoding that the XML declares.
 
     Returns:
-        The keywords, each once, in their order.
+        The keywords without repetitions, in order.
 
     Raises:
-        ValueError: the packet is not XML.
+        ValueError: the packet is not valid XML.
     """
     root = parse_xml(packet)
     flat = dict.fromkeys(filter(None, (" ".join(text.split()) for text in _values(root, SUBJECT))))
@@ -74,7 +75,7 @@ def xmp_keywords(packet: bytes) -> list[str]:
 
 
 def _values(root: ElementTree.Element, name: str) -> Iterator[str]:
-    """The values of a property, written as an attribute, a text or a list of any kind."""
+    """Yield the values of a property, whether it is written as an attribute, as text or as a list of any kind."""
     for thing in root.iter():
         if name in thing.attrib:
             yield thing.attrib[name]
@@ -86,7 +87,7 @@ def _values(root: ElementTree.Element, name: str) -> Iterator[str]:
 
 
 def sidecar(photo: str | os.PathLike[str]) -> Path | None:
-    """The sidecar file of a photo: ``photo.jpg.xmp``, else ``photo.xmp``, also in capitals."""
+    """Return the sidecar file of a photo: ``photo.jpg.xmp``, else ``photo.xmp``, with the extension in either case."""
     path = Path(photo)
     candidates = (Path(f"{path}{ending}") for ending in (".xmp", ".XMP"))
     return next(
@@ -95,15 +96,15 @@ def sidecar(photo: str | os.PathLike[str]) -> Path | None:
 
 
 def embedded_keywords(photo: str | os.PathLike[str]) -> list[str] | None:
-    """The keywords inside a photo: XMP, else IPTC.
+    """Return the keywords inside a photo, from XMP or else from IPTC.
 
     Returns:
-        The keywords, or ``None`` if the photo holds neither XMP nor IPTC, or cannot be opened.
+        The keywords, or ``None`` if the photo has neither XMP nor IPTC data or cannot be opened.
     """
     try:
         packet, iptc = _metadata(Path(photo))
     except (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, AttributeError):
-        # Whether the photo itself can be used is said when it is decoded.
+        # If the photo itself is unusable, that is reported when it is decoded.
         return None
     if packet is not None:
         try:
@@ -116,7 +117,7 @@ def embedded_keywords(photo: str | os.PathLike[str]) -> list[str] | None:
 
 
 def _metadata(photo: Path) -> tuple[bytes | None, list[str] | None]:
-    """The XMP packet and the IPTC keywords of a photo; nothing is decoded."""
+    """Return the XMP packet and the IPTC keywords of a photo without decoding its pixels."""
     with photo.open("rb") as file:
         if file.read(8) == PNG_HEAD:
             return _png_packet(file), None
@@ -147,7 +148,7 @@ def _iptc_keywords(told: Any) -> list[str] | None:
 
 
 def _png_packet(file: Any) -> bytes | None:
-    """The XMP packet of a PNG file, which programs write before the pixels or behind them."""
+    """Return the XMP packet of a PNG file. Programs write it before or after the pixel data."""
     import zlib
 
     while len(head := file.read(8)) == 8:

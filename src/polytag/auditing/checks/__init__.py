@@ -1,1 +1,1 @@
-"""What the audit checks: photos, copies, labels, spelling, and files without labels."""
+"""The checks of the audit: photos, copies, labels, spelling, and files without labels."""

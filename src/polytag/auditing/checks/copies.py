@@ -1,4 +1,4 @@
-"""Findings about photos of the same picture: duplicates, conflicting labels, split leaks."""
+"""Report photos that show the same picture: duplicates, conflicting labels, and split leaks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,17 +10,17 @@ from polytag.data.dataset import Dataset
 from polytag.photos.duplicates import KINDS, Pair
 
 CHUNK = 65_536
-"""Pairs compared at once."""
+"""Number of pairs compared at once."""
 
 PRECEDENCE = ("train", "validation", "test")
-"""A picture in several parts belongs to the first of these. Its photos in the other parts leak."""
+"""If a picture is in several parts of a split, it belongs to the first of these. Its photos in other parts leak."""
 
 
 def copy_findings(dataset: Dataset, pairs: Sequence[Pair]) -> Iterator[pd.DataFrame]:
     """Flag the later photo of each pair once per issue.
 
     Args:
-        dataset: the photos. Photos of the same picture share a group.
+        dataset: the photos. Photos that show the same picture share a group.
         pairs: positions in the dataset.
     """
     names = dataset.names
@@ -51,7 +51,7 @@ def copy_findings(dataset: Dataset, pairs: Sequence[Pair]) -> Iterator[pd.DataFr
 
 
 def conflicting_pairs(dataset: Dataset, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, list[str]]]:
-    """Pairs whose labels contradict each other, each with those labels. Unknown labels contradict nothing."""
+    """Yield pairs with contradictory labels, together with those labels. An unknown label contradicts nothing."""
     pairs = list(pairs)
     for start in range(0, len(pairs), CHUNK):
         some = pairs[start : start + CHUNK]
@@ -62,7 +62,7 @@ def conflicting_pairs(dataset: Dataset, pairs: Iterable[Pair]) -> Iterator[tuple
 
 
 def disputed(dataset: Dataset, a: int, b: int) -> list[str]:
-    """The labels on which the photos at two positions contradict each other."""
+    """Return the labels on which the photos at two positions contradict each other."""
     first, second = dataset.targets[a], dataset.targets[b]
     return [dataset.labels[j] for j in np.flatnonzero((first >= 0) & (second >= 0) & (first != second))]
 
@@ -72,13 +72,13 @@ def _distance(pair: Pair) -> tuple[int, float]:
 
 
 def _leaks(dataset: Dataset) -> pd.DataFrame:
-    """Photos whose picture is in another part of a given split too."""
+    """Report photos whose picture is also in another part of the given split."""
     if dataset.parts is None or not len(dataset):
         return rows("leak", [])
     names = dataset.names
     rank = np.array([PRECEDENCE.index(part) for part in dataset.parts.tolist()])
     order = np.lexsort((np.arange(len(rank)), rank, dataset.groups))
-    # After sorting, a group's first photo is in the part that keeps the picture.
+    # After sorting, the first photo of each group is in the part where the picture belongs.
     starts = np.flatnonzero(np.diff(dataset.groups[order], prepend=dataset.groups[order[0]] - 1))
     home = np.empty(len(rank), np.int64)
     home[order] = np.repeat(order[starts], np.diff(np.append(starts, len(order))))

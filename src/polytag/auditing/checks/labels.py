@@ -1,4 +1,4 @@
-"""Findings about labels that need no photos: spelling variants, rare labels, inseparable pairs, imbalance."""
+"""Report label problems that do not involve photos: spelling variants, rare or inseparable labels, imbalance."""
 
 from collections.abc import Iterator
 
@@ -14,17 +14,17 @@ from polytag.data.reading.tables.guards import suspicious_labels
 from polytag.errors import counted
 
 ENOUGH = 20
-"""A label on fewer photos is rare."""
+"""A label is rare if fewer photos have it."""
 
 FEWEST_TOGETHER = 3
-"""Photos that two labels must share to be called inseparable. Once or twice may be chance."""
+"""Minimum number of photos that two labels must share to be called inseparable. Once or twice could be chance."""
 
 Finding = tuple[str, str, float, str, str]
 """Issue, label, score, detail, and a second label or ""."""
 
 
 def label_findings(dataset: Dataset) -> pd.DataFrame:
-    """Flag what is odd about labels. Each label is flagged at most once per issue."""
+    """Flag suspicious labels. Each label is flagged at most once per issue."""
     present, known = (dataset.targets == 1).sum(axis=0), (dataset.targets >= 0).sum(axis=0)
     found = [*_misread(dataset), *_frequency(dataset.labels, present, known), *_pairs(dataset, present)]
     return pd.DataFrame(
@@ -34,7 +34,7 @@ def label_findings(dataset: Dataset) -> pd.DataFrame:
 
 
 def _misread(dataset: Dataset) -> Iterator[Finding]:
-    """Signs that a table was split in the wrong places. They stop reading too, unless the user named a separator."""
+    """Report signs that a table was split in the wrong places, which also stop reading if no separator was given."""
     why = suspicious_labels(dataset)
     if why is not None:
         yield "misread_labels", "", 0.0, why, ""
@@ -51,7 +51,7 @@ def _frequency(labels: tuple[str, ...], present: NDArray[np.int64], known: NDArr
 
 
 def _pairs(dataset: Dataset, present: NDArray[np.int64]) -> Iterator[Finding]:
-    """Compare each label with the more frequent ones, which it may be meant to be."""
+    """Compare each label with the more frequent labels, which it may be a variant of."""
     order = np.argsort(-present, kind="stable")
     labels = [dataset.labels[j] for j in order]
     names = [normalized(label) for label in labels]
@@ -88,9 +88,10 @@ def imbalance(targets: NDArray[np.int8]) -> dict[str, float | int]:
         targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
 
     Returns:
-        cardinality (labels per photo), density (cardinality / k), combinations (distinct label sets among photos
-        without unknown labels), and mean_imbalance_ratio: the count of the most frequent label divided by a label's
-        own count, averaged over the labels that occur (MeanIR; Charte, Rivera, del Jesus & Herrera 2015).
+        A dictionary with cardinality (labels per photo), density (cardinality / k), combinations (distinct label sets
+        among photos without unknown labels), and mean_imbalance_ratio. The last is the count of the most frequent label
+        divided by a label's own count, averaged over the labels that occur (MeanIR; Charte, Rivera, del Jesus &
+        Herrera 2015).
     """
     present = targets == 1
     counts = present.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Findings about single photos: unreadable files, odd pixels, odd rows in the table."""
+"""Report problems of individual photos: unreadable files, unusual pixels, suspicious table rows."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ EXTENSIONS_OF = {
     "HEIF": (".heic", ".heif", ".hif"),
     "AVIF": (".avif",),
 }
-"""File extensions of each image format."""
+"""Valid file extensions for each image format."""
 
 
 def unreadable_findings(dataset: Dataset, measured: Measurements) -> Iterator[pd.DataFrame]:
@@ -51,7 +51,7 @@ def unreadable_findings(dataset: Dataset, measured: Measurements) -> Iterator[pd
 
 
 def _inaccessible(path: Path) -> bool:
-    """Whether a file is missing or must not be read. A failing disk is not the file's fault, and stops the audit."""
+    """Return whether a file is missing or inaccessible. A failing disk is not the file's fault and stops the audit."""
     try:
         os.stat(path)
     except OSError as error:
@@ -61,7 +61,7 @@ def _inaccessible(path: Path) -> bool:
 
 
 def scaled_scores(measured: Measurements, issue: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Judge every photo by one measure.
+    """Score every photo by one measure.
 
     Returns:
         Scores and measured values, both float32 (n,). Scores below 0.5 are findings.
@@ -77,17 +77,17 @@ def scaled_scores(measured: Measurements, issue: str) -> tuple[NDArray[np.float3
         "bright": lambda: 1 - m["p01"],
         "blurry": lambda: m["sharpness"],
     }[issue]().astype(np.float32)
-    # Light and sharpness of a blank photo mean nothing.
+    # The light and sharpness of a blank photo are meaningless.
     judged = readable if issue in ("tiny", "extreme_aspect", "blank") else readable & ~_blank(measured)
-    # The score is 0.5 at the limit, so it separates what is just past the limit from what is far past it.
+    # The score is 0.5 at the limit and decreases with the value, so photos far past the limit score worse.
     scores = np.where(judged, 1 - 1 / (1 + value / limit), 1).astype(np.float32)
-    # Rounding must not turn a value at the limit into a finding, or the other way round.
+    # Rounding must not turn a value at the limit into a finding, or the reverse.
     scores = np.where(judged & (value >= limit), np.maximum(scores, np.float32(0.5)), scores)
     return scores, value
 
 
 def photo_findings(names: list[str], measured: Measurements) -> Iterator[pd.DataFrame]:
-    """Flag photos for what they look like and how they are stored."""
+    """Flag photos that look unusual or are stored in an unusual way."""
     images = np.array(names, dtype=object)
     for issue, (measure_name, limit) in SCALED.items():
         scores, values = scaled_scores(measured, issue)
@@ -105,7 +105,7 @@ def photo_findings(names: list[str], measured: Measurements) -> Iterator[pd.Data
 
 
 def listing_findings(dataset: Dataset) -> Iterator[pd.DataFrame]:
-    """Flag photos whose rows conflict, repeat each other, or hold no label."""
+    """Flag photos whose rows conflict or repeat each other, and photos without labels."""
     known = {*dataset.names, *dataset.left_out} if dataset.disputed or dataset.repeats else set()
     disputed = [(name, labels) for name, labels in dataset.disputed.items() if name in known]
     for issue, repeated in (("conflicting_rows", True), ("names_against_columns", False)):
@@ -169,7 +169,7 @@ def _rotated(measured: Measurements) -> dict[int, str]:
 
 
 def _grey(measured: Measurements) -> dict[int, str]:
-    """Grey photos are only worth a finding if most photos have colour."""
+    """Return details for grey photos, which count as findings only if most photos have colour."""
     grey = measured.readable & measured.records["grey"] & ~_blank(measured)
     if 2 * grey.sum() >= measured.readable.sum():
         return {}

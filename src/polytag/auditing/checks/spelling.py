@@ -1,4 +1,4 @@
-"""Which label names are spellings of the same word, and which are similar enough to ask."""
+"""Find label names that are spellings of the same word, and names that are similar enough to ask the user."""
 
 import re
 import unicodedata
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIMILAR = 0.88
-"""Minimum share of characters that two similar names have in common, in order."""
+"""Minimum fraction of characters that two similar names have in common, in order."""
 
 BUCKETS, ROWS = 64, 64
-"""Characters are counted in this many buckets, for this many names at a time."""
+"""Number of buckets in which characters are counted, and number of names compared at a time."""
 
 LATIN_LOOKALIKES = str.maketrans(
     {
@@ -20,18 +20,18 @@ LATIN_LOOKALIKES = str.maketrans(
         **dict(zip("αβεικνορτυχγ", "abeikvoptuxy", strict=True)),
     }
 )
-"""Lower-case Cyrillic and Greek letters, and the Latin letters that they or their capitals look like."""
+"""Lower-case Cyrillic and Greek letters that look like Latin letters, or whose capitals do."""
 
 LETTERS, LATIN = re.compile(r"[^\W\d_]+"), re.compile(r"[a-z]")
 SEPARATORS = r"[\s_.'’‐‑-]"
 
 
 def normalized(label: str) -> str:
-    """Reduce a label to what its spellings have in common.
+    """Return a normalized form that all spellings of a label share.
 
-    Ignores case, spaces, hyphens, underscores, dots, apostrophes, invisible characters, how accents are encoded, and
-    look-alike letters of other alphabets inside a Latin word. Numbers and signs keep their meaning: "1.5 l" is not
-    "15 l", and "C++" is not "C".
+    Case, spaces, hyphens, underscores, dots, apostrophes, invisible characters and the encoding of accents are ignored.
+    Look-alike letters from other alphabets are replaced inside Latin words. Numbers and signs keep their meaning:
+    "1.5 l" is not "15 l", and "C++" is not "C".
     """
     text = unicodedata.normalize("NFKC", label.casefold())
     text = "".join(c for c in text if unicodedata.category(c) != "Cf" and not 0xFE00 <= ord(c) <= 0xFE0F) or text
@@ -40,11 +40,11 @@ def normalized(label: str) -> str:
 
 
 def similarity(a: str, b: str) -> float:
-    """How similar two normalized names are spelled.
+    """Return how similar the spellings of two normalized names are.
 
     Returns:
-        0 if the difference is more than a letter, a plural ending or the alphabet, else up to 1. Names with different
-        digits are never similar.
+        0 if the names differ by more than a letter, a plural ending or the alphabet; otherwise a value up to 1. Names
+        with different digits are never similar.
     """
     if a == b or min(len(a), len(b)) < 3 or _digits(a) != _digits(b):
         return 0.0
@@ -69,7 +69,7 @@ def similar_pairs(names: Sequence[str]) -> Iterator[tuple[int, int, float]]:
 
 
 def _candidates(names: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Pairs that may be similar, judged by their letters alone. Comparing every pair in full would take minutes."""
+    """Yield pairs whose letter counts suggest similarity, because comparing every pair in full would take minutes."""
     letters = np.zeros((len(names), BUCKETS), np.int16)
     for i, name in enumerate(names):
         for c in name:
@@ -96,7 +96,7 @@ def _digits(name: str) -> str:
 
 
 def _singular(name: str) -> str:
-    """A name without an English plural ending. The result is a key, not a word."""
+    """Remove an English plural ending. The result is a key, not necessarily a word."""
     if name.endswith("ies") and len(name) > 4:
         return name[:-3] + "y"
     return name.removesuffix("s").removesuffix("e")

@@ -1,4 +1,4 @@
-"""Files in the folder of the photos that the labels do not mention."""
+"""Report files in the photo folder that the labels do not mention."""
 
 import os
 from collections import Counter
@@ -11,19 +11,19 @@ from polytag.photos.kinds import PHOTO, kind_of, left_out
 LABEL_ENDINGS = frozenset(
     {".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".json", ".jsonl", ".ndjson", ".xml"} | {".yaml", ".yml"}
 )
-"""Endings of files that hold labels. They are not worth a remark."""
+"""Extensions of files that may hold labels. Such files are not reported."""
 
 
 def unlisted_notes(dataset: Dataset) -> list[str]:
-    """Say how many photos in the folder have no row, and how many other files of which kind are there.
+    """Report how many photos in the folder are not listed, and how many other files there are of each kind.
 
-    Hidden files, files with labels, and files that belong to a photo of the same name are ignored.
+    Hidden files, label files, and files that belong to a photo with the same name are ignored.
 
     Raises:
-        MachineError: the folder cannot be read for a reason that is not the folder's.
+        MachineError: the computer failed, for example because of a disk error.
     """
     if str(dataset.root) == dataset.root.anchor:
-        return []  # Photos from all over the disk: the rest of the disk is not part of the data.
+        return []  # The photos come from all over the disk, and the rest of the disk is not part of the data.
     found = Counter(_unlisted(dataset))
     photos = found.pop(PHOTO, 0)
     notes = []
@@ -36,7 +36,7 @@ def unlisted_notes(dataset: Dataset) -> list[str]:
 
 
 def _unlisted(dataset: Dataset) -> Iterator[str]:
-    """The kind of each file below the root that no row mentions."""
+    """Yield the kind of each file under the root folder that no row mentions."""
     listed = {*dataset.names, *dataset.left_out}
     stems = {os.path.splitext(name)[0] for name in listed}
     root = str(dataset.root)
