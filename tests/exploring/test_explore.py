@@ -118,7 +118,7 @@ def test_readings_of_the_combinations_are_exact(page):
         "Of the 11 photos with dog, 11 (100%) also have cat. Among all photos 84% have cat. Conversely, 35% of the "
         "photos with cat have dog." in told
     )
-    assert "never occur" not in told and "Shares count only photos for which both labels are known." in told
+    assert "never occur" not in told and "Percentages count only photos for which both labels are known." in told
 
 
 def test_samples_show_the_labels_they_stand_for(page):

@@ -1,1 +1,1 @@
-"""Show the data on one page: examples, label counts, combinations, image sizes and colours."""
+"""Show a dataset on one page: examples, label counts, combinations, image sizes and colours."""

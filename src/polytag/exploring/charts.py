@@ -1,4 +1,4 @@
-"""The charts of the explore page, each with a title and a sentence computed from the same numbers."""
+"""Draw the charts of the explore page. Each has a title and a sentence computed from the same numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +14,28 @@ from polytag.photos.measure import BINS, Measurements
 
 LABELS_DRAWN, LABELS_IN_COLUMN, LABELS_IN_HEATMAP = 60, 12, 25
 COMBINATIONS_DRAWN, LABELS_IN_COMBINATIONS = 20, 40
-"""Most labels and combinations in one chart, so that charts stay readable for any number of labels."""
+"""Maximum number of combinations in a chart and of labels in it, so that charts stay readable."""
 
 DARK, BRIGHT = 0.15, 0.85
 """Photos with a mean brightness beyond these limits are counted as dark or bright."""
 
 MODEL_SIDE = 224
-"""Default image size of models, in pixels."""
+"""Default input size of models, in pixels."""
 
 MEAN, DEVIATION = np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
-"""Channel statistics that the transfer model uses to normalise, for values from 0 to 1."""
+"""Channel statistics with which the transfer model normalizes values from 0 to 1."""
 
 
 def of_all(c: Counts, photos: int) -> str:
-    """Write a number of photos as "580 of 2,000 photos (29%)"."""
+    """Format a number of photos as "580 of 2,000 photos (29%)"."""
     return f"{photos:,} of {counted(c.n, 'photo')} ({percent(photos, c.n)})"
 
 
 def frequency(c: Counts) -> list[Chart]:
-    """Chart how frequent the labels are. Many labels need two figures, which share a title and a reading."""
+    """Chart how frequent each label is. Many labels need two figures, which share a title and an explanation."""
     drawn = c.order[:LABELS_DRAWN]
     columns = 1 if len(drawn) <= LABELS_IN_COLUMN else 2
-    # Both figures get the same margins and scale, so that they can be compared.
+    # Both figures have the same margins and scale, so that readers can compare them.
     left, most = room(names_of(c.labels, drawn)), int((c.photos + c.unknown)[drawn].max())
     title, reading = _frequency_words(c)
     if len(c.labels) > len(drawn):
@@ -73,7 +73,7 @@ def _frequency_words(c: Counts) -> tuple[str, str]:
 
 
 def labels_per_photo(c: Counts) -> Chart:
-    """Chart how many labels the photos have."""
+    """Chart how many labels each photo has."""
     one, none, most = int((c.per_photo == 1).sum()), int((c.per_photo == 0).sum()), int(c.per_photo.max())
     reading = (
         f"{agreed(one, 'has', 'have')} exactly one label ({percent(one, c.n)}), and "
@@ -87,7 +87,7 @@ def labels_per_photo(c: Counts) -> Chart:
 
 
 def combinations(c: Counts) -> Chart:
-    """Chart which combinations of labels the photos have."""
+    """Chart the combinations of labels that photos have."""
     photos = c.sets[2]
     drawn = c.combinations(COMBINATIONS_DRAWN)
     first = drawn[0]
@@ -117,7 +117,7 @@ def combinations(c: Counts) -> Chart:
 
 
 def together(c: Counts) -> Chart | None:
-    """Chart which labels occur together, or return ``None`` if no two do."""
+    """Chart which labels occur together, or return ``None`` if no two labels do."""
     drawn = [int(j) for j in c.order[:LABELS_IN_HEATMAP] if c.photos[j]]
     occur = c.order[c.photos[c.order] > 0]
     both, share = c.together
@@ -127,7 +127,7 @@ def together(c: Counts) -> Chart | None:
     cells = 100 * share[np.ix_(drawn, drawn)]
     np.fill_diagonal(cells, np.nan)
     title = "No pair of labels stands out"
-    reading = "No two labels occur together more often than chance would have it."
+    reading = "No two labels occur together more often than expected by chance."
     strongest = c.strongest(drawn)
     if strongest is not None:
         a, b = strongest
@@ -142,7 +142,7 @@ def together(c: Counts) -> Chart | None:
     if never:
         reading += f" {agreed(never, 'never occurs', 'never occur', 'pair')} on the same photo."
     if c.unknown.any():
-        reading += " Shares count only photos for which both labels are known."
+        reading += " Percentages count only photos for which both labels are known."
     if len(occur) > len(drawn):
         reading += f" The chart shows the {len(drawn)} most frequent labels."
     names = names_of(c.labels, drawn)
@@ -151,7 +151,7 @@ def together(c: Counts) -> Chart | None:
 
 
 def of_shapes(m: Measurements) -> list[Chart]:
-    """Chart sizes and aspect ratios of the readable photos, of which there must be at least one."""
+    """Chart the sizes and aspect ratios of the readable photos. At least one photo must be readable."""
     record = m.records[m.readable]
     width, height = record["width"].astype(float), record["height"].astype(float)
     return [_sizes(width, height), _aspects(width / height)]
@@ -207,7 +207,7 @@ def _brightness(values: NDArray[np.float64]) -> Chart:
 
 
 def of_light(m: Measurements) -> list[Chart]:
-    """Chart brightness, and the channels' means and histograms before and after normalisation."""
+    """Chart brightness, channel means, and channel histograms before and after normalization."""
     names = ("red", "green", "blue")
     record = m.records
     mean = np.array([record[name].mean(where=m.readable, dtype=float) for name in names])
@@ -239,7 +239,7 @@ def _channels(names: tuple[str, ...], mean: NDArray[np.float64], deviation: NDAr
 def _normalisation(
     shares: NDArray[np.float64], mean: NDArray[np.float64], deviation: NDArray[np.float64]
 ) -> list[Chart]:
-    """The channels' histograms before and after the transfer model's normalisation."""
+    """Chart the channel histograms before and after the transfer model's normalization."""
     edges = np.tile(np.arange(BINS + 1) / BINS, (3, 1))
     after, spread = (mean - MEAN) / DEVIATION, deviation / DEVIATION
     normal = (edges - MEAN[:, None]) / DEVIATION[:, None]
@@ -250,14 +250,14 @@ def _normalisation(
         Chart.of(
             "before",
             figures.channel_histograms(shares, 255 * edges, "pixel value (0 to 255)"),
-            f"Before normalisation: {many} black or white values",
+            f"Before normalization: {many} black or white values",
             f"{percent(black, 1)} of the values are in the darkest of {BINS} bins and {percent(white, 1)} in the "
             "brightest.",
         ),
         Chart.of(
             "after",
             figures.channel_histograms(shares, normal, "(value − ImageNet mean) ÷ ImageNet standard deviation"),
-            "After normalisation, as the transfer model sees it",
+            "After normalization, as the transfer model sees it",
             f"Red, green and blue have means of {_three(after)} and standard deviations of {_three(spread)}, {near} "
             "the 0 and 1 of the pretraining data.",
         ),

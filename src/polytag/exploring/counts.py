@@ -1,4 +1,4 @@
-"""Label counts of a dataset: photos per label, combinations of labels, and labels that occur together."""
+"""Count the labels of a dataset: photos per label, combinations of labels, and labels that occur together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,15 +12,15 @@ from polytag.errors import listed
 from polytag.pages.text import joined
 
 FEW = 5
-"""Shares of a label on fewer photos are left to chance, so the strongest pair ignores them."""
+"""Minimum number of photos for a label to be part of the strongest pair, because rarer labels co-occur by chance."""
 
 NAMED = 8
-"""Most labels named for one combination."""
+"""Maximum number of labels in the name of a combination."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """A set of labels and the photos that have exactly these, as far as known.
+    """A set of labels and the photos that have exactly these labels. Unknown labels are ignored.
 
     Attributes:
         labels: positions of the labels.
@@ -43,9 +43,9 @@ class Counts:
         labels: the k label names.
         targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
         present: bool (n, k), whether the label is known to be present.
-        photos: int64 (k,), photos with each label.
-        unknown: int64 (k,), photos on which the label is unknown.
-        per_photo: int64 (n,), labels on each photo.
+        photos: int64 (k,), number of photos with each label.
+        unknown: int64 (k,), number of photos for which each label is unknown.
+        per_photo: int64 (n,), number of labels on each photo.
         order: int64 (k,), positions of the labels, most frequent first.
     """
 
@@ -60,12 +60,12 @@ class Counts:
 
     @cached_property
     def sets(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The number of each photo's combination (n,), and for each combination a photo and how many have it (m,)."""
+        """Combination number of each photo (n,). For each combination, an example photo and the photo count (m,)."""
         which, example = label_sets(self.present)
         return which, example, np.bincount(which, minlength=len(example))
 
     def combinations(self, at_most: int) -> list[Combination]:
-        """The most frequent combinations. Among equally frequent ones, those with few labels come first."""
+        """Return the most frequent combinations. If frequencies are equal, those with fewer labels come first."""
         which, example, photos = self.sets
         first = np.lexsort((self.per_photo[example], -photos))[:at_most]
         return [
@@ -78,14 +78,15 @@ class Counts:
         """Count how often labels occur together.
 
         Returns:
-            Photos with both labels, int64 (k, k), and the share that has the column's label among photos that have
-            the row's label and for which the column's label is known, float64 (k, k), NaN if there are none.
+            Number of photos with both labels, int64 (k, k), and a matrix of fractions, float64 (k, k). Each fraction
+            counts photos that have the row's label and for which the column's label is known, and says how many of
+            them have the column's label. It is NaN if there are no such photos.
         """
         both, known = cooccurrence(self.targets)
         return both, np.where(known > 0, both / np.maximum(known, 1), np.nan)
 
     def strongest(self, among: list[int]) -> tuple[int, int] | None:
-        """The labels a and b for which having a raises the share of photos with b most, or ``None``."""
+        """Return labels a and b so that having a raises the proportion of photos with b most, or ``None``."""
         among = [j for j in among if self.photos[j] >= min(FEW, self.photos.max())]
         both, share = self.together
         rise = share - self.photos / np.maximum(1, self.n - self.unknown)

@@ -1,4 +1,4 @@
-"""Explore: one page that shows a data set in pictures, each explained in words."""
+"""Write the explore page, which shows a dataset in charts and photos and explains each of them in words."""
 
 import os
 from collections.abc import Callable
@@ -20,25 +20,25 @@ from polytag.pages.thumbnails import thumbnails
 from polytag.photos.measure import Measurements, measure
 
 SEED = 0
-"""Seed for samples and maps, so that the same data give the same page."""
+"""Random seed for samples and maps, so that the same data always give the same page."""
 
 SAMPLES, SAMPLED_LABELS, PICTURES = 6, 120, 240
-"""Most photos per label, most labels with photos, and most photos for all labels together."""
+"""Maximum number of photos per label, of labels with photos, and of photos for all labels together."""
 
 SAMPLED_COMBINATIONS, SAMPLES_OF_COMBINATION = 12, 3
-"""Combinations with photos, and most photos for each."""
+"""Number of combinations that are shown with photos, and maximum number of photos for each."""
 
 LONGEST = 160
-"""Longer side of a sample, in pixels."""
+"""Length of a sample photo's longer side, in pixels."""
 
 FEW_PHOTOS = 20
-"""A label on fewer photos is called rare."""
+"""A label is called rare if fewer photos have it."""
 
 NAMED = 10
-"""Most labels or photos named in one sentence."""
+"""Maximum number of labels or photos named in a sentence."""
 
 TABLE_ROWS, NOTES = 1000, 50
-"""Most labels in the table of counts, and most notes. The page stays small for any data set."""
+"""Maximum number of labels in the table of counts, and of notes, so that the page stays small for any dataset."""
 
 
 def explore(
@@ -51,21 +51,21 @@ def explore(
 ) -> Path:
     """Write a page about a dataset: samples, label counts, combinations, sizes, colours and a map.
 
-    Unreadable photos are counted and reported, and left out of the pictures.
+    Unreadable photos are counted and reported, but not shown.
 
     Args:
-        dataset: at least one photo and one label.
-        out: folder of the page. It is created if needed.
-        embeddings: float32 (n, d), NaN in the rows of unreadable photos. Without embeddings there is no map.
+        dataset: a dataset with at least one photo and one label.
+        out: folder of the page, which is created if needed.
+        embeddings: float32 (n, d), NaN in the rows of unreadable photos. Without embeddings, there is no map.
         overwrite: replace an existing page.
-        on_progress: called with the number of photos that were measured since the last call.
+        on_progress: called with the number of photos measured since the last call.
 
     Returns:
-        Path of the page, ``out/index.html``. The page loads nothing from elsewhere.
+        Path of the page, ``out/index.html``. The page is self-contained.
 
     Raises:
-        DataError: there is no photo or no label, or the number of embeddings is wrong.
-        SettingsError: a page exists already, or ``out`` cannot be written.
+        DataError: there are no photos or no labels, or the number of embeddings is wrong.
+        SettingsError: a page already exists, or ``out`` cannot be written to.
     """
     if not dataset.targets.size:
         raise DataError(f"nothing to explore: expected photos with labels, but got {dataset}")
@@ -81,7 +81,7 @@ def explore(
 
 
 def _page(dataset: Dataset, measured: Measurements, embeddings: NDArray[np.float32] | None) -> dict[str, Any]:
-    """Collect the values of the template."""
+    """Collect the values for the page template."""
     c = Counts(dataset)
     readable = measured.readable
     about_maps, maps = ("", []) if embeddings is None else embedding_maps(c, embeddings, SEED)
@@ -108,7 +108,7 @@ def _page(dataset: Dataset, measured: Measurements, embeddings: NDArray[np.float
 
 
 def _answer(c: Counts) -> str:
-    """Sum up the dataset in two sentences."""
+    """Summarize the dataset in two sentences."""
     mean = f", {c.per_photo.mean():.2f} labels per photo on average" if len(c.labels) > 1 else ""
     size = f"{counted(c.n, 'photo')} with {counted(len(c.labels), 'label')}{mean}."
     shown = [j for j in c.order if c.photos[j]]
@@ -138,7 +138,7 @@ def _label_rows(c: Counts) -> list[tuple[str, int, str, int]]:
 
 
 def _remarks(dataset: Dataset, c: Counts, measured: Measurements) -> list[str]:
-    """What stands out."""
+    """Return remarks about whatever stands out in the data."""
     return [*_label_remarks(c), *_photo_remarks(dataset, measured)]
 
 
@@ -153,7 +153,7 @@ def _label_remarks(c: Counts) -> list[str]:
         first, last = shown[0], shown[-1]
         remarks.append(
             f"The labels are imbalanced: there are {ratio(c.photos[first] / c.photos[last])} times as many photos with "
-            f"{c.labels[first]} as with {c.labels[last]}. Judge each label by its own score."
+            f"{c.labels[first]} as with {c.labels[last]}. Look at each label's own score."
         )
     if never:
         remarks.append(f"No photo has {listed(never, NAMED)}. A model cannot learn {_it(never)}.")
@@ -199,7 +199,7 @@ def _photo_remarks(dataset: Dataset, measured: Measurements) -> list[str]:
 
 
 def _samples(dataset: Dataset, c: Counts, measured: Measurements) -> dict[str, list[dict[str, Any]]]:
-    """Photos of each label and of the most frequent combinations, drawn at random among the readable ones."""
+    """Return random readable photos for each label and for the most frequent combinations."""
     labels = c.order[:SAMPLED_LABELS]
     each = max(2, min(SAMPLES, PICTURES // len(labels)))
     chosen: dict[str, list[tuple[str, int, list[int]]]] = {
@@ -225,7 +225,7 @@ def _samples(dataset: Dataset, c: Counts, measured: Measurements) -> dict[str, l
 
     return {
         kind: [
-            # A photo that was damaged after it was measured is left out.
+            # Leave out photos that were damaged after they were measured.
             {"title": title, "photos": n, "shown": [shown(i) for i in some if not isinstance(pictures[i], ImageError)]}
             for title, n, some in strips
         ]
@@ -234,7 +234,7 @@ def _samples(dataset: Dataset, c: Counts, measured: Measurements) -> dict[str, l
 
 
 def _drawn(rows: NDArray[np.int64], measured: Measurements, most: int, *key: int) -> list[int]:
-    """Draw some readable photos. The key makes the choice for one label independent of the others."""
+    """Choose readable photos at random. The key makes the choice for each label independent of other labels."""
     rows = rows[measured.readable[rows]]
     chosen = np.random.default_rng([SEED, *key]).choice(rows, min(most, len(rows)), replace=False)
     return np.sort(chosen).tolist()

@@ -1,4 +1,4 @@
-"""The figures of the explore page. Each function takes numbers and returns a Matplotlib figure."""
+"""Draw the figures of the explore page. Each function takes numbers and returns a Matplotlib figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,21 +28,21 @@ from polytag.pages.text import percent
 BLUE = COLOURS[0]
 
 SHAPES = {"1:3": 1 / 3, "1:2": 1 / 2, "2:3": 2 / 3, "1:1": 1.0, "3:2": 3 / 2, "2:1": 2.0, "3:1": 3.0}
-"""Aspect ratios marked on the axis."""
+"""Aspect ratios that are marked on the axis."""
 
 
 def label_frequency(
     names: Sequence[str], present: NDArray[np.int64], unknown: NDArray[np.int64], n: int, left: float, most: int
 ) -> Figure:
-    """Draw the photos with each label (solid) and those for which it is unknown (pale).
+    """Draw the number of photos with each label (solid) and the number for which the label is unknown (pale).
 
     Args:
         names: label names, from `short`.
-        present: int (k,), photos with each label.
-        unknown: int (k,), photos for which it is unknown.
+        present: int (k,), number of photos with each label.
+        unknown: int (k,), number of photos for which each label is unknown.
         n: number of photos.
-        left: width for the names, in inches. Use the same for figures side by side.
-        most: photos at the right end of the axis.
+        left: width reserved for the names, in inches. Use the same value for figures that are side by side.
+        most: number of photos at the right end of the axis.
     """
     right = 1.2
     figure, axes = panel(4.4, 0.44 + 0.24 * len(names), left=left, right=right, top=0.1, bottom=0.34)
@@ -76,13 +76,13 @@ def labels_per_photo(photos: NDArray[np.int64]) -> Figure:
 
 
 def combinations(sets: Sequence[Sequence[int]], photos: Sequence[int], names: Sequence[str]) -> Figure:
-    """Draw an UpSet plot: a column per combination, with its number of photos above and a dot for each label.
+    """Draw an UpSet plot with one column per combination: a bar with its number of photos, and a dot for each label.
 
     Lex et al., "UpSet: Visualization of Intersecting Sets", TVCG 2014.
 
     Args:
-        sets: for each combination the positions of its labels in ``names``.
-        photos: photos that have exactly each combination.
+        sets: positions in ``names`` of the labels of each combination.
+        photos: number of photos with exactly each combination.
         names: label names, from `short`.
     """
     column, row, left, bars = 0.34, 0.24, room(names), 1.5
@@ -114,9 +114,9 @@ def combinations(sets: Sequence[Sequence[int]], photos: Sequence[int], names: Se
 
 
 def sizes(width: NDArray[np.float64], height: NDArray[np.float64]) -> Figure:
-    """Draw the width and height of photos in pixels. Larger points stand for more photos."""
+    """Draw the width and height of photos in pixels. A larger point means more photos."""
     figure, axes = panel(4.4, 3.2, left=0.6, right=0.15, bottom=0.5)
-    # Nearly equal sizes share a point, so the page stays small for any number of photos.
+    # Nearly equal sizes share a point, so that the page stays small for any number of photos.
     cells = np.round(np.log2(np.column_stack([width, height])) * 16) / 16
     where, count = np.unique(cells, axis=0, return_counts=True)
     low, high = 2 ** (where.min() - 0.3), 2 ** (where.max() + 0.3)
@@ -137,10 +137,10 @@ def sizes(width: NDArray[np.float64], height: NDArray[np.float64]) -> Figure:
 
 
 def aspect_ratios(ratio: NDArray[np.float64]) -> Figure:
-    """Draw a histogram of aspect ratios, portrait on the left and landscape on the right."""
+    """Draw a histogram of aspect ratios, with portrait photos on the left and landscape photos on the right."""
     figure, axes = panel(4.4, 3.2, left=0.5, right=0.15, bottom=0.5, top=0.25)
     far = max(1.1, float(np.abs(np.log2(ratio)).max()) + 0.1)
-    # An odd number of bins puts square photos in the middle of a bin.
+    # With an odd number of bins, square photos are in the middle of a bin.
     edges = np.linspace(-far, far, 42)
     axes.stairs(np.histogram(np.log2(ratio), edges)[0], edges, fill=True, color=BLUE, alpha=0.8, linewidth=0)
     axes.set_xticks(np.log2(list(SHAPES.values())), list(SHAPES))
@@ -174,7 +174,7 @@ def channels(
     their_mean: NDArray[np.float64],
     their_dev: NDArray[np.float64],
 ) -> Figure:
-    """Draw the mean (point) and standard deviation (line) of each channel, with ImageNet's as hollow points."""
+    """Draw the mean (point) and standard deviation (line) of each channel, with ImageNet's values as hollow points."""
     names = ["red", "green", "blue"]
     left = room(names)
     figure, axes = panel(4.4, 2.1, left=left, right=0.15, bottom=0.5)
@@ -196,13 +196,13 @@ def channel_histograms(shares: NDArray[np.float64], edges: NDArray[np.float64], 
     """Draw a histogram of pixel values for each channel.
 
     Args:
-        shares: float (3, bins), the share of pixels in each bin.
-        edges: float (3, bins + 1), the edges of the bins.
+        shares: float (3, bins), fraction of pixels in each bin.
+        edges: float (3, bins + 1), edges of the bins.
         label: label of the axis.
     """
     figure, axes = panel(4.4, 2.4, left=0.1, right=0.15, bottom=0.5)
     for share, edge, colour in zip(shares, edges, CHANNELS, strict=True):
-        # Draw densities: normalisation gives the channels bins of different widths.
+        # Draw densities, because normalization gives each channel a different bin width.
         density = share / np.diff(edge)
         axes.stairs(density, edge, fill=True, color=colour, alpha=0.1, linewidth=0)
         axes.stairs(density, edge, color=colour, linewidth=1.4, baseline=None)
@@ -216,10 +216,10 @@ def channel_histograms(shares: NDArray[np.float64], edges: NDArray[np.float64], 
 
 
 def embedding_map(points: NDArray[np.float64], shown: NDArray[np.bool_]) -> Figure:
-    """Draw a point for each photo: blue if it has the label, pale if not."""
+    """Draw a point for each photo: blue if it has the label, otherwise pale."""
     figure, axes = panel(2.2, 2.2, left=0.04, right=0.04, bottom=0.04, top=0.04)
     for some, colour, size in ((~shown, LINE, 2.2), (shown, BLUE, 2.8)):
-        # A path of zero-length lines with round ends takes a fifth of the bytes of markers.
+        # A path of zero-length lines with round ends takes a fifth of the bytes that markers take.
         dots = np.repeat(points[some], 3, axis=0)
         dots[2::3] = np.nan
         (line,) = axes.plot(*dots.T, color=colour, linewidth=size, solid_capstyle="round")
@@ -232,7 +232,7 @@ def embedding_map(points: NDArray[np.float64], shown: NDArray[np.bool_]) -> Figu
 
 
 def names_of(labels: Sequence[str], which: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Shorten the names of some labels for a figure."""
+    """Return the names of the given labels, shortened for a figure."""
     return [short(labels[i]) for i in which]
 
 

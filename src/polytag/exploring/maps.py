@@ -1,4 +1,4 @@
-"""Maps of the photos: photos that look alike to a pretrained network lie close together."""
+"""Draw maps on which photos that look alike to a pretrained network are close together."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +10,19 @@ from polytag.pages.figures import Chart
 from polytag.pages.text import percent
 
 MAPS, POINTS, LEAST_POINTS, NEIGHBOURS = 12, 2000, 30, 10
-"""Most maps, most and fewest photos on a map, and the number of neighbours that a reading counts."""
+"""Maximum number of maps, maximum and minimum number of photos on a map, and number of nearest neighbours counted."""
 
 
 def embedding_maps(c: Counts, embeddings: NDArray[np.float32], seed: int) -> tuple[str, list[Chart]]:
     """Draw a map for each of the most frequent labels.
 
     Args:
-        c: counts of the same photos.
-        embeddings: float32 (n, d). Rows of NaN are left out.
-        seed: seed for the choice of photos and for the layout.
+        c: label counts of the same photos.
+        embeddings: float32 (n, d). Rows that are NaN are left out.
+        seed: random seed for the choice of photos and for the layout.
 
     Returns:
-        A sentence about all maps, and the maps. There are none if there are too few photos or labels.
+        A sentence about all maps, and the maps. The list is empty if there are too few photos or labels.
     """
     embedded = np.flatnonzero(np.isfinite(embeddings[:, 0]))
     rows = np.sort(np.random.default_rng(seed).permutation(embedded)[:POINTS])
@@ -30,15 +30,15 @@ def embedding_maps(c: Counts, embeddings: NDArray[np.float32], seed: int) -> tup
     if len(rows) < LEAST_POINTS:
         return f"A map needs at least {LEAST_POINTS} readable photos, but there are only {len(rows):,}.", []
     if not labels:
-        return "There is no map, because no readable photo has a label.", []
+        return "There is no map because no readable photo has a label.", []
     chosen = np.asarray(embeddings[rows], np.float32)
     if not np.ptp(chosen, axis=0).any():
-        return "There is no map, because all photos look the same to the network.", []
+        return "There is no map because all photos look the same to the network.", []
     points, neighbours = _laid_out(chosen, seed)
     charts, rises = [], {}
     for j in labels:
         shown = c.present[rows, j]
-        # Neighbours drawn at random would have the label as often as all photos do.
+        # Randomly chosen neighbours would have the label as often as all photos do.
         near, usual = float(shown[neighbours[shown]].mean()), float(shown.mean())
         rises[j] = near - usual
         reading = (
@@ -55,14 +55,14 @@ def embedding_maps(c: Counts, embeddings: NDArray[np.float32], seed: int) -> tup
 
 
 def _laid_out(embeddings: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Lay out photos by t-SNE (van der Maaten & Hinton, JMLR 2008): centred places (n, 2) and nearest rows (n, 10)."""
+    """Lay out photos with t-SNE (van der Maaten & Hinton, JMLR 2008). Return places (n, 2) and neighbours (n, 10)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     n, d = embeddings.shape
-    # A single thread adds in the same order on every machine, so the maps are the same.
+    # A single thread adds numbers in the same order on every machine, so the maps are reproducible.
     with threadpool_limits(1):
         reduced = PCA(min(50, n, d), random_state=seed).fit_transform(embeddings)
         neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(reduced).kneighbors(return_distance=False)

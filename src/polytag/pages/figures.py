@@ -1,8 +1,8 @@
-"""Matplotlib figures as inline SVG that follows the page's colours and font.
+"""Render Matplotlib figures as inline SVG that follows the page's colours and font.
 
-Figures have no title and no legend. The page writes those as text, so they wrap and screen readers can read them.
-`svg` replaces the colours with CSS variables, so a figure works on a light and a dark background.
-Nothing here uses pyplot, so any thread can draw figures.
+Figures have no title and no legend. The page contains those as text, so that they wrap and screen readers can read
+them. `svg` replaces the colours with CSS variables, so that a figure works on a light and on a dark background. Nothing
+here uses pyplot, so any thread can draw figures.
 """
 
 import io
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 COLOURS = ("#1769aa", "#d08700", "#b5478b", "#4fa3d9", "#7c2d3e", "#23855f", "#857417", "#5d55a5")
-"""Colours of compared series, in order. They stay distinct for colour-blind readers. A single series uses the first."""
+"""Colours for comparing series, in order. Colour-blind readers can distinguish them. A single series uses the first."""
 
 CHANNELS = ("#d23b3b", "#2f9b57", "#3b66d2")
 """Colours of the red, green and blue channels."""
@@ -32,12 +32,12 @@ INK, MUTED, LINE, PAPER = "#20242b", "#6a717c", "#dfe2e7", "#fefefe"
 FONT_SIZE = 9
 
 LABEL_COLUMNS = 20
-"""Longest label drawn in a figure, in columns of text. Longer labels are cut off with "…"."""
+"""Maximum length of a label in a figure, in text columns. Longer labels are truncated with "…"."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with a title and a sentence that explains it. Both also serve as its text alternative."""
+    """A picture with a title and an explanatory sentence, which are also its text alternative."""
 
     title: str
     picture: Markup
@@ -50,18 +50,18 @@ class Chart:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Render a figure as an inline SVG element that follows the page.
+    """Render a figure as an inline SVG element that matches the page.
 
     Args:
-        figure: made with `panel`, in the colours above.
-        name: unique on the page, so that the ids of two pictures never clash.
+        figure: a figure made with `panel`, in the colours above.
+        name: name of the figure. It must be unique on the page, so that ids of different pictures never clash.
 
     Returns:
         ``<svg>…</svg>`` with CSS variables for colours (``--ink``, ``--muted``, ``--line``, ``--paper``,
         ``--colour-0`` …, ``--red``, ``--green``, ``--blue``) and no external references.
     """
     file = io.StringIO()
-    # Keep text as text: the page's font may have glyphs that Matplotlib's lacks.
+    # Text is not converted to paths, because the page's font may have glyphs that Matplotlib's font lacks.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -70,7 +70,7 @@ def svg(figure: Figure, name: str) -> str:
     drawing = drawing[drawing.index("</defs>", drawing.index("<style")) + len("</defs>") :]
     drawing = re.sub(r'(<\w+) id="[\w.]+_\d+"', r"\1", drawing)
     drawing = re.sub(r"font-family: [^;\"]*", "font-family: inherit", drawing)
-    # A hundredth of a point is finer than any screen.
+    # A hundredth of a point is finer than any screen can show.
     drawing = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), drawing)
     names = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"}
     names |= {colour: f"colour-{i}" for i, colour in enumerate(COLOURS)}
@@ -82,7 +82,7 @@ def svg(figure: Figure, name: str) -> str:
 def panel(
     width: float, height: float, *, left: float, right: float, bottom: float, top: float = 0.1
 ) -> tuple[Figure, Axes]:
-    """Make a figure with one plain pair of axes. All lengths are in inches."""
+    """Create a figure with one plain pair of axes. All lengths are in inches."""
     figure = Figure(figsize=(width, height))
     return figure, axes_at(figure, left, bottom, width - left - right, height - top - bottom)
 
@@ -100,7 +100,7 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
 
 
 def name_rows(axes: Axes, names: Sequence[str], left: float) -> None:
-    """Label the rows 0, 1, … from the top. Labels are aligned with the page edge, `left` inches away."""
+    """Label the rows 0, 1, … from the top. Labels start at the page edge, ``left`` inches from the axes."""
     axes.set_yticks(range(len(names)), names, ha="left", parse_math=False)
     axes.tick_params(axis="y", labelcolor=INK, pad=left * 72)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -110,21 +110,21 @@ def name_rows(axes: Axes, names: Sequence[str], left: float) -> None:
 
 
 def heatmap(values: ArrayLike, rows: Sequence[str], columns: Sequence[str], across: str, down: str) -> Figure:
-    """Draw whole numbers as a grid of shaded cells.
+    """Draw a grid of shaded cells that contain whole numbers.
 
     Args:
         values: (rows, columns), at least 0. NaN leaves a cell empty.
         rows: row names, from `short`.
         columns: column names, from `short`.
-        across: a word for the columns.
-        down: a word for the rows.
+        across: heading for the columns.
+        down: heading for the rows.
     """
     values = np.asarray(values, float)
     cell, left, slanted = 0.3, max(room(rows), 0.066 * (len(across) + 4)), 0.75 * room(columns)
     top = max(slanted, 0.55)
     width, height = left + cell * len(columns) + slanted, cell * len(rows) + top
     figure, axes = panel(width, height, left=left, right=slanted, bottom=0.05, top=top)
-    # Start from transparent, so that the page shows through empty cells in light and dark mode.
+    # Shades start from transparent, so that the page shows through empty cells in light and dark mode.
     shades = LinearSegmentedColormap.from_list("shades", [(*_rgb(COLOURS[0]), 0.08), (*_rgb(COLOURS[0]), 1.0)])
     most = float(np.nanmax(values, initial=1))
     sns.heatmap(
@@ -159,7 +159,7 @@ def heatmap(values: ArrayLike, rows: Sequence[str], columns: Sequence[str], acro
 
 
 def short(name: str, columns: int = LABEL_COLUMNS) -> str:
-    """Put a name on one line and cut it off with "…" if it is too long."""
+    """Put a name on one line, and truncate it with "…" if it is too long."""
     line = "".join(c if c.isprintable() else " " for c in name)
     if _columns(line) <= columns:
         return line
@@ -169,12 +169,12 @@ def short(name: str, columns: int = LABEL_COLUMNS) -> str:
 
 
 def room(names: Sequence[str]) -> float:
-    """Estimate the width of the longest name, in inches. The reader's browser chooses the font."""
+    """Estimate the width of the longest name, in inches. The exact width depends on the browser's font."""
     return 0.16 + 0.066 * max(map(_columns, names), default=0)
 
 
 def _columns(text: str) -> int:
-    """Width of a text in columns. Chinese, Japanese and Korean characters and emoji take two."""
+    """Return the width of a text in columns. Chinese, Japanese and Korean characters and emoji take two columns."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Markdown from untrusted text, such as names of labels and files."""
+"""Write Markdown that contains untrusted text, such as names of labels and files."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ def as_it_is(value: Any) -> str:
 
 
 def table(columns: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Make a table. ``columns`` has a letter for each column: "l" aligns left, "r" aligns right."""
+    """Return a table. ``columns`` has one letter per column: "l" aligns left, "r" aligns right."""
     cells = [header, [{"l": "---", "r": "---:"}[column] for column in columns]]
     cells += [[as_it_is(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)

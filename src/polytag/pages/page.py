@@ -1,7 +1,7 @@
-"""The file of an HTML page, and the templates that it is made from.
+"""Create the file of an HTML page, and load the templates for it.
 
-A page extends page.html, whose style sheet is page.css, and loads nothing from elsewhere. Names of labels and
-files may contain anything, so they reach a page only through template expressions, and every expression is escaped.
+A page extends page.html, whose style sheet is page.css, and is self-contained. Names of labels and files may contain
+any characters, so they reach a page only through template expressions, and every expression is escaped.
 """
 
 import os
@@ -20,11 +20,11 @@ def new_page(folder: str | os.PathLike[str], option: str, overwrite: bool) -> Pa
 
     Args:
         folder: folder of the page.
-        option: the command-line option that names the folder, for messages.
+        option: the command-line option that sets the folder, used in messages.
         overwrite: allow an existing page.
 
     Raises:
-        SettingsError: a page exists already, or the folder cannot be created.
+        SettingsError: a page already exists, or the folder cannot be created.
     """
     page = Path(folder) / PAGE
     if page.exists() and not overwrite:
@@ -39,9 +39,9 @@ def new_page(folder: str | os.PathLike[str], option: str, overwrite: bool) -> Pa
 
 
 def environment(folder: Path, **escaping: Any) -> Environment:
-    """Load the templates of a folder, plus page.html and chart.html, which they extend and import.
+    """Create an environment for the templates in a folder, plus page.html and chart.html, which they extend and import.
 
-    Control characters and direction overrides in names become visible escapes, unless ``finalize`` is given.
+    Control characters and direction overrides in names are shown as visible escapes, unless ``finalize`` is given.
     """
     escaping.setdefault("finalize", _visible)
     layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
@@ -49,5 +49,5 @@ def environment(folder: Path, **escaping: Any) -> Environment:
 
 
 def _visible(value: Any) -> Any:
-    # Markup is a subclass of str, and already escaped.
+    # Markup is a subclass of str and is already escaped.
     return printable(value) if type(value) is str else value

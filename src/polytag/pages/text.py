@@ -1,4 +1,4 @@
-"""Numbers and lists in words, for pages."""
+"""Format numbers and lists as text for pages."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ def joined(items: Sequence[str]) -> str:
 
 
 def agreed(n: int, singular: str, plural: str, noun: str = "photo") -> str:
-    """Count things with a verb that agrees: "1 photo shows", "12 photos show"."""
+    """Count items and add a verb that agrees with the number: "1 photo shows", "12 photos show"."""
     return f"{counted(n, noun)} {singular if n == 1 else plural}"
 
 
 def percent(part: float, whole: float) -> str:
-    """Write a share as "55%". Small shares get a decimal, and 0% and 100% are always exact."""
+    """Format a fraction as "55%". Small fractions get a decimal, and 0% and 100% are always exact."""
     share = 100 * part / (whole or 1)
     if part in (0, whole):
         return f"{share:.0f}%"
@@ -26,5 +26,5 @@ def percent(part: float, whole: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Write a ratio as "1.4", "3" or "32"."""
+    """Format a ratio as "1.4", "3" or "32"."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Small copies of photos, embedded in pages as data URIs."""
+"""Create small copies of photos that are embedded in pages as data URIs."""
 
 import base64
 import io
@@ -23,17 +23,17 @@ def thumbnail(path: str) -> str:
 
 
 def thumbnails(paths: Paths, sizes: Sequence[tuple[int, int]], longest: int = THUMBNAIL) -> Iterator[str | ImageError]:
-    """Make thumbnails of many photos. For large photos this is many times faster than `thumbnail`.
+    """Create thumbnails of many photos. For large photos, this is many times faster than calling `thumbnail`.
 
     Args:
-        paths: image files.
+        paths: paths of the image files.
         sizes: width and height of each photo in pixels, after applying its EXIF orientation.
-        longest: longer side of a thumbnail, in pixels.
+        longest: length of a thumbnail's longer side, in pixels.
 
     Yields:
-        A data URI for each photo, or the error if it cannot be read.
+        A data URI for each photo, or the error if the photo cannot be read.
     """
-    # Squares decode at a reduced scale. _data_uri restores the proportions.
+    # Squares can be decoded at a reduced scale, and _data_uri restores the proportions.
     for (width, height), square in zip(sizes, decode_many(paths, 2 * longest), strict=True):
         if isinstance(square, ImageError):
             yield square

@@ -99,7 +99,7 @@ def test_folders_are_recognised_wherever_they_lie(hub: Hub, photos: Photos) -> N
 
 def test_nothing_that_can_be_read(hub: Hub) -> None:
     (hub.folder / "model.bin").write_bytes(b"x")
-    assert "has no form that polytag reads; it holds model.bin" in refusal("kaggle:ann/pets")
+    assert "is not in a format that polytag reads; it holds model.bin" in refusal("kaggle:ann/pets")
 
 
 @pytest.mark.parametrize("source", ["kaggle:", "kaggle:ann", "kaggle:/pets", "kaggle:ann/"])

@@ -1,4 +1,4 @@
-"""The forms that labels come in, in the order in which they are recognised; each becomes a `Table`."""
+"""Detect the format of labels, trying the known formats in order, and read it into a `Table`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -31,22 +31,23 @@ from polytag.data.reading.table import Table
 from polytag.errors import DataError, SettingsError, listed
 
 FILE_ENDINGS = (*TABLE_ENDINGS, ".json", ".xml")
-"""Of files that can be read."""
+"""Extensions of files that can be read."""
 
 KEYWORDS, FOLDER = "xmp", "folder"
-"""What --label-column names when labels are the photos' keywords, or the folders that photos lie in."""
+"""Values of --label-column for photo keywords as labels, and for folder names as labels."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form of folders.
+    """A format that labels in a folder can have.
 
     Attributes:
-        name: what it is, in a few words.
-        find: what in a folder tells that it has this form; something false if it has not.
-        read: makes a table of the folder and what was found; ``None`` if it has not this form after all.
-        fields: whether --label-column chooses among its fields; column options are refused otherwise.
-        columns: whether it is made of tables, which take all column options.
+        name: short description of the format.
+        find: function that returns whatever shows that a folder has this format, or a falsy value.
+        read: function that makes a table from the folder and the result of ``find``. It returns ``None`` if the folder
+            turns out not to have this format.
+        fields: whether --label-column can choose among fields. Other column options are refused.
+        columns: whether the format consists of tables, which accept all column options.
     """
 
     name: str
@@ -79,17 +80,17 @@ FORMS = (
     Form("keywords inside photos", has_keywords, _records(read_keywords)),
     Form("one table of any name", only_table, lambda _, table, o: read_one(table, o), columns=True),
 )
-"""Every form of folder. The first that a folder has is read."""
+"""All formats that a folder can have. The first match is read."""
 
 
 def read_form(path: Path, options: ReadOptions | None = None) -> Table:
-    """Recognise the form of a file or folder and read it.
+    """Detect the format of a file or folder and read it.
 
-    A form without columns refuses the options for columns.
+    Options for columns are refused if the format has no columns.
 
     Raises:
-        DataError: it has no form that is known, or it is damaged.
-        SettingsError: an option for columns is set and the form has none.
+        DataError: the format is unknown, or the data are damaged.
+        SettingsError: an option for columns is set, but the format has no columns.
     """
     options = options or ReadOptions()
     if not path.is_dir():
@@ -118,14 +119,14 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
 
 
 def inputs_of(path: Path) -> list[Path]:
-    """The files of labels that are read if a file or folder is named; photos and files beside each photo aside."""
+    """Return the label files that are read for a file or folder, without photos and without files for single photos."""
     if not path.is_dir():
         return [path]
     folder = path.resolve()
     for form in FORMS:
         found = form.find(folder)
         files = list(_paths(found))
-        # Any JSON file beside photos may hold annotations, and need not: what follows may be read as well.
+        # A JSON file next to photos may not hold annotations after all, so the search continues.
         if found and (form.read is not _annotated or any(file.suffix == ".xml" for file in files)):
             return files
         if files and any(file.suffix == ".json" for file in files):
@@ -178,17 +179,17 @@ def _read_json(path: Path, options: ReadOptions) -> Table:
     if is_records(content):
         return table_of_cells(path, read_records(path, content, options.image_column), options)
     raise DataError(
-        f"{path} is of no form that polytag reads (COCO, Label Studio, VIA, Create ML, Datumaro, FiftyOne, records "
-        f"with image names): it is {unknown_json(content)}"
+        f"{path} is not in a format that polytag reads (COCO, Label Studio, VIA, Create ML, Datumaro, FiftyOne, "
+        f"records with image names): it is {unknown_json(content)}"
     )
 
 
 def _folders_or_keywords(folder: Path) -> Table:
-    """Folders that may be labels or only albums: keywords inside the photos make it unclear."""
+    """Read folders as labels. Raise an error if photos contain keywords, because the folders may only be albums."""
     if has_keywords(folder):
         raise DataError(
-            f"{folder}: the photos carry keywords and lie in folders, and either could be the labels: choose with "
-            f"--label-column {KEYWORDS} or --label-column {FOLDER}"
+            f"{folder}: the photos have keywords and are sorted into folders, and either could be the labels: "
+            f"choose with --label-column {KEYWORDS} or --label-column {FOLDER}"
         )
     return read_folders(folder)
 
@@ -202,7 +203,7 @@ def _refuse_columns(path: Path, options: ReadOptions) -> None:
 
 
 def readable(folder: Path, depth: int = 2) -> list[Path]:
-    """The files and folders in or below a folder that can be read and whose photos are there, the nearest first."""
+    """Return files and folders at or below a folder that can be read and whose photos exist, nearest first."""
 
     def walk(place: Path, depth: int) -> Iterator[Path]:
         if any(form.find(place) for form in FORMS[:8] if form.name != "annotation files of a tool"):
@@ -227,8 +228,8 @@ def _has_photos(file: Path, folder: Path) -> bool:
 
 
 def describe(folder: Path, at_most: int = 8) -> str:
-    """What a folder holds, in a few words."""
+    """Describe the content of a folder in a few words."""
     names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries(folder)]
-    # What could be named instead comes first.
+    # Files that the user could name instead come first.
     names.sort(key=lambda name: os.path.splitext(name)[1].lower() not in FILE_ENDINGS)
     return listed(names, at_most) if names else "nothing"

@@ -1,4 +1,4 @@
-"""Kaggle data sets: download ``kaggle:OWNER/NAME[/FILE]`` with kagglehub and choose what to read.
+"""Download Kaggle datasets, named ``kaggle:OWNER/NAME[/FILE]``, with kagglehub, and choose what to read.
 
 kagglehub keeps downloads in its own cache. A cached copy is used without network access.
 """
@@ -13,17 +13,18 @@ SCHEME = "kaggle:"
 
 
 def fetch(source: str) -> tuple[Path, Path, str]:
-    """Download a data set, or use the cached copy.
+    """Download a dataset, or use the cached copy.
 
     Args:
-        source: ``kaggle:OWNER/NAME``. Add ``/FILE`` to read a certain file or folder in it.
+        source: ``kaggle:OWNER/NAME``. Add ``/FILE`` to read a specific file or folder in the dataset.
 
     Returns:
-        What to read, the folder of the whole data set, and a note of where it came from.
+        The path to read, the folder of the whole dataset, and a note about where the data came from.
 
     Raises:
-        DataError: kagglehub is not installed, Kaggle cannot be reached or has no such data set, or it holds
-            several things that could be read.
+        DataError: kagglehub is not installed, Kaggle cannot be reached or does not have the dataset, or the dataset
+            contains nothing that polytag reads, or more than one thing that it could read.
+        SettingsError: the source does not name a dataset.
     """
     owner, _, rest = source.removeprefix(SCHEME).partition("/")
     name, _, inside = rest.partition("/")
@@ -39,7 +40,7 @@ def fetch(source: str) -> tuple[Path, Path, str]:
     if len(found) == 1:
         return found[0], folder, note
     if not found:
-        raise DataError(f"{SCHEME}{owner}/{name} has no form that polytag reads; it holds {describe(folder)}")
+        raise DataError(f"{SCHEME}{owner}/{name} is not in a format that polytag reads; it holds {describe(folder)}")
     names = [one.relative_to(folder).as_posix() for one in found]
     raise DataError(
         f"{SCHEME}{owner}/{name} holds several things that can be read: name one, as in "
@@ -52,7 +53,7 @@ def _download(handle: str) -> tuple[Path, str]:
         import kagglehub
     except ImportError:
         raise DataError("reading from Kaggle needs kagglehub: pip install 'polytag[kaggle]'") from None
-    import requests  # kagglehub's own
+    import requests  # a dependency of kagglehub
 
     try:
         folder = Path(kagglehub.dataset_download(handle))
@@ -69,14 +70,14 @@ def _download(handle: str) -> tuple[Path, str]:
             ) from None
         return kept, f"Kaggle cannot be reached: {handle} as downloaded before, in {kept}"
     except Exception as error:
-        # kagglehub raises whatever its parsing, unpacking and writing stumble over.
+        # kagglehub raises whatever error occurs while it parses, unpacks or writes files.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"kagglehub cannot download {handle}: {reason}") from None
     return folder, f"{handle} from Kaggle, in {folder}"
 
 
 def _kept(handle: str) -> Path | None:
-    """The newest version that was downloaded whole; without its number kagglehub asks the network for it."""
+    """Return the newest complete download. kagglehub needs network access unless it gets the version number."""
     import kagglehub
     import kagglehub.config
     import requests

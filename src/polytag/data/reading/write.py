@@ -1,4 +1,4 @@
-"""Dataset → table: CSV, TSV or Parquet that `read` understands, with nothing lost on the way there and back."""
+"""Write a dataset as a CSV, TSV or Parquet table that `read` reads back without loss."""
 
 import csv
 import os
@@ -17,30 +17,29 @@ from polytag.files import csv_cell, write_atomically, write_bytes_atomically
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLE_ENDINGS = (*DELIMITERS, *PARQUET_ENDINGS)
-"""Of the tables that can be written."""
+"""Extensions of tables that can be written."""
 
 
 def write_table(
     path: str | os.PathLike[str], dataset: Dataset, reasons: Mapping[str, str] | None = None
 ) -> Path | None:
-    """Write photos and labels as a table: a 0/1 column for each label, nothing where a label is unknown.
+    """Write photos and labels as a table with one 0/1 column per label. Unknown labels are left empty.
 
-    Columns ``split`` and ``group`` follow where the dataset has parts, or groups of several photos, and
-    ``reasons`` where those are given.
+    If the dataset has a split or groups of several photos, they are written to the columns ``split`` and ``group``.
 
     Args:
-        path: a file ending in .csv, .tsv or .parquet.
-        dataset: the photos. The column ``image`` holds their names, relative to the dataset's root, or to the
-            table's own folder where the root would not be found again from there.
-        reasons: what was decided about a photo, by its name, in words.
+        path: path of the table: .csv, .tsv or .parquet.
+        dataset: the photos. The column ``image`` holds their names relative to the dataset's root. If the root could
+            not be found from the table, they are relative to the table's folder.
+        reasons: explanation of the decisions about each photo, by name. If given, it is written to ``reasons``.
 
     Returns:
-        The folder that has to be named with ``images`` to read the table, or ``None`` where the photos are
-        found by themselves, as they are in the table's folder and below.
+        The folder to pass as ``images`` when reading the table, or ``None`` if the photos are found automatically
+        because they are in the table's folder or below it.
 
     Raises:
-        SettingsError: the file has another ending, or cannot be written.
-        DataError: there is nothing to write, or a name that would come back as another.
+        SettingsError: the file has another extension, or cannot be written.
+        DataError: there is nothing to write, or a name would change when it is read back.
     """
     path = Path(path).expanduser()
     ending = path.suffix.lower()
@@ -65,7 +64,7 @@ def write_table(
 
 
 def names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
-    """What to call the photos in a table at this path, and the folder to name on reading it, if any."""
+    """Return the names of the photos in a table at this path, and the folder to pass when reading it, if needed."""
     if not len(dataset) or not dataset.labels:
         raise DataError(f"nothing to write to {path}: expected images and labels, got {dataset}")
     home = path.parent.resolve()
@@ -80,14 +79,14 @@ def names_from(path: Path, dataset: Dataset) -> tuple[list[str], Path | None]:
 
 
 def check_names(names: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse what reading would not give back as it is."""
+    """Raise an error if a name would change when it is read back."""
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise DataError(f"more than one label is called {listed(twice)}: label names must differ")
     for label in labels:
         if not label or " ".join(label.split()) != label or not _writable(label):
             raise DataError(
-                f"the label {label!r} cannot be written: expected a name without line breaks, without blanks at its "
+                f"the label {label!r} cannot be written: expected a name without line breaks, without spaces at its "
                 "ends or two in a row; rename it"
             )
     odd = [
@@ -102,13 +101,13 @@ def check_names(names: Sequence[str], labels: Sequence[str]) -> None:
     if odd:
         raise DataError(
             f"{counted(len(odd), 'image')} cannot be named in a table ({listed([ascii(name) for name in odd])}): "
-            "expected names inside the dataset's root, without line breaks or outer blanks, that are no header's; "
-            "rename the files"
+            "expected names inside the dataset's root that have no line breaks or outer spaces and do not look like "
+            "headers; rename the files"
         )
 
 
 def _writable(name: str) -> bool:
-    """Whether a name is UTF-8, which those of old archives need not be, without NUL."""
+    """Return whether a name is free of NUL and valid UTF-8. Names from old archives may not be."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -117,14 +116,14 @@ def _writable(name: str) -> bool:
 
 
 def _in_words(reason: str) -> str | None:
-    """A reason in one line; it is for people to read and may quote a name that is not UTF-8."""
+    """Return a reason as one line of valid UTF-8. It is meant for people, and it may quote names that are not UTF-8."""
     return " ".join(reason.replace("\0", " ").encode(errors="replace").decode().split()) or None
 
 
 def _write_text(
     path: Path, names: Sequence[str], dataset: Dataset, extra: Sequence[tuple[str, Sequence[str | None]]], mark: str
 ) -> None:
-    # Blank cells beside nothing but 1 mean absent to a reader: a column without any 0 says what is unknown.
+    # If a column contains only ones and blanks, blank means absent to a reader, so "?" marks unknown cells there.
     unknown = ["?" if zeros == 0 else None for zeros in (dataset.targets == 0).sum(axis=0)]
     with write_atomically(path) as file:
         writer = csv.writer(file, delimiter=mark, lineterminator="\n")
@@ -142,7 +141,7 @@ def _write_parquet(
     import pyarrow
     from pyarrow import parquet
 
-    # Arrays rather than a frame: pandas refuses two columns of one name, and a label may be called "split".
+    # This builds arrays rather than a data frame because a label may be called "split" and pandas refuses duplicates.
     labels = [_parquet_label(column) for column in dataset.targets.T]
     texts = [pyarrow.array(values, pyarrow.string()) for _, values in extra]
     headers = ["image", *dataset.labels, *(header for header, _ in extra)]
@@ -152,7 +151,7 @@ def _write_parquet(
 
 
 def _parquet_label(column: NDArray[np.int8]) -> Any:
-    """A label's column: numbers, or words where blanks beside nothing but 1 would mean absent."""
+    """Return a label's column as numbers, or as strings if it has no 0 and blanks would be read as absent."""
     import pyarrow
 
     if (column < 0).any() and not (column == 0).any():

@@ -1,1 +1,1 @@
-"""Draw the built-in sample data set: synthetic scenes with ten labels."""
+"""Draw the built-in sample dataset: synthetic scenes with ten labels."""

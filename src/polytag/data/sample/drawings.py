@@ -1,8 +1,8 @@
-"""Drawings of ten objects: motorcycle, truck, boat, bus, cycle, sitar, ektara, flutes, tabla and harmonium.
+"""Draw ten objects: motorcycle, truck, boat, bus, cycle, sitar, ektara, flutes, tabla and harmonium.
 
 A drawing is a function of a `Pen` and a random generator. It uses object coordinates from about -1 to 1, with x to the
-right and y down. It chooses its own colours, proportions and variants: a bus may be a double-decker, a truck may carry
-a tank. `render` chooses the pose and turns a drawing into an image with smooth edges.
+right and y down. It chooses its own colours, proportions and variants; for example, a bus may be a double-decker, and a
+truck may carry a tank. `render` chooses the pose and turns a drawing into an image with smooth edges.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def box(left: float, top: float, right: float, bottom: float) -> Points:
 
 
 def smooth(*points: ArrayLike, closed: bool = True) -> Points:
-    """Round the corners of a polygon, or of an open line with fixed ends, by Chaikin's algorithm."""
+    """Round the corners of a polygon, or of an open line with fixed ends, using Chaikin's algorithm."""
     path = np.asarray(points, dtype=float)
     for _ in range(3):
         start, end = (path, np.roll(path, -1, axis=0)) if closed else (path[:-1], path[1:])
@@ -51,7 +51,7 @@ def rotation(degrees: float) -> Points:
 
 
 def colour_of(channels: ArrayLike) -> Colour:
-    """Clip three numbers to a colour."""
+    """Clip three numbers to a valid colour."""
     red, green, blue = (int(channel) for channel in np.asarray(channels).clip(0, 255))
     return red, green, blue
 
@@ -68,16 +68,16 @@ def pick(rng: Generator, first: Colour, last: Colour) -> Colour:
 
 
 def paint(rng: Generator) -> Colour:
-    """Choose a paint colour: any hue, usually strong, sometimes almost grey."""
+    """Choose a paint colour of any hue, usually strong, sometimes almost grey."""
     strength = rng.uniform(0.4, 0.9) if rng.random() < 0.85 else 0.08
     waves = 0.5 + 0.5 * np.cos(2 * np.pi * (rng.random() + np.array([0, 1 / 3, 2 / 3])))
     return colour_of(255 * rng.uniform(0.4, 0.95) * (1 - strength * waves))
 
 
 class Pen:
-    """Draws opaque shapes on an image after an affine transformation.
+    """A pen that applies an affine transformation and draws opaque shapes on an image.
 
-    ``pose`` (2 x 2) and ``origin`` (2) map object coordinates to pixels. Stroke widths are in object units too.
+    ``pose`` (2 x 2) and ``origin`` (2) map object coordinates to pixels. Stroke widths are also in object units.
     """
 
     def __init__(self, image: Image.Image, pose: Points, origin: ArrayLike = (0.0, 0.0)) -> None:
@@ -111,7 +111,7 @@ class Pen:
                 self._draw.circle(end, thickness / 2, fill=colour)
 
     def ring(self, colour: Colour, width: float, x: float, y: float, radius: float) -> None:
-        """Draw a ring that reaches ``width`` inwards from ``radius``. Its inside stays visible."""
+        """Draw a ring that extends inwards by ``width`` from ``radius``. The area inside it stays visible."""
         self.fill(colour, np.concatenate([oval(x, y, radius), oval(x, y, radius - width)[::-1]]))
 
     def _pixels(self, points: ArrayLike) -> list[float]:
@@ -120,10 +120,10 @@ class Pen:
 
 
 def render(drawing: Drawing, length: int, rng: Generator, tilt: float = 0.0) -> Image.Image:
-    """Draw one object as an RGBA image, cropped to the object, with a longer side of ``length`` pixels.
+    """Draw one object as an RGBA image, cropped to the object. The longer side has ``length`` pixels.
 
-    The object is rotated by up to ``tilt`` degrees either way, mirrored half of the time, and slightly stretched and
-    sheared.
+    The object is rotated by up to ``tilt`` degrees in either direction, mirrored in half of the cases, and slightly
+    stretched and sheared.
     """
     side = round(length * SUPERSAMPLING * 1.5)
     layer = Image.new("RGBA", (side, side))
@@ -136,7 +136,7 @@ def render(drawing: Drawing, length: int, rng: Generator, tilt: float = 0.0) -> 
 
 
 def draw_wheel(pen: Pen, x: float, y: float, radius: float, tyre: float, spokes: int, rim: Colour = STEEL) -> None:
-    """Draw a wheel with a tyre of thickness ``tyre``. Gaps between spokes are open; without spokes it is a disc."""
+    """Draw a wheel with a tyre of thickness ``tyre``. Gaps between spokes are open. Without spokes, it is a disc."""
     if spokes == 0:
         pen.fill(BLACK, oval(x, y, radius * 1.25, None, 180, 360))
         pen.solid(rim, oval(x, y, radius))
@@ -149,9 +149,10 @@ def draw_wheel(pen: Pen, x: float, y: float, radius: float, tyre: float, spokes:
 
 
 def draw_drum(pen: Pen, widths: Sequence[float], depth: float, view: float, colour: Colour, straps: int = 0) -> None:
-    """Draw a drum with its upper rim at the origin, seen from above by ``view`` (height of a circle over its width).
+    """Draw a drum with its upper rim at the origin, seen from above.
 
-    ``widths`` are its half widths from the rim down to ``depth``; ``straps`` zigzag between rim and base.
+    ``view`` is the height of a foreshortened circle divided by its width. ``widths`` are half widths from the rim down
+    to ``depth``. ``straps`` zigzag between the rim and the base.
     """
     down = np.linspace(0, 1, 13)
     half = np.interp(down, np.linspace(0, 1, len(widths)), widths)
@@ -166,7 +167,7 @@ def draw_drum(pen: Pen, widths: Sequence[float], depth: float, view: float, colo
 
 
 def draw_motorcycle(pen: Pen, rng: Generator) -> None:
-    """Two fat tyres, engine, tank, seat, fork, handlebar, exhaust and headlight."""
+    """Draw two fat tyres, engine, tank, seat, fork, handlebar, exhaust and headlight."""
     body, radius, rise, front = paint(rng), rng.uniform(0.32, 0.37), rng.uniform(0, 0.16), rng.uniform(0.64, 0.76)
     for x in (-0.62, front):
         draw_wheel(pen, x, 0.34, radius, 0.12, 7)
@@ -190,7 +191,7 @@ def draw_motorcycle(pen: Pen, rng: Generator) -> None:
 
 
 def draw_truck(pen: Pen, rng: Generator) -> None:
-    """A cab with windscreen and door in front of a box, a tank, or a flatbed with crates, on two or three axles."""
+    """Draw a cab with windscreen and door, and a box, tank or flatbed with crates behind it, on two or three axles."""
     cab, load, cargo = paint(rng), paint(rng), rng.choice(["box", "box", "tank", "crates"])
     roof, rear, front = rng.uniform(-0.42, -0.28), -1.1, 0.92 + rng.choice([0.0, 0.16])
     pen.fill((46, 46, 50), box(rear, 0.2, 0.92, 0.3))
@@ -218,7 +219,7 @@ def draw_truck(pen: Pen, rng: Generator) -> None:
 
 
 def draw_boat(pen: Pen, rng: Generator) -> None:
-    """A hull with a water line under sails or a cabin, often on a patch of water of its own."""
+    """Draw a hull with a waterline under sails or a cabin, often on its own patch of water."""
     hull, trim, timber, deck = paint(rng), paint(rng), pick(rng, *WOOD), rng.uniform(0.16, 0.24)
     if rng.random() < 0.6:
         mast, peak, cloth = -0.05, rng.uniform(-1.15, -0.8), shade(paint(rng), rng.uniform(1.5, 1.95))
@@ -246,7 +247,7 @@ def draw_boat(pen: Pen, rng: Generator) -> None:
 
 
 def draw_bus(pen: Pen, rng: Generator) -> None:
-    """A long body with a row of windows (sometimes two), a door at the front, a stripe and two wheels."""
+    """Draw a long body with one or two rows of windows, a door at the front, a stripe and two wheels."""
     body, stripe, glass = paint(rng), shade(paint(rng), rng.choice([0.7, 1.7])), pick(rng, (60, 80, 100), GLASS)
     roof, rows = (-0.72, (-0.66, -0.26)) if rng.random() < 0.25 else (-0.4, (-0.29,))
     shell = [(-1.1, roof), (0.95, roof), (1.1, roof + 0.2), (1.12, 0.32), (-1.12, 0.32)]
@@ -268,7 +269,7 @@ def draw_bus(pen: Pen, rng: Generator) -> None:
 
 
 def draw_cycle(pen: Pen, rng: Generator) -> None:
-    """Thin spoked wheels, a diamond frame, saddle, handlebar, crank, pedals and chain."""
+    """Draw thin spoked wheels, a diamond frame, saddle, handlebar, crank, pedals and chain."""
     colour, tube, radius = paint(rng), rng.uniform(0.04, 0.055), rng.uniform(0.38, 0.43)
     rear, front, crank, saddle, head = np.array([(-0.6, 0.3), (0.62, 0.3), (-0.1, 0.33), (-0.24, -0.2), (0.4, -0.24)])
     for x, y in (rear, front):
@@ -289,7 +290,7 @@ def draw_cycle(pen: Pen, rng: Generator) -> None:
 
 
 def draw_sitar(pen: Pen, rng: Generator) -> None:
-    """A large gourd, a long fretted neck with pegs and strings, and half of the time a second, small gourd."""
+    """Draw a large gourd, a long fretted neck with pegs and strings, and, in half of the cases, a small gourd."""
     timber, plate = pick(rng, *WOOD), pick(rng, (196, 140, 74), (226, 184, 120))
     swell, neck = rng.uniform(0.32, 0.4), rng.uniform(0.07, 0.085)
     if rng.random() < 0.5:
@@ -312,7 +313,7 @@ def draw_sitar(pen: Pen, rng: Generator) -> None:
 
 
 def draw_ektara(pen: Pen, rng: Generator) -> None:
-    """A small drum between two bamboo strips that meet at the top, one string from drum to peg."""
+    """Draw a small drum between two bamboo strips that meet at the top, with one string from drum to peg."""
     bamboo, cloth, shell = pick(rng, *BAMBOO), paint(rng), paint(rng) if rng.random() < 0.5 else pick(rng, *WOOD)
     half, view, drum = rng.uniform(0.26, 0.33), rng.uniform(0.2, 0.34), pen.moved(0, 0.5)
     pen.stroke(shade(bamboo, 0.5), 0.06, [(-0.04, -0.84), (0.27, -0.86)])
@@ -333,7 +334,7 @@ def draw_ektara(pen: Pen, rng: Generator) -> None:
 
 
 def draw_flutes(pen: Pen, rng: Generator) -> None:
-    """One to three bamboo flutes side by side, with blow hole, finger holes, thread bindings and an open end."""
+    """Draw one to three bamboo flutes side by side, with blow hole, finger holes, thread bindings and an open end."""
     count, fan = int(rng.integers(1, 4)), rng.uniform(-4, 14)
     for place in np.arange(count) - (count - 1) / 2:
         flute, width = pen.moved(0.25 * place, rng.uniform(-0.1, 0.1), fan * place), rng.uniform(0.075, 0.1)
@@ -351,7 +352,7 @@ def draw_flutes(pen: Pen, rng: Generator) -> None:
 
 
 def draw_tabla(pen: Pen, rng: Generator) -> None:
-    """A pair of drums seen from above: the slim wooden dayan and the wide metal bayan, each with a black disc."""
+    """Draw two drums seen from above, the slim wooden dayan and the wide metal bayan, each with a black disc."""
     view, metal = rng.uniform(0.38, 0.6), pick(rng, (190, 120, 64), (214, 214, 218))
     dayan = (pen.moved(-0.55, -0.12), (0.35, 0.41, 0.43, 0.41), rng.uniform(0.52, 0.66), pick(rng, *WOOD), 0.0)
     bayan = (pen.moved(0.45, -0.1), (0.48, 0.55, 0.5, 0.32), rng.uniform(0.5, 0.58), metal, -0.1)
@@ -369,10 +370,10 @@ def draw_tabla(pen: Pen, rng: Generator) -> None:
 
 
 def draw_harmonium(pen: Pen, rng: Generator) -> None:
-    """A wooden box with stop knobs, a keyboard of white and black keys on top, pleated bellows behind."""
+    """Draw a wooden box with stop knobs, a keyboard of white and black keys on top, and pleated bellows behind."""
     timber, cloth = pick(rng, *WOOD), pick(rng, (120, 20, 30), (40, 40, 70)) if rng.random() < 0.6 else paint(rng)
     front, lid = rng.uniform(0.5, 0.62), rng.uniform(-0.22, -0.14)
-    left, right = (np.linspace(lid, lid - rng.uniform(0.36, 0.62), 13) for _ in range(2))  # the bellows' two sides
+    left, right = (np.linspace(lid, lid - rng.uniform(0.36, 0.62), 13) for _ in range(2))  # both sides of the bellows
     for fold in range(12):
         lower, upper = (0.74, 0.82) if fold % 2 == 0 else (0.82, 0.74)
         sides = [(-lower, left[fold]), (lower, right[fold]), (upper, right[fold + 1]), (-upper, left[fold + 1])]

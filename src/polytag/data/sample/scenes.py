@@ -1,8 +1,8 @@
-"""The built-in sample data set: synthetic scenes, each with none to four of ten labelled objects.
+"""Draw the built-in sample dataset: synthetic scenes, each with up to four of ten labelled objects.
 
-A scene is a backdrop, clutter, the labelled objects, more clutter, and camera effects. Backdrop and clutter use random
-streams of their own. The same seed with other labels gives the same place with other objects, so no backdrop gives a
-label away.
+A scene consists of a backdrop, clutter, the labelled objects, more clutter, and camera effects. The backdrop and the
+clutter have their own random streams, so the same seed with other labels gives the same place with other objects.
+Therefore, no backdrop reveals a label.
 """
 
 import math
@@ -37,7 +37,7 @@ from polytag.data.sample.drawings import (
 from polytag.errors import SettingsError
 
 Box: TypeAlias = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels. Right and bottom are exclusive."""
+"""Left, top, right and bottom edges in pixels. Right and bottom are exclusive."""
 
 LABELS = tuple(DRAWINGS)
 """The ten labels. The labels of a scene are always in this order."""
@@ -48,10 +48,10 @@ COUNTS = {
     "flutes|tabla|harmonium": 121, "ektara": 119, "motorcycle|truck": 114, "harmonium": 111, "ektara|tabla": 109,
     "motorcycle|boat": 106, "ektara|flutes|tabla|harmonium": 104,
 }  # fmt: skip
-"""Photos per combination of labels in the Kaggle data set that the sample imitates."""
+"""Number of photos per label combination in the Kaggle dataset that the sample imitates."""
 
 UNUSUAL = ("bus|cycle", "truck|bus", "motorcycle|cycle", "boat|flutes", "cycle|sitar", "truck|harmonium", "bus|ektara")
-"""Combinations that the Kaggle data set lacks. With them, no label rules out another."""
+"""Combinations that do not occur in the Kaggle dataset. They prevent any label from ruling out another."""
 
 
 def _weights() -> dict[tuple[str, ...], float]:
@@ -63,14 +63,14 @@ def _weights() -> dict[tuple[str, ...], float]:
 
 
 COMBINATIONS = _weights()
-"""The probability of each combination of labels, including no label. Probabilities sum to 1."""
+"""Probability of each combination of labels, including no label. The probabilities sum to 1."""
 
 TILT = dict.fromkeys(LABELS, 8.0) | {"boat": 6.0, "sitar": 75.0, "ektara": 50.0, "flutes": 90.0, "tabla": 12.0}
 LYING = ("sitar", "ektara", "flutes")
 SPANS = ((0.45, 0.75), (0.38, 0.6), (0.34, 0.52), (0.32, 0.46))
-"""Size range of objects in scenes with one, two, three and four objects: longer side as a share of the scene."""
+"""Size range of objects in scenes with one, two, three and four objects: longer side as a fraction of the scene."""
 VISIBLE = 0.65
-"""Minimum share of each labelled object that is inside the scene and not covered."""
+"""Minimum fraction of each labelled object that is inside the scene and not covered."""
 BACKDROPS = ("road", "field", "sea", "room", "room", "plain", "mottled")
 GROUNDS = {
     "road": ((96, 96, 96), (128, 124, 120)),
@@ -80,7 +80,7 @@ GROUNDS = {
 
 
 def draw_labels(seed: int | SeedSequence) -> tuple[str, ...]:
-    """Draw the labels of one scene from `COMBINATIONS`: a tuple in the order of `LABELS`, possibly empty."""
+    """Choose random labels for one scene from `COMBINATIONS`, in the order of `LABELS`. There may be none."""
     chosen = np.random.default_rng(seed).choice(len(COMBINATIONS), p=list(COMBINATIONS.values()))
     return list(COMBINATIONS)[chosen]
 
@@ -100,7 +100,7 @@ def _mottled(picture: Image.Image, rng: Generator, cells: int, strength: float) 
 
 
 def _backdrop(rng: Generator, size: int) -> tuple[Image.Image, float]:
-    """Draw an empty place. Also returns the position of the horizon, as a share of the height from the top."""
+    """Draw an empty place. Also return the position of the horizon, as a fraction of the height from the top."""
     kind, horizon = rng.choice(BACKDROPS), rng.uniform(0.3, 0.6)
     wall, floor = paint(rng), pick(rng, *WOOD)
     if kind in GROUNDS:
@@ -215,7 +215,7 @@ CLUTTER: tuple[Drawing, ...] = (_tree, _crate, _sign, _person, _shape, _plant)
 
 
 class _Stage:
-    """An unfinished picture that keeps track of the visible pixels of each labelled object."""
+    """An unfinished picture that tracks the visible pixels of each labelled object."""
 
     def __init__(self, picture: Image.Image) -> None:
         self.picture = picture
@@ -225,8 +225,8 @@ class _Stage:
     def place(self, sprite: Image.Image, x: float, y: float, flat: float, labelled: bool, visible: float) -> bool:
         """Paste a sprite unless too little of an object would stay visible.
 
-        The centre (x, y) is given in shares of the side. The shadow starts at the foot of the sprite and is ``flat``
-        times as high as the sprite. Returns whether the sprite was pasted.
+        The centre (x, y) is given as fractions of the side. The shadow starts at the foot of the sprite and is ``flat``
+        times as high as the sprite. Return whether the sprite was pasted.
         """
         side = self.picture.width
         left, top = round(x * side - sprite.width / 2), round(y * side - sprite.height / 2)
@@ -249,12 +249,12 @@ class _Stage:
         return True
 
     def boxes(self) -> list[Box]:
-        """Bounding boxes of the visible part of each labelled object, in the order of placement."""
+        """Return bounding boxes of the visible part of each labelled object, in the order of placement."""
         rows, columns = ([np.flatnonzero(seen.any(axis=axis)) for seen in self._seen] for axis in (1, 0))
         return [(int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1) for x, y in zip(columns, rows, strict=True)]
 
     def add_object(self, label: str, n_objects: int, horizon: float, rng: Generator) -> None:
-        """Place one labelled object. If there is no room, let it overlap others or make it smaller."""
+        """Place one labelled object. If there is no room, let it overlap other objects or make it smaller."""
         lying = label in LYING
         span = rng.uniform(*SPANS[min(n_objects, len(SPANS)) - 1]) * 1.15**lying
         sprite = render(DRAWINGS[label], round(span * self.picture.width), rng, TILT[label])
@@ -272,7 +272,7 @@ class _Stage:
                 sprite = sprite.resize((max(1, sprite.width * 4 // 5), max(1, sprite.height * 4 // 5)))
 
     def add_clutter(self, nearest: float, horizon: float, rng: Generator) -> None:
-        """Place one unlabelled thing, unless it would hide too much of an object. Nearer things (0 to 1) are larger."""
+        """Place one unlabelled object unless it would hide too much of a labelled one. Nearer objects are larger."""
         near = rng.uniform(nearest - 0.6, nearest)
         span = rng.uniform(0.8, 1.2) * (0.12 + 0.26 * near)
         sprite = render(CLUTTER[rng.integers(len(CLUTTER))], round(span * self.picture.width), rng, 6.0)
@@ -295,7 +295,7 @@ def draw_scene(labels: Sequence[str], size: int = 192, seed: int | SeedSequence 
     """Draw one scene.
 
     Args:
-        labels: labels of the scene, from `LABELS`, in any order. May be empty.
+        labels: labels of the scene, from `LABELS`, in any order. The sequence may be empty.
         size: side of the scene in pixels, at least 32.
         seed: a non-negative integer or a NumPy seed sequence, which is not changed. The same seed, labels and size
             give the same pixels.
@@ -312,7 +312,7 @@ def draw_scene(labels: Sequence[str], size: int = 192, seed: int | SeedSequence 
 def draw_scene_with_boxes(
     labels: Sequence[str], size: int = 192, seed: int | SeedSequence = 0
 ) -> tuple[Image.Image, dict[str, Box]]:
-    """Draw the same scene as `draw_scene`, and return the bounding box of the visible part of each object."""
+    """Draw the same scene as `draw_scene`. Also return the bounding box of the visible part of each object."""
     if len(set(labels)) < len(labels) or not set(labels) <= set(LABELS):
         raise SettingsError(f"labels must be distinct and among {', '.join(LABELS)}, got {', '.join(labels)}")
     _require("size", size, 32)
@@ -344,9 +344,9 @@ def write_sample(
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> Path:
-    """Write the sample data set: ``images/scene0001.jpg``... and ``labels.csv`` (columns ``image,labels``).
+    """Write the sample dataset: ``images/scene0001.jpg``, … and ``labels.csv`` (columns ``image,labels``).
 
-    The scenes are written to a temporary folder first, so ``folder`` either holds all of them or does not exist.
+    The scenes are first written to a temporary folder, so ``folder`` either holds all of them or does not exist.
     Scene i depends only on ``seed``, ``size`` and i, not on ``n_images``.
 
     Args:
@@ -360,7 +360,7 @@ def write_sample(
         The folder, as an absolute path.
 
     Raises:
-        SettingsError: ``folder`` is not empty or cannot be written, or a number is too small.
+        SettingsError: ``folder`` is not empty or cannot be written to, or a number is too small.
     """
     for name, value, least in (("n_images", n_images, 1), ("size", size, 32), ("seed", seed, 0)):
         _require(name, value, least)
@@ -381,7 +381,7 @@ def write_sample(
                 on_progress(1)
             (unfinished / "labels.csv").write_bytes("".join(f"{row}\n" for row in rows).encode())
             if target.exists():
-                target.rmdir()  # It is empty, and Windows does not rename onto it.
+                target.rmdir()  # The folder is empty, and Windows does not rename a folder onto an existing one.
             unfinished.rename(target)
     except OSError as error:
         raise SettingsError(f"the sample cannot be written to {target} ({error}). Name another folder") from error

@@ -82,7 +82,7 @@ def test_an_album(tmp_path: Path, photos: Photos) -> None:
         }
         assert dict(data.left_out) == {"2020/d.jpg": "not annotated"}
     put(tmp_path / "2020/d.jpg.xmp", "<x")
-    assert "d.jpg.xmp is not XMP" in refusal(tmp_path)
+    assert "d.jpg.xmp is not valid XMP" in refusal(tmp_path)
 
 
 def iptc(*words: bytes, utf8: bool = True) -> bytes:

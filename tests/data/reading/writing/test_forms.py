@@ -82,7 +82,7 @@ def test_what_is_written_is_read_again(home: Path, data: st.DataObject, form: st
         assert again.parts is not None and again.parts.tolist() == whole.parts.tolist()
     elif form != "metadata":
         assert again.parts is None
-        assert (whole.parts is not None) == any("reading will see no split" in note for note in written.notes)
+        assert (whole.parts is not None) == any("the split is lost" in note for note in written.notes)
 
 
 @given(data=st.data(), split=st.booleans())
@@ -163,7 +163,7 @@ def test_what_a_form_cannot_hold_is_refused_or_said(small: Dataset, tmp_path: Pa
     idle = replace(small, targets=np.array([[1, 0], [1, 0], [1, 0]], np.int8))
     for form in ("metadata", "label-studio"):
         written = write(tmp_path / FILES[form], idle, form)
-        assert written.notes == ("1 label of no photo not written, as only present ones are: cat",)
+        assert written.notes == ("1 label without photos not written: cat",)
     several = replace(small, targets=np.array([[1, 1], [0, 0], [1, -1]], np.int8))
     with pytest.raises(
         DataError, match="1 photo without a label, 1 photo with several labels, 1 photo with unknown labels"

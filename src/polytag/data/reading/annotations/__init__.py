@@ -1,1 +1,1 @@
-"""Annotation formats of labelling tools, one file each; all become records, and records become a table."""
+"""Read the annotation formats of labelling tools. Each module reads one format into records, which become a table."""

@@ -1,4 +1,4 @@
-"""COCO's JSON: images, annotations, categories; also LVIS, which says which categories were looked for in vain."""
+"""Read COCO's JSON format (images, annotations, categories) and LVIS, which also lists confirmed absences."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ Id = int | float | str
 
 
 def is_coco(content: Any) -> bool:
-    """Whether a JSON file's content is COCO."""
+    """Return whether the content of a JSON file is in COCO format."""
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
 def read_coco(path: Path, content: Mapping[str, Any]) -> Annotations:
     """Read COCO annotations.
 
-    Images without annotations carry none of the labels. Image ids that are numbers in one list and texts in the other
-    are matched by their text.
+    All labels are absent in images without annotations. If image ids are numbers in one list and strings in the other,
+    they are compared as strings.
 
     Raises:
         DataError: an entry is damaged, or most annotations belong to images or categories that are not listed.
@@ -80,7 +80,7 @@ def read_coco(path: Path, content: Mapping[str, Any]) -> Annotations:
 
 
 def _mark(path: Path, annotations: Sequence[Mapping[str, Any]], row: dict[Id, Record], label_of: dict[Id, str]) -> int:
-    """Give each image its labels; returns how many annotations belong to images that are not listed."""
+    """Assign labels to each image, and return the number of annotations whose image is not listed."""
     row_by_text = {str(number): one for number, one in row.items()}
     label_by_text = {str(number): name for number, name in label_of.items()}
     strays = 0
@@ -112,7 +112,7 @@ def _headings(
     categories: Sequence[Mapping[str, Any]],
     annotations: Sequence[Mapping[str, Any]],
 ) -> set[str]:
-    """Categories that annotate nothing and only head others, which Roboflow lists too: they are no labels."""
+    """Return categories without annotations that only group others, as Roboflow exports them. They are not labels."""
     used_ids = {str(entry.get("category_id")) for entry in annotations if is_id(entry.get("category_id"))}
     used = {name for name, number in zip(names, ids, strict=True) if str(number) in used_ids}
     above = [" ".join(str(category.get("supercategory", "")).split()) for category in categories]
@@ -125,7 +125,7 @@ def _headings(
 
 
 def _looked_for(path: Path, number: int, image: Mapping[str, Any], label_of: dict[Id, str]) -> tuple[str, ...] | None:
-    """LVIS: the labels that were looked for in an image and not found."""
+    """Return the labels that LVIS lists as confirmed absent from an image."""
     if "neg_category_ids" not in image:
         return None
     absent = image["neg_category_ids"]
@@ -137,6 +137,6 @@ def _looked_for(path: Path, number: int, image: Mapping[str, Any], label_of: dic
 def _file_name(path: Path, number: int, image: Mapping[str, Any]) -> str:
     name = image.get("file_name")
     if name is None and isinstance(image.get("coco_url"), str):
-        # LVIS names its images by their address alone: …/train2017/000000391895.jpg
+        # LVIS identifies images only by their URL: …/train2017/000000391895.jpg
         name = "/".join(urlsplit(image["coco_url"]).path.split("/")[-2:])
     return image_name(f"{path}: image {number}", name, "file_name")

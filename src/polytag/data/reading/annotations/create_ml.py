@@ -1,4 +1,4 @@
-"""Create ML's JSON: a list of images, each with its annotations, its label or its labels."""
+"""Read Create ML's JSON format, a list of images with their annotations or labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ LABEL_KEYS = ("annotations", "annotation", "labels", "label")
 
 
 def is_create_ml(content: Any) -> bool:
-    """Whether a JSON file's content is Create ML's."""
+    """Return whether the content of a JSON file is in Create ML's format."""
     return (
         isinstance(content, list)
         and bool(content)
@@ -23,7 +23,7 @@ def is_create_ml(content: Any) -> bool:
 
 
 def read_create_ml(path: Path, content: Sequence[Mapping[str, Any]]) -> Annotations:
-    """Read Create ML's objects (a list of annotations an image) or classes (one label, or several, an image).
+    """Read Create ML annotations: objects (a list per image) or classes (one or more labels per image).
 
     Raises:
         DataError: an entry is damaged.
@@ -43,7 +43,7 @@ def read_create_ml(path: Path, content: Sequence[Mapping[str, Any]]) -> Annotati
 
 
 def _names(annotation: Any) -> Iterable[Any]:
-    """The names in "dog", ["dog", "cat"], {"label": "dog"} or [{"label": "dog"}, …]."""
+    """Return the names in "dog", ["dog", "cat"], {"label": "dog"} or [{"label": "dog"}, …]."""
     if annotation is None:
         return
     for one in annotation if isinstance(annotation, list) else [annotation]:

@@ -1,4 +1,4 @@
-"""CVAT for images and for video: one XML file of images with tags and shapes, or of tracks."""
+"""Read CVAT's XML format for images, which lists each image with its tags and shapes."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,17 +17,17 @@ SHAPES = ("tag", "box", "polygon", "polyline", "points", "cuboid", "mask", "elli
 
 
 def is_cvat(root: ElementTree.Element) -> bool:
-    """Whether an XML file is CVAT's."""
+    """Return whether an XML file is in CVAT's format."""
     return root.tag == "annotations" and any(
         root.find(tag) is not None for tag in ("image", "track", "meta", "version")
     )
 
 
 def read_cvat(path: Path, root: ElementTree.Element) -> Annotations:
-    """Read CVAT's XML, with the tags and shapes of each image; a subset is its part of the split.
+    """Read CVAT's XML: the tags and shapes of each image, with the image's subset as its part of the split.
 
     Raises:
-        DataError: it holds tracks of a video, or an image or label without a name.
+        DataError: the file holds video tracks or no image, or an image or label has no name.
     """
     images = root.findall("image")
     if not images:

@@ -1,4 +1,4 @@
-"""Datumaro's JSON: items with annotations by label number, one file per subset."""
+"""Read Datumaro's JSON format, in which items refer to labels by number. There is one file per subset."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ from polytag.errors import DataError, counted
 
 
 def is_datumaro(content: Any) -> bool:
-    """Whether a JSON file's content is Datumaro's."""
+    """Return whether the content of a JSON file is in Datumaro's format."""
     return isinstance(content, dict) and "items" in content and "categories" in content
 
 
 def read_datumaro(path: Path, content: Mapping[str, Any]) -> Annotations:
-    """Read Datumaro's items.
+    """Read Datumaro items.
 
     Raises:
         DataError: an item is damaged, or a label number has no name.
@@ -40,7 +40,7 @@ def read_datumaro(path: Path, content: Mapping[str, Any]) -> Annotations:
         for one in annotations:
             number = one.get("label_id") if isinstance(one, dict) else None
             if number is None:
-                continue  # a caption, or a shape without a label
+                continue  # The annotation is a caption, or a shape without a label.
             if not isinstance(number, int) or not 0 <= number < len(names):
                 raise DataError(f"{place} has label_id {brief(number)}, which 'categories' does not name")
             found[names[number]] = None
@@ -51,7 +51,7 @@ def read_datumaro(path: Path, content: Mapping[str, Any]) -> Annotations:
 
 
 def _image(place: str, item: Mapping[str, Any]) -> str:
-    """The image's path; items without one are named by their id, less the ending."""
+    """Return the image's path. If an item has no path, use its id, which lacks the file extension."""
     for key in ("image", "media"):
         told = item.get(key)
         if isinstance(told, dict) and told.get("path"):

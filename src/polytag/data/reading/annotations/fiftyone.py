@@ -1,4 +1,4 @@
-"""FiftyOne: its labels.json of classifications or detections, and its samples as JSON."""
+"""Read FiftyOne's labels.json (classifications or detections), and its samples in JSON format."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,25 +12,25 @@ from polytag.data.reading.table import PART_NAMES
 from polytag.errors import DataError, counted, listed
 
 LISTS = ("classifications", "detections", "polylines", "keypoints")
-"""Where samples keep several labels in one field."""
+"""Keys under which samples store several labels in one field."""
 
 
 def is_labels(content: Any) -> bool:
-    """Whether a JSON file's content is FiftyOne's labels.json."""
+    """Return whether the content of a JSON file is FiftyOne's labels.json."""
     return isinstance(content, dict) and isinstance(content.get("labels"), dict) and "images" not in content
 
 
 def is_samples(content: Any) -> bool:
-    """Whether a JSON file's content is FiftyOne's samples."""
+    """Return whether the content of a JSON file is a collection of FiftyOne samples."""
     samples = content.get("samples") if isinstance(content, dict) else None
     return isinstance(samples, list) and bool(samples) and isinstance(samples[0], dict) and "filepath" in samples[0]
 
 
 def read_labels(path: Path, content: Mapping[str, Any]) -> Annotations:
-    """Read labels.json: for each image's name, less the ending, its label numbers, names or detections.
+    """Read labels.json, which maps image names without extension to label numbers, names or detections.
 
     Raises:
-        DataError: an entry is damaged, or a number has no name.
+        DataError: an entry is damaged, or a label number has no name.
     """
     told = content.get("classes")
     classes = [label_name(f"{path}: class {i}", name) for i, name in enumerate(as_list(told))]
@@ -55,14 +55,14 @@ def _name(place: str, value: Any, classes: Sequence[str]) -> str:
 
 
 def read_samples(path: Path, content: Mapping[str, Any], fields: Sequence[str] = ()) -> Annotations:
-    """Read samples: the labels of one field or of several, and the split among the tags.
+    """Read samples: the labels from one or more fields, and the split from the tags.
 
-    A sample without the field was not annotated. Fields with confidences are predictions.
+    A sample without these fields was not annotated. Fields with confidences are predictions.
 
     Args:
-        path: the file, for messages.
+        path: path of the file, used in messages.
         content: an object with samples.
-        fields: the fields to take labels from; found by itself if empty.
+        fields: the fields to read labels from. If empty, the field is chosen automatically.
 
     Raises:
         DataError: a sample is damaged, or it is unclear which field holds the labels.
@@ -94,7 +94,7 @@ def read_samples(path: Path, content: Mapping[str, Any], fields: Sequence[str] =
 
 
 def _fields(path: Path, samples: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> tuple[list[str], Sequence[str]]:
-    """The fields to read, and what to say about the others."""
+    """Return the fields to read, and notes about the others."""
     found: Counter[str] = Counter()
     sure: set[str] = set()
     for sample in samples:
@@ -127,7 +127,7 @@ def _is_label(value: Mapping[str, Any]) -> bool:
 
 
 def _is_predicted(value: Mapping[str, Any]) -> bool:
-    """Whether a model made the labels: they carry a confidence."""
+    """Return whether the labels are a model's predictions, which carry a confidence."""
     inside = next((value[key] for key in LISTS if isinstance(value.get(key), list)), [value])
     return any(isinstance(one, dict) and one.get("confidence") is not None for one in inside)
 

@@ -1,4 +1,4 @@
-"""Annotation files, one or several to a data set: which tool wrote each, and which part of the split it is."""
+"""Read the annotation files of a dataset: identify the tool that wrote each one, and its part of the split."""
 
 import os
 import re
@@ -31,21 +31,21 @@ JSON_FORMS: tuple[tuple[Callable[[Any], bool], Callable[..., Annotations], bool]
     (is_min, read_min, True),
     (is_create_ml, read_create_ml, False),
 )
-"""How each kind of JSON is recognised and read, and whether --label-column chooses among its fields."""
+"""How each kind of JSON file is identified and read, and whether --label-column can choose among its fields."""
 
 FOLDERS = ("annotations", "annotation", "labels", "json")
-"""Folders in which tools put annotation files."""
+"""Folders where tools store annotation files."""
 
 BESIDES = re.compile(r"(captions|person_keypoints|stuff|panoptic|image_info)_.*")
-"""What COCO publishes beside its instances."""
+"""Files that COCO publishes next to its instance annotations."""
 
 
 def read_json(path: Path, content: Any, fields: Sequence[str] = ()) -> Annotations | None:
-    """Read the content of a JSON file; ``None`` if no annotation tool writes such.
+    """Read the content of a JSON file. Return ``None`` if it is in none of the known annotation formats.
 
     Raises:
-        DataError: it is damaged.
-        SettingsError: a field is named and the form has none.
+        DataError: the file is damaged.
+        SettingsError: a field is named, but the format has no fields to choose from.
     """
     for recognise, read, has_fields in JSON_FORMS:
         if recognise(content):
@@ -56,7 +56,7 @@ def read_json(path: Path, content: Any, fields: Sequence[str] = ()) -> Annotatio
 
 
 def read_via_table(path: Path, fields: Sequence[str] = ()) -> Annotations | None:
-    """Read a CSV file if VGG Image Annotator wrote it, else ``None``."""
+    """Read a CSV file written by VGG Image Annotator. Return ``None`` for any other CSV file."""
     try:
         with path.open("rb") as file:
             head = file.read(2000).decode("utf-8", errors="replace")
@@ -68,13 +68,13 @@ def read_via_table(path: Path, fields: Sequence[str] = ()) -> Annotations | None
 
 
 def read_xml(path: Path) -> Annotations | None:
-    """Read an XML file if CVAT wrote it, else ``None``."""
+    """Read an XML file written by CVAT. Return ``None`` for any other XML file."""
     root = load_xml(path)
     return read_cvat(path, root) if is_cvat(root) else None
 
 
 def labelme_files(folder: Path) -> list[Path]:
-    """The JSON files in and below a folder, if labelme wrote the first ones."""
+    """Return all JSON files in a folder and its subfolders if labelme wrote the first ones."""
     files = sorted(_below(folder, ".json"))
     for path in files[:3]:
         if path.stat().st_size < 100_000_000 and _is(path, is_labelme):
@@ -96,7 +96,7 @@ def _below(folder: Path, ending: str) -> Iterator[Path]:
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    """The files in a folder, its folder of annotations and its folders of parts that may hold annotations."""
+    """Return files that may hold annotations: in the folder, its annotation subfolders and the folders of its parts."""
     places = [folder]
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and (entry.name.lower() in PART_NAMES or entry.name.lower() in FOLDERS):
@@ -109,23 +109,23 @@ def annotation_files(folder: Path) -> list[Path]:
     ]
     if any(file.name.startswith("instances_") for file in files):
         files = [file for file in files if not BESIDES.fullmatch(file.stem)]
-    # So many files are one for each image, which other forms have.
+    # More files than this are one file per image, which is how other formats work.
     return files if len(files) <= 200 else []
 
 
 def read_folder(folder: Path, files: Sequence[Path], fields: Sequence[str] = ()) -> Annotations | None:
-    """Read the annotation files of a data set; several are the parts of its split, or batches of it.
+    """Read the annotation files of a dataset. Several files are parts of its split, or batches.
 
     Args:
-        folder: the data set's folder.
+        folder: the dataset's folder.
         files: files that may hold annotations.
-        fields: what --label-column names.
+        fields: the fields named with --label-column.
 
     Returns:
-        What they say, or ``None`` if none is of a form that is known.
+        The annotations, or ``None`` if no file is in a known format.
 
     Raises:
-        DataError: a file is damaged, or files of several forms lie side by side.
+        DataError: a file is damaged, or the files are in different formats.
     """
     found: list[tuple[Path, Annotations]] = []
     broken: list[DataError] = []
@@ -146,7 +146,7 @@ def read_folder(folder: Path, files: Sequence[Path], fields: Sequence[str] = ())
     forms = {one.form.split(",")[0].split(" (")[0] for _, one in found}
     if len(forms) > 1:
         raise DataError(
-            f"{folder} holds annotations of several forms ({listed(sorted(forms))}): name one file, such as "
+            f"{folder} holds annotations in several formats ({listed(sorted(forms))}): name one file, such as "
             f"{found[0][0]}"
         )
     parts = [part_named(path.stem) or part_named(path.parent.name) for path, _ in found]
@@ -174,7 +174,7 @@ def _read(path: Path, fields: Sequence[str]) -> Annotations | None:
 
 
 def _image_folders(folder: Path, path: Path, part: str) -> Iterator[Path]:
-    """Where the images of an annotation file may be, the likeliest first: images/train2017, train2017, …"""
+    """Yield folders where the images may be, most likely first: images/train2017, train2017, …"""
     words = re.findall(r"[a-z]+\d*", path.stem.lower())
     for place in (folder / "images", folder / "data", folder / "JPEGImages", folder, path.parent):
         if place.is_dir():

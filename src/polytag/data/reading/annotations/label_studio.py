@@ -1,4 +1,4 @@
-"""Label Studio's JSON: tasks with annotations, and the short JSON-MIN with one record per annotation."""
+"""Read Label Studio's JSON format (tasks with annotations), and JSON-MIN, which has one record per annotation."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +18,16 @@ from polytag.errors import DataError, counted, listed
 from polytag.photos.kinds import EXTENSIONS
 
 OWN_KEYS = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "inner_id", "agreement")
-"""Fields of JSON-MIN that Label Studio writes itself."""
+"""Fields that Label Studio itself adds to JSON-MIN."""
 
 NOT_LABELS = ("textarea", "number", "rating", "datetime", "relation", "pairwise", "ranker")
-"""Types of results that hold a free text or a number."""
+"""Result types that hold free text or a number rather than a label."""
 
 IMAGE_KEYS = ("image", "img", "image_url", "url", "photo", "picture", "path", "file_name", "filename", "file")
 
 
 def is_tasks(content: Any) -> bool:
-    """Whether a JSON file's content is Label Studio's list of tasks."""
+    """Return whether the content of a JSON file is a list of Label Studio tasks."""
     return _is_records(content) and all("data" in one for one in content) and _has(content, TASK_KEYS)
 
 
@@ -35,19 +35,20 @@ TASK_KEYS = ("annotations", "completions", "predictions")
 
 
 def is_min(content: Any) -> bool:
-    """Whether a JSON file's content is Label Studio's JSON-MIN."""
+    """Return whether the content of a JSON file is in Label Studio's JSON-MIN format."""
     return _is_records(content) and _has(content, ("annotation_id", "annotator", "lead_time"))
 
 
 def read_tasks(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> Annotations:
-    """Read tasks: each annotation that was not cancelled is one record.
+    """Read tasks. Each annotation that was not cancelled becomes one record.
 
-    A task without annotations was not annotated. If an annotation of a task is marked as ground truth, it alone counts.
+    A task without annotations counts as not annotated. If a task has annotations marked as ground truth, only those
+    are used.
 
     Args:
-        path: the file, for messages.
-        content: its tasks.
-        fields: the names of the labelling controls ("from_name") to take; all if empty.
+        path: path of the file, used in messages.
+        content: the tasks in the file.
+        fields: names of the labelling controls ("from_name") to read. If empty, all are read.
 
     Raises:
         DataError: a task has no image, or an annotation is damaged.
@@ -81,12 +82,12 @@ def read_tasks(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequenc
 
 
 def read_min(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> Annotations:
-    """Read JSON-MIN: one record per annotation, one choice as its name, several as an object.
+    """Read JSON-MIN, which has one record per annotation. A single choice is a string, several are an object.
 
     Args:
-        path: the file, for messages.
-        content: its records.
-        fields: the names of the labelling controls to take; all if empty.
+        path: path of the file, used in messages.
+        content: the records in the file.
+        fields: names of the labelling controls to read. If empty, all are read.
 
     Raises:
         DataError: a record has no image.
@@ -112,7 +113,7 @@ def read_min(path: Path, content: Sequence[Mapping[str, Any]], fields: Sequence[
 
 
 def _chosen(place: str, annotation: Mapping[str, Any], fields: Sequence[str], seen: Counter[str]) -> Iterator[str]:
-    """The labels of one annotation: its choices, and those of its boxes, polygons and masks."""
+    """Yield the labels of one annotation, which come from choices, boxes, polygons and masks."""
     results = annotation.get("result") or []
     for one in results if isinstance(results, list) else []:
         if not isinstance(one, dict) or not isinstance(one.get("value"), dict):
@@ -131,7 +132,7 @@ def _chosen(place: str, annotation: Mapping[str, Any], fields: Sequence[str], se
 
 
 def _names(value: Any) -> list[Any] | None:
-    """The names in "a", ["a", "b"], {"choices": […]}, [{"rectanglelabels": […]}, …] or the paths of a taxonomy."""
+    """Return the names in "a", ["a", "b"], {"choices": […]}, [{"rectanglelabels": […]}, …] or taxonomy paths."""
     if isinstance(value, str):
         return [value] if value.strip() else []
     if isinstance(value, dict):
@@ -141,7 +142,7 @@ def _names(value: Any) -> list[Any] | None:
         names: list[Any] = []
         for one in value:
             if isinstance(one, list) and all(isinstance(step, str) for step in one):
-                names.append("/".join(one))  # a taxonomy's way from its root
+                names.append("/".join(one))  # a path in a taxonomy, starting at the root
             elif isinstance(one, str):
                 names.append(one)
             elif isinstance(one, dict):
@@ -151,12 +152,12 @@ def _names(value: Any) -> list[Any] | None:
 
 
 def _is_note(value: Any) -> bool:
-    """Whether a text is a remark rather than a choice."""
+    """Return whether a text is a remark rather than a choice."""
     return isinstance(value, str) and (len(value) > 80 or "\n" in value)
 
 
 def _image_key(path: Path, records: Sequence[Mapping[str, Any]]) -> str:
-    """The field that names the images: the one whose values end as images do, or that is called so."""
+    """Return the field with the image names: its values end in image extensions, or its name suggests it."""
     sample = records[:200]
     keys = dict.fromkeys(key for one in sample for key in one)
     texts = {key: [one[key] for one in sample if isinstance(one.get(key), str)] for key in keys}
@@ -177,7 +178,7 @@ def _ends_as_image(text: str) -> bool:
 
 
 def _served(name: str) -> str:
-    """The file behind an address of local storage: /data/local-files/?d=photos/a.jpg"""
+    """Return the file that a local-storage URL refers to: /data/local-files/?d=photos/a.jpg"""
     before, mark, behind = name.partition("/local-files/?d=")
     return unquote(behind) if mark else before
 

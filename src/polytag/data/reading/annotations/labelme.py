@@ -1,4 +1,4 @@
-"""labelme: a JSON file beside each image, with flags of the image and labelled shapes."""
+"""Read labelme's format: a JSON file next to each image, with image flags and labelled shapes."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from polytag.photos.kinds import EXTENSIONS
 
 
 def is_labelme(content: Any) -> bool:
-    """Whether a JSON file's content is labelme's."""
+    """Return whether the content of a JSON file is in labelme's format."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
 def read_labelme(folder: Path, files: Sequence[Path]) -> Annotations:
-    """Read labelme's files: flags that are true and the labels of shapes are present.
+    """Read labelme files. A label is present if its flag is true or a shape has it.
 
     Args:
-        folder: the data set's folder.
-        files: its JSON files, at any depth.
+        folder: the dataset's folder.
+        files: the dataset's JSON files, at any depth.
 
     Raises:
         DataError: a file is damaged.
@@ -47,7 +47,7 @@ def read_labelme(folder: Path, files: Sequence[Path]) -> Annotations:
 
 
 def _labels(path: Path, content: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The names of the image's flags, and the labels that are present."""
+    """Return the names of the image's flags, and the labels that are present."""
     told = content.get("flags") or {}
     if not isinstance(told, dict):
         raise DataError(f"{path}: 'flags' is not an object of names and true or false: save the file again")
@@ -59,7 +59,7 @@ def _labels(path: Path, content: Mapping[str, Any]) -> tuple[list[str], list[str
 
 
 def _unasked(records: Sequence[Record], flags: Mapping[str, None]) -> None:
-    """A flag that a file lacks was not asked for there; a label of shapes was looked for in every image."""
+    """Set which labels were asked for in each image. Missing flags were not, but shape labels apply to every image."""
     shapes = {name for one in records for name in one.present if name not in flags}
     for one in records:
         asked = one.labels or frozenset()
@@ -67,7 +67,7 @@ def _unasked(records: Sequence[Record], flags: Mapping[str, None]) -> None:
 
 
 def _others(folder: Path, images: Sequence[str]) -> list[Record]:
-    """The images beside those that have a file: nobody annotated them."""
+    """Return records for images in the same folders without a JSON file, which nobody annotated."""
     named = set(images)
     others = []
     for below in dict.fromkeys(image.rpartition("/")[0] for image in images):
@@ -80,7 +80,10 @@ def _others(folder: Path, images: Sequence[str]) -> list[Record]:
 
 
 def _image(folder: Path, path: Path, named: str) -> str:
-    """The image beside the file, or where the file says; a renamed image is found by the file's own name."""
+    """Return the image that a file describes. Look next to the file first, then at the path given in the file.
+
+    A renamed image is found by the name of the JSON file.
+    """
     name = named.replace("\\", "/")
     base = name.rsplit("/", 1)[-1]
     beside = [path.parent / base, *(path.with_suffix(ending) for ending in sorted(EXTENSIONS))]
@@ -88,7 +91,7 @@ def _image(folder: Path, path: Path, named: str) -> str:
         beside = [*beside[1:], beside[0]]
     found = next((file for file in beside if base and os.path.isfile(file)), None)
     if found is None:
-        # Most often ../images/a.jpg: where the file says, if that is inside the data set.
+        # The path is usually ../images/a.jpg. It is used only if it stays inside the dataset.
         there = path.parent / name
         inside = os.path.isfile(there) and there.resolve().is_relative_to(folder.resolve())
         found = there.resolve() if inside else None

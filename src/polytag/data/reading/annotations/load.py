@@ -1,4 +1,4 @@
-"""JSON and XML files → their content, without what only says where in an image something is, and without entities."""
+"""Load JSON and XML annotation files, without the positions of objects and without XML entities."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ HEAVY = frozenset(
     {"segmentation", "bbox", "keypoints", "num_keypoints", "area", "coordinates", "points", "rle", "bounding_box"}
     | {"mask", "imageData", "base64_img_data", "original_width", "original_height"}
 )
-"""What only says where in an image something is, dropped as it is read: most of the file, and of its memory."""
+"""Keys that only describe where something is in an image. They make up most of a file, so they are dropped on loading
+to save memory."""
 
 
 def load_json(path: Path) -> Any:
     """Load a JSON file.
 
     Raises:
-        DataError: it cannot be read, or is not JSON.
+        DataError: the file cannot be read, or is not JSON.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -35,7 +36,7 @@ def load_json(path: Path) -> Any:
 def _without_places(entry: dict[str, Any]) -> dict[str, Any]:
     if HEAVY.isdisjoint(entry):
         return entry
-    # A check box may be called "area": what is true, false or a text (but for the image itself) stays.
+    # A check box may be called "area", so booleans and short strings stay. Long strings may be encoded images.
     return {
         key: value
         for key, value in entry.items()
@@ -47,7 +48,7 @@ def load_xml(path: Path) -> ElementTree.Element:
     """Load an XML file.
 
     Raises:
-        DataError: it cannot be read, or is not the XML of annotations.
+        DataError: the file cannot be read, or is not valid XML.
     """
     try:
         return parse_xml(path.read_bytes())
@@ -58,10 +59,10 @@ def load_xml(path: Path) -> ElementTree.Element:
 
 
 def objects(path: Path, content: Mapping[str, Any], key: str, form: str, may_be_empty: bool = False) -> list[Any]:
-    """The list of objects under a key.
+    """Return the list of objects under a key.
 
     Raises:
-        DataError: it is something else, or empty.
+        DataError: the value is not a list of objects, or the list is empty.
     """
     value = content.get(key)
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
@@ -72,20 +73,20 @@ def objects(path: Path, content: Mapping[str, Any], key: str, form: str, may_be_
 
 
 def as_list(value: Any) -> list[Any]:
-    """A JSON value if it is a list, else an empty one: what is optional may be missing, null or nonsense."""
+    """Return a JSON value if it is a list, otherwise an empty list. Optional fields may be missing, null or invalid."""
     return value if isinstance(value, list) else []
 
 
 def is_id(value: Any) -> TypeGuard[int | float | str]:
-    """Whether a JSON value can be an id; true and false cannot."""
+    """Return whether a JSON value can be an id. Booleans cannot."""
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def id_of(path: Path, kind: str, number: int, entry: Mapping[str, Any], key: str) -> int | float | str:
-    """The id under a key.
+    """Return the id under a key.
 
     Raises:
-        DataError: there is none, or it is neither a number nor a text.
+        DataError: the id is missing, or is neither a number nor a string.
     """
     value = entry.get(key)
     if not is_id(value):

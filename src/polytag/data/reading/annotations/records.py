@@ -1,7 +1,7 @@
-"""Records, what an annotation file says about one image each → Table.
+"""Convert records, each of which holds the annotations of one image, to a table.
 
-Annotation tools say where in an image things are. Only what is in the image is kept: a label is present if at least
-one thing of it is marked, and absent otherwise, unless the format says that nobody looked.
+Annotation tools record where objects are in an image. Only which labels an image has is used: a label is present if at
+least one object has it. Otherwise, it is absent, unless the format says that nobody looked for it.
 """
 
 import os
@@ -23,18 +23,18 @@ from polytag.photos.kinds import EXTENSIONS
 
 @dataclass(slots=True)
 class Record:
-    """What a source says about one image.
+    """The annotations of one image.
 
     Attributes:
-        image: its name, as a path.
-        present: the labels that it carries.
-        unknown: the labels that nobody decided on.
-        absent: the only labels known to be absent, all others being unknown; ``None`` if all others are absent.
-        annotated: whether anyone looked at the image at all.
-        part: "train", "validation", "test", or "" if the source does not say.
-        group: what images that must stay together share, or "".
-        number: the record's place in its source, from 1.
-        labels: all labels that the record's file asks for, if other files ask for others.
+        image: path of the image.
+        present: labels that the image has.
+        unknown: labels that nobody decided on.
+        absent: the only labels that are known to be absent; all others are unknown. ``None`` if all others are absent.
+        annotated: whether anyone annotated the image.
+        part: "train", "validation" or "test", or "" if the source does not say.
+        group: identifier shared by images that must stay together, or "".
+        number: position of the record in its source, from 1.
+        labels: all labels that the record's file asks for, if other files ask for other labels.
     """
 
     image: str
@@ -53,11 +53,11 @@ class Annotations:
     """The content of one annotation file or folder.
 
     Attributes:
-        form: the format's name, with what was counted.
-        records: what is said, image by image.
-        labels: the labels that the source declares, in its order; ``None`` if it only uses them.
-        notes: what was decided on reading.
-        homes: folders where the images are looked for, the nearest first.
+        form: name of the format, followed by the number of annotations or images.
+        records: one record per image or annotation.
+        labels: labels that the source declares, in the order of the source. ``None`` if it declares none.
+        notes: decisions made while reading.
+        homes: folders to search for images, nearest first.
     """
 
     form: str
@@ -68,17 +68,17 @@ class Annotations:
 
 
 def table_of(source: str, found: Annotations) -> Table:
-    """Make a table of records.
+    """Convert annotations to a table.
 
     Args:
-        source: the name of the file or folder, for messages.
-        found: its content.
+        source: name of the file or folder, used in messages.
+        found: the annotations.
 
     Returns:
-        One row for each record that was annotated; images that were not are in `Table.left_out`.
+        A table with one row per annotated record. Images that were not annotated are in `Table.left_out`.
 
     Raises:
-        DataError: there is no label, or no image that was annotated.
+        DataError: there are no labels, or no image is annotated.
     """
     records = [one for one in found.records if one.annotated]
     if not records:
@@ -130,7 +130,7 @@ def _targets(records: Sequence[Record], labels: tuple[str, ...]) -> NDArray[np.i
 
 
 def parts_of(records: Sequence[Record]) -> tuple[list[str] | None, list[str]]:
-    """The split of the records, if every one has a part and there are several; and what to say about it."""
+    """Return the split and notes about it. The split is used if every record has a part and the parts differ."""
     parts = [one.part for one in records]
     sizes = Counter(part for part in parts if part)
     if len(sizes) < 2:
@@ -142,7 +142,7 @@ def parts_of(records: Sequence[Record]) -> tuple[list[str] | None, list[str]]:
 
 
 def part_named(name: str) -> str:
-    """The part that a file's or folder's name stands for, such as "instances_train2017.json", else ""."""
+    """Return the part that a file or folder name stands for, such as "instances_train2017.json", or ""."""
     stem = name.lower().split(".")[0] if name.count(".") else name.lower()
     words = "".join(c if c.isalpha() else " " for c in stem).split()
     found = {PART_NAMES[word] for word in words if word in PART_NAMES}
@@ -150,16 +150,16 @@ def part_named(name: str) -> str:
 
 
 def part_and_group(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """The part and the group that an entry names under ``split`` and ``group``, else ""."""
+    """Return the values of an entry's ``split`` and ``group`` as a part and a group, or "" if they are missing."""
     part, group = entry.get("split"), entry.get("group")
     known = PART_NAMES.get(part.lower(), "") if isinstance(part, str) else ""
     return known, group if isinstance(group, str) else ""
 
 
 def join(parts: Sequence[Annotations]) -> Annotations:
-    """Bring the annotations of several files together.
+    """Combine the annotations of several files.
 
-    A label that one file declares and another does not is unknown for the images of the other.
+    If a file does not declare a label that another file declares, the label is unknown in the first file's images.
     """
     if len(parts) == 1:
         return parts[0]
@@ -184,12 +184,12 @@ def join(parts: Sequence[Annotations]) -> Annotations:
 
 
 def placed(found: Annotations, folders: Iterable[Path], home: Path) -> Annotations:
-    """Name the images relative to the data set's home, from the folder that holds most of them.
+    """Rename images relative to the dataset's folder, assuming that they are in the folder that holds most of them.
 
     Args:
-        found: annotations whose images are named relative to some folder.
-        folders: the folders to try, the likeliest first.
-        home: the data set's folder.
+        found: annotations whose image names are relative to an unknown folder.
+        folders: candidate folders, most likely first.
+        home: the dataset's folder.
     """
     sample = [one.image for one in islice(found.records, 0, None, max(1, len(found.records) // 50))]
     best, most = None, 0
@@ -206,7 +206,7 @@ def placed(found: Annotations, folders: Iterable[Path], home: Path) -> Annotatio
 
 
 def _is_below(folder: Path, name: str) -> bool:
-    """Whether a folder holds a file of this name, which must not lead out of it; an ending may be missing."""
+    """Return whether a folder holds the named file. The name must not lead out of it; its extension may be missing."""
     file = os.path.normpath(os.path.join(folder, name))
     if not file.startswith(f"{folder}{os.sep}"):
         return False
@@ -218,7 +218,7 @@ def _is_below(folder: Path, name: str) -> bool:
 
 
 def homes_of(path: Path) -> tuple[Path, ...]:
-    """Where to look for the images of an annotation file: beside it and below; one folder up if none are there."""
+    """Return where to look for images: next to the annotation file and below, or one folder up if there are none."""
     here = path.parent.resolve()
     if here.parent == here or _holds_images(here):
         return (here,)
@@ -239,10 +239,10 @@ def _holds_images(folder: Path, depth: int = 2) -> bool:
 
 
 def label_name(place: str, name: Any) -> str:
-    """A label's name, with single blanks.
+    """Return a label's name, with whitespace normalized.
 
     Raises:
-        DataError: it is not a text, or empty.
+        DataError: the name is not a string or number, or is empty.
     """
     label = " ".join(name.split()) if isinstance(name, str) else str(name) if _is_number(name) else ""
     if not label:
@@ -256,10 +256,10 @@ def _is_number(value: Any) -> bool:
 
 
 def image_name(place: str, name: Any, key: str) -> str:
-    """An image's name, as the file has it.
+    """Return an image's name as it is written in the file.
 
     Raises:
-        DataError: it is not a text of one line.
+        DataError: the name is not a single line of text.
     """
     if not isinstance(name, str) or not name.strip() or len(name.splitlines()) > 1:
         raise DataError(f"{place} has {brief(name)} for {key}: expected the name of one image")

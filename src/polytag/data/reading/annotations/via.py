@@ -1,4 +1,4 @@
-"""VGG Image Annotator: JSON or CSV, with attributes of images and of regions."""
+"""Read VGG Image Annotator's JSON and CSV formats, which store attributes of images and regions."""
 
 import csv
 import io
@@ -19,25 +19,25 @@ FALSE = {"", "0", "false", "no", "n", "off", "undefined", "none"}
 
 
 def is_via(content: Any) -> bool:
-    """Whether a JSON file's content is VIA's: a project, or its images alone."""
+    """Return whether the content of a JSON file is VIA's: a project, or only its images."""
     images = _images(content)
     return bool(images) and all(isinstance(one, dict) and "filename" in one and "regions" in one for one in images)
 
 
 def is_via_csv(head: str) -> bool:
-    """Whether the first line of a CSV file is VIA's header."""
+    """Return whether the first line of a CSV file is VIA's header."""
     first = head.lstrip("\ufeff").splitlines()[:1]
     cells = next(csv.reader(first), []) if first else []
     return {cell.strip().strip('#"').strip() for cell in cells} >= CSV_COLUMNS
 
 
 def read_via(path: Path, content: Mapping[str, Any], attributes: Sequence[str] = ()) -> Annotations:
-    """Read VIA's JSON.
+    """Read VIA's JSON format.
 
     Args:
-        path: the file, for messages.
-        content: an object of images, or a project that holds one.
-        attributes: the attributes to take labels from; all if empty.
+        path: path of the file, used in messages.
+        content: an object of images, or a project that contains one.
+        attributes: the attributes to read labels from. If empty, they are chosen automatically.
 
     Raises:
         DataError: an entry is damaged.
@@ -53,12 +53,12 @@ def read_via(path: Path, content: Mapping[str, Any], attributes: Sequence[str] =
 
 
 def read_via_csv(path: Path, text: str, attributes: Sequence[str] = ()) -> Annotations:
-    """Read VIA's CSV: a row for each region, at least one for each image.
+    """Read VIA's CSV format, which has one row per region and at least one per image.
 
     Args:
-        path: the file, for messages.
-        text: its content.
-        attributes: the attributes to take labels from; all if empty.
+        path: path of the file, used in messages.
+        text: content of the file.
+        attributes: the attributes to read labels from. If empty, they are chosen automatically.
 
     Raises:
         DataError: a row is damaged.
@@ -114,7 +114,7 @@ def _annotations(
 def _choose(
     path: Path, values: Sequence[tuple[str, Any]], attributes: Sequence[str]
 ) -> tuple[dict[str, bool], Sequence[str]]:
-    """Which attributes hold labels, each with whether its values only say yes or no; and what to say."""
+    """Return the attributes that hold labels, each with whether its values are only yes or no, and notes."""
     texts: dict[str, Counter[str]] = {}
     boxes: dict[str, None] = {}
     for name, value in values:
@@ -133,7 +133,7 @@ def _choose(
         if attributes and name not in attributes:
             continue
         told = {text.lower() for text in found}
-        # A name for nearly every image, a long text or a number is a remark, an id or a measure.
+        # Distinct values for most images, long texts and numbers are ids, remarks or measurements, not labels.
         distinct = len(told - FALSE)
         free = distinct > 20 and 2 * distinct > found.total()
         long = any(len(text) > 80 for text in found)
@@ -160,7 +160,7 @@ def _is_number(text: str) -> bool:
 
 
 def _labels(name: str, value: Any, yes_or_no: bool) -> Iterator[Any]:
-    """Check boxes are an object of true values, all else is a text; a yes or no stands for the attribute's name."""
+    """Yield labels from checkboxes (an object of booleans) or text. A text that means yes stands for the attribute."""
     if isinstance(value, dict):
         yield from (key for key, checked in value.items() if str(checked).strip().lower() in TRUE)
     elif isinstance(value, list):
@@ -169,5 +169,5 @@ def _labels(name: str, value: Any, yes_or_no: bool) -> Iterator[Any]:
         if str(value).strip().lower() in TRUE:
             yield name
     elif str(value).strip().lower() not in ("", "undefined"):
-        # Free texts may hold several names.
+        # A free-text value may hold several names.
         yield from (one for one in str(value).replace(";", ",").split(",") if one.strip())

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file per image, and the lists of ImageSets/Main."""
+"""Read the Pascal VOC format: one XML file per image, and the lists in ImageSets/Main."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ IMAGE_FOLDERS = ("JPEGImages", "images", "imgs", "img", "Images")
 def read_voc(folder: Path, annotations: Path) -> Annotations:
     """Read Pascal VOC XML files, one per image.
 
-    A label that only stands on objects marked ``difficult`` is unknown in that image: VOC itself neither counts
-    nor blames them.
+    If a label is only on objects marked ``difficult``, it is unknown in that image. VOC's own evaluation ignores such
+    objects, too.
 
     Args:
-        folder: the data set's folder.
-        annotations: the folder of the XML files, which may be the same.
+        folder: the dataset's folder.
+        annotations: the folder with the XML files, which may be the same folder.
 
     Raises:
-        DataError: a file is damaged, or none is an annotation.
+        DataError: a file is damaged, or no file is an annotation.
     """
     images = _images_by_stem(folder, annotations)
     records: list[Record] = []
@@ -71,7 +71,7 @@ def read_voc(folder: Path, annotations: Path) -> Annotations:
 
 
 def _without_folder(found: Annotations, folder: Path) -> Annotations:
-    """Images named from the one folder that they all lie in, be it below the data set's."""
+    """Return annotations whose images are named relative to the one folder that contains all of them."""
     shared = {one.image.rpartition("/")[0] for one in found.records}
     if len(shared) > 1 or "" in shared:
         return found
@@ -83,7 +83,7 @@ def _without_folder(found: Annotations, folder: Path) -> Annotations:
 
 def _record(path: Path, root: ElementTree.Element, number: int, images: Mapping[str, str]) -> Record:
     named = (root.findtext("filename") or "").strip()
-    # Tools leave the file name empty or keep that of another image: then the XML file's own name tells.
+    # Tools leave the file name empty or copy it from another image. In that case, the XML file's name decides.
     image = images.get(_stem(named)) or images.get(path.stem) or named or path.stem
     easy: dict[str, None] = {}
     hard: dict[str, None] = {}
@@ -102,7 +102,7 @@ def _stem(name: str) -> str:
 
 
 def _images_by_stem(folder: Path, annotations: Path) -> dict[str, str]:
-    """The images in the folders where Pascal VOC keeps them, by stem, relative to the data set's folder."""
+    """Return the images in the folders where Pascal VOC stores them, by stem, relative to the dataset's folder."""
     found: dict[str, str] = {}
     places = [folder / name for name in IMAGE_FOLDERS] + [annotations.parent / name for name in IMAGE_FOLDERS]
     for place in dict.fromkeys([*places, annotations, folder]):
@@ -116,12 +116,12 @@ def _images_by_stem(folder: Path, annotations: Path) -> dict[str, str]:
 
 
 def _image_sets(folder: Path) -> tuple[dict[str, str], Sequence[str]]:
-    """The part of each stem by the lists in ImageSets/Main, and what to say; lists of one class tell nothing more."""
+    """Return the part of each stem from the lists in ImageSets/Main, and notes. Lists of single classes are ignored."""
     lists = {path.stem.lower(): path for path in (folder / "ImageSets" / "Main").glob("*.txt")}
     notes = []
     if "trainval" in lists and "train" not in lists:
         lists["train"] = lists["trainval"]
-        notes.append("ImageSets/Main has trainval.txt and no train.txt: all of it is the training set")
+        notes.append("ImageSets/Main has trainval.txt but no train.txt: all of trainval.txt is the training set")
     parts: dict[str, str] = {}
     for name, path in sorted(lists.items()):
         if name not in PART_NAMES:
@@ -138,9 +138,9 @@ def _image_sets(folder: Path) -> tuple[dict[str, str], Sequence[str]]:
 
 
 def voc_folders(folder: Path) -> list[tuple[str, Path, Path]]:
-    """Where the XML files of a Pascal VOC data set are: the part, the folder of the data and that of its XML files.
+    """Find the XML files of a Pascal VOC dataset. Return (part, data folder, folder of XML files) for each part.
 
-    They are in Annotations, beside the images, in either for each part of a split, or for each year of a challenge.
+    They are in Annotations or next to the images, either once, or for each part of a split or each year of a challenge.
     """
     inside = _annotations(folder)
     if inside == folder and folder.name.lower() == "annotations":
@@ -151,7 +151,7 @@ def voc_folders(folder: Path) -> list[tuple[str, Path, Path]]:
     parts = [entry for entry in below if entry.name.lower() in PART_NAMES]
     found = [(entry, _annotations(entry)) for entry in parts or below]
     if not parts and not all(place is not None and place != entry for entry, place in found):
-        return []  # Not a folder of years, but one of which some folder is VOC.
+        return []  # This is not a folder of years, but a folder in which some subfolder is VOC.
     return [(PART_NAMES.get(entry.name.lower(), ""), entry, place) for entry, place in found if place is not None]
 
 
@@ -163,21 +163,21 @@ def _annotations(folder: Path) -> Path | None:
 
 
 def _has_xml(folder: Path, deep: bool = False) -> bool:
-    """Whether a folder, or one below, holds XML files; if only beside other things, those of annotations."""
+    """Return whether a folder holds XML annotations. With ``deep``, any XML file in the folder or below it counts."""
     if deep:
         return next(folder.rglob("*.xml"), None) is not None
     return any(b"<annotation>" in path.read_bytes()[:1000] for path in islice(folder.glob("*.xml"), 5))
 
 
 def read_voc_parts(folder: Path, found: Sequence[tuple[str, Path, Path]]) -> Annotations:
-    """Read Pascal VOC from one folder, or from one for each part or year.
+    """Read Pascal VOC from a single folder, or from one folder per part or year.
 
     Args:
-        folder: the data set's folder.
-        found: what `voc_folders` found in it.
+        folder: the dataset's folder.
+        found: the folders that `voc_folders` found.
 
     Raises:
-        DataError: a file is damaged, or none is an annotation.
+        DataError: a file is damaged, or no file is an annotation.
     """
     read = []
     for part, place, annotations in found:

@@ -1,4 +1,4 @@
-"""YOLO: a text file of numbered objects per image, the names in data.yaml, classes.txt or obj.names."""
+"""Read the YOLO format: a text file of class numbers per image, and names in data.yaml, classes.txt or obj.names."""
 
 import os
 import re
@@ -16,7 +16,7 @@ NOT_LABELS = {*NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "not
 
 
 def yolo_names(folder: Path) -> Path | None:
-    """The file with the label names of a YOLO data set, if the folder is one."""
+    """Return the file with the label names if the folder is a YOLO dataset, otherwise ``None``."""
     for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
         if re.search(r"^\s*[\"']?names[\"']?\s*:", _text(path), re.MULTILINE):
             return path
@@ -28,18 +28,18 @@ def yolo_names(folder: Path) -> Path | None:
 
 
 def read_yolo(folder: Path, names_file: Path) -> Annotations:
-    """Read a YOLO data set.
+    """Read a YOLO dataset.
 
-    An image with an empty file carries none of the labels. An image without a file was not annotated.
+    All labels are absent in an image with an empty file. An image without a file was not annotated.
 
     Raises:
-        DataError: a file is damaged, or a number has no name.
+        DataError: a file is damaged, or a class number has no name.
     """
     content = _yaml(names_file) if names_file.suffix in (".yaml", ".yml") else {}
     names = _names(names_file, content)
     images = list(_images(folder))
     if not images:
-        raise DataError(f"{folder} (YOLO, {names_file.name}) has no images: expected them beside or below it")
+        raise DataError(f"{folder} (YOLO, {names_file.name}) has no images: expected them next to the file or below it")
     labels = _label_files(folder)
     parts = _parts(folder, content)
     records = []
@@ -77,15 +77,15 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     try:
-        # Every scalar stays a text: a label may be called yes, and a class 007.
+        # Every scalar stays a string, because a label may be called "yes" and a class "007".
         content = yaml.load(_text(path), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not YAML ({' '.join(str(error).split())}): write it anew") from None
+        raise DataError(f"{path} is not YAML ({' '.join(str(error).split())}): fix it or export it again") from None
     return content if isinstance(content, dict) else {}
 
 
 def _names(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
-    """The labels by number: a list, or an object of numbers and names; in a text file one a line."""
+    """Return the labels by class number. They are a list or an object in YAML, or one per line in a text file."""
     told = content.get("names") if content else _text(path).splitlines()
     if isinstance(told, list):
         told = dict(enumerate(told))
@@ -102,7 +102,7 @@ def _names(path: Path, content: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _numbers(path: Path) -> list[int]:
-    """The class numbers in a file of objects; what follows on each line says where they are."""
+    """Return the class numbers in a label file. The other numbers on each line are coordinates."""
     numbers: dict[int, None] = {}
     for i, line in enumerate(_text(path).splitlines(), 1):
         cells = line.split()
@@ -113,7 +113,7 @@ def _numbers(path: Path) -> list[int]:
             places = [float(cell) for cell in cells[1:]]
         except ValueError:
             raise DataError(f"{path}, line {i}: {line.strip()[:60]!r}: expected a class number and a box") from None
-        # Boxes have four numbers, with a confidence five; polygons have pairs; one number alone tags the image.
+        # Boxes have four numbers, or five with a confidence. Polygons have pairs. A single number tags the whole image.
         if not number.is_integer() or len(places) in (1, 2, 3):
             raise DataError(f"{path}, line {i}: {line.strip()[:60]!r}: expected a class number and a box")
         numbers[int(number)] = None
@@ -126,7 +126,7 @@ def _label_folders(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Every file below a folder: its path relative to it, less the ending, and the ending; links are not followed."""
+    """Yield (relative path without extension, extension, name) of each file below a folder, without following links."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         relative = os.path.relpath(place, folder).replace(os.sep, "/")
@@ -149,7 +149,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
 
 
 def _keys(image: str) -> Iterator[str]:
-    """Where the label file of an image is: images/ becomes labels/, at any depth, or it lies beside the image."""
+    """Yield possible locations of an image's label file: images/ becomes labels/, or the file is next to the image."""
     stem = os.path.splitext(image)[0]
     steps = stem.split("/")
     for i in reversed(range(len(steps) - 1)):
@@ -161,7 +161,7 @@ def _keys(image: str) -> Iterator[str]:
 
 
 def _parts(folder: Path, content: Mapping[str, Any]) -> dict[str, str]:
-    """The part of each folder, and of each image that a list names, relative to the data set's folder."""
+    """Return the part of each folder and of each listed image, relative to the dataset's folder."""
     parts: dict[str, str] = {}
     lists = [(key, content.get(key)) for key in content if str(key).lower() in PART_NAMES]
     lists += [(path.stem, path.name) for path in folder.glob("*.txt") if path.stem.lower() in PART_NAMES]
@@ -183,7 +183,7 @@ def _parts(folder: Path, content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str, root: str) -> Path | None:
-    """The file or folder of this name in the data set; paths of another machine by their longest end that exists."""
+    """Find the named file or folder in the dataset. For another machine's path, use the longest suffix that exists."""
     steps = [step for step in f"{root}/{name}".replace("\\", "/").split("/") if step not in ("", ".", "..")]
     for i in range(len(steps)):
         file = folder.joinpath(*steps[i:])
@@ -200,6 +200,6 @@ def _part(image: str, parts: Mapping[str, str]) -> str:
         part = parts.get("/".join(steps[:i]) + "/")
         if part:
             return part
-    # Without lists the folders tell: images/train/a.jpg, train/images/a.jpg
+    # Without lists, the folder names decide: images/train/a.jpg, train/images/a.jpg
     named = {PART_NAMES[step.lower()] for step in steps[:-1] if step.lower() in PART_NAMES}
     return named.pop() if len(named) == 1 else ""

@@ -1,1 +1,1 @@
-"""Layouts of data sets: folders per label, several tables, images inside Parquet, keywords of photos."""
+"""Read dataset layouts: one folder per label, several tables, images inside Parquet files, and photo keywords."""

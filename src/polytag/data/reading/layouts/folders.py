@@ -1,7 +1,7 @@
-"""A folder of photos for each label → Table.
+"""Read datasets that have one folder of photos per label.
 
-A photo with several labels lies in several folders. Copies are recognised by content, and their labels are joined.
-Photos beside the folders carry no label. The folders may lie below folders for the parts of a split.
+A photo with several labels is in several folders. Copies are recognized by content, and their labels are combined.
+Photos next to the label folders have no label. The label folders may be inside folders for the parts of a split.
 """
 
 import os
@@ -19,33 +19,33 @@ from polytag.photos.content import content_hash
 from polytag.photos.kinds import is_photo, left_out
 
 NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
-"""Names of folders that hold photos or annotations, and are never labels."""
+"""Names of folders that hold photos or annotations and are never labels."""
 
 PART_FOLDER = re.compile(r"(train|trainval|val|valid|validation|dev|test|unlabeled)[-_ ]?\d*([-_ ]?(images|imgs|set))?")
-"""Names of folders for parts of a data set, such as COCO's train2017."""
+"""Names of folders that hold parts of a dataset, such as COCO's train2017."""
 
 
 def label_folders(root: Path) -> list[Path]:
-    """The folders that are named after labels, in order of name; empty if the data set has another form.
+    """Return the folders that are named after labels, sorted by name; empty if the dataset has a different layout.
 
-    A single folder does not count: all photos would carry its label.
+    A single folder does not count, because all photos would have its label.
     """
     found = [folder for level in _part_folders(root) or [root] for folder in _folders(level) if _holds_photos(folder)]
     return found if names_labels([_label(folder) for folder in found]) else []
 
 
 def names_labels(names: Iterable[str]) -> bool:
-    """Whether folders of these names are named after labels, and not after parts, dates or what they hold."""
+    """Return whether folder names look like labels rather than parts of a split, dates or types of content."""
     labels = {name.lower() for name in names}
     parts = all(map(PART_FOLDER.fullmatch, labels))
     return len(labels) > 1 and not NO_LABELS & labels and not parts and not sorted_by_date(labels)
 
 
 def read_folders(root: Path) -> Table:
-    """Read a folder with a subfolder of photos for each label.
+    """Read a folder that has one subfolder of photos per label.
 
     Raises:
-        DataError: photos lie deeper, so that it is unclear which folder is the label.
+        DataError: photos are in deeper folders, so it is unclear which folder is the label.
     """
     root = root.resolve()
     parts = _part_folders(root)
@@ -66,7 +66,7 @@ def read_folders(root: Path) -> Table:
     for place in places:
         part = PART_NAMES[(place if place in parts else place.parent).name.lower()] if parts else ""
         for file in _photos(place):
-            # A file that cannot be read is listed by its path here, and left out with the reason later.
+            # A file that cannot be read is identified by its path for now. It is reported and left out later.
             content = content_hash(file) if os.access(file, os.R_OK) else str(file)
             first.setdefault((content, part), file.relative_to(root).as_posix())
             labels_of.setdefault(content, set()).update([_label(place)] if place in found else [])
@@ -109,13 +109,13 @@ def read_folders(root: Path) -> Table:
 
 
 def _part_folders(root: Path) -> list[Path]:
-    """The folders train, valid, test, where all photos lie below such; otherwise none."""
+    """Return the folders train, valid and test if they contain all photos, otherwise an empty list."""
     holders = [folder for folder in _folders(root) if any(map(_holds_photos, (folder, *_folders(folder))))]
     return holders if all(folder.name.lower() in PART_NAMES for folder in holders) else []
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, in order of name, less what is hidden."""
+    """Return the entries of a folder, sorted by name, without hidden ones."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
     except OSError as error:

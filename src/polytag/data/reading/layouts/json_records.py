@@ -1,4 +1,4 @@
-"""JSON Lines, and JSON lists or objects of flat records → the cells of a table."""
+"""Read JSON Lines, and JSON lists or objects of flat records, into table cells."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from polytag.photos.kinds import EXTENSIONS
 UNKNOWN = "unknown_labels"
 
 NAME_KEYS = ("categories", "category", "labels", "label", "classes", "class", "names", "name", "tags")
-"""Where an object of a record keeps names: {"objects": {"bbox": […], "categories": […]}}."""
+"""Keys under which a nested object stores names: {"objects": {"bbox": […], "categories": […]}}."""
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """The objects in a JSON Lines file, one per line, and their lines.
+    """Return the objects in a JSON Lines file, which has one per line, and their line numbers.
 
     Raises:
-        DataError: it cannot be read, or a line is not a JSON object.
+        DataError: the file cannot be read, or a line is not a JSON object.
     """
     records = []
     lines = []
@@ -47,7 +47,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def take_unknown(records: Sequence[dict[str, Any]]) -> list[list[str]] | None:
-    """Take the field ``unknown_labels`` out of records, which `polytag.write` adds where labels are unknown."""
+    """Remove and return the field ``unknown_labels``, in which `polytag.write` stores unknown labels."""
     if not any(isinstance(record.get(UNKNOWN), list) for record in records):
         return None
     told = [record.pop(UNKNOWN, None) for record in records]
@@ -55,7 +55,7 @@ def take_unknown(records: Sequence[dict[str, Any]]) -> list[list[str]] | None:
 
 
 def with_unknown(table: Table, unknown: Sequence[Sequence[str]]) -> Table:
-    """The table with the named labels unknown, row by row; those of no other row become labels too."""
+    """Set the named labels of each row to unknown. Names that are not labels yet are added to the labels."""
     labels = tuple(dict.fromkeys([*table.labels, *(name for names in unknown for name in names)]))
     place = {label: j for j, label in enumerate(labels)}
     more = len(labels) - len(table.labels)
@@ -67,7 +67,7 @@ def with_unknown(table: Table, unknown: Sequence[Sequence[str]]) -> Table:
 
 
 def is_records(content: Any) -> bool:
-    """Whether JSON is a list of objects that name images, or an object of image names."""
+    """Return whether JSON content is a list of objects that name images, or an object whose keys are image names."""
     if isinstance(content, dict):
         sample = list(content)[:50]
         return bool(sample) and all(_looks_like_image(key) for key in sample)
@@ -77,10 +77,10 @@ def is_records(content: Any) -> bool:
 
 
 def read_records(path: Path, content: Any, image_column: str | None = None) -> Cells:
-    """Read a JSON list of objects, or an object from image names to labels.
+    """Read a JSON list of objects, or an object that maps image names to labels.
 
     Raises:
-        DataError: no field names the images.
+        DataError: no field contains image names.
     """
     if isinstance(content, dict):
         content = [
@@ -93,10 +93,10 @@ def read_records(path: Path, content: Any, image_column: str | None = None) -> C
 def cells_of(
     path: Path, records: Sequence[Mapping[str, Any]], lines: list[int], image_column: str | None, place: str
 ) -> Cells:
-    """Make cells of records; an object within a record gives a column for each of its entries.
+    """Convert records to table cells. Each entry of a nested object becomes a column of its own.
 
     Raises:
-        DataError: there is no record, or no field names the images.
+        DataError: there are no records, or no field contains image names.
     """
     if not records:
         raise DataError(f"{path} is empty: expected one object for each image")
@@ -112,10 +112,10 @@ def cells_of(
         if any(isinstance(value, list) for value in values):
             rows = [value if isinstance(value, list) else [] if value is None else [value] for value in values]
             if all(_is_name(one) for row in rows for one in row):
-                # A list stays one in its cell, whatever marks its names hold.
+                # A list stays a list in its cell, even if names contain separators.
                 texts.append(["" if value is None else list_cell(row) for value, row in zip(values, rows, strict=True)])
                 continue
-            values = [None] * len(values)  # boxes, vectors and other nested things name no label
+            values = [None] * len(values)  # Boxes, vectors and other nested values do not name labels.
         texts.append([_text(value) for value in values])
     titles = [" ".join(name.split()) for name in header]
     return Cells.of_rows(titles, list(zip(*texts, strict=True)), lines, header.index(key), place)
@@ -136,7 +136,7 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image_key(records: Sequence[Mapping[str, Any]], image_column: str | None) -> str | None:
-    """The field that names the images: the one that the user named, or whose values end as images do."""
+    """Return the field with the image names: the user's choice, or a field whose values end in image extensions."""
     keys = list(dict.fromkeys(key for record in records for key in record))
     if image_column is not None:
         wanted = image_column.strip().lower()

@@ -1,4 +1,4 @@
-"""Keywords of photos, in their sidecars or inside them → annotations."""
+"""Read the keywords of photos, from sidecar files or from the photos themselves, as annotations."""
 
 import os
 import re
@@ -13,34 +13,34 @@ from polytag.photos.xmp import embedded_keywords, sidecar, xmp_keywords
 DATE = re.compile(
     r"(19|20)\d\d([-_. ]?\d\d){0,2}([-_. ].*)?|[01]?\d([-_. ].*)?|(dcim|camera|camera uploads|\d{3}[a-z_]{5})", re.I
 )
-"""Names of folders that albums are sorted into: years, days, months and what cameras make."""
+"""Names of folders for photo albums sorted by date (years, days, months), and of folders that cameras create."""
 
 SAMPLE = 40
-"""Photos to look into for keywords before a folder counts as an album."""
+"""Number of photos that are checked for keywords to decide whether a folder is an album."""
 
 
 def has_sidecars(folder: Path) -> bool:
-    """Whether a photo in or below a folder has a sidecar."""
+    """Return whether any photo in a folder or its subfolders has a sidecar."""
     return any(_sidecars(folder))
 
 
 def has_keywords(folder: Path) -> bool:
-    """Whether most photos of a sample have keywords inside."""
+    """Return whether most photos in a sample contain keywords."""
     photos = [folder / name for name in _photos(folder)]
     sample = photos[:: max(1, len(photos) // SAMPLE)]
     return bool(sample) and 2 * sum(bool(embedded_keywords(photo)) for photo in sample) >= len(sample)
 
 
 def sorted_by_date(names: Iterable[str]) -> bool:
-    """Whether folders are named after dates rather than labels."""
+    """Return whether folders are named after dates rather than labels."""
     return all(map(DATE.fullmatch, names))
 
 
 def read_keywords(folder: Path, _: object = None) -> Annotations:
-    """Read the keywords of all photos in and below a folder.
+    """Read the keywords of all photos in a folder and its subfolders.
 
-    A sidecar counts before what is inside the photo. A photo with neither was not annotated; one with a sidecar that
-    has no keywords carries none.
+    A sidecar takes precedence over keywords inside the photo. A photo with neither was not annotated. A photo whose
+    sidecar has no keywords has no labels.
 
     Raises:
         DataError: no photo has keywords, or a sidecar is damaged.
@@ -56,7 +56,7 @@ def read_keywords(folder: Path, _: object = None) -> Annotations:
             except OSError as error:
                 raise DataError(f"{beside} cannot be read ({error.strerror}): make it readable") from None
             except ValueError as error:
-                raise DataError(f"{beside} is not XMP ({error}): write it anew or take it out") from None
+                raise DataError(f"{beside} is not valid XMP ({error}): write it again or remove it") from None
         else:
             keywords = embedded_keywords(folder / name)
             n_inside += keywords is not None
@@ -75,7 +75,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _photos(folder: Path) -> list[str]:
-    """All photos in and below a folder, relative to it, in order of name."""
+    """Return all photos in a folder and its subfolders, as relative paths sorted by name."""
     found = []
     for place, files in _walk(folder):
         below = os.path.relpath(place, folder).replace(os.sep, "/")
@@ -85,7 +85,7 @@ def _photos(folder: Path) -> list[str]:
 
 
 def _sidecars(folder: Path) -> Iterator[str]:
-    """The sidecars of photos, in or below a folder."""
+    """Yield the sidecars of photos in a folder and its subfolders."""
     for _, files in _walk(folder):
         sidecars = [name for name in files if name.lower().endswith(".xmp")]
         if sidecars:

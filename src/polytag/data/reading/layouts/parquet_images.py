@@ -1,4 +1,4 @@
-"""Parquet with the images inside, as the Hugging Face hub keeps data sets → images in the cache and a table."""
+"""Read Parquet files that contain images, as on the Hugging Face Hub, into cached image files and a table."""
 
 import hashlib
 import json
@@ -28,14 +28,14 @@ MAGIC = (
     (b"II*\0", ".tif"),
     (b"MM\0*", ".tif"),
 )
-"""The first bytes of image files, and the ending of their names."""
+"""The first bytes of image files, each with its file extension."""
 
 BATCH = 256
-"""Rows that are in memory at a time."""
+"""Number of rows in memory at a time."""
 
 
 def holds_images(path: Path) -> bool:
-    """Whether a file is Parquet with a column of images."""
+    """Return whether a file is Parquet with a column of images."""
     if path.suffix.lower() not in PARQUET_ENDINGS:
         return False
     import pyarrow
@@ -44,22 +44,22 @@ def holds_images(path: Path) -> bool:
     try:
         return _image_column(parquet.read_schema(path)) is not None
     except (OSError, ValueError, pyarrow.ArrowException):
-        return False  # what is wrong is said when it is read as a table
+        return False  # The error is reported when the file is read as a table.
 
 
 def read_parquet_images(files: Mapping[str, Sequence[Path]], options: ReadOptions) -> Table:
-    """Write the images into the cache, once for each content of the files, and read the labels.
+    """Write the images to the cache, once per distinct file content, and read the labels.
 
-    Images are named by their ``path``, else by their row. Rows whose labels are missing, or -1 as the hub has it for
-    hidden ones, are not annotated.
+    Images are named by their ``path`` if they have one, otherwise by their row. Rows whose labels are missing or -1,
+    which the Hub uses for hidden labels, count as not annotated.
 
     Args:
-        files: the files of each part, "" if there is no split.
-        options: how the columns of labels are read.
+        files: the files of each part; the key is "" if there is no split.
+        options: options for reading label columns.
 
     Raises:
-        DataError: a file is damaged, or holds no labels.
-        SettingsError: the cache cannot be written.
+        DataError: a file is damaged or contains no labels.
+        SettingsError: the cache cannot be written to.
     """
     several = len(files) > 1
     every = [path for paths in files.values() for path in paths]
@@ -86,19 +86,19 @@ def read_parquet_images(files: Mapping[str, Sequence[Path]], options: ReadOption
     return replace(
         table,
         source=source,
-        recognised=table.recognised.replace(every[0].name, source, 1) + f"; the images inside are kept in {home}",
+        recognised=table.recognised.replace(every[0].name, source, 1) + f"; the images inside are cached in {home}",
         homes=(home.resolve(),),
         left_out={**table.left_out, **silent},
     )
 
 
 def _rows(path: Path, folder: Path, taken: dict[str, int]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """The name and the labels of each row. Images that an earlier call has written are not read again.
+    """Yield the name and the labels of each row. Images that an earlier call wrote are not read again.
 
     Args:
         path: a Parquet file.
-        folder: where its images are written.
-        taken: the names in this folder, in lower case, each with the number of its image; new ones are added.
+        folder: folder where its images are written.
+        taken: image numbers by the lower-case names used in this folder. New names are added.
     """
     import pyarrow
     from pyarrow import parquet
@@ -128,7 +128,7 @@ def _rows(path: Path, folder: Path, taken: dict[str, int]) -> Iterator[tuple[str
 
 
 def _written(index: Path, folder: Path) -> list[str] | None:
-    """The names of the images that an earlier call has written, if all are still there."""
+    """Return the names of the images that an earlier call wrote, if all of them still exist."""
     with usable(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
         if not index.is_file():
@@ -144,7 +144,7 @@ def _write(place: str, folder: Path, image: Any, taken: dict[str, int]) -> str:
     content = image.get("bytes") if isinstance(image, dict) else image
     named = (image.get("path") if isinstance(image, dict) else None) or ""
     if content is None:
-        raise DataError(f"{place}: the image is empty: expected its bytes; take the row out")
+        raise DataError(f"{place}: the image is empty: expected its bytes; remove the row")
     number = len(taken)
     name = re.sub(r"[\x00-\x1f\x7f]", "_", named.replace("\\", "/").rsplit("/", 1)[-1]).strip(" .") or f"{number:07d}"
     if os.path.splitext(name)[1].lower() not in EXTENSIONS:
@@ -168,7 +168,7 @@ def _ending(content: bytes) -> str:
 
 
 def _named(place: str, row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any] | None:
-    """The columns of a row with names for class numbers; ``None`` if it has no labels."""
+    """Return the columns of a row, with names in place of class numbers; ``None`` if the row has no labels."""
     found: dict[str, Any] = {}
     known = False
     for key, value in row.items():
@@ -190,7 +190,7 @@ def _named(place: str, row: Mapping[str, Any], names: Mapping[str, list[str]]) -
 
 
 def _image_column(schema: Any) -> str | None:
-    """The column of images: a struct of bytes and path, or bytes under an image's name."""
+    """Return the column of images: a struct with bytes and path, or a binary column with an image-like name."""
     from pyarrow import types
 
     for field in schema:
@@ -204,7 +204,7 @@ def _image_column(schema: Any) -> str | None:
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
-    """The names of class numbers by column, "objects.category" for one within another, by the hub's metadata."""
+    """Return the class names per column from the Hub's metadata. A nested column is called "objects.category"."""
     try:
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = told["info"]["features"]
@@ -232,7 +232,7 @@ def _collect(name: str, feature: Any, found: dict[str, list[str]]) -> None:
 
 
 def _is_light(kind: Any) -> bool:
-    """Whether a column can hold labels: words, numbers, lists of them, or an object with such."""
+    """Return whether a column can hold labels: strings, numbers, or lists or objects of them."""
     from pyarrow import types
 
     if types.is_list(kind) or types.is_large_list(kind):

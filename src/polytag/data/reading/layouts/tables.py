@@ -1,4 +1,4 @@
-"""Tables of any kind of file, one or several to a data set: each part of the split may have its own."""
+"""Read tables of any file type. A dataset may have one table, or several: one for each part of the split."""
 
 import os
 import re
@@ -19,18 +19,18 @@ LINE_ENDINGS = (".jsonl", ".ndjson")
 TABLE_ENDINGS = (".csv", ".tsv", ".xlsx", *PARQUET_ENDINGS, *LINE_ENDINGS)
 LABEL_FILES = tuple(f"labels{ending}" for ending in TABLE_ENDINGS)
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""What Hugging Face calls the table of an image folder."""
+"""Names that Hugging Face uses for the table of an image folder."""
 
 CLASS_FILES = ("_classes.csv",)
-"""What Roboflow calls the table of each part."""
+"""Name that Roboflow uses for the table of each part."""
 
 SHARD = re.compile(r"(?P<part>[a-z]+)(-\d{3,}-of-\d{3,}(-[0-9a-f]+)?)?")
 
 
 def read_one(path: Path, options: ReadOptions) -> Table:
-    """Read one table, whatever kind of file it is.
+    """Read one table of any file type.
 
-    In Hugging Face's image folders, folders called train, validation and test are the split.
+    In Hugging Face image folders, folders named train, validation and test define the split.
     """
     table = _read_one(path, options)
     if path.name.lower() not in METADATA_FILES or table.parts is not None:
@@ -53,20 +53,20 @@ def _read_one(path: Path, options: ReadOptions) -> Table:
 
 
 def own_table(folder: Path) -> Path | None:
-    """The one table of a folder that is called so that it can be no other."""
+    """Return a folder's table if its name leaves no doubt, otherwise ``None``."""
     names = (*LABEL_FILES, *METADATA_FILES, *CLASS_FILES)
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def only_table(folder: Path) -> Path | None:
-    """The table of a folder that holds no other, but for a contest's form of submission."""
+    """Return the only table in a folder, not counting a contest's sample submission."""
     tables = [entry for entry in entries(folder) if entry.suffix.lower() in TABLE_ENDINGS and entry.is_file()]
     tables = [table for table in tables if "submission" not in table.stem.lower()]
     return tables[0] if len(tables) == 1 else None
 
 
 def part_tables(folder: Path) -> dict[str, list[Path]]:
-    """The tables of each part, under the part's name: in folders train, valid and test, or called so."""
+    """Return the tables by part. Each is in a folder named train, valid or test, or is itself named after the part."""
     found: dict[str, list[Path]] = {}
     for entry in entries(folder):
         if entry.name.lower() in PART_NAMES and entry.is_dir():
@@ -80,19 +80,19 @@ def part_tables(folder: Path) -> dict[str, list[Path]]:
             match = SHARD.fullmatch(entry.stem.lower())
             if match and match["part"] in PART_NAMES and entry.suffix.lower() in TABLE_ENDINGS and entry.is_file():
                 found.setdefault(PART_NAMES[match["part"]], []).append(entry)
-        # One plain name may be called train for another reason.
+        # A single file with a plain name may be called "train" for another reason.
         if len(found) > 1 or any("-of-" in path.name for paths in found.values() for path in paths):
             return found
     return {}
 
 
 def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: ReadOptions) -> Table:
-    """Read the tables of several parts as one, so that they are told apart by the same rules.
+    """Read the tables of several parts as one, so that the same rules apply to all of them.
 
-    A table without the columns of labels that another has, such as a contest's test.csv, is left out.
+    Tables that lack the label columns of the others, such as a contest's test.csv, are left out.
 
     Raises:
-        DataError: the tables cannot be understood.
+        DataError: the tables cannot be interpreted.
     """
     files = [path for paths in tables.values() for path in paths]
     if all(map(holds_images, files)):
@@ -132,7 +132,7 @@ def _cells(path: Path, options: ReadOptions) -> Cells:
 
 
 def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:
-    """One table of several: columns by their headers, images by their paths from the data set's folder."""
+    """Combine several tables: match columns by header, and make image paths relative to the dataset's folder."""
     header = list(read[0][2].header)
     place = {plain(name): i for i, name in enumerate(header)}
     for _, _, cells in read[1:]:

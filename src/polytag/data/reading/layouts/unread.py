@@ -1,4 +1,4 @@
-"""Forms that are recognised but not read: what they are called, and what to export instead."""
+"""Describe formats that polytag recognizes but does not read, and suggest what to export instead."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,11 +34,11 @@ BY_ENDING = {
     ".doc": ("a text document", "save the table as CSV"),
     ".docx": ("a text document", "save the table as CSV"),
 }
-"""What an ending says, and what to do."""
+"""Format for each file extension, and what to do about it."""
 
 
 def named(paths: Iterable[Path]) -> str | None:
-    """What the first of the files that is recognised is, and what to do instead, in one clause."""
+    """Describe the first recognized file in one clause, and say what to do. Return ``None`` if there is none."""
     for path in paths:
         name = path.name.lower()
         known = BY_ENDING.get(path.suffix.lower())
@@ -50,7 +50,7 @@ def named(paths: Iterable[Path]) -> str | None:
 
 
 def unknown_json(content: object) -> str:
-    """What a JSON file that is of no known form holds, and what to export instead if its tool is recognised."""
+    """Describe the content of a JSON file in an unknown format, and suggest an export if its tool is recognized."""
     if isinstance(content, dict):
         keys = set(content)
         for wanted, tool in TOOLS:
@@ -78,4 +78,4 @@ TOOLS: tuple[tuple[set[str], str], ...] = (
     ({"openlabel"}, "an OpenLABEL annotation"),
     ({"@context"}, "a web annotation"),
 )
-"""Keys that tell the exports of other tools."""
+"""Keys that identify exports from other tools."""

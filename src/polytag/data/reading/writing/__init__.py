@@ -1,1 +1,1 @@
-"""Writers of data sets: Hugging Face, Label Studio, FiftyOne, COCO and folders, besides tables."""
+"""Write datasets for Hugging Face, Label Studio, FiftyOne and COCO, or as folders, in addition to tables."""

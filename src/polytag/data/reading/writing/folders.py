@@ -1,4 +1,4 @@
-"""Dataset → a folder of photos for each label, below folders for the parts of a split."""
+"""Write a dataset as one folder of photos per label, inside folders for the parts of the split."""
 
 import os
 import shutil
@@ -18,19 +18,19 @@ PART_FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
 
 
 def write_folders(path: Path, dataset: Dataset, link: bool = False) -> tuple[str, ...]:
-    """Write a folder of photos for each label.
+    """Write one folder of photos per label.
 
     Args:
-        path: the folder to create; it must be new or empty.
-        dataset: photos with exactly one label each, every other one absent.
-        link: link to the photos instead of copying them.
+        path: the folder to create. It must not exist yet, or be empty.
+        dataset: photos with exactly one present label each. All other labels must be absent.
+        link: create links to the photos instead of copying them.
 
     Returns:
-        What could not be written, in words.
+        Notes about what could not be written.
 
     Raises:
-        DataError: a photo has no label, several or unknown ones, or a label cannot be a folder's name.
-        SettingsError: the folder exists and is not empty, or cannot be written.
+        DataError: a photo has no label, several labels or unknown labels, or a label cannot be a folder name.
+        SettingsError: the folder exists and is not empty, or cannot be written to.
     """
     places, notes = plan_folders(dataset)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -61,10 +61,10 @@ def write_folders(path: Path, dataset: Dataset, link: bool = False) -> tuple[str
 
 
 def plan_folders(dataset: Dataset) -> tuple[list[str], list[str]]:
-    """Where each photo goes, relative to the new folder, and what cannot be written; nothing is touched.
+    """Return the destination of each photo within the new folder, and notes about what is lost. Nothing is written.
 
     Raises:
-        DataError: a photo has no label, several or unknown ones, or a label cannot be a folder's name.
+        DataError: a photo has no label, several labels or unknown labels, or a label cannot be a folder name.
     """
     present = (dataset.targets == 1).sum(axis=1)
     reasons = {
@@ -74,7 +74,7 @@ def plan_folders(dataset: Dataset) -> tuple[list[str], list[str]]:
     }
     if any(reasons.values()):
         said = listed([f"{counted(n, 'photo')} {why}" for why, n in reasons.items() if n])
-        raise DataError(f"folders hold photos with exactly one label, and there are {said}: write another form")
+        raise DataError(f"each photo in a folder needs exactly one label, but there are {said}: write another format")
     columns = (dataset.targets == 1).argmax(axis=1)
     used = sorted({dataset.labels[j] for j in np.unique(columns)})
     _refuse_names(used)
@@ -93,9 +93,9 @@ def plan_folders(dataset: Dataset) -> tuple[list[str], list[str]]:
     notes = []
     idle = [label for label in dataset.labels if label not in set(used)]
     if idle:
-        notes.append(f"{counted(len(idle), 'label')} of no photo not written: {listed(idle)}")
+        notes.append(f"{counted(len(idle), 'label')} without photos not written: {listed(idle)}")
     if renamed:
-        notes.append(f"{counted(renamed, 'photo')} numbered, since another has the same name")
+        notes.append(f"{counted(renamed, 'photo')} numbered because another photo has the same name")
     groups = Counter(dataset.groups.tolist())
     together = sum(n for n in groups.values() if n > 1)
     if together:
@@ -110,7 +110,7 @@ def _parts(dataset: Dataset) -> list[str]:
 
 
 def _refuse_names(labels: Sequence[str]) -> None:
-    """Refuse labels that no folder can have, or that would not be read back as labels."""
+    """Raise an error if a label cannot be a folder name, or would not be read back as a label."""
     odd = [
         label
         for label in labels
@@ -128,4 +128,4 @@ def _refuse_names(labels: Sequence[str]) -> None:
             f"{listed([ascii(one) for one in odd + twice])} cannot be the name of a folder: rename the label"
         )
     if not names_labels(labels):
-        raise DataError(f"folders called {listed(list(labels))} would not be read as labels: write another form")
+        raise DataError(f"folders called {listed(list(labels))} would not be read as labels: write another format")

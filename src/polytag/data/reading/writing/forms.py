@@ -1,4 +1,4 @@
-"""The forms that a data set can be written in, chosen by the file's name or by the user."""
+"""Write datasets in any supported format, which the file name or the user determines."""
 
 import os
 from collections.abc import Sequence
@@ -16,21 +16,22 @@ from polytag.errors import DataError, SettingsError, counted, listed
 from polytag.files import refuse_same_file, write_atomically, write_json
 
 FORMS = ("table", "metadata", "label-studio", "fiftyone", "coco", "folders")
-"""What can be written: a CSV, TSV or Parquet table, Hugging Face's metadata.jsonl, the JSON of three tools, or folders
-per label."""
+"""Supported output formats: a CSV, TSV or Parquet table, Hugging Face's metadata.jsonl, the JSON formats of three
+tools, and one folder per label."""
 
 PREDICTED = ("label-studio", "fiftyone")
-"""Forms that hold a model's predictions beside the labels."""
+"""Formats that can hold a model's predictions in addition to the labels."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """The result of `write`.
 
     Attributes:
-        form: one of `FORMS`.
-        images: the folder to name with ``--images`` when the file is read, or ``None`` if the images are found.
-        notes: what the form cannot hold and what became of it, in words.
+        form: the format, one of `FORMS`.
+        images: the folder to pass with ``--images`` when reading the file, or ``None`` if the images are found without
+            it.
+        notes: what the format cannot hold, and how that was handled.
     """
 
     form: str
@@ -39,10 +40,10 @@ class Written:
 
 
 def form_of(path: str | os.PathLike[str], form: str | None = None) -> str:
-    """The form to write, by the file's name unless it is given.
+    """Return the output format, which follows from the file name unless it is given.
 
     Raises:
-        SettingsError: there is no such form, or the name leaves it open.
+        SettingsError: the format does not exist, or the file name is ambiguous.
     """
     path = Path(path)
     name, ending = path.name.lower(), path.suffix.lower()
@@ -66,7 +67,7 @@ def form_of(path: str | os.PathLike[str], form: str | None = None) -> str:
             named.append("coco")
         if len(named) == 1:
             return named[0]
-        raise SettingsError(f"{path} could be several forms: choose with --to label-studio, fiftyone or coco")
+        raise SettingsError(f"{path} could be in several formats: choose with --to label-studio, fiftyone or coco")
     found = next((one for one, fit in fits.items() if fit), None)
     if found is None:
         raise SettingsError(
@@ -85,23 +86,23 @@ def write(
     link: bool = False,
     inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> Written:
-    """Write photos and labels in a form that `read` and other programs understand.
+    """Write photos and labels in a format that `read` and other programs understand.
 
     Args:
-        path: a file, or a new folder for folders per label.
+        path: path of a file, or of a new folder if the format is "folders".
         dataset: the photos and their labels.
-        form: one of `FORMS`; by default decided by the name.
-        predictions: float (n, k), probabilities to write beside the labels, for Label Studio and FiftyOne.
-        threshold: float or (k,), the probability from which on a label counts as predicted.
-        link: for folders, link to the photos instead of copying them.
-        inputs: files that must not be written over.
+        form: one of `FORMS`. By default, the file name determines the format.
+        predictions: float (n, k), probabilities to write in addition to the labels (Label Studio and FiftyOne only).
+        threshold: float or (k,), minimum probability of a predicted label.
+        link: for "folders", create links to the photos instead of copying them.
+        inputs: files that must not be overwritten.
 
     Returns:
-        The form, the folder to name on reading, and what the form could not hold.
+        The format, the folder to pass when reading, and notes about what the format could not hold.
 
     Raises:
-        SettingsError: the path does not fit the form, is an input, or cannot be written.
-        DataError: the form cannot hold these labels, or a name would come back as another.
+        SettingsError: the path does not fit the format, is an input, or cannot be written to.
+        DataError: the format cannot hold these labels, or a name would change when it is read back.
     """
     path = Path(path).expanduser()
     form = form_of(path, form)
@@ -136,21 +137,21 @@ def _predictions(predictions: ArrayLike, dataset: Dataset) -> NDArray[np.float32
 
 
 def _lost(form: str, dataset: Dataset) -> list[str]:
-    """What a form cannot hold, in words.
+    """Return notes about what a format cannot hold.
 
     Raises:
-        DataError: something that would come back as another label.
+        DataError: a label would change when it is read back.
     """
     notes = []
     unknown = int((dataset.targets < 0).sum())
     if form == "label-studio" and unknown:
         raise DataError(
             f"Label Studio's tasks cannot hold {counted(unknown, 'unknown entry')}: write a table, metadata.jsonl, "
-            "FiftyOne or COCO instead, or settle them first"
+            "FiftyOne or COCO instead, or decide on these entries first"
         )
     idle = [dataset.labels[j] for j in np.flatnonzero(~(dataset.targets != 0).any(axis=0))]
     if idle and form in ("metadata", "label-studio"):
-        notes.append(f"{counted(len(idle), 'label')} of no photo not written, as only present ones are: {listed(idle)}")
+        notes.append(f"{counted(len(idle), 'label')} without photos not written: {listed(idle)}")
     if dataset.parts is not None and len(set(dataset.parts.tolist())) == 1:
-        notes.append(f"every photo is in the {dataset.parts[0]} part, so reading will see no split")
+        notes.append(f"every photo is in the {dataset.parts[0]} part, so the split is lost when the file is read")
     return notes

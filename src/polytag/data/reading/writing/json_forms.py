@@ -1,4 +1,4 @@
-"""Dataset → JSON of Hugging Face, Label Studio, FiftyOne and COCO."""
+"""Convert a dataset to the JSON formats of Hugging Face, Label Studio, FiftyOne and COCO."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 
 SERVED = "/data/local-files/?d="
-"""How Label Studio names a file below its local storage; the folder of the photos has to be that storage's."""
+"""Label Studio's prefix for files in its local storage, whose root must be the photo folder."""
 
 
 def metadata_lines(names: Sequence[str], dataset: Dataset) -> Iterator[str]:
-    """Hugging Face's metadata.jsonl: an object per image with its labels, and those unknown if there are any."""
+    """Yield lines of Hugging Face's metadata.jsonl, with the labels of each image and any unknown labels."""
     unknown = bool((dataset.targets < 0).any())
     for i, more in enumerate(_extras(dataset)):
         entry: dict[str, Any] = {"file_name": names[i], "labels": _labels(dataset, i, 1)}
@@ -27,7 +27,7 @@ def metadata_lines(names: Sequence[str], dataset: Dataset) -> Iterator[str]:
 def label_studio(
     names: Sequence[str], dataset: Dataset, predictions: NDArray[np.float32] | None, limits: NDArray[np.float32]
 ) -> list[dict[str, Any]]:
-    """Tasks of Label Studio with one annotation each, and predictions beside it."""
+    """Return Label Studio tasks with one annotation each and, if given, predictions."""
     tasks = []
     for i, more in enumerate(_extras(dataset)):
         task: dict[str, Any] = {
@@ -38,7 +38,7 @@ def label_studio(
             known = predictions[i][~np.isnan(predictions[i])]
             chosen = np.flatnonzero(predictions[i] >= limits)
             result = _choices([dataset.labels[j] for j in chosen])
-            # The certainty about the least certain label, by which tasks can be sorted.
+            # The score is the certainty of the least certain label, so that users can sort tasks by it.
             score = float(np.maximum(known, 1 - known).min()) if len(known) else 0.0
             task["predictions"] = [{"model_version": "polytag", "score": round(score, 6), "result": result}]
         tasks.append(task)
@@ -54,7 +54,7 @@ def _choices(names: list[str]) -> list[dict[str, Any]]:
 def fiftyone(
     names: Sequence[str], dataset: Dataset, predictions: NDArray[np.float32] | None, limits: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """Samples of FiftyOne with the field ``ground_truth``, the split among the tags, and ``predictions``."""
+    """Return FiftyOne samples with the field ``ground_truth``, the split as a tag, and ``predictions`` if given."""
     unknown = bool((dataset.targets < 0).any())
     samples = []
     for i, more in enumerate(_extras(dataset)):
@@ -85,7 +85,7 @@ def _classifications(names: list[str], confidences: Sequence[float] | None = Non
 
 
 def coco(names: Sequence[str], dataset: Dataset) -> dict[str, Any]:
-    """COCO with an annotation for each present label; unknown ones as LVIS has them, by listing those known absent."""
+    """Return COCO data with one annotation per present label. If labels are unknown, list absent ones as LVIS does."""
     unknown = bool((dataset.targets < 0).any())
     images = []
     annotations: list[dict[str, int]] = []
@@ -105,7 +105,7 @@ def _labels(dataset: Dataset, row: int, value: int) -> list[str]:
 
 
 def _extras(dataset: Dataset) -> Iterator[dict[str, str]]:
-    """The part and the group of each photo, where the dataset has them; a photo alone in its group has none."""
+    """Yield each photo's part and group, if the dataset has them. A photo that is alone in its group gets no group."""
     numbers, sizes = np.unique(dataset.groups, return_counts=True)
     several = set(numbers[sizes > 1].tolist())
     for i, group in enumerate(dataset.groups.tolist()):
