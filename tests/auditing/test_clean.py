@@ -82,8 +82,8 @@ def test_what_only_a_copy_knows_is_kept(data: Dataset) -> None:
     # 0 has three exact copies; one of them knows of "Boat", and two contradict each other about "sea".
     decisions = propose(audit(replace(data, targets=targets)))
     assert {(d.label, d.action, d.reason) for d in decisions if d.image == "0.jpg"} == {
-        ("boat", "present", "taken over from its exact duplicate 1.jpg"),
-        ("Boat", "absent", "taken over from its exact duplicate 2.jpg"),
+        ("boat", "present", "copied from its exact duplicate 1.jpg"),
+        ("Boat", "absent", "copied from its exact duplicate 2.jpg"),
     }
 
 

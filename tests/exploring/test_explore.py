@@ -103,7 +103,7 @@ def test_readings_of_the_labels_are_exact(page):
     assert "31 of 40 photos (78%) have the label cat, 7.8 times as many as bus (4). No photo has tree." in told
     assert "1.9% of all entries are unknown (pale)." in told
     assert "1.15 labels per photo on average" in told
-    assert "23 photos have exactly one label (58%), and 6 photos have none. The most on one photo is 3 labels." in told
+    assert "23 photos have exactly one label (58%), and 6 photos have none. No photo has more than 3 labels." in told
     assert "Unknown labels are not counted." in told
 
 

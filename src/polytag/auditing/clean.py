@@ -133,7 +133,7 @@ def _of_exact_duplicates(found: Audit) -> list[Decision]:
     return [
         *(Decision(image, label, "unknown", reason) for (image, label), reason in conflicts.items()),
         *(
-            Decision(image, label, action, f"taken over from its exact duplicate {copy}")
+            Decision(image, label, action, f"copied from its exact duplicate {copy}")
             for (image, label), actions in known.items()
             for action, copy in actions.items()
             if len(actions) == 1

@@ -47,7 +47,7 @@ def contact_sheet(dataset: Dataset, errors: pd.DataFrame, path: Path, at_most: i
     """
     chosen = errors.head(at_most).to_dict("records")
     if not chosen:
-        raise DataError("there are no doubtful labels to draw")
+        raise DataError("there are no suspect labels to draw")
     wanted = {entry["image"] for entry in chosen}
     positions = {name: i for i, name in enumerate(dataset.names) if name in wanted}
     fonts = _fonts()

@@ -50,7 +50,7 @@ ISSUES = {
     ),
     "empty": Issue("Empty file", "photo", "error", "The file has no content. Download it again, or drop its row."),
     "not_an_image": Issue(
-        "Not an image", "photo", "error", "The content is not a supported image, whatever the file name says."
+        "Not an image", "photo", "error", "The content is not a supported image, despite the file name."
     ),
     "truncated": Issue(
         "Truncated file", "photo", "error", "The file ends too early. Download it again, or drop its row."

@@ -77,7 +77,7 @@ def labels_per_photo(c: Counts) -> Chart:
     one, none, most = int((c.per_photo == 1).sum()), int((c.per_photo == 0).sum()), int(c.per_photo.max())
     reading = (
         f"{agreed(one, 'has', 'have')} exactly one label ({percent(one, c.n)}), and "
-        f"{agreed(none, 'has', 'have') if none else 'no photo has'} none. The most on one photo is "
+        f"{agreed(none, 'has', 'have') if none else 'no photo has'} none. No photo has more than "
         f"{counted(most, 'label')}."
     )
     if c.unknown.any():

@@ -48,7 +48,7 @@ def embedding_maps(c: Counts, embeddings: NDArray[np.float32], seed: int) -> tup
     closest, loosest = max(rises, key=lambda j: rises[j]), min(rises, key=lambda j: rises[j])
     told = f"Photos with {c.labels[closest]} lie closest together"
     if rises[closest] > rises[loosest]:
-        told += f", photos with {c.labels[loosest]} least"
+        told += f", and photos with {c.labels[loosest]} farthest apart"
     drawn = f"{counted(len(rows), 'photo')}{' drawn at random' if len(rows) < len(embedded) else ''}"
     which = f"the {len(labels)} most frequent labels" if len(labels) < len(c.labels) else counted(len(labels), "label")
     return f"{told}. The maps show {drawn} and {which}.", charts

@@ -216,7 +216,7 @@ def test_coco_annotations_of_other_images_are_counted(three: Path) -> None:
     content["annotations"].append({"image_id": 898, "category_id": 7})
     data = read(write_json(three, content))
     assert sets(data) == [{"dog"}, {"cat"}]
-    assert said(data, "1 annotation of images that 'images' does not list: not used")
+    assert said(data, "1 annotation not used because 'images' does not list the image")
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(categories=[{"id": 1, "name": " "}]), "category 1 has ' ' for a name"),
         (broken(categories=[{"id": 1, "name": ["x"]}]), "category 1 has ['x'] for a name"),
         (broken(annotations=[{"image_id": 900, "caption": "a dog"}]), "annotation 1 has no category_id"),
-        (broken(annotations=[{"image_id": 900, "category_id": 99}]), "annotation 1 is of category 99, which"),
+        (broken(annotations=[{"image_id": 900, "category_id": 99}]), "annotation 1 has category 99, which"),
         (broken(annotations=[{"image_id": {}, "category_id": 7}]), "annotation 1 has {} for image_id"),
         (broken(images=[{"id": 1, "file_name": "a.jpg", "neg_category_ids": [99]}]), "has neg_category_ids [99]"),
         (broken(images=[{"id": 1, "file_name": "a.jpg", "neg_category_ids": 7}]), "has neg_category_ids 7"),

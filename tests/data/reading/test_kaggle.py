@@ -124,7 +124,7 @@ def test_without_network(hub: Hub, photos: Photos) -> None:
     photos(hub.folder, ["a.jpg", "b.jpg"])
     data = read("kaggle:ann/pets")
     assert len(data) == 2
-    assert f"Kaggle cannot be reached: ann/pets as downloaded before, in {hub.folder}" in data.notes
+    assert f"Kaggle cannot be reached: using the earlier download of ann/pets in {hub.folder}" in data.notes
     assert hub.asked == ["ann/other", "ann/pets", "ann/pets/versions/12", "ann/pets/versions/3"]
 
 
@@ -132,7 +132,7 @@ def test_what_kaggle_refuses(hub: Hub) -> None:
     response = requests.Response()
     response.status_code = 404
     hub.errors["ann/pets"] = requests.exceptions.HTTPError("404\nnot found", response=response)
-    assert "Kaggle does not hand out ann/pets (404): check the name" in refusal("kaggle:ann/pets")
+    assert "Kaggle refuses to provide ann/pets (404): check the name" in refusal("kaggle:ann/pets")
     hub.errors["ann/pets"] = ValueError("odd\nhandle")
     assert refusal("kaggle:ann/pets") == "kagglehub cannot download ann/pets: odd handle"
 

@@ -119,7 +119,7 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
 
 
 def inputs_of(path: Path) -> list[Path]:
-    """Return the label files that are read for a file or folder, without photos and without files for single photos."""
+    """Return the label files that are read for a file or folder, without photos and files for individual photos."""
     if not path.is_dir():
         return [path]
     folder = path.resolve()

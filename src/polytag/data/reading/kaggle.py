@@ -29,7 +29,7 @@ def fetch(source: str) -> tuple[Path, Path, str]:
     owner, _, rest = source.removeprefix(SCHEME).partition("/")
     name, _, inside = rest.partition("/")
     if not owner.strip() or not name.strip():
-        raise SettingsError(f"'{source}' names no data set: expected kaggle:OWNER/NAME or kaggle:OWNER/NAME/FILE")
+        raise SettingsError(f"'{source}' does not name a dataset: expected kaggle:OWNER/NAME or kaggle:OWNER/NAME/FILE")
     folder, note = _download(f"{owner}/{name}")
     if inside:
         chosen = folder / inside
@@ -60,7 +60,7 @@ def _download(handle: str) -> tuple[Path, str]:
     except requests.exceptions.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise DataError(
-            f"Kaggle does not hand out {handle} ({status}): check the name; what is not public needs a login"
+            f"Kaggle refuses to provide {handle} ({status}): check the name; private datasets need a login"
         ) from None
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout):
         kept = _kept(handle)
@@ -68,7 +68,7 @@ def _download(handle: str) -> tuple[Path, str]:
             raise DataError(
                 f"Kaggle cannot be reached and {handle} was not downloaded before: connect, or name a file or folder"
             ) from None
-        return kept, f"Kaggle cannot be reached: {handle} as downloaded before, in {kept}"
+        return kept, f"Kaggle cannot be reached: using the earlier download of {handle} in {kept}"
     except Exception as error:
         # kagglehub raises whatever error occurs while it parses, unpacks or writes files.
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -209,7 +209,7 @@ def test_predictions(small: Dataset, tmp_path: Path) -> None:
     ]
     again = read(path)
     assert known(again) == known(small)
-    assert "fields not used: predictions; take one with --label-column" in again.notes
+    assert "fields not used: predictions; choose one with --label-column" in again.notes
     for form in set(FORMS) - {"label-studio", "fiftyone"}:
         with pytest.raises(SettingsError, match="predictions can be written for"):
             write(tmp_path / {**FILES, "table": "x.csv", "folders": "x"}[form], small, form, predictions=probabilities)

@@ -50,7 +50,7 @@ def read_coco(path: Path, content: Mapping[str, Any]) -> Annotations:
     headings = _headings(names, ids, categories, annotations)
     labels = tuple(dict.fromkeys(name for name in names if name not in headings))
     if not labels:
-        raise DataError(f"{path} names no category: expected at least one in 'categories'")
+        raise DataError(f"{path} has no categories: expected at least one in 'categories'")
     label_of: dict[Id, str] = {number: name for number, name in zip(ids, names, strict=True) if name in labels}
 
     records = [
@@ -72,7 +72,7 @@ def read_coco(path: Path, content: Mapping[str, Any]) -> Annotations:
     if headings:
         notes.append(f"categories that only group others, left out: {listed(sorted(headings))}")
     if strays:
-        notes.append(f"{counted(strays, 'annotation')} of images that 'images' does not list: not used")
+        notes.append(f"{counted(strays, 'annotation')} not used because 'images' does not list the image")
     if negatives:
         notes.append("labels neither annotated nor listed in neg_category_ids are unknown")
     form = f"COCO, {counted(len(annotations), 'annotation')} in {counted(len(images), 'image')}"
@@ -91,7 +91,9 @@ def _mark(path: Path, annotations: Sequence[Mapping[str, Any]], row: dict[Id, Re
             category_id = id_of(path, "annotation", i, annotation, "category_id")
         label = label_of.get(category_id) or label_by_text.get(str(category_id))
         if label is None:
-            raise DataError(f"{path}: annotation {i} is of category {brief(category_id)}, which 'categories' lacks")
+            raise DataError(
+                f"{path}: annotation {i} has category {brief(category_id)}, which 'categories' does not list"
+            )
         one = row.get(image_id) or row_by_text.get(str(image_id))
         if one is None:
             strays += 1

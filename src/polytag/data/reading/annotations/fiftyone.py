@@ -119,7 +119,7 @@ def _fields(path: Path, samples: Sequence[Mapping[str, Any]], fields: Sequence[s
             f"{path} has labels in several fields ({listed(known, 20)}): name one, or repeat --label-column for several"
         )
     others = [field for field in found if field != best]
-    return [best], [f"fields not used: {listed(others)}; take one with --label-column"] if others else []
+    return [best], [f"fields not used: {listed(others)}; choose one with --label-column"] if others else []
 
 
 def _is_label(value: Mapping[str, Any]) -> bool:

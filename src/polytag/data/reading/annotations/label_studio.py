@@ -194,7 +194,7 @@ def _has(content: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> bool:
 def _refuse_unknown(path: Path, fields: Sequence[str], seen: Counter[str]) -> None:
     missing = [field for field in fields if not seen[field]]
     if missing:
-        raise DataError(f"{path} has no labels under '{missing[0]}' (--label-column): leave it out to take all")
+        raise DataError(f"{path} has no labels under '{missing[0]}' (--label-column): leave it out to read all")
 
 
 def _said(seen: Counter[str]) -> str:

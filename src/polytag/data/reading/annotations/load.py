@@ -66,7 +66,7 @@ def objects(path: Path, content: Mapping[str, Any], key: str, form: str, may_be_
     """
     value = content.get(key)
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise DataError(f"{path}: '{key}' is not a list of objects, as {form} has it")
+        raise DataError(f"{path}: '{key}' is not a list of objects, which {form} requires")
     if not value and not may_be_empty:
         raise DataError(f"{path}: '{key}' is empty: expected at least one entry")
     return value

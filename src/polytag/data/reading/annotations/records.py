@@ -82,7 +82,7 @@ def table_of(source: str, found: Annotations) -> Table:
     """
     records = [one for one in found.records if one.annotated]
     if not records:
-        raise DataError(f"none of the {counted(len(found.records), 'image')} of {source} ({found.form}) is annotated")
+        raise DataError(f"none of the {counted(len(found.records), 'image')} in {source} ({found.form}) is annotated")
     labels = found.labels
     if labels is None:
         named = dict.fromkeys(name for one in found.records for names in (one.present, one.unknown) for name in names)

@@ -147,7 +147,7 @@ def _choose(
     if len(taken) > 1:
         notes.append(f"labels from the attributes {listed(list(taken))}; choose with --label-column")
     if remarks:
-        notes.append(f"attributes not used: {listed(remarks)}; take one with --label-column")
+        notes.append(f"attributes not used: {listed(remarks)}; choose one with --label-column")
     return taken, notes
 
 

@@ -57,7 +57,7 @@ def read_yolo(folder: Path, names_file: Path) -> Annotations:
                 raise DataError(f"{labels[file]}: there is no name for class {strange[0]} in {names_file.name}")
             records.append(Record(image, [names[n] for n in numbers], part=part, number=len(records) + 1))
     if not used:
-        raise DataError(f"none of the {counted(len(images), 'image')} in {folder} has a YOLO file of labels")
+        raise DataError(f"none of the {counted(len(images), 'image')} in {folder} has a YOLO label file")
     notes = []
     idle = [labels[key].name for key in labels.keys() - used]
     if idle:
