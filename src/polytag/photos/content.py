@@ -25,7 +25,8 @@ AT_ONCE = 10_000
 """Number of files that are looked up, hashed and stored together."""
 
 Identity = tuple[int, int, int, int]
-"""File size, times of the last content and status changes in nanoseconds, and inode. Any change means a new file."""
+"""File size, times of the last content and status changes in nanoseconds, and inode. A change in any of these values
+means that the file has changed."""
 
 _ENTRY = struct.Struct("<4q32sI")
 

@@ -109,7 +109,7 @@ BINARY = re.compile("[\\x00-\\x08\\x0e-\\x1a\\x1c-\\x1f]")
 def kind_of(path: str | os.PathLike[str]) -> str:
     """Return the kind of a file: `PHOTO`, or a description such as "video".
 
-    A file with a photo's extension counts as a photo. Whether it really is one turns out when `decode` opens it.
+    A file with a photo's extension counts as a photo. `decode` later determines whether it really is one.
 
     Raises:
         MachineError: the file's extension is unknown and the computer cannot open the file.

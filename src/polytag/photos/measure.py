@@ -173,7 +173,7 @@ def sharpness(grey: NDArray[np.uint8]) -> float:
         photo = np.ascontiguousarray(lines, np.float32)
         before = photo[1:] - photo[:-1]
         before *= before
-        # Differences between adjacent lines of a running mean over BLUR lines equal differences of lines BLUR apart.
+        # Adjacent lines of a running mean over BLUR lines differ by 1 / BLUR of the difference of lines BLUR apart.
         padded = np.pad(photo, ((BLUR // 2, BLUR // 2), (0, 0)), "symmetric")
         after = padded[BLUR:] - padded[:-BLUR]
         after *= after

@@ -34,7 +34,7 @@ def label_findings(dataset: Dataset) -> pd.DataFrame:
 
 
 def _misread(dataset: Dataset) -> Iterator[Finding]:
-    """Report signs that a table was split in the wrong places, which also stop reading if no separator was given."""
+    """Report signs that a table was split in the wrong places. Reading refuses such tables if no separator is given."""
     why = suspicious_labels(dataset)
     if why is not None:
         yield "misread_labels", "", 0.0, why, ""

@@ -79,7 +79,7 @@ def scaled_scores(measured: Measurements, issue: str) -> tuple[NDArray[np.float3
     }[issue]().astype(np.float32)
     # The light and sharpness of a blank photo are meaningless.
     judged = readable if issue in ("tiny", "extreme_aspect", "blank") else readable & ~_blank(measured)
-    # The score is 0.5 at the limit and decreases with the value, so photos far past the limit score worse.
+    # The score is 0.5 at the limit and falls towards 0 with the value, so photos far past the limit score worse.
     scores = np.where(judged, 1 - 1 / (1 + value / limit), 1).astype(np.float32)
     # Rounding must not turn a value at the limit into a finding, or the reverse.
     scores = np.where(judged & (value >= limit), np.maximum(scores, np.float32(0.5)), scores)

@@ -96,7 +96,7 @@ def _below(folder: Path, ending: str) -> Iterator[Path]:
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    """Return files that may hold annotations: in the folder, its annotation subfolders and the folders of its parts."""
+    """Return the files in a folder, its annotation subfolders and its part folders that may hold annotations."""
     places = [folder]
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and (entry.name.lower() in PART_NAMES or entry.name.lower() in FOLDERS):

@@ -1,7 +1,7 @@
 """Convert records, each of which holds the annotations of one image, to a table.
 
-Annotation tools record where objects are in an image. Only which labels an image has is used: a label is present if at
-least one object has it. Otherwise, it is absent, unless the format says that nobody looked for it.
+Annotation tools record where objects are in an image, but polytag only uses which labels an image has. A label is
+present if at least one object has it. Otherwise, it is absent, unless the format says that nobody looked for it.
 """
 
 import os

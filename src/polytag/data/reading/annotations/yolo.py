@@ -39,7 +39,7 @@ def read_yolo(folder: Path, names_file: Path) -> Annotations:
     names = _names(names_file, content)
     images = list(_images(folder))
     if not images:
-        raise DataError(f"{folder} (YOLO, {names_file.name}) has no images: expected them next to the file or below it")
+        raise DataError(f"{folder} (YOLO, {names_file.name}) has no images: expected them in this folder or below it")
     labels = _label_files(folder)
     parts = _parts(folder, content)
     records = []
