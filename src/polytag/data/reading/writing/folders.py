@@ -21,7 +21,7 @@ def write_folders(path: Path, dataset: Dataset, link: bool = False) -> tuple[str
     """Write one folder of photos per label.
 
     Args:
-        path: the folder to create. It must not exist yet, or be empty.
+        path: the folder to create, which must be new or empty.
         dataset: photos with exactly one present label each. All other labels must be absent.
         link: create links to the photos instead of copying them.
 
