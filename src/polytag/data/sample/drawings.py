@@ -149,10 +149,9 @@ def draw_wheel(pen: Pen, x: float, y: float, radius: float, tyre: float, spokes:
 
 
 def draw_drum(pen: Pen, widths: Sequence[float], depth: float, view: float, colour: Colour, straps: int = 0) -> None:
-    """Draw a drum with its upper rim at the origin, seen from above.
+    """Draw a drum with its upper rim at the origin, seen from above. ``view`` is the height of the rim over its width.
 
-    ``view`` is the height of a foreshortened circle divided by its width. ``widths`` are half widths from the rim down
-    to ``depth``. ``straps`` zigzag between the rim and the base.
+    ``widths`` are half widths from the rim down to ``depth``. ``straps`` zigzag between the rim and the base.
     """
     down = np.linspace(0, 1, 13)
     half = np.interp(down, np.linspace(0, 1, len(widths)), widths)
