@@ -48,11 +48,14 @@ def train(
 
 
 def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
+    from polytag.data.dataset import describe_left_out
     from polytag.evaluation.calibration import in_words
     from polytag.models.bundle.card import quantization_summary
 
     facts = bundle.manifest
     score = facts["validation"]
+    if facts["data"]["labels_left_out"]:
+        note(f"  {describe_left_out(facts['data']['labels_left_out'])}")
     print(
         f"{facts['recipe']['model']}: validation mAP {score['mean_average_precision']:.3f}, "
         f"samples-F1 {score['samples_f1']:.3f}, trained in {facts['fit_seconds']:.0f} s\n"

@@ -17,6 +17,9 @@ from polytag.photos.content import content_hash
 ODD_PATH = re.compile(r"/[./]|\\|/$")
 """A path that may need normalising."""
 
+LABELS_NAMED = 20
+"""Most labels named in one note."""
+
 PARTS = ("train", "validation", "test")
 """The parts of a split, in order."""
 
@@ -34,6 +37,7 @@ class Dataset:
         parts: str (n,), "train", "validation" or "test" where the table came with a split, else ``None``.
         notes: what reading recognised, decided and left out, in words.
         left_out: the photos that are listed but cannot be used, each with the reason.
+        labels_left_out: the labels that cannot be learned, each with the reason.
         repeats: the photos that are listed more than once, each with its line numbers.
         disputed: the photos whose rows, or whose names and 0/1 columns, contradict each other, each with
             the labels on which they do.
@@ -49,6 +53,7 @@ class Dataset:
     parts: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    labels_left_out: Mapping[str, str] = field(default_factory=dict)
     repeats: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     disputed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     look_alikes: NDArray[np.int64] | None = None
@@ -118,6 +123,20 @@ class Dataset:
             raise DataError(f"none of the {len(self):,} images can be read: {examples}")
         return replace(self.take(keep), notes=(*self.notes, note), left_out={**self.left_out, **gone})
 
+    def without_labels(self, reasons: Mapping[str, str]) -> "Dataset":
+        """The dataset without these labels; `labels_left_out` and a note name them with the reasons."""
+        keep = [j for j, label in enumerate(self.labels) if label not in reasons]
+        if len(keep) == len(self.labels):
+            return self
+        gone = {label: reasons[label] for label in self.labels if label in reasons}
+        return replace(
+            self,
+            targets=np.take(self.targets, keep, axis=1),
+            labels=tuple(self.labels[j] for j in keep),
+            notes=(*self.notes, describe_left_out(gone)),
+            labels_left_out={**self.labels_left_out, **gone},
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any photo's content, any label and the labels' order."""
@@ -126,3 +145,9 @@ class Dataset:
             digest.update(content_hash(path).encode())
             digest.update(row.tobytes())
         return digest.hexdigest()[:16]
+
+
+def describe_left_out(reasons: Mapping[str, str]) -> str:
+    """Say in one line which labels are left out, and why."""
+    named = listed([f"{label} ({reason})" for label, reason in reasons.items()], LABELS_NAMED)
+    return f"{counted(len(reasons), 'label')} left out of training: {named}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polytag.data.dataset import Dataset
-from polytag.data.splitting.split import check_learnable
+from polytag.data.splitting.learnable import learnable
 from polytag.errors import DataError, counted
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
@@ -48,7 +48,7 @@ def fit(
     """Train a model.
 
     Early stopping, the hyperparameter search, calibration and thresholds use the validation data. No other data is
-    used. Photos that cannot be read are left out and listed in the bundle.
+    used. Photos that cannot be read and labels that cannot be learned are left out and listed in the bundle.
 
     Args:
         train: the training set.
@@ -62,14 +62,14 @@ def fit(
 
     Raises:
         SettingsError: a setting is unknown or out of range, ``out`` cannot be written, or a package is missing.
-        DataError: the data cannot be learned from.
+        DataError: no label can be learned from the data.
         WeightsError: pretrained weights are missing (transfer and the classical methods).
     """
     options = (options or TrainOptions()).override(settings)
     recipe, pretrained = check_training(model, options)
     if out is not None:
         check_unused(out)
-    _check_data(train, validation)
+    train, validation = _checked(train, validation)
     start, features = time.perf_counter(), None
     if pretrained is not None:
         # Built now, so that weights that do not fit are found before hours of work.
@@ -111,21 +111,25 @@ def fit(
     return bundle if out is None else bundle.save(out)
 
 
-def _check_data(train: Dataset, validation: Dataset) -> None:
+def _checked(train: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
+    """Leave out labels that cannot be learned, and refuse data that cannot be used."""
     if train.labels != validation.labels:
         raise DataError("train and validation must have the same labels in the same order")
-    check_learnable(train)
+    before = len(train.notes)
+    train, validation = learnable(train, validation)
+    for note in train.notes[before:]:
+        _log.info("%s", note)
     check_validation(validation)
+    return train, validation
 
 
 def _read(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> tuple[Dataset, Dataset]:
-    """Bring the pixels of all photos into the cache, and leave out photos that cannot be read."""
+    """Cache the pixels of all photos. Leave out photos that cannot be read, and labels that only those showed."""
     total = len(train) + len(validation)
     with progress_bar(total, f"{recipe.model} · reading photos", "photo", show_progress) as bar:
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
-    _check_data(train, validation)
-    return train, validation
+    return _checked(train, validation)
 
 
 def _search(
@@ -191,6 +195,7 @@ def _data_facts(train: Dataset, validation: Dataset, fingerprint: str) -> dict[s
         "fingerprint": fingerprint,
         "left_out": dict(train.left_out) | dict(validation.left_out),
         "labels": labels,
+        "labels_left_out": dict(train.labels_left_out),
     }
 
 

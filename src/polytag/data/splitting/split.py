@@ -1,9 +1,9 @@
 """Train, validation and test without leaks: iterative stratification over groups.
 
-No library stratifies several labels and keeps groups together at once. Here every group of photos counts
-as one example that carries all labels of its photos; iterative stratification (Sechidis, Tsoumakas &
-Vlahavas 2011, as scikit-multilearn implements it) deals the groups out, and a short local search then
-moves single groups until each label's count in each part is as near to its due as it gets.
+No library stratifies several labels and keeps groups together at the same time. Here each group of photos is one example
+with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, as implemented in
+scikit-multilearn) distributes the groups. A short local search then moves single groups until the count of each label
+in each part is as close to its share as possible.
 """
 
 import os
@@ -16,6 +16,7 @@ import numpy as np
 
 from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import keep_together
+from polytag.data.splitting.learnable import check_learnable
 from polytag.data.splitting.split_file import with_split
 from polytag.data.splitting.stratify import RATIOS, _deal
 from polytag.errors import DataError, SettingsError, counted, listed
@@ -30,10 +31,11 @@ def split(
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Split into train, validation and test.
 
-    Photos of one group stay together, and so do photos that show the same picture (`keep_together`). Every
-    label with three groups or more is in all three parts, unless other labels of the same few groups make that
-    impossible. A split that comes with the data, as ``dataset.parts`` or a file, is kept. If it has no validation
-    or no test part, that part is drawn from its training part, and the notes say so.
+    Photos of one group stay together, and so do photos that show the same picture (`keep_together`). Every label with
+    three groups or more is in all three parts, unless other labels of the same few groups make that impossible. A label
+    with two groups is put into training if the other labels allow it. A split that comes with the data, as
+    ``dataset.parts`` or a file, is kept. If it has no validation or no test part, that part is drawn from its training
+    part, and the notes say so.
 
     Args:
         dataset: the photos.
@@ -44,8 +46,7 @@ def split(
 
     Raises:
         SettingsError: the ratios or the seed are out of range.
-        DataError: there are too few images, a label is never or always present, or the given split does
-            not fit the data.
+        DataError: there are too few images, no label can be learned, or the given split does not fit the data.
     """
     if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
         raise SettingsError(f"ratios must be three positive shares that sum to 1, not {tuple(ratios)}")
@@ -91,28 +92,6 @@ def split_facts(
     else:
         how = f"each part has its share of every label, and photos of one picture share a part (seed {seed})"
     return {"how": how, **{name: len(part) for name, part in zip(PARTS, parts, strict=True)}}
-
-
-def check_learnable(dataset: Dataset) -> None:
-    """Refuse data from which nothing can be learned.
-
-    Raises:
-        DataError: fewer images than labels, or a label that is never, or always, present.
-    """
-    n, k = len(dataset), len(dataset.labels)
-    if n < max(k, 3):
-        raise DataError(
-            f"{counted(n, 'image')} for {counted(k, 'label')}: expected more images than labels, and 3 at least"
-        )
-    names = np.array(dataset.labels)
-    for value, word, advice in ((1, "never", "add examples"), (0, "always", "add images without it")):
-        same = names[(dataset.targets != value).all(axis=0)]
-        if len(same):
-            verb = "is" if len(same) == 1 else "are"
-            raise DataError(
-                f"{counted(len(same), 'label')} {verb} {word} present ({listed(list(same))}): nothing can be learned "
-                f"from that; {advice} or take the label out of the table"
-            )
 
 
 def shares(parts: Sequence[Dataset], combinations: int = 10) -> list[tuple[str, int, list[int]]]:

@@ -14,11 +14,11 @@ RATIOS = (0.70, 0.15, 0.15)
 
 
 COMBINATIONS = 100
-"""How many of the commonest combinations of labels the split heeds, besides each label."""
+"""Most combinations of labels that the split balances, besides each label. The commonest are taken."""
 
 
 def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], seed: int) -> NDArray[np.int64]:
-    """The part's number of each row, int64 (len(rows),)."""
+    """Return the number of each row's part, int64 (len(rows),)."""
     groups, member = np.unique(dataset.groups[rows], return_inverse=True)
     if len(groups) < len(ratios):
         raise DataError(
@@ -42,7 +42,7 @@ def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], se
 
 
 def _commonest(present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Which of the commonest combinations of labels each group has: 0 or 1, float64 (groups, combinations)."""
+    """Return which of the commonest combinations of labels each group has: 0 or 1, float64 (groups, combinations)."""
     sets, which, count = np.unique(present, axis=0, return_inverse=True, return_counts=True)
     which = which.ravel()  # NumPy 2.0 alone keeps an axis
     chosen = [i for i in np.argsort(-count, kind="stable") if count[i] >= 1 / min(RATIOS) and sets[i].sum() > 1]
@@ -50,12 +50,12 @@ def _commonest(present: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
-    """Move groups between parts while that brings the parts nearer to their due.
+    """Move groups between parts as long as that brings the parts closer to their shares.
 
-    The cost of part p is Σ over labels (count − due)² / due, and the same for combinations of labels and for the
-    number of photos; a label that is missing from a part costs so much that it is always mended first. Where no
-    single move helps and a label is still missing, a group that carries it is moved all the same if one more
-    move makes good what that spoils.
+    The cost of part p is Σ over labels (count − due)² / due, and the same for combinations of labels and for the number
+    of photos. A label that a part lacks costs far more: each part needs each label, but a label with fewer groups than
+    parts is needed in training only, with all its groups, because one group is too few to learn it. If no single move
+    helps and a label is still lacking, pairs of moves are tried, of which the first moves a group with the label.
 
     Args:
         counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
@@ -63,8 +63,15 @@ def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64],
         assigned: int (groups,), the part of each group.
         ratios: (parts,), summing to 1.
     """
-    scarce = np.zeros(counts.shape[1] + combinations.shape[1], dtype=bool)
-    scarce[: counts.shape[1]] = (counts > 0).sum(axis=0) >= len(ratios)
+    # Photos that each part needs, and what lacking them costs. A label with a single group cannot be learned, so its
+    # place does not matter. A part without photos, or without a label of many groups, is worse than a label of few.
+    carriers = (counts > 0).sum(axis=0)
+    needed = np.zeros((len(ratios), counts.shape[1] + combinations.shape[1]))
+    needed[:, : counts.shape[1]] = carriers >= len(ratios)
+    few = np.flatnonzero((carriers > 1) & (carriers < len(ratios)))
+    needed[0, few] = counts[:, few].sum(axis=0)
+    penalty = np.full(needed.shape[1], 1e3)
+    penalty[few] = 1e2
     # Groups that count alike are interchangeable: it is kinds of them that move.
     kinds, kind = np.unique(np.hstack([counts, combinations]), axis=0, return_inverse=True)
     kind = kind.ravel()  # NumPy 2.0 alone keeps an axis
@@ -77,7 +84,7 @@ def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64],
     weight = 1 / np.maximum(due, 1)
 
     def cost(have: NDArray, part: int) -> NDArray:
-        return ((have - due[part]) ** 2 * weight[part] + 1e3 * (scarce & (have <= 0))).sum(axis=-1)
+        return ((have - due[part]) ** 2 * weight[part] + penalty * (have < needed[part])).sum(axis=-1)
 
     def gains(which: NDArray[np.int64], source: int, target: int) -> NDArray:
         saved = cost(have[source], source) - cost(have[source] - kinds[which], source)
@@ -101,8 +108,10 @@ def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64],
 
     def best_pair() -> tuple[float, list[tuple[int, int, int]]]:
         best: tuple[float, list[tuple[int, int, int]]] = (0.0, [])
-        for target, label in np.argwhere(scarce & (have <= 0)).tolist():
+        for target, label in np.argwhere(have < needed).tolist():
             for source, which in np.argwhere((stock > 0) & (kinds[:, label] > 0)).tolist():
+                if source == target:
+                    continue
                 first = float(gains(np.array([which]), source, target)[0])
                 move(which, source, target)
                 gain, second = best_move()

@@ -194,8 +194,10 @@ def _limits(manifest: Manifest) -> list[str]:
         if row["support"] < FEW
     ]
     left_out = [f"{name} ({reason})" for name, reason in data.get("left_out", {}).items()]
+    never = [f"{label} ({reason})" for label, reason in data.get("labels_left_out", {}).items()]
     limits = [
         (not manifest.get("test"), "The model has not been tested. Test it before you rely on it."),
+        (never, f"Labels that could not be learned, which the model never assigns: {listed(never, MAX_NAMES)}."),
         (few, f"Labels with fewer than {FEW} training photos, which are often wrong: {listed(few, MAX_NAMES)}."),
         (rough, f"Labels with fewer than {FEW} test photos, whose scores are imprecise: {listed(rough, MAX_NAMES)}."),
         (
