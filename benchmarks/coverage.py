@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
-from polytag.evaluation.evaluate import MAIN_SCORES, MIN_PHOTOS, _evidence
+from polytag.evaluation.evaluate import MAIN_SCORES, _evidence
 from polytag.evaluation.intervals import interval, simultaneous_intervals
 from polytag.evaluation.jackknife import blocks_of, left_out
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_mean, label_scores, scores
+from polytag.evaluation.min_photos import MIN_PHOTOS
 
 LABELS, SPREAD, PHOTO_SHARE, GROUP_SHARE = 20, 2.5, 0.2, 0.2
 """Labels; standard deviation of logits; shares of their variance that a photo's labels and a group's photos share."""

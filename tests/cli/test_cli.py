@@ -55,10 +55,13 @@ BAD_TABLES = {
     "a path that leaves the folder": ("image,labels\n../../x.png,dog\n", "is in or below"),
     "duplicate label names": ("image,dog, dog\n0.png,1,0\n", "more than one column called dog"),
     "no labels": ("image,labels\n0.png,\n1.png,\n", "no label"),
-    "never present": ("image,cat,dog\n" + "".join(f"{i}.png,{i % 2},0\n" for i in range(12)), "never present (dog)"),
-    "always present": ("image,labels\n" + "".join(f"{i}.png,dog\n" for i in range(12)), "always present (dog)"),
+    "never present": ("image,cat\n" + "".join(f"{i}.png,0\n" for i in range(12)), "cat (no training photo has it)"),
+    "always present": (
+        "image,labels\n" + "".join(f"{i}.png,dog\n" for i in range(12)),
+        "dog (no training photo lacks it",
+    ),
     "no 0/1": ("image,cat,dog\n" + "".join(f"{i}.png,{7 if i == 9 else i % 2},1\n" for i in range(12)), "line 11: '7'"),
-    "fewer images than labels": ("image,labels\n0.png,a|b|c\n1.png,b|d\n2.png,e\n", "3 images for 5 labels"),
+    "fewer images than labels": ("image,labels\n0.png,a|b|c\n1.png,b|d|a\n2.png,c|d\n", "3 images for 4 labels"),
     "conflict": (f"image,labels\n{ROWS}3.png,cat\n", "3.png (lines 5, 14)"),
     "all missing": ("image,labels\nx.png,dog\ny.png,cat\n", "--images"),
 }

@@ -8,6 +8,7 @@ import typer
 import polytag as pt
 from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, command, load, note
 from polytag.data.reading.options import ReadOptions
+from polytag.evaluation.min_photos import MIN_PHOTOS
 from polytag.evaluation.objectives import aim
 from polytag.extras import require
 from polytag.models.options import TrainOptions, check_training
@@ -17,6 +18,10 @@ from polytag.progress import progress_bar
 if TYPE_CHECKING:
     from polytag.comparison.compare import Comparison
     from polytag.models.bundle.bundle import Bundle
+
+MinPhotos = Annotated[
+    int, typer.Option(min=1, help="Test photos that a label needs to count in mAP and macro-F1. Others stand apart.")
+]
 
 
 @command("Models")
@@ -67,11 +72,11 @@ def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
 
 
 @command("Models")
-def evaluate(bundle: BundleFolder, data: Data, read: ReadOptions) -> None:
+def evaluate(bundle: BundleFolder, data: Data, read: ReadOptions, min_photos: MinPhotos = MIN_PHOTOS) -> None:
     """Test a bundle on photos it has not seen."""
     require("sklearn", "train", "Evaluation")
     opened = pt.Bundle(bundle)
-    print(pt.evaluate(opened, load(data, read)))
+    print(pt.evaluate(opened, load(data, read), min_photos))
 
 
 @command("Models")
@@ -91,6 +96,7 @@ def compare(
         ),
     ] = ["tuned"],  # noqa: B006
     split_file: SplitFile = None,
+    min_photos: MinPhotos = MIN_PHOTOS,
     resume: Annotated[
         bool, typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted run.")
     ] = False,
@@ -108,6 +114,7 @@ def compare(
         options,
         given_split=split_file,
         tune=tune,
+        min_photos=min_photos,
         resume=resume,
         overwrite=overwrite,
         say=note,

@@ -18,12 +18,14 @@ import numpy as np
 
 from polytag.comparison.contest import Contest, Contestant, pairs, results
 from polytag.comparison.report import write_report
-from polytag.data.dataset import PARTS, Dataset
+from polytag.data.dataset import PARTS, Dataset, describe_left_out
 from polytag.data.splitting.groups import leaks
-from polytag.data.splitting.split import check_learnable, split, split_facts
+from polytag.data.splitting.learnable import check_learnable, learnable
+from polytag.data.splitting.split import split, split_facts
 from polytag.data.splitting.split_file import with_split, write_split
 from polytag.errors import DataError, SettingsError, counted, raise_machine_error
 from polytag.evaluation.evaluate import evaluate
+from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
 from polytag.evaluation.slices import automatic_slices
 from polytag.files import write_json
 from polytag.models.backbones.weights import Weights
@@ -64,6 +66,7 @@ def compare(
     *,
     given_split: str | os.PathLike[str] | None = None,
     tune: Sequence[str] = ("tuned",),
+    min_photos: int = MIN_PHOTOS,
     resume: bool = False,
     overwrite: bool = False,
     show_progress: bool = True,
@@ -72,6 +75,8 @@ def compare(
 ) -> Comparison:
     """Train models and compare them on the same unseen photos.
 
+    Labels that are too rare to learn are left out and named.
+
     Args:
         data: the photos.
         out: the run's folder. It must not exist, unless ``resume`` or ``overwrite`` is set.
@@ -79,6 +84,7 @@ def compare(
         options: how to train; each model takes the options that mean something to it. Default: ``TrainOptions()``.
         given_split: a file such as ``split.csv``, to use its split.
         tune: models whose hyperparameters are searched; "tuned" always is.
+        min_photos: test photos that a label needs to count in mAP and macro-F1. Labels with fewer are reported apart.
         resume: continue an interrupted run. The data and the settings must be the same.
         overwrite: replace an earlier run.
         show_progress: draw progress bars on stderr.
@@ -87,9 +93,10 @@ def compare(
 
     Raises:
         SettingsError: a setting or the folder cannot be used.
-        DataError: the data cannot be learned from.
+        DataError: no label can be learned from the data.
         WeightsError: pretrained weights are missing (transfer and the classical methods).
     """
+    check_min_photos(min_photos)
     options = (options or TrainOptions()).override(settings)
     folder = Path(out)
     plan, weights, started = check_comparison(folder, models, options, tune=tune, resume=resume, overwrite=overwrite)
@@ -101,7 +108,9 @@ def compare(
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:
         parts, notes = _parts(data, options.seed, given_split, bar.update)
     train, validation, test = parts
-    request = _request(data, parts, models, tune, options, weights)
+    if train.labels_left_out:
+        say(describe_left_out(train.labels_left_out))
+    request = _request(data, parts, models, tune, options, weights) | {"min_photos": min_photos}
     _prepare(folder, request, started if resume else None)
     write_split(folder / "split.csv", *parts)
     say("split: " + ", ".join(f"{len(part):,} {name}" for name, part in zip(PARTS, parts, strict=True)))
@@ -110,7 +119,7 @@ def compare(
     for model in models:
         bundle = _train(train, validation, model, plan[model], folder, show_progress, say)
         split_record = split_facts(data, parts, options.seed, given_split) | {"notes": notes}
-        contestants.append(_test(bundle, test, model, split_record))
+        contestants.append(_test(bundle, test, model, split_record, min_photos))
         say(f"{model}: test samples-F1 {contestants[-1].evaluation.scores['samples_f1']:.3f}")
     contest = _contest(data, parts, notes, contestants, options.seed)
     write_json(folder / "results.json", results(contest))
@@ -252,9 +261,9 @@ def _train(
     return bundle
 
 
-def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, Any]) -> Contestant:
+def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, Any], min_photos: int) -> Contestant:
     """Evaluate a model on the test photos, record the result in its bundle, and return what the report needs."""
-    evaluation = evaluate(bundle, test)
+    evaluation = evaluate(bundle, test, min_photos)
     bundle.record(
         test={name: value for name, value in evaluation.scores.items() if value == value},
         tested=evaluation.recorded(),
@@ -288,11 +297,12 @@ def _contest(
     return Contest(
         data_name=data.title,
         images=len(data),
-        labels=data.labels,
+        labels=parts[0].labels,
         fingerprint=data.fingerprint,
         parts={name: len(part) for name, part in zip(PARTS, parts, strict=True)},
         notes=tuple(notes),
         left_out=data.left_out,
+        labels_left_out=parts[0].labels_left_out,
         contestants=tuple(contestants),
         pairs=pairs(contestants),
         version=version("polytag"),
@@ -323,7 +333,8 @@ def _parts(
             raise DataError(
                 "every test image of the given split belongs to a group with photos in another part. Split without it."
             )
-    check_learnable(train)
+    train, validation = learnable(train, validation)
+    test = test.without_labels(train.labels_left_out)
     check_validation(validation)
     return (train, validation, test), notes
 

@@ -75,6 +75,7 @@ class Contest:
         parts: number of photos in "train", "validation" and "test".
         notes: what reading and splitting recognized, decided and left out, in words.
         left_out: photos that could not be used, with the reason.
+        labels_left_out: labels that could not be learned, with the reason.
         contestants: the models, in the order of the tables, on the first split.
         pairs: every two of them, the later minus the earlier, as `pairs` returns them.
         version: version of polytag.
@@ -95,6 +96,7 @@ class Contest:
     version: str
     seed: int
     repeats: Repeats | None = None
+    labels_left_out: Mapping[str, str] = field(default_factory=dict)
     slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -308,6 +310,7 @@ def results(contest: Contest) -> dict[str, Any]:
             "fingerprint": contest.fingerprint,
             "split": dict(contest.parts),
             "left_out": dict(contest.left_out),
+            "labels_left_out": dict(contest.labels_left_out),
             "notes": list(contest.notes),
         },
         "scope": contest.scope,

@@ -27,7 +27,13 @@ def doubts(contest: Contest) -> list[str]:
     absent = np.mean((e.targets == 0).sum(axis=0)[judged] / (~unknown).sum(axis=0)[judged])
     unproven = [c.name for c in others if not contest.between(best.name, c.name)[DECISIVE].beyond_chance]
     left_out = [f"{name} ({reason})" for name, reason in contest.left_out.items()]
+    unlearned = [f"{label} ({reason})" for label, reason in contest.labels_left_out.items()]
     found = [
+        (
+            unlearned,
+            f"{counted(len(unlearned), 'label')} could not be learned: {listed(unlearned, NAMED)}. No model assigns "
+            "these labels, and no score counts them.",
+        ),
         (
             contest.repeats is None,
             f"Each model was trained once, on one split (seed {contest.seed}). Intervals say what other test photos "

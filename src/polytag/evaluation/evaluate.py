@@ -14,14 +14,11 @@ from polytag.errors import DataError, counted, listed
 from polytag.evaluation.intervals import UNDEFINED, Interval, interval, simultaneous_intervals
 from polytag.evaluation.jackknife import blocks_of, left_out
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_scores, scores
+from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
 from polytag.evaluation.reliability import calibration_error
 
 MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
 """The scores that models are compared by."""
-
-MIN_PHOTOS = 5
-"""Test photos with a label below which its scores are reported apart. benchmarks/coverage.py measures with this value
-how often the intervals cover the truth."""
 
 
 class Tagger(Protocol):
@@ -144,7 +141,9 @@ def evaluate(bundle: Tagger, dataset: Dataset, min_photos: int = MIN_PHOTOS) -> 
 
     Raises:
         DataError: the labels do not fit, or no photo is left.
+        SettingsError: ``min_photos`` is below 1.
     """
+    check_min_photos(min_photos)
     targets, notes = aligned(bundle.labels, dataset)
     seen = bundle.seen(dataset)
     if seen.any():

@@ -1,7 +1,7 @@
 """Train, validation and test without leaks: iterative stratification over groups.
 
-No library stratifies several labels and keeps groups together at the same time. Here each group of photos is one example
-with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, as implemented in
+No library stratifies several labels and keeps groups together at the same time. Here each group of photos is one
+example with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, as implemented in
 scikit-multilearn) distributes the groups. A short local search then moves single groups until the count of each label
 in each part is as close to its share as possible.
 """
