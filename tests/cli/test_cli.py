@@ -186,7 +186,11 @@ OPTIONS: dict[str, Any] = {
 def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, asked: dict[str, Any]) -> None:
     weights = find_weights(None, "efficientnet_lite0").path
     given = [word for option in OPTIONS.items() for word in option]
-    own = ["--models", "tuned, transfer", "--tune", "tuned", "--tune", "transfer"] if command == "compare" else []
+    own = (
+        ["--models", "tuned, transfer", "--tune", "tuned", "--tune", "transfer", "--min-photos", 7]
+        if command == "compare"
+        else []
+    )
     words = [command, data, "--out", tmp_path / "out", "--weights", weights, "--int8", *given, *own]
     assert refused(*words).endswith("asked")
     options = TrainOptions(
@@ -198,7 +202,7 @@ def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, ask
     expected: dict[str, Any] = {"options": options, "out": tmp_path / "out"}
     if command == "compare":
         expected |= {"models": ["tuned", "transfer"], "tune": ["tuned", "transfer"], "given_split": None}
-        expected |= {"resume": False, "overwrite": False}
+        expected |= {"resume": False, "overwrite": False, "min_photos": 7}
     else:
         expected["model"] = "transfer"
     for name in ("data", "train", "validation", "say"):

@@ -13,6 +13,7 @@ import polytag as pt
 from polytag.cli.app import app
 from polytag.comparison.doubts import doubts
 from polytag.errors import SettingsError
+from polytag.models.classical import methods
 
 COUNTS = (0, 1, 2, 3, 6, 9, 9, 17, 17, 24, 30, 30, 36, 40, 44, 50, 60, 75, 90)
 """Photos with each of the 19 labels."""
@@ -44,12 +45,16 @@ def long_tail(tmp_path_factory) -> Path:
 LEFT_OUT = {"label0-0": "no training photo has it", "label1-1": "only one photo has it"}
 
 
-def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path) -> None:
+def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(methods, "STRENGTHS", (1.0,))
     lines: list[str] = []
-    settings = {"image_size": 48, "epochs": 1, "show_progress": False}
-    done = pt.compare(pt.read(long_tail), tmp_path / "run", ["baseline"], say=lines.append, min_photos=6, **settings)
+    settings = {"models": ["baseline", "binary_relevance"], "image_size": 48, "show_progress": False}
+    settings |= {"epochs": 1, "min_photos": 6}
+    done = pt.compare(pt.read(long_tail), tmp_path / "run", say=lines.append, **settings)
     said = "2 labels left out of training: label0-0 (no training photo has it), label1-1 (only one photo has it)"
     assert said in lines
+
+    assert {c.evaluation.labels for c in done.contest.contestants} == {done.contest.labels}
 
     bundle = done.bundle("baseline")
     assert len(bundle.labels) == 17 and not LEFT_OUT.keys() & {*bundle.labels}
@@ -76,9 +81,9 @@ def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path) -> None:
     assert results["models"]["baseline"]["too_rare"] == rare and results["models"]["baseline"]["min_photos"] == 6
 
     with pytest.raises(SettingsError, match="started with other min_photos"):
-        pt.compare(pt.read(long_tail), done.folder, ["baseline"], resume=True, min_photos=7, **settings)
+        pt.compare(pt.read(long_tail), done.folder, resume=True, **settings | {"min_photos": 7})
     with pytest.raises(SettingsError, match="min_photos must be at least 1"):
-        pt.compare(pt.read(long_tail), tmp_path / "other", ["baseline"], min_photos=0, **settings)
+        pt.compare(pt.read(long_tail), tmp_path / "other", **settings | {"min_photos": 0})
 
     # Data with all 19 labels can be evaluated with the bundle: the two are named.
     arguments = ["evaluate", str(bundle.path), str(long_tail), "--min-photos", "1"]

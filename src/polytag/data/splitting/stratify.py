@@ -49,13 +49,32 @@ def _commonest(present: NDArray[np.bool_]) -> NDArray[np.float64]:
     return (which[:, None] == np.array(chosen[:COMBINATIONS], dtype=np.int64)).astype(np.float64)
 
 
+def _needs(counts: NDArray, combinations: int, parts: int) -> tuple[NDArray, NDArray]:
+    """Return how many photos of each label a part needs, and what lacking them costs.
+
+    Each part needs each label. A label with fewer groups than parts is needed in training only, with all its groups,
+    because one group is too few to learn it; a label with a single group is needed nowhere. Combinations are optional.
+
+    Returns:
+        float64 (parts, k + 1 + combinations) and (k + 1 + combinations,).
+    """
+    groups = (counts > 0).sum(axis=0)
+    needed = np.zeros((parts, counts.shape[1] + combinations))
+    needed[:, : counts.shape[1]] = groups >= parts
+    few = np.flatnonzero((groups > 1) & (groups < parts))
+    needed[0, few] = counts[:, few].sum(axis=0)
+    penalty = np.full(needed.shape[1], 1e3)
+    # A part without photos, or without a label of many groups, is worse.
+    penalty[few] = 1e2
+    return needed, penalty
+
+
 def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
     """Move groups between parts as long as that brings the parts closer to their shares.
 
     The cost of part p is Σ over labels (count − due)² / due, and the same for combinations of labels and for the number
-    of photos. A label that a part lacks costs far more: each part needs each label, but a label with fewer groups than
-    parts is needed in training only, with all its groups, because one group is too few to learn it. If no single move
-    helps and a label is still lacking, pairs of moves are tried, of which the first moves a group with the label.
+    of photos. A label that a part lacks costs far more (`_needs`). If no single move helps and a label is still
+    lacking, pairs of moves are tried, of which the first moves a group with the label.
 
     Args:
         counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
@@ -63,15 +82,7 @@ def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64],
         assigned: int (groups,), the part of each group.
         ratios: (parts,), summing to 1.
     """
-    # Photos that each part needs, and what lacking them costs. A label with a single group cannot be learned, so its
-    # place does not matter. A part without photos, or without a label of many groups, is worse than a label of few.
-    carriers = (counts > 0).sum(axis=0)
-    needed = np.zeros((len(ratios), counts.shape[1] + combinations.shape[1]))
-    needed[:, : counts.shape[1]] = carriers >= len(ratios)
-    few = np.flatnonzero((carriers > 1) & (carriers < len(ratios)))
-    needed[0, few] = counts[:, few].sum(axis=0)
-    penalty = np.full(needed.shape[1], 1e3)
-    penalty[few] = 1e2
+    needed, penalty = _needs(counts, combinations.shape[1], len(ratios))
     # Groups that count alike are interchangeable: it is kinds of them that move.
     kinds, kind = np.unique(np.hstack([counts, combinations]), axis=0, return_inverse=True)
     kind = kind.ravel()  # NumPy 2.0 alone keeps an axis
