@@ -53,6 +53,9 @@ def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> 
     done = pt.compare(pt.read(long_tail), tmp_path / "run", say=lines.append, **settings)
     said = "2 labels left out of training: label0-0 (no training photo has it), label1-1 (only one photo has it)"
     assert said in lines
+    assert lines[-1].startswith(
+        "too rare to judge, with fewer than 6 photos, so left out of mAP and macro-F1: label2-2 (0)"
+    )
 
     assert {c.evaluation.labels for c in done.contest.contestants} == {done.contest.labels}
 
@@ -89,6 +92,9 @@ def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> 
     arguments = ["evaluate", str(bundle.path), str(long_tail), "--min-photos", "1"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
+    assert (
+        "too rare to judge, with fewer than 1 photo, so left out of mAP and macro-F1: label2-2 (0)\n" in result.output
+    )
     assert "labels unknown to the model, ignored: label0-0, label1-1" in result.output
 
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from polytag.comparison.compare import Comparison
     from polytag.models.bundle.bundle import Bundle
 
-MinPhotos = Annotated[
-    int, typer.Option(min=1, help="Test photos that a label needs to count in mAP and macro-F1. Others stand apart.")
-]
+MinPhotos = Annotated[int, typer.Option(min=1, help="Minimum test photos for a label to count in mAP and macro-F1.")]
 
 
 @command("Models")

@@ -121,6 +121,8 @@ def compare(
         split_record = split_facts(data, parts, options.seed, given_split) | {"notes": notes}
         contestants.append(_test(bundle, test, model, split_record, min_photos))
         say(f"{model}: test samples-F1 {contestants[-1].evaluation.scores['samples_f1']:.3f}")
+    if rarity := contestants[0].evaluation.rarity:
+        say(rarity)
     contest = _contest(data, parts, notes, contestants, options.seed)
     write_json(folder / "results.json", results(contest))
     write_report(folder, contest, dict(zip(test.names, test.paths, strict=True)))

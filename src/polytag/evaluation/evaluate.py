@@ -82,6 +82,15 @@ class Evaluation:
         ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
         return ranked[::-1][: min(count, len(ranked) // 2)]
 
+    @property
+    def rarity(self) -> str:
+        """One line that names the labels that are too rare to judge, "" if there are none."""
+        if not self.too_rare:
+            return ""
+        named = listed([f"{label} ({self.per_label[label]['support']:.0f})" for label in self.too_rare], 20)
+        least = counted(self.min_photos, "photo")
+        return f"too rare to judge, with fewer than {least}, so left out of mAP and macro-F1: {named}"
+
     def recorded(self) -> dict[str, Any]:
         """Return what a bundle records of its test besides the scores, for JSON. Undefined numbers are ``None``."""
 
@@ -124,6 +133,7 @@ class Evaluation:
             )
         lines.append("")
         lines.append(f"on {counted(len(self.names), 'image')}, tagged at {self.images_per_second:.0f} images/s")
+        lines += [self.rarity] if self.too_rare else []
         lines += self.notes
         return "\n".join(lines)
 
