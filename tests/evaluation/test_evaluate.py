@@ -128,8 +128,10 @@ def test_rare_labels_are_reported_apart() -> None:
     assert evaluation.scores["mean_average_precision"] == evaluation.scores["macro_f1"] == 1
     assert "bird" not in evaluation.strongest() + evaluation.weakest()
     assert evaluation.recorded()["too_rare"] == ["bird"]
+    assert evaluation.rarity.endswith("with fewer than 5 photos, so left out of mAP and macro-F1: bird (3)")
+    assert evaluation.rarity in str(evaluation)
     all_judged = judge(data.labels, np.full(3, 0.6, np.float32), data, data.targets, p, 1.0, [], min_photos=1)
-    assert all_judged.too_rare == () and all_judged.scores["macro_f1"] < 1
+    assert all_judged.too_rare == () and all_judged.rarity == "" and all_judged.scores["macro_f1"] < 1
 
 
 def test_intervals_of_labels_contain_their_scores() -> None:
