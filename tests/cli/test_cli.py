@@ -219,10 +219,10 @@ def test_what_cannot_work_is_refused_before_a_photo_is_read(
     monkeypatch.setattr(pt, "read", lambda *_: pytest.fail("read"))
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine.txt").write_text("mine")
-    for command in ("train", "compare"):
+    for command, has_no_effect in (("train", "has no effect on"), ("compare", "means nothing to")):
         for words, message in (
             (["-m", "resnet"], "must be one of"),
-            (["-m", "mlknn", "--epochs", 3], "epochs means nothing to mlknn"),
+            (["-m", "mlknn", "--epochs", 3], f"epochs {has_no_effect} mlknn"),
             (["-m", "transfer", "--epochs", 0], "epochs must be from 1"),
             (["--timeout", 10], "a duration with a unit, such as 90s, 10m or 2h, not '10'"),
             (["--weights", tmp_path / "none.pth"], "does not exist"),

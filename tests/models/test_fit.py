@@ -268,12 +268,12 @@ def test_bad_settings_are_refused_before_anything_is_done(squares, tmp_path) -> 
         ({"epoch": 3}, "no setting 'epoch'"),
         ({"epochs": 0}, "epochs must be from 1"),
         ({"image_size": 16}, "image size must be from 32"),
-        ({"model": "baseline", "backbone": "resnet50"}, "backbone means nothing to baseline"),
-        ({"model": "baseline", "weights": "w.pth"}, "weights mean nothing to baseline"),
+        ({"model": "baseline", "backbone": "resnet50"}, "backbone has no effect on baseline"),
+        ({"model": "baseline", "weights": "w.pth"}, "weights have no effect on baseline"),
         ({"augmentation": "cutout"}, "none, flip, crop"),
         ({"out": tmp_path}, "exists already"),
         ({"objective": "accuracy"}, "objective must be f1, subset"),
-        ({"model": "tuned", "hyperparameters": {"dense": 8}}, "the search of tuned chooses hyperparameters"),
+        ({"model": "tuned", "hyperparameters": {"dense": 8}}, "the search chooses the hyperparameters of tuned"),
     ):
         with pytest.raises(SettingsError, match=message):
             pt.fit(train, validation, **settings)

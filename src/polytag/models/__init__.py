@@ -1,1 +1,1 @@
-"""Train models, and everything that happens between photos and probabilities."""
+"""Models: training, quantization, conversion to other formats, and inference."""

@@ -1,6 +1,7 @@
-"""Keras, imported in one place: with an installed backend, deterministic, and without start-up noise.
+"""The only module that imports Keras.
 
-Every module of this package imports Keras from here: ``from polytag.models.backend import keras``.
+It selects an installed backend, makes operations deterministic and suppresses log messages at start-up. All other
+modules of this package use ``from polytag.models.backend import keras``.
 """
 
 import importlib.util
@@ -15,10 +16,11 @@ from polytag.models.runtimes.quiet import quiet_stderr
 
 
 def choose_backend() -> str:
-    """Return the backend that Keras will use: ``$KERAS_BACKEND``, else the first installed one.
+    """Return the backend that Keras will use: ``$KERAS_BACKEND`` if it is set, otherwise the first installed one.
 
     Raises:
-        SettingsError: none of TensorFlow, JAX and PyTorch is installed, or ``$KERAS_BACKEND`` is not.
+        SettingsError: TensorFlow, JAX and PyTorch are all missing, or the backend named in ``$KERAS_BACKEND`` is not
+            installed.
     """
     if "KERAS_BACKEND" not in os.environ:
         for backend in ("tensorflow", "jax", "torch"):
@@ -27,8 +29,7 @@ def choose_backend() -> str:
                 break
         else:
             raise SettingsError(
-                "training needs a backend for Keras, but none is installed: run 'pip install tensorflow' (or jax, "
-                "or torch)"
+                "training needs a Keras backend, but none is installed: run 'pip install tensorflow' (or jax, or torch)"
             )
     backend = os.environ["KERAS_BACKEND"]
     if importlib.util.find_spec(backend) is None:
@@ -36,10 +37,11 @@ def choose_backend() -> str:
     return backend
 
 
-# TensorFlow reads these when it is first imported. Determinism makes the same seed give the same scores.
+# TensorFlow reads these variables when it is first imported. With deterministic operations, the same seed always gives
+# the same scores.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow warns about each further network that a search builds.
+# Without this setting, TensorFlow warns about each additional network that a search builds.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 choose_backend()
 with quiet_stderr():
@@ -51,7 +53,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def on_cpu() -> bool:
-    """Whether Keras certainly computes on the CPU: its backend is TensorFlow, which sees no GPU."""
+    """Return whether Keras is known to compute on the CPU: its backend is TensorFlow, and TensorFlow finds no GPU."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow
@@ -60,10 +62,10 @@ def on_cpu() -> bool:
 
 
 def training_policy() -> str:
-    """Return the Keras dtype policy in which large networks train fastest.
+    """Return the Keras dtype policy that trains large networks fastest.
 
-    It is "mixed_bfloat16" on TensorFlow if the GPU or CPU supports bfloat16, else "float32". Weights are float32 in
-    both (Micikevicius et al. 2018, "Mixed precision training").
+    The policy is "mixed_bfloat16" if the backend is TensorFlow and the GPU or CPU supports bfloat16. Otherwise, it is
+    "float32". Weights are float32 under both policies (Micikevicius et al. 2018, "Mixed precision training").
     """
     if keras.backend.backend() != "tensorflow":
         return "float32"
@@ -80,7 +82,7 @@ def training_policy() -> str:
 
 @contextmanager
 def computing_in(policy: str) -> Iterator[None]:
-    """Give layers that are created in the block this dtype policy, unless they set their own."""
+    """Set the dtype policy of all layers that are created in the block, except those that set their own."""
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

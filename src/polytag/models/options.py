@@ -1,4 +1,4 @@
-"""Options for training: those of `polytag.fit`, `polytag.compare` and of the commands ``train`` and ``compare``."""
+"""Training options of `polytag.fit`, `polytag.compare` and the commands ``train`` and ``compare``."""
 
 import re
 from collections.abc import Mapping
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from polytag.models.backbones.weights import Weights
 
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "model")
-
-"""Names that a recipe shares with these options."""
+"""Names of the fields that `Recipe` and `TrainOptions` have in common."""
 
 DEFAULT_TRIALS = 20
-"""Trials of a search if neither their number nor a time limit is set."""
+"""Number of trials in a search if neither the number of trials nor a time limit is set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Options for training. Each annotation is the help text of the command-line option.
+    """Training options. Each annotation is the help text of the corresponding command-line option.
 
-    An option that is ``None`` takes the model's default, which `polytag.models.recipe.DEFAULTS` lists. ``timeout`` is
-    text such as ``"10m"`` or a number of seconds. ``hyperparameters`` are keyword arguments of the network and have no
+    If an option is ``None``, the model's default applies (see `polytag.models.recipe.DEFAULTS`). ``timeout`` is text
+    such as ``"10m"`` or a number of seconds. ``hyperparameters`` are keyword arguments of the network. They have no
     command-line option.
 
     Raises:
         SettingsError: a value is out of range.
     """
 
-    image_size: Annotated[int, "Width and height of the photos for the model, in pixels (32 to 1024)."] = 224
+    image_size: Annotated[int, "Width and height to which photos are resized, in pixels (32 to 1024)."] = 224
     epochs: Annotated[int | None, "Maximum number of epochs. Default: 15 for baseline, 60 for other networks."] = None
     batch_size: Annotated[int | None, "Photos per training step. Default: 128 for transfer, 32 for others."] = None
     learning_rate: Annotated[float | None, "Initial learning rate. Default: set by the model or its search."] = None
-    weight_decay: Annotated[float | None, "Weight decay of AdamW. Default: set by the model or its search."] = None
+    weight_decay: Annotated[float | None, "Weight decay for AdamW. Default: set by the model or its search."] = None
     augmentation: Annotated[
-        Literal["none", "flip", "crop", "colour"] | None, "Changes to training photos. Each includes those before it."
+        Literal["none", "flip", "crop", "colour"] | None,
+        "Random changes to training photos. Each choice includes the previous ones.",
     ] = None
     loss: Annotated[Literal["bce", "weighted_bce", "focal", "asymmetric"] | None, "Loss function. Default: bce."] = None
     backbone: Annotated[
@@ -48,19 +48,19 @@ class TrainOptions:
         "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0 or a name from keras.applications, such as "
         "EfficientNetB0. Default: mobilenet_v2.",
     ] = None
-    weights: Annotated[Path | None, "File with the backbone's pretrained weights. Default: detected."] = None
+    weights: Annotated[Path | None, "File with the backbone's pretrained weights. Default: found automatically."] = None
     fine_tune: Annotated[
         int | None,
-        "Epochs that also train the backbone, after the head. Default: enough to process about 12,000 photos (1 to 8).",
+        "Number of epochs that fine-tune the backbone. Default: enough to process about 12,000 photos (1 to 8).",
     ] = None
-    trials: Annotated[int | None, "Trials per hyperparameter search. Default: 20, or no limit with --timeout."] = None
+    trials: Annotated[int | None, "Trials per hyperparameter search. Default: 20, or unlimited with --timeout."] = None
     timeout: Annotated[
         float | str | None,
         "Time limit per search, such as 90s, 10m or 2h. Time used before an interruption counts.",
     ] = None
-    objective: Annotated[str, f"What thresholds optimize: {OBJECTIVES}."] = "f1"
-    int8: Annotated[bool, "Also make a quantized model, which tags faster. Dropped if it loses accuracy."] = False
-    seed: Annotated[int, "Random seed of the split and of training."] = 0
+    objective: Annotated[str, f"Objective of the thresholds: {OBJECTIVES}."] = "f1"
+    int8: Annotated[bool, "Also create a quantized model, which tags faster. Discarded if it loses accuracy."] = False
+    seed: Annotated[int, "Random seed for the split and for training."] = 0
     hyperparameters: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -78,19 +78,19 @@ class TrainOptions:
 
     @property
     def searches(self) -> bool:
-        """Whether these options ask for a search, whatever the model."""
+        """Whether these options request a search, regardless of the model."""
         return self.trials is not None or self.timeout is not None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields of a `Recipe` that are set."""
+        """The `Recipe` fields that these options set."""
         return {name: value for name in RECIPE_FIELDS if (value := getattr(self, name)) is not None}
 
     def override(self, settings: Mapping[str, Any]) -> "TrainOptions":
         """Return a copy with some fields replaced.
 
         Raises:
-            SettingsError: a setting is not a field, or its value is out of range.
+            SettingsError: a setting does not exist, or its value is out of range.
         """
         known = [field.name for field in fields(self)]
         for name in settings:
@@ -99,7 +99,10 @@ class TrainOptions:
         return replace(self, **settings)
 
     def of_use_to(self, model: str) -> "TrainOptions":
-        """Return a copy without what means nothing to a model; `compare` gives several models the same options."""
+        """Return a copy without the options that a model does not use.
+
+        `compare` needs this method because it gives several models the same options.
+        """
         idle = [name for name in self.settings if not takes(model, name)]
         idle += [] if takes(model, "backbone") else ["weights"]
         return self.override(dict.fromkeys(idle))
@@ -108,38 +111,39 @@ class TrainOptions:
         """Return the recipe of a model.
 
         Raises:
-            SettingsError: the model is unknown, an option means nothing to it, or a value is out of range.
+            SettingsError: the model is unknown or does not use one of the options, or a value is out of range.
         """
         return Recipe.of(model, **self.settings)
 
 
 def is_searched(model: str, options: TrainOptions) -> bool:
-    """Whether training this model begins with a search."""
+    """Return whether training this model starts with a hyperparameter search."""
     return model == "tuned" or options.searches
 
 
 def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights | None]":
-    """Refuse training that cannot work, before any photo is read. Keras is not imported.
+    """Check, before any photo is read, that training can work. Keras is not imported.
 
     Returns:
-        The recipe to train by, or to start a search from, and the weights of the backbone if the model has one.
+        The recipe for training or for starting a search, and the backbone's weights. The weights are ``None`` if the
+        model has no backbone.
 
     Raises:
-        SettingsError: an option is out of range, contradicts another or means nothing to the model, or a package
-            that it needs is missing.
-        WeightsError: the weights file is missing or of another kind.
+        SettingsError: an option is out of range, contradicts another option or is not used by the model, or a required
+            package is missing.
+        WeightsError: the weights file is missing or has the wrong format.
     """
-    # Imported late: the command line reads these options to print its help.
+    # Imported here to keep the command line fast, because it imports this module even to print its help.
     from polytag.models.backbones.weights import find_weights
     from polytag.models.runtimes.openvino import check_openvino
 
     recipe = options.recipe(model)
     if options.searches and model not in SEARCHED:
-        raise SettingsError(f"{model} has no search. Leave out trials and timeout, or choose {' or '.join(SEARCHED)}.")
+        raise SettingsError(f"{model} has no search. Omit trials and timeout, or choose {' or '.join(SEARCHED)}.")
     if is_searched(model, options) and recipe.hyperparameters:
-        raise SettingsError(f"the search of {model} chooses hyperparameters. Leave them out.")
+        raise SettingsError(f"the search chooses the hyperparameters of {model}. Omit them.")
     if options.weights is not None and not takes(model, "backbone"):
-        raise SettingsError(f"weights mean nothing to {model}. Leave them out.")
+        raise SettingsError(f"weights have no effect on {model}. Omit them.")
     require("keras", "train", "Training")
     if is_searched(model, options):
         require("optuna", "train", "A hyperparameter search")
@@ -149,24 +153,24 @@ def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights 
 
 
 def check_effort(trials: int | None, timeout: float | None) -> None:
-    """Refuse a search without trials or time.
+    """Check that a search has time for at least one trial.
 
     Raises:
-        SettingsError: fewer than one trial, or no time.
+        SettingsError: the number of trials is less than 1, or the timeout is not positive.
     """
     if trials is not None and trials < 1:
         raise SettingsError(f"trials must be 1 or more, not {trials}")
     if timeout is not None and not timeout > 0:
-        raise SettingsError(f"timeout must be more than 0 seconds, not {timeout:g}")
+        raise SettingsError(f"timeout must be greater than 0 seconds, not {timeout:g}")
 
 
 def parse_seconds(text: str, name: str) -> float:
-    """Return the seconds of a duration such as ``"90s"``, ``"10m"``, ``"2h"`` or ``"1h30m"``.
+    """Convert a duration such as ``"90s"``, ``"10m"``, ``"2h"`` or ``"1h30m"`` to seconds.
 
-    A number without a unit is refused: it could be meant as minutes or as seconds.
+    A number without a unit is refused, because it could mean minutes or seconds.
 
     Raises:
-        SettingsError: the text is no duration.
+        SettingsError: the text is not a duration with a unit.
     """
     parts = re.findall(r"([\d.]+)([smh])", text.strip().lower())
     try:

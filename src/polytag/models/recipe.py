@@ -1,4 +1,4 @@
-"""The recipe: everything that training a model depends on besides the data. Flat and frozen."""
+"""Recipes. A recipe contains all settings that training a model depends on, but not the data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -7,25 +7,30 @@ from typing import Any
 from polytag.errors import SettingsError
 
 AUGMENTATIONS = ("none", "flip", "crop", "colour")
-"""Random changes to training photos, each with those before it: nothing; mirrored left to right, for half of the
-photos; cropped to a random region; brightness, contrast and tint shifted by up to 20 %."""
+"""Random changes to training photos. Each level includes the previous ones.
+
+- ``none``: photos are not changed.
+- ``flip``: half of the photos are mirrored left to right.
+- ``crop``: each photo is cropped to a random region.
+- ``colour``: brightness, contrast and tint are changed by up to 20%.
+"""
 
 LOSS_NAMES = ("bce", "weighted_bce", "focal", "asymmetric")
-"""Names of the losses in `polytag.models.training.losses`, which needs Keras."""
+"""Names of the losses in `polytag.models.training.losses`, listed here because that module needs Keras."""
 
 MODEL_NAMES = ("baseline", "tuned", "transfer")
-"""The models compared by default, in the order of the tables."""
+"""Models that are compared by default, in the order of the result tables."""
 
 CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
-"""Methods on frozen embeddings, trained without epochs: `polytag.models.classical.methods`."""
+"""Methods that are fitted to frozen embeddings and need no epochs (see `polytag.models.classical.methods`)."""
 
 ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
-"""Every model that can be trained."""
+"""All models that can be trained."""
 
 _ONLY_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
 
 SEARCHED = ("tuned", "transfer")
-"""Models with a hyperparameter search; `polytag.models.search.spaces.SPACES` defines what is searched."""
+"""Models with a hyperparameter search. `polytag.models.search.spaces.SPACES` defines the search spaces."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "baseline": {"epochs": 15, "batch_size": 32, "learning_rate": 1e-4},
@@ -39,19 +44,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     **{name: {} for name in CLASSICAL},
 }
-"""Settings of each model that differ from the defaults of `Recipe`.
+"""Default settings of each model. They override the defaults of `Recipe`.
 
-- ``baseline``: with Adam's usual learning rate of 1e-3, its dense layer (86,528 inputs at 224 px) dies in the first
-  steps, which would flatter every other model.
-- ``tuned``: many epochs on smaller photos, cropped anew in each epoch, gain more than any layer size. The gain
-  appears too late for short trials to find it.
-- ``transfer``: an epoch of the head takes about a second on cached embeddings, so many are allowed. Early stopping
-  ends training when validation mAP no longer rises.
+- ``baseline``: With Adam's usual learning rate of 1e-3, the units of the dense layer (86,528 inputs at 224 px) die in
+  the first steps. A baseline that fails would make every other model look better than it is.
+- ``tuned``: Training for many epochs on smaller, randomly cropped photos improves scores more than any layer size. The
+  improvement appears too late for short trials to detect it.
+- ``transfer``: The head trains on cached embeddings and needs only about a second per epoch, so the maximum is high.
+  Early stopping ends training when validation mAP stops improving.
 """
 
 
 def takes(model: str, setting: str) -> bool:
-    """Whether a model uses a setting."""
+    """Return whether a model uses a setting."""
     if model in CLASSICAL:
         return setting not in _ONLY_NETWORKS
     return model == "transfer" or setting not in ("fine_tune", "backbone")
@@ -59,26 +64,26 @@ def takes(model: str, setting: str) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. Make one with `Recipe.of`, which knows each model's defaults.
+    """Settings for training a model. Use `Recipe.of` to create a recipe with the model's defaults.
 
     Attributes:
         model: one of `ALL_MODELS`.
-        image_size: width and height of the photos for the model, in pixels, 32 to 1024. Above 224, fine-tuning uses
+        image_size: width and height to which photos are resized, in pixels, 32 to 1024. Above 224, fine-tuning uses
             smaller photos.
         epochs: maximum number of passes over the training photos.
         batch_size: photos per step. Fine-tuning uses at most 32.
-        learning_rate: initial learning rate of Adam. For transfer, that of the head: fine-tuning has its own.
-        weight_decay: decoupled weight decay (AdamW). For transfer, that of the head.
-        augmentation: one of `AUGMENTATIONS`. For transfer, that of fine-tuning: its head is trained on embeddings of
-            unaugmented photos.
+        learning_rate: initial learning rate for Adam. For transfer, it applies to the head only.
+        weight_decay: decoupled weight decay (AdamW). For transfer, it applies to the head only.
+        augmentation: one of `AUGMENTATIONS`. For transfer, it applies to fine-tuning only, because the head is trained
+            on embeddings of unaugmented photos.
         loss: one of `LOSS_NAMES`.
-        backbone: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` (transfer and the
-            classical methods).
-        fine_tune: epochs that also train the backbone, after the head (transfer). ``None``: enough to process about
-            12,000 photos, 1 to 8, which takes minutes and helps small data sets most. From 12 epochs on, several
-            trainings share them and their weights are averaged.
-        seed: seed of every random choice, 0 to 2³² − 1.
-        hyperparameters: keyword arguments of the network, or the choices of a classical method.
+        backbone: "mobilenet_v2", "efficientnet_lite0", or the name of a ``keras.applications`` network (transfer and
+            the classical methods only).
+        fine_tune: number of epochs that fine-tune the backbone after the head has been trained (transfer only).
+            ``None`` chooses enough epochs to process about 12,000 photos (1 to 8). They take minutes and help small
+            data sets most. Twelve or more epochs are divided among several training runs, whose weights are averaged.
+        seed: seed for all random choices, 0 to 2³² − 1.
+        hyperparameters: keyword arguments of the network, or hyperparameters that a classical method has chosen.
     """
 
     model: str
@@ -96,10 +101,11 @@ class Recipe:
 
     @classmethod
     def of(cls, model: str, **settings: Any) -> "Recipe":
-        """Make a recipe from the model's defaults and the settings that are not ``None``.
+        """Create a recipe from the model's defaults and the settings that are not ``None``.
 
         Raises:
-            SettingsError: an unknown model or setting, or a value out of its range.
+            SettingsError: the model or a setting is unknown, the model does not use a setting, or a value is out of
+                range.
         """
         if model not in ALL_MODELS:
             raise SettingsError(f"the model must be one of {', '.join(ALL_MODELS)}, not '{model}'")
@@ -108,7 +114,7 @@ class Recipe:
             if name not in known:
                 raise SettingsError(f"there is no setting '{name}'. Choose from {', '.join(sorted(known))}.")
             if settings[name] is not None and not takes(model, name):
-                raise SettingsError(f"{name.replace('_', ' ')} means nothing to {model}. Leave it out.")
+                raise SettingsError(f"{name.replace('_', ' ')} has no effect on {model}. Omit it.")
         return cls(model=model, **(DEFAULTS[model] | {k: v for k, v in settings.items() if v is not None}))
 
     def __post_init__(self) -> None:
@@ -129,6 +135,6 @@ class Recipe:
                 raise SettingsError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that the model uses, as a dictionary."""
+        """Return a dictionary of the fields that the model uses."""
         values = asdict(self) | {"hyperparameters": dict(self.hyperparameters)}
         return {name: value for name, value in values.items() if takes(self.model, name)}

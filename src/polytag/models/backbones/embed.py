@@ -1,4 +1,4 @@
-"""Embeddings: a frozen backbone's features of each photo, computed once and kept on disk."""
+"""Embeddings: features that a frozen backbone computes once for each photo and that are cached on disk."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,15 +16,15 @@ from polytag.photos.decode import PIXEL_PATH, Paths, each
 from polytag.photos.pixels import View, photo_view, pixels
 
 CHUNK = 64
-"""Photos that are embedded and stored together."""
+"""Number of photos that are embedded and stored together."""
 
 VERSION = 2
-"""Increased when the same pixels would give other features."""
+"""Version of the embeddings. It increases when the same pixels would give different features."""
 
 
 def _halved(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = photos.shape[1] // 2 * 2
-    total = np.full_like(photos[:, :side:2, :side:2], 2, np.uint16)  # so that the division rounds
+    total = np.full_like(photos[:, :side:2, :side:2], 2, np.uint16)  # adding 2 rounds the division by 4
     for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
         total += photos[:, i:side:2, j:side:2]
     return (total >> 2).astype(np.uint8)
@@ -35,8 +35,13 @@ VIEWS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "flipped": lambda photos: photos[:, :, ::-1],
     "half": _halved,
 }
-"""Versions of photos uint8 (n, side, side, 3) that the backbone can embed: unchanged, mirrored left to right, or at
-half the side, which costs a quarter and is enough to recognise near-duplicates."""
+"""Versions of photos, uint8 (n, side, side, 3), that the backbone can embed.
+
+- ``plain``: photos are unchanged.
+- ``flipped``: photos are mirrored left to right.
+- ``half``: width and height are halved. Embedding takes a quarter of the time, and the result is good enough to
+  recognise near-duplicates.
+"""
 
 
 def embed(
@@ -46,17 +51,17 @@ def embed(
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> View:
-    """Return the backbone's pooled features of each photo.
+    """Return the backbone's pooled features for each photo.
 
     Args:
-        paths: photos; all must be readable.
-        image_size: side to which they are decoded, in pixels.
+        paths: photos. All of them must be readable.
+        image_size: width and height to which photos are resized, in pixels.
         weights: weights from `polytag.models.backbones.weights.find_weights`.
         view: version of the photos to embed, one of `VIEWS`.
-        on_progress: called with the number of photos that became ready.
+        on_progress: function that is called with the number of photos just completed.
 
     Returns:
-        Embeddings float32 (n, d) in the cache; d is 1280 for MobileNetV2.
+        Embeddings in the cache, float32 (n, d). For MobileNetV2, d is 1280.
 
     Raises:
         DataError: a photo cannot be read.
@@ -80,7 +85,7 @@ def embed(
 
         starts = range(0, len(waiting), CHUNK)
         for start, features in zip(starts, each(features_from, starts, threads), strict=True):
-            assert not isinstance(features, ImageError)  # all of these photos have been decoded
+            assert not isinstance(features, ImageError)  # these photos have already been decoded without errors
             cache.add(new_keys[start : start + CHUNK], features)
             on_progress(len(features))
         rows = cache.rows(keys)
@@ -93,14 +98,14 @@ def embeddings_of(
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> NDArray[np.float32] | None:
-    """Return MobileNetV2's embeddings for data analysis.
+    """Return MobileNetV2 embeddings for data analysis.
 
     Args:
-        paths, image_size, view, on_progress: as in `embed`, but photos may be unreadable.
+        paths, image_size, view, on_progress: as in `embed`, except that photos may be unreadable.
 
     Returns:
-        float32 (n, 1280), NaN for photos that cannot be read. ``None`` if this machine has no weights; nothing is
-        downloaded.
+        Embeddings, float32 (n, 1280), with NaN for photos that cannot be read. ``None`` if no weights are installed,
+        because this function downloads nothing.
     """
     weights = find_weights()
     if weights.path is None:
@@ -116,7 +121,7 @@ def embeddings_of(
 
 @lru_cache(maxsize=2)
 def _identified(weights: Weights, image_size: int) -> Weights:
-    """Weights that Keras downloads, with a checksum of their values: the same name may stand for newer ones."""
+    """Add a checksum to weights that Keras downloads, because Keras may replace the weights under the same name."""
     from polytag.models.backbones.backbone import backbone
 
     return weights.identified(backbone(weights.backbone, image_size, weights).get_weights())
@@ -126,17 +131,17 @@ def _identified(weights: Weights, image_size: int) -> Weights:
 def _backbone(
     weights: Weights, image_size: int, name: str
 ) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None, int]:
-    """Load a backbone with pooling, on ONNX Runtime if possible, else on Keras.
+    """Load a backbone with pooling, on ONNX Runtime if possible, otherwise on Keras.
 
     Returns:
-        The backbone, the number of threads to call it from (``None`` for one per core), and the number of features.
+        The backbone, the number of threads that should call it (``None`` for one per core), and the number of features.
     """
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
     if not path.exists() and weights.kind == "torch":
         write_backbone(weights, path)
     if not path.exists():
-        # Imported late: only Keras weights need Keras.
+        # Imported here because only Keras weights need Keras.
         from polytag.models.backbones.backbone import backbone, pooled
 
         network = pooled(backbone(weights.backbone, image_size, weights))

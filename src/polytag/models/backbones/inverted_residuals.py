@@ -1,7 +1,8 @@
-"""Networks of inverted residual blocks, described once and walked to build both Keras and ONNX networks.
+"""Networks built from inverted residual blocks. The same description builds both the Keras and the ONNX version.
 
-Batch normalisation is folded into the preceding convolutions: frozen, it is only a factor and an offset. This makes
-training a fifth faster, and small batches cannot overwrite its statistics.
+Batch normalisation is folded into the preceding convolutions, because frozen batch normalisation only multiplies by a
+factor and adds an offset. Folding makes training a fifth faster and protects the pretrained statistics from small
+batches.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,20 +18,21 @@ from polytag.models.backbones.weights import Weights
 from polytag.photos.decode import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 Node = TypeVar("Node")
-"""Value in the network being built: a Keras tensor, or the name of an ONNX value."""
+"""Value in the network under construction: a Keras tensor or the name of an ONNX value."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Properties in which the networks differ.
+    """Properties that differ between the networks.
 
     Attributes:
-        title: name for messages.
-        blocks: for each stage: expansion, side of the depthwise kernels, number of blocks, stride of the first block.
-        symmetric: strided convolutions pad all sides, as in PyTorch; otherwise only the right and the bottom, as in
-            TensorFlow.
-        epsilon: epsilon of batch normalisation.
-        mean, deviation: mean and standard deviation of red, green and blue, 0 to 255, that normalise the input.
+        title: name for use in messages.
+        blocks: for each stage, the expansion factor, the size of the depthwise kernels, the number of blocks and the
+            stride of the first block.
+        symmetric: whether strided convolutions pad all sides, as in PyTorch. Otherwise, they pad only the right and the
+            bottom, as in TensorFlow.
+        epsilon: constant that batch normalisation adds to the variance.
+        mean, deviation: mean and standard deviation of the red, green and blue channels, 0 to 255, for normalisation.
     """
 
     title: str
@@ -61,8 +63,10 @@ FAMILIES = {
         deviation=(128.0, 128.0, 128.0),
     ),
 }
-"""MobileNetV2 (Sandler et al. 2018, table 2) as in torchvision, and EfficientNet-Lite0 (Tan & Le 2019), an EfficientNet
-for mobile devices with ReLU6 and without squeeze-and-excitation."""
+"""MobileNetV2 (Sandler et al. 2018, table 2) as in torchvision, and EfficientNet-Lite0 (Tan & Le 2019).
+
+EfficientNet-Lite0 is an EfficientNet for mobile devices, with ReLU6 and without squeeze-and-excitation.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,12 @@ class Convolution:
     """A convolution and its activation.
 
     Attributes:
-        name: name in the network.
+        name: name of the layer.
         kernel: float32 (filters, channels, side, side); (channels, 1, side, side) if depthwise.
         bias: float32 (filters,).
         stride: 1 or 2, in both directions.
-        depthwise: each channel has its own filter.
-        activation: ReLU6 follows.
+        depthwise: whether each channel has its own filter.
+        activation: whether ReLU6 follows.
     """
 
     name: str
@@ -101,7 +105,7 @@ def walk(
         The node of the last feature map.
 
     Raises:
-        WeightsError: the file does not hold this network's weights.
+        WeightsError: the file does not contain the weights of this network.
     """
     family = FAMILIES[weights.backbone]
     remaining = _folded(weights, family)
@@ -113,7 +117,7 @@ def walk(
         expected = (channels if depthwise else len(kernel), 1 if depthwise else channels, side, side)
         if not len(kernel) or kernel.shape != expected:
             raise WeightsError(
-                f"{weights.path} does not hold weights of {family.title}: {name} should have the shape {expected}, "
+                f"{weights.path} does not contain weights for {family.title}: {name} should have the shape {expected}, "
                 f"not {kernel.shape}"
             )
         channels = len(kernel)
@@ -134,12 +138,12 @@ def walk(
             number += 1
     x = convolution(x, "top", 1)
     if next(remaining, None) is not None:
-        raise WeightsError(f"{weights.path} holds more tensors than {family.title} has")
+        raise WeightsError(f"{weights.path} contains more tensors than {family.title} has")
     return x
 
 
 def _folded(weights: Weights, family: Family) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield kernel and bias of each convolution in the file's order, with batch normalisation folded in."""
+    """Yield the kernel and bias of each convolution, in the order of the file, with batch normalisation folded in."""
     assert weights.path is not None  # PyTorch weights always come from a file
     tensors = [
         array
@@ -155,4 +159,4 @@ def _folded(weights: Weights, family: Family) -> Iterator[tuple[NDArray[np.float
                 np.ascontiguousarray(beta - mean * scale, np.float32),
             )
         except (ValueError, IndexError) as error:
-            raise WeightsError(f"{weights.path} does not hold weights of {family.title} ({error})") from None
+            raise WeightsError(f"{weights.path} does not contain weights for {family.title} ({error})") from None

@@ -1,7 +1,8 @@
-"""Backbones as ONNX graphs, written from their PyTorch weights without Keras.
+"""Write backbones as ONNX graphs from their PyTorch weights, without Keras.
 
-Audits and exploration embed photos too and need no training framework for it. Compared with exporting the Keras model,
-this starts in under a second and uses a tenth of the memory. A test compares both.
+Audits and data exploration embed photos too, and should not need a training framework for that. Writing the graph
+directly takes less than a second and a tenth of the memory that an export of the Keras model needs. A test checks that
+both versions agree.
 """
 
 from pathlib import Path
@@ -14,14 +15,14 @@ from polytag.models.conversion.onnx_graph import Graph
 
 
 def write_backbone(weights: Weights, path: Path) -> None:
-    """Write a graph: photos uint8 (batch, height, width, 3) → pooled features float32 (batch, 1280).
+    """Write an ONNX graph: photos uint8 (batch, height, width, 3) → pooled features float32 (batch, 1280).
 
     Args:
         weights: weights of kind "torch".
-        path: file to write; it appears only when it is complete.
+        path: file to write. It appears only when it is complete.
 
     Raises:
-        WeightsError: the file does not hold the weights of its backbone.
+        WeightsError: the weights file does not contain the weights of the backbone.
     """
     family, graph = FAMILIES[weights.backbone], Graph()
 

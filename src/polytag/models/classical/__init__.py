@@ -1,1 +1,1 @@
-"""Classical multi-label methods on embeddings: trained without epochs."""
+"""Classical multi-label methods, which are fitted to embeddings without epochs."""

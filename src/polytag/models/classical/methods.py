@@ -1,8 +1,8 @@
 """Classical multi-label methods on frozen embeddings, fitted in seconds.
 
 scikit-learn and scikit-multilearn fit logistic regressions on standardised embeddings, or count labels among nearest
-neighbours. `polytag.models.classical.networks` converts the result to Keras networks with the same probabilities.
-Nothing is pickled, and calibration, conversion and tagging work as for the other models.
+neighbours. `polytag.models.classical.networks` converts the results to Keras networks with the same probabilities.
+Therefore, nothing is pickled, and calibration, conversion and tagging work as they do for the other models.
 """
 
 from collections.abc import Callable
@@ -41,22 +41,28 @@ STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Values of C, the inverse of a logistic regression's L2 penalty, in the order in which they are tried."""
 
 PATIENCE = 2
-"""Successive values of C without a better validation mAP after which the search stops: large ones take longest."""
+"""The search stops after this many successive values of C without a better validation mAP.
+
+Large values take the longest, so the search avoids them if possible.
+"""
 
 TOLERANCE = 1e-3
-"""Gradient at which a logistic regression stops. With 1e-2 it would miss rare combinations of labels."""
+"""Gradient at which the fit of a logistic regression stops. With 1e-2, it would miss rare combinations of labels."""
 
 CHAINS = 5
-"""Number of chains, each in another order of the labels, whose probabilities are averaged."""
+"""Number of chains whose probabilities are averaged. Each chain has a different random order of the labels."""
 
 PARTITIONS, LABELSET = 6, 3
-"""Number of RAkEL's partitions of the labels, and size of their sets: 2k sets of 3 labels, as the paper recommends."""
+"""Number of partitions of the labels for RAkEL, and number of labels in each set.
+
+As the paper recommends, this gives 2k sets of 3 labels.
+"""
 
 MIN_COMBINATION = 5
-"""Photos below which the powerset replaces a combination of labels with the nearest more frequent one."""
+"""If fewer photos than this have a combination of labels, the powerset replaces it with the nearest frequent one."""
 
 NEIGHBOURS, SMOOTHING = (10, 20, 30, 50), (1.0, 0.1)
-"""Values that ML-kNN tries."""
+"""Numbers of neighbours and smoothing values that ML-kNN tries."""
 
 Regression = Callable[[], LogisticRegression]
 
@@ -75,7 +81,7 @@ def fit_classical(
         train, validation: readable photos.
         recipe: recipe of a classical method.
         weights: weights of the backbone.
-        features: backbone from `polytag.models.backbones.backbone.backbone`; it becomes a part of the network.
+        features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
         show_progress: draw progress bars on stderr.
     """
     name = recipe.model
@@ -108,22 +114,24 @@ def fit_head(
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[keras.Model, dict[str, Any], list[str]]:
-    """Fit one of `polytag.models.recipe.CLASSICAL`, with the hyperparameters that have the best validation mAP.
+    """Fit a classical method, and choose the hyperparameters with the best validation mAP.
 
     Args:
         name: "binary_relevance", "chains", "powerset", "rakel" or "mlknn".
         embeddings: float32 (n, d).
         targets: int8 (n, k): 1 present, 0 absent, -1 unknown. Binary relevance fits each label to the photos for
-            which it is known. The other methods leave out photos with any unknown label.
+            which the label is known. The other methods leave out photos that have unknown labels.
         validation_embeddings, validation_targets: float32 (m, d) and int8 (m, k).
-        seed: seed of the orders of chains and of RAkEL's sets.
-        on_progress: called with the number of steps done, of `STEPS` in all.
+        seed: seed for the orders of the chains and for RAkEL's sets.
+        on_progress: function that is called with the number of steps just completed. `STEPS` is the total.
 
     Returns:
-        The network, embeddings float32 (batch, d) → probabilities float32 (batch, k); the chosen hyperparameters; and
-        notes on what was left out. A label that is present in all remaining photos, or in none, gets a constant
-        probability: its share with one photo added on either side. The network's trainable weights are the fitted
-        numbers; for ML-kNN that is its table, not the photos that it stores.
+        The network, from embeddings float32 (batch, d) to probabilities float32 (batch, k), the chosen hyperparameters,
+        and notes about what was left out.
+
+        A label that is present in all remaining photos or in none of them gets a constant probability, which is its
+        frequency after one photo with the label and one without it have been added. The trainable weights of the
+        network are the fitted numbers. For ML-kNN, they are the table of probabilities, but not the stored photos.
 
     Raises:
         DataError: no label has usable photos both with and without it.
@@ -132,17 +140,17 @@ def fit_head(
     if name != "binary_relevance":
         full = (targets >= 0).all(axis=1)
         if not full.all():
-            notes.append(f"{counted(int((~full).sum()), 'training photo')} with unknown labels left out")
+            notes.append(f"{counted(int((~full).sum()), 'training photo')} left out because of unknown labels")
         embeddings, targets = embeddings[full], targets[full]
     present, absent = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
     varying = (present > 0) & (absent > 0)
     if not varying.any():
         raise DataError(
             f"{name} cannot be trained on {counted(len(targets), 'photo')} without unknown labels: it needs photos "
-            "with and without a label; complete the labels, or choose binary_relevance, which allows unknown ones"
+            "with and without a label. Complete the labels, or choose binary_relevance, which accepts unknown labels."
         )
     if not varying.all():
-        notes.append(f"{counted(int((~varying).sum()), 'label')} always or never present: constant probability")
+        notes.append(f"{counted(int((~varying).sum()), 'label')} with a constant probability (always or never present)")
     shares = (present + 1) / (present + absent + 2)
 
     def score(network: keras.Model) -> float:
@@ -159,37 +167,39 @@ def fit_head(
 
 
 def relevance(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: Any) -> list[LogisticRegression]:
-    """Binary relevance (Boutell et al. 2004): one regression per label, on the photos for which it is known."""
+    """Fit binary relevance (Boutell et al. 2004): one regression per label, on the photos for which it is known."""
     known = targets >= 0
     return [regression().fit(x[known[:, j]], targets[known[:, j], j]) for j in range(targets.shape[1])]
 
 
 def chain(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: np.random.Generator) -> ClassifierChain:
-    """A classifier chain (Read et al. 2011) in random order: each label's inputs include the preceding labels.
+    """Fit a classifier chain (Read et al. 2011) in random order. Each label's inputs include the preceding labels.
 
-    Prediction passes on probabilities instead of the paper's decisions: as good, and without jumps.
+    The paper passes on decisions, but this chain passes on probabilities. Scores are equally good, and probabilities
+    change smoothly.
     """
     order = rng.permutation(targets.shape[1]).tolist()
     return ClassifierChain(regression(), order=order, chain_method="predict_proba").fit(x, targets)
 
 
 def powerset(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: Any) -> Labelsets:
-    """Label powerset (Tsoumakas & Katakis 2007): one class per combination of labels that `pruned` keeps."""
+    """Fit a label powerset (Tsoumakas & Katakis 2007): one class per combination of labels that `pruned` keeps."""
     return [(np.arange(targets.shape[1]), LabelPowerset(regression()).fit(x, pruned(targets)))]
 
 
 def labelsets(x: NDArray, targets: NDArray[np.int8], regression: Regression, rng: np.random.Generator) -> Labelsets:
-    """RAkEL (Tsoumakas et al. 2011): random disjoint sets of labels, with a powerset for each."""
+    """Fit RAkEL (Tsoumakas et al. 2011): random disjoint sets of labels, with a powerset for each set."""
     k = targets.shape[1]
     sets = np.array_split(rng.permutation(k), -(-k // LABELSET))
     return [(labels, LabelPowerset(regression()).fit(x, targets[:, labels])) for labels in sets]
 
 
 def pruned(targets: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Replace rare combinations of labels with the nearest frequent one (after Read et al. 2008, pruned sets).
+    """Replace rare combinations of labels with the nearest frequent one (based on Read et al. 2008).
 
-    Combinations with at least `MIN_COMBINATION` photos are kept, and, so that no label is lost, the most frequent one
-    with each label and without it. The nearest combination differs in the fewest labels; ties go to the most frequent.
+    Combinations with at least `MIN_COMBINATION` photos are kept. To avoid losing a label, the most frequent combination
+    with each label and the most frequent one without it are also kept. The nearest combination differs in the fewest
+    labels. In a tie, the most frequent combination is chosen.
 
     Args:
         targets: int8 (n, k), 0 or 1; each label has both values.
@@ -213,7 +223,8 @@ METHODS: dict[str, tuple[Callable[..., Any], Callable[..., keras.Model], int]] =
     "powerset": (powerset, labelsets_network, 1),
     "rakel": (labelsets, labelsets_network, PARTITIONS),
 }
-"""Function that fits a member of the ensemble, function that converts the members to a network, number of members."""
+"""For each method: a function that fits an ensemble member, a function that converts all members to a network, and the
+number of members."""
 
 STEPS = {name: len(STRENGTHS) + members - 1 for name, (_, _, members) in METHODS.items()} | {"mlknn": 1}
 
@@ -226,7 +237,7 @@ def _regressions(
     seed: int,
     on_progress: Callable[[int], object],
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Fit an ensemble of logistic regressions; the first member chooses C for all."""
+    """Fit an ensemble of logistic regressions. The first member chooses C for all members."""
     fit, network_of, members = METHODS[name]
     scaler = StandardScaler()
     for start in range(0, len(embeddings), 4096):
@@ -274,13 +285,13 @@ def _mlknn(
     validation_embeddings: NDArray[np.float32],
     validation_targets: NDArray[np.int8],
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """ML-kNN (Zhang & Zhou 2007) with cosine similarity and the best number of neighbours on validation photos."""
+    """Fit ML-kNN (Zhang & Zhou 2007) with cosine similarity, and choose its hyperparameters on validation photos."""
     unit, validation_unit = (
         e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-12) for e in (embeddings, validation_embeddings)
     )
     most = min(max(NEIGHBOURS), len(unit) - 1)
     search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(unit)
-    # Without an argument, a training photo is not its own neighbour.
+    # If `kneighbors` is called without photos, no training photo is its own neighbour.
     own, validation = (
         search.kneighbors(return_distance=False),
         search.kneighbors(validation_unit, return_distance=False),
@@ -299,15 +310,15 @@ def _mlknn(
 
 
 def posteriors(neighbours: NDArray[np.int64], targets: NDArray[np.int8], smoothing: float) -> NDArray[np.float32]:
-    """Probability of each label given the number of neighbours that have it (Zhang & Zhou 2007, equation 3).
+    """Return the probability of each label, given the number of neighbours with the label (Zhang & Zhou 2007, eq. 3).
 
-    scikit-multilearn computes this photo by photo, which takes minutes instead of seconds for some thousand photos,
-    and counts a training photo as its own neighbour.
+    scikit-multilearn computes this photo by photo, which takes minutes instead of seconds for a few thousand photos. It
+    also counts a training photo as its own neighbour.
 
     Args:
         neighbours: rows of the nearest other photos, int64 (n, s).
         targets: int8 (n, k), 0 or 1.
-        smoothing: photos added to each count.
+        smoothing: number of photos added to each count.
 
     Returns:
         float32 (k, s + 1).

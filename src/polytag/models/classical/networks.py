@@ -1,6 +1,6 @@
 """Convert models fitted by scikit-learn and scikit-multilearn to Keras networks.
 
-Each network takes embeddings float32 (batch, d) and returns the library's probabilities float32 (batch, k). The
+Each network takes embeddings, float32 (batch, d), and returns the library's probabilities, float32 (batch, k). The
 standardisation of the embeddings is folded into the first layer. Layers without fitted numbers are not trainable.
 """
 
@@ -21,15 +21,15 @@ Labelsets = list[tuple[NDArray[np.int64], LabelPowerset]]
 """Disjoint sets of labels, int64 (size,), each with its fitted powerset."""
 
 NEVER = -1e9
-"""Logit for which softmax returns exactly 0."""
+"""Logit that softmax converts to exactly 0."""
 
 
 def relevance_network(members: Sequence[list[LogisticRegression]], scaler: StandardScaler) -> keras.Model:
-    """Binary relevance: one sigmoid per label.
+    """Build a network for binary relevance, with one sigmoid per label.
 
     Args:
-        members: a single list of k regressions.
-        scaler: scaler of their d inputs.
+        members: one list of k regressions.
+        scaler: scaler of the d inputs of the regressions.
     """
     (regressions,) = members
     inputs = layers.Input((len(scaler.mean_),), name="features")
@@ -39,14 +39,14 @@ def relevance_network(members: Sequence[list[LogisticRegression]], scaler: Stand
 
 
 def chains_network(members: Sequence[ClassifierChain], scaler: StandardScaler) -> keras.Model:
-    """The mean of classifier chains that pass on probabilities.
+    """Build a network that averages classifier chains, which pass on probabilities.
 
-    All chains are computed together, in rounds. A label's probability is correct as soon as those of the labels before
-    it are, so k rounds are enough.
+    All chains are computed together, in rounds. A label's probability is correct as soon as the probabilities of all
+    preceding labels are correct, so k rounds are enough.
 
     Args:
         members: chains of regressions over the same k labels.
-        scaler: scaler of their first d inputs; the others are the preceding labels of the chain.
+        scaler: scaler of the first d inputs. The other inputs are the preceding labels of the chain.
     """
     m, k, d = len(members), len(members[0].estimators_), len(scaler.mean_)
     coefficients, intercepts, links = np.zeros((m, k, d)), np.zeros((m, k)), np.zeros((m, k, k))
@@ -69,11 +69,14 @@ def chains_network(members: Sequence[ClassifierChain], scaler: StandardScaler) -
 
 
 def labelsets_network(members: Sequence[Labelsets], scaler: StandardScaler) -> keras.Model:
-    """Label powerset and RAkEL: a softmax over the combinations of each set, summed over those with a label.
+    """Build a network for label powerset or RAkEL.
+
+    A softmax computes the probabilities of a set's combinations. The probability of a label is the sum over the
+    combinations that contain the label.
 
     Args:
-        members: partitions of the k labels into sets; their probabilities are averaged.
-        scaler: scaler of the powersets' d inputs.
+        members: partitions of the k labels into sets. Their probabilities are averaged.
+        scaler: scaler of the d inputs of the powersets.
     """
     sets = [labelset for member in members for labelset in member]
     k, d = sum(len(labels) for labels, _ in members[0]), len(scaler.mean_)
@@ -82,7 +85,7 @@ def labelsets_network(members: Sequence[Labelsets], scaler: StandardScaler) -> k
     holds = np.zeros((len(sets), width, k))
     for s, (labels, powerset) in enumerate(sets):
         regression, n = powerset.classifier, len(powerset.reverse_combinations_)
-        # For two classes a regression stores only the second; the logit of the first is 0.
+        # For two classes, a regression stores only the second class. The logit of the first class is 0.
         start = 1 if n == 2 else 0
         intercepts[s, 0] = 0
         coefficients[s, start:n], intercepts[s, start:n] = regression.coef_, regression.intercept_
@@ -92,17 +95,17 @@ def labelsets_network(members: Sequence[Labelsets], scaler: StandardScaler) -> k
     logits = _affine(inputs, coefficients.reshape(-1, d), intercepts.reshape(-1), scaler)
     shares = layers.Softmax()(layers.Reshape((len(sets), width))(logits))
     total = _dense(layers.Flatten()(shares), holds.reshape(-1, k), name="holds", trainable=False)
-    # Rounding may lift the sum of the shares above 1.
+    # Rounding errors may raise the sum of probabilities above 1.
     return _model(inputs, ops.minimum(total, 1.0))
 
 
 def mlknn_network(unit: NDArray[np.float32], targets: NDArray[np.int8], table: NDArray[np.float32]) -> keras.Model:
-    """ML-kNN with cosine similarity: look up the most similar photos and count their labels.
+    """Build a network for ML-kNN with cosine similarity, which counts the labels of the most similar photos.
 
     Args:
         unit: embeddings of the stored photos, normalised to length 1, float32 (n, d).
-        targets: their labels, int8 (n, k), 0 or 1.
-        table: probability of each label by the number of neighbours with it, float32 (k, neighbours + 1).
+        targets: labels of the stored photos, int8 (n, k), 0 or 1.
+        table: probability of each label by the number of neighbours with the label, float32 (k, neighbours + 1).
     """
     (n, d), (k, bins) = unit.shape, table.shape
     inputs = layers.Input((d,), name="features")
@@ -118,12 +121,12 @@ def mlknn_network(unit: NDArray[np.float32], targets: NDArray[np.int8], table: N
 
 
 def with_constants(network: keras.Model, varying: NDArray[np.bool_], shares: NDArray[np.float64]) -> keras.Model:
-    """Add constant probabilities of labels that were not trained to a network's output.
+    """Add labels with a constant probability, which were not trained, to the output of a network.
 
     Args:
-        network: network of the varying labels.
-        varying: which of the k labels these are, bool (k,).
-        shares: probability of each label; used for those that do not vary, float (k,).
+        network: network for the trained labels.
+        varying: whether each of the k labels was trained, bool (k,).
+        shares: probability of each label, float (k,). Only the values of labels that were not trained are used.
     """
     if varying.all():
         return network
@@ -139,7 +142,7 @@ def _model(inputs: keras.KerasTensor, outputs: keras.KerasTensor) -> keras.Model
 def _affine(
     inputs: keras.KerasTensor, coefficients: NDArray, intercepts: NDArray, scaler: StandardScaler
 ) -> keras.KerasTensor:
-    """Dense layer for coefficients (m, d) and intercepts (m,) that were fitted to standardised inputs."""
+    """Apply a dense layer with coefficients (m, d) and intercepts (m,) that were fitted to standardised inputs."""
     kernel = coefficients / scaler.scale_
     return _dense(inputs, kernel.T, intercepts - kernel @ scaler.mean_, name="regressions")
 

@@ -1,7 +1,8 @@
 """Convert polytag's own Keras networks to ONNX, layer by layer.
 
-Keras' converter, tf2onnx, handles any network, but traces it several times in TensorFlow, which takes seconds and most
-of a gigabyte, and works with TensorFlow only. polytag's networks consist of some two dozen kinds of layers.
+Keras uses tf2onnx, which converts any network. However, it works only with TensorFlow, which has to trace the network
+several times. This takes seconds and most of a gigabyte of memory. A direct conversion is feasible because polytag's
+networks consist of only about two dozen kinds of layers.
 """
 
 from pathlib import Path
@@ -23,24 +24,24 @@ ELEMENTWISE = {
     "Sigmoid": "Sigmoid",
     "Subtract": "Sub",
 }
-"""ONNX operation by the class name of a Keras layer or operation, for tensors of equal shape and numbers."""
+"""ONNX operation for each class name of a Keras layer or operation. Inputs are tensors of equal shape or numbers."""
 
 
 class UnknownLayerError(Exception):
-    """A network has a layer without a conversion here. The message is a noun phrase that describes it."""
+    """A layer that this module cannot convert. The message is a noun phrase that describes the layer."""
 
 
 def write_network(model: keras.Model, path: Path) -> None:
-    """Write a network: photos uint8 (batch, size, size, 3) → float32.
+    """Write a network as ONNX: photos uint8 (batch, size, size, 3) → float32.
 
-    The output is (batch, k) or a feature map (batch, height, width, channels).
+    The shape of the output is (batch, k) or a feature map (batch, height, width, channels).
 
     Args:
-        model: network with channels-last layers and one input, photos.
-        path: file to write; it appears only when it is complete.
+        model: network with channels-last layers, whose only input is photos.
+        path: file to write. It appears only when it is complete.
 
     Raises:
-        UnknownLayerError: a layer has no conversion here, or the input is not photos.
+        UnknownLayerError: a layer cannot be converted, or the input is not photos.
     """
     if len(model.inputs) != 1 or len(model.input_shape) != 4 or model.inputs[0].dtype != "uint8":
         raise UnknownLayerError("an input that is not photos")
@@ -54,18 +55,20 @@ def write_network(model: keras.Model, path: Path) -> None:
 
 
 class _Conversion:
-    """A graph under construction."""
+    """An ONNX graph under construction."""
 
     def __init__(self) -> None:
         self.graph = Graph()
         self.pads: dict[str, tuple[str, int]] = {}
-        """Padded feature maps by name, each with the unpadded value and pixels on each side. The graph does not
-        contain them: the next convolution pads."""
+        """Padded feature maps by name. Each has the name of the unpadded value and the number of pixels on each side.
+
+        The graph does not contain padded feature maps, because the next convolution adds the padding.
+        """
 
     def convert(self, model: keras.Model, value: str) -> list[str]:
-        """Append a network whose input is the given value, and return the values of its outputs."""
+        """Append a network whose input is the given value, and return its outputs."""
         names = {id(model.inputs[0]): value}
-        tensors: list[Any] = []  # keeps the tensors alive, so that no id is used twice
+        tensors: list[Any] = []  # keeping the tensors alive keeps their ids unique
 
         def call(layer: Any, *arguments: Any, **keywords: Any) -> Any:
             inputs = keras.tree.flatten(arguments)
@@ -87,10 +90,10 @@ class _Conversion:
             return names[id(x)]
         if np.ndim(x) == 0 and isinstance(x, (int, float, np.number)):
             return self.graph.constant(x)
-        raise UnknownLayerError(f"{type(layer).__name__} of an array")
+        raise UnknownLayerError(f"{type(layer).__name__} with an array as input")
 
     def _layer(self, layer: Any, inputs: list[str], shape: tuple[int | None, ...]) -> list[str]:
-        """Append a layer whose first input has this shape."""
+        """Append a layer, given the shape of its first input."""
         x = inputs[0]
         if isinstance(layer, keras.Model):
             return self.convert(layer, x)
@@ -101,7 +104,7 @@ class _Conversion:
         if isinstance(layer, (layers.DepthwiseConv2D, layers.Conv2D)):
             return [self._convolution(layer, x)]
         if self.pads.keys() & set(inputs):
-            raise UnknownLayerError(f"{type(layer).__name__} of a padded feature map")
+            raise UnknownLayerError(f"{type(layer).__name__} with a padded feature map as input")
         kind = type(layer).__name__
         if kind in ELEMENTWISE and len(inputs) <= 2:
             return [self.graph.node(ELEMENTWISE[kind], inputs)]
@@ -124,7 +127,7 @@ class _Conversion:
         if isinstance(layer, layers.Activation):
             return self._activated(layer.activation, x)
         if isinstance(layer, layers.Flatten):
-            # Keras flattens feature maps with channels last.
+            # Keras flattens feature maps in channels-last order.
             return graph.node("Flatten", [graph.node("Transpose", [x], perm=[0, 2, 3, 1]) if len(shape) == 4 else x])
         if kind == "Clip":
             return graph.clipped(x, layer.x_min, layer.x_max)
@@ -203,7 +206,7 @@ class _Conversion:
     def _normalised(self, layer: Any, x: str) -> str:
         if not (layer.scale and layer.center) or layer.axis not in (-1, 3):
             raise UnknownLayerError(f"a batch normalisation like {layer.name}")
-        weights: list[NDArray[np.float32]] = layer.get_weights()  # gamma, beta, mean, variance: ONNX' order too
+        weights: list[NDArray[np.float32]] = layer.get_weights()  # gamma, beta, mean, variance, as in ONNX
         return self.graph.node(
             "BatchNormalization", [x, *map(self.graph.constant, weights)], epsilon=float(layer.epsilon)
         )

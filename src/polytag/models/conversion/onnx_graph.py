@@ -1,4 +1,4 @@
-"""Write ONNX graphs node by node."""
+"""Build ONNX graphs node by node."""
 
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 from polytag.files import write_bytes_atomically
 
 OPSET, IR_VERSION = 17, 8
-"""Versions that every ONNX Runtime supported by polytag can read."""
+"""ONNX versions that every supported version of ONNX Runtime can read."""
 
 
 class Graph:
-    """Nodes and constants, appended in the order of the network. Values are referred to by name.
+    """An ONNX graph, to which nodes and constants are appended in the order of the network.
 
-    Feature maps are (batch, channels, height, width), the layout of ONNX.
+    Values are identified by name. Feature maps have the layout of ONNX: (batch, channels, height, width).
     """
 
     def __init__(self) -> None:
         from onnx import ModelProto, TensorProto, helper, numpy_helper
 
         self._helper, self._array, self.types = helper, numpy_helper.from_array, TensorProto
-        # The final model is filled directly: assembling it at the end would copy all constants several times.
+        # Nodes are added directly to the final model. Assembling it at the end would copy all constants several times.
         self._model = ModelProto(
             ir_version=IR_VERSION, producer_name="polytag", opset_import=[helper.make_opsetid("", OPSET)]
         )
@@ -30,11 +30,11 @@ class Graph:
         self._values = 0
 
     def photos(self, name: str = "photo") -> str:
-        """Convert photos uint8 (batch, height, width, 3) to a float feature map."""
+        """Append a conversion of photos, uint8 (batch, height, width, 3), to a float32 feature map."""
         return self.node("Transpose", [self.node("Cast", [name], to=self.types.FLOAT)], perm=[0, 3, 1, 2])
 
     def scaled(self, x: str, scale: ArrayLike, offset: ArrayLike, channels_first: bool) -> str:
-        """Compute ``x * scale + offset``; scale and offset are numbers, or arrays with one number per channel."""
+        """Append ``x * scale + offset``. Scale and offset are numbers, or arrays with one number per channel."""
 
         def constant(values: ArrayLike) -> str:
             values = np.asarray(values, np.float32)
@@ -52,8 +52,8 @@ class Graph:
             kernel: float32 (filters, channels, side, side); (channels, 1, side, side) if depthwise.
             bias: float32 (filters,), or ``None``.
             stride: stride in both directions.
-            depthwise: each channel has its own filter.
-            padding: pixels on each side, or "same" with TensorFlow's meaning.
+            depthwise: whether each channel has its own filter.
+            padding: number of pixels on each side, or "same" as defined by TensorFlow.
         """
         pads: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if padding == "same" else {"pads": [padding] * 4}
         return self.node(
@@ -66,7 +66,7 @@ class Graph:
         )
 
     def clipped(self, x: str, low: float, high: float) -> str:
-        """Clip values to a range."""
+        """Append an operation that clips values to a range."""
         return self.node("Clip", [x, self.constant(low), self.constant(high)])
 
     def constant(self, values: ArrayLike, dtype: type = np.float32) -> str:
@@ -87,14 +87,14 @@ class Graph:
         return outputs
 
     def write(self, path: Path, name: str, inputs: tuple[int | str, ...], output: str, shape: tuple[int, ...]) -> None:
-        """Write the graph. Call this once; the file appears only when it is complete.
+        """Write the graph to a file, which appears only when it is complete. Call this method only once.
 
         Args:
             path: file to write.
             name: name of the graph.
-            inputs: shape of the photos without the batch; names stand for free dimensions.
-            output: value that is the result, float32 (batch, *shape).
-            shape: its shape without the batch.
+            inputs: shape of the photos without the batch dimension. Strings are the names of variable dimensions.
+            output: name of the output value, float32 (batch, *shape).
+            shape: shape of the output value without the batch dimension.
         """
         value, types = self._helper.make_tensor_value_info, self.types
         self._graph.name = name

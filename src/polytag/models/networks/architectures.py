@@ -1,7 +1,7 @@
-"""Network architectures, each a function from explicit keyword arguments to a `keras.Model`.
+"""Network architectures. Each function takes explicit keyword arguments and returns a `keras.Model`.
 
-Every model takes RGB uint8 photos (batch, size, size, 3) from `polytag.photos.decode.decode` and returns float32
-probabilities (batch, n_labels). Scaling and normalisation are layers inside.
+Every model takes RGB photos from `polytag.photos.decode.decode`, uint8 (batch, size, size, 3), and returns
+probabilities, float32 (batch, n_labels). Scaling and normalisation are layers of the model.
 """
 
 from collections.abc import Callable
@@ -31,24 +31,24 @@ def cnn(
     dense: int = 256,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Three or four blocks of convolution, batch normalisation and max pooling, then a dense layer.
+    """Build a CNN: three or four blocks of convolution, batch normalisation and max pooling, then a dense layer.
 
-    With the defaults at 224 × 224 px it is the baseline, with 22.2 million parameters.
+    With the defaults and photos at 224 × 224 px, this is the baseline. It has 22.2 million parameters.
 
     Args:
         n_labels: number of outputs.
         image_size: side of the input, in pixels.
-        policy: Keras dtype policy of the computation. Weights and probabilities are always float32.
-        fused: normalise with `FusedBatchNormalization`, for a network that is trained but not saved.
-        reduce: factor by which each side of the photos is reduced first, by averaging.
-        filters1, filters2, filters3: number of 3 × 3 filters in each block.
-        filters4: number of filters in a fourth block; 0 for no fourth block.
-        pooling: how the last feature map becomes a vector: "flatten", or global "average" or "max".
-        dense: units of the hidden layer.
-        dropout: share of hidden units dropped during training, 0 to 1.
+        policy: Keras dtype policy for the computation. Weights and probabilities are always float32.
+        fused: whether to normalise with `FusedBatchNormalization`, for a network that is trained but not saved.
+        reduce: factor by which the network first reduces the width and height of photos, by averaging.
+        filters1, filters2, filters3: number of 3 × 3 filters in the first, second and third block.
+        filters4: number of filters in the fourth block; 0 omits the block.
+        pooling: conversion of the last feature map to a vector: "flatten", or global "average" or "max" pooling.
+        dense: number of units in the hidden layer.
+        dropout: fraction of hidden units dropped during training, 0 to 1.
 
     Raises:
-        SettingsError: pooling or reduce is not one of the allowed values.
+        SettingsError: ``pooling`` or ``reduce`` has an invalid value.
     """
     if pooling not in ("flatten", "average", "max"):
         raise SettingsError(f"pooling must be flatten, average or max, not '{pooling}'")
@@ -61,8 +61,8 @@ def cnn(
             x = layers.AveragePooling2D(reduce)(x)
         for filters in filter(None, (filters1, filters2, filters3, filters4)):
             x = layers.Conv2D(filters, 3, activation="relu")(x)
-            # Keras' default momentum, 0.99, takes hundreds of steps to forget the initial statistics. Small data sets
-            # stop training before that.
+            # With Keras' default momentum of 0.99, the initial statistics fade only after hundreds of steps. Training
+            # on a small data set ends before that.
             x = normalisation(momentum=0.9)(x)
             x = layers.MaxPooling2D()(x)
         pool = {"flatten": layers.Flatten, "average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
@@ -74,9 +74,9 @@ def cnn(
 
 
 def check_reduction(reduce: int) -> None:
-    """Raise a `SettingsError` unless photos can be reduced by this factor."""
+    """Raise a `SettingsError` unless the reduction factor is a positive integer."""
     if not (isinstance(reduce, int) and reduce >= 1):
-        raise SettingsError(f"reduce must be a whole number of 1 or more, not {reduce!r}")
+        raise SettingsError(f"reduce must be a positive integer, not {reduce!r}")
 
 
 def transfer(
@@ -89,7 +89,7 @@ def transfer(
     dense: int = 512,
     dropout: float = 0.3,
 ) -> keras.Model:
-    """A pretrained network whose classifier is replaced by `head`.
+    """Build a pretrained network whose classifier is replaced with `head`.
 
     Args:
         n_labels: number of outputs.
@@ -102,23 +102,23 @@ def transfer(
 
 
 def with_head(features: keras.Model, top: keras.Model) -> keras.Model:
-    """Join a backbone and a head; `get_layer` returns them as "backbone" and "head".
+    """Join a backbone and a head. `get_layer` finds them under the names "backbone" and "head".
 
-    `fit` would override ``training=False`` for the backbone. It is not needed: batch normalisation layers in the
-    backbone are never trainable.
+    The backbone is not called with ``training=False``, because `fit` would override that argument. It is not needed
+    either, because batch normalisation layers in the backbone are never trainable.
     """
     photo = layers.Input(features.input_shape[1:], dtype="uint8", name="photo")
     return keras.Model(photo, top(features(photo)), name="transfer")
 
 
 def head(n_features: int, n_labels: int, *, dense: int = 512, dropout: float = 0.3) -> keras.Model:
-    """The trainable end of a transfer model: features float32 (batch, n_features) → probabilities.
+    """Build the head of a transfer model: features float32 (batch, n_features) → probabilities.
 
     Args:
         n_features: length of the backbone's output.
         n_labels: number of outputs.
-        dense: units of the hidden layer; 0 for no hidden layer.
-        dropout: share of features, and of hidden units, dropped during training, 0 to 1.
+        dense: number of units in the hidden layer; 0 omits the layer.
+        dropout: fraction of the features and of the hidden units dropped during training, 0 to 1.
     """
     inputs = layers.Input((n_features,), name="features")
     x = layers.Dropout(dropout)(inputs)
@@ -134,4 +134,4 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "tuned": cnn,
     "transfer": transfer,
 }
-"""Architectures of the models that polytag compares, in the order of its tables."""
+"""Architectures of the models that are compared by default, in the order of the result tables."""

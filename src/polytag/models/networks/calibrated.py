@@ -1,4 +1,4 @@
-"""Put a calibration into a network, so that every runtime and every export returns calibrated probabilities."""
+"""Add a calibration to a network, so that every runtime and every export returns calibrated probabilities."""
 
 import numpy as np
 
@@ -11,13 +11,13 @@ layers, ops = keras.layers, keras.ops
 def calibrated(network: keras.Model, calibration: Calibration) -> keras.Model:
     """Return the network with calibrated probabilities.
 
-    All layers but the last are shared with the given network, which does not change. If the last layer is dense with
-    a sigmoid, linear curves are folded into a copy of its weights and cost nothing. Otherwise the curves follow on the
-    logits as standard Keras layers, and a sigmoid named "probabilities" ends the network.
+    The given network does not change. The result shares all its layers except the last one. If the last layer is dense
+    with a sigmoid, linear curves are folded into a copy of its weights at no cost. Otherwise, standard Keras layers
+    apply the curves to the logits, and a sigmoid layer named "probabilities" follows.
 
     Args:
         network: network with one input and one output, probabilities (batch, k).
-        calibration: calibration of k labels.
+        calibration: calibration for k labels.
     """
     if calibration.kind == "none":
         return network
@@ -42,7 +42,7 @@ def calibrated(network: keras.Model, calibration: Calibration) -> keras.Model:
 
 
 def _copy(layer: keras.layers.Layer, **changes: object) -> keras.layers.Layer:
-    """Copy a layer with its weights. If the changes add weights, all keep their initial values."""
+    """Copy a layer with its weights. If the changes add weights, all weights keep their initial values."""
     copy = type(layer).from_config(layer.get_config() | changes)
     copy.build(keras.tree.map_structure(lambda x: x.shape, layer.input))
     if len(copy.weights) == len(layer.weights):
@@ -51,13 +51,13 @@ def _copy(layer: keras.layers.Layer, **changes: object) -> keras.layers.Layer:
 
 
 def _with_end(network: keras.Model, new: keras.layers.Layer) -> keras.Model:
-    """Replace the last layer of a network; all others are shared."""
+    """Replace the last layer of a network. All other layers are shared."""
     end = network.operations[-1]
     return keras.models.clone_model(network, clone_function=lambda layer: new if layer is end else layer)
 
 
 def _curve(logits: keras.KerasTensor, calibration: Calibration) -> keras.KerasTensor:
-    """`Calibration.curve` in layers."""
+    """Apply `Calibration.curve` with Keras layers."""
 
     def linear(x: keras.KerasTensor, slope: np.ndarray, bias: np.ndarray) -> keras.KerasTensor:
         return layers.Rescaling(slope.tolist(), bias.tolist(), dtype="float32")(x)

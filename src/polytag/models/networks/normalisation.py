@@ -1,4 +1,4 @@
-"""Batch normalisation in one TensorFlow operation, for training."""
+"""Batch normalisation as a single TensorFlow operation, for training."""
 
 from typing import Any
 
@@ -6,17 +6,18 @@ from polytag.models.backend import keras
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalisation of feature maps, as a single operation on TensorFlow.
+    """Batch normalisation of feature maps as a single TensorFlow operation.
 
-    Keras uses a dozen operations, each of which reads and writes a whole feature map: half of a CNN's training step
-    and memory. The results are the same up to rounding, except that the moving variance is the unbiased estimate.
+    Keras uses a dozen operations, and each of them reads and writes a whole feature map. Together they account for half
+    of a CNN's training time and memory. The results are the same up to rounding, except that the moving variance uses
+    the unbiased estimate.
 
-    Keras cannot load a network with this layer without polytag. Use it only for networks that are trained and then
-    pass their weights to a network of standard layers.
+    Keras cannot load a network with this layer unless polytag is installed. Use the layer only in networks that pass
+    their weights to a network of standard layers after training.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise feature maps (batch, height, width, channels) over all axes but the channels."""
+        """Normalise feature maps (batch, height, width, channels) over all axes except the channels."""
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow

@@ -1,4 +1,4 @@
-"""Quantize Keras models for LiteRT, with the rounding of `polytag.models.quantization.rounding`."""
+"""Quantize Keras models for LiteRT. `polytag.models.quantization.rounding` rounds the weights."""
 
 import importlib.metadata
 import tempfile
@@ -25,27 +25,28 @@ from polytag.models.backend import keras
 from polytag.models.quantization.rounding import Activation, Convolution
 
 FLOAT_OPERATIONS = ("ADD", "DIV", "FULLY_CONNECTED", "LOGISTIC", "MUL", "RELU", "SOFTMAX", "SUB")
-"""Operations that stay in float32: the scaling of photos, residual sums, and the layers that end in probabilities. They
-take almost no time, and quantizing them would increase the error by a third."""
+"""Operations that stay in float32: the scaling of photos, residual sums, and the final layers that compute
+probabilities. They take almost no time, and quantizing them would increase the error by a third."""
 
 LEVELS = 127
-"""Steps from 0 to a filter's largest weight, as in the converter."""
+"""Number of steps from 0 to a filter's largest weight, as in the converter."""
 
 TESTED_TENSORFLOW = ("2.20", "2.21")
-"""Versions of TensorFlow with which this was tested: the converter's quantization step has no public interface."""
+"""Supported versions of TensorFlow. Other versions are refused because the converter's quantization step, which has no
+public interface, may change."""
 
 
 def write_int8(model: keras.Model, photos: NDArray[np.uint8], path: Path) -> None:
     """Write a quantized model for LiteRT: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
 
     Args:
-        model: network with such inputs and outputs.
-        photos: training photos for calibration, uint8 (n, size, size, 3); 50 are enough.
-        path: file to write, ending in .tflite.
+        model: network with these inputs and outputs.
+        photos: training photos for calibration, uint8 (n, size, size, 3). 50 photos are enough.
+        path: file to write, with the extension .tflite.
 
     Raises:
-        SettingsError: this version of TensorFlow was not tested.
-        Exception: any exception of the converter.
+        SettingsError: this version of TensorFlow is not supported.
+        Exception: the converter failed. It may raise any exception.
     """
     check_tensorflow()
     import tensorflow
@@ -58,7 +59,7 @@ def write_int8(model: keras.Model, photos: NDArray[np.uint8], path: Path) -> Non
         content = tensorflow.lite.TFLiteConverter.from_saved_model(folder).convert()
         graph = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
         _round_weights(graph, content, photos)
-        # Rounding changes the activations of later layers a little: ranges come from the rounded network.
+        # Rounding slightly changes the activations of later layers, so ranges are measured on the rounded network.
         _set_ranges(graph, bytes(flatbuffer_utils.convert_object_to_bytearray(graph)), photos)
         path.write_bytes(
             mlir_quantize(
@@ -80,7 +81,7 @@ def check_tensorflow() -> None:
 def _activations(
     graph: ModelT, content: bytes, photos: NDArray[np.uint8]
 ) -> Iterator[Callable[[int], NDArray[np.floating]]]:
-    """Run the network on each photo, and yield a function from the number of a tensor to its values."""
+    """Run the network on each photo and yield a function that returns the values of a tensor, given its index."""
     network = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
     network.allocate_tensors()
     for photo in photos:
@@ -102,7 +103,10 @@ def _round_weights(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> 
 
 
 def _convolution(graph: ModelT, operation: OperatorT) -> Convolution | None:
-    """The convolution that an operation performs. ``None`` for dilated and grouped ones, which the converter rounds."""
+    """Return the convolution that an operation performs, or ``None`` if it is dilated or grouped.
+
+    The converter rounds dilated and grouped convolutions.
+    """
     code = graph.operatorCodes[operation.opcodeIndex]
     kind, options = max(code.builtinCode, code.deprecatedBuiltinCode), operation.builtinOptions
     if kind not in (BuiltinOperator.CONV_2D, BuiltinOperator.DEPTHWISE_CONV_2D):
@@ -121,12 +125,12 @@ def _convolution(graph: ModelT, operation: OperatorT) -> Convolution | None:
 
 
 def _buffer(graph: ModelT, operation: OperatorT) -> Any:
-    """The buffer with a convolution's weights."""
+    """Return the buffer that contains a convolution's weights."""
     return graph.buffers[graph.subgraphs[0].tensors[operation.inputs[1]].buffer]
 
 
 def _set_ranges(graph: ModelT, content: bytes, photos: NDArray[np.uint8]) -> None:
-    """Store the range of each activation, from which the converter computes its 256 steps."""
+    """Store the range of each activation. The converter divides it into 256 steps."""
     tensors = graph.subgraphs[0].tensors
     computed = [i for o in graph.subgraphs[0].operators for i in o.outputs if tensors[i].type == TensorType.FLOAT32]
     activations = {i: Activation() for i in computed}

@@ -1,8 +1,8 @@
-"""Quantize ONNX networks, with the rounding of `polytag.models.quantization.rounding`.
+"""Quantize ONNX networks. `polytag.models.quantization.rounding` rounds the weights.
 
-The inputs and weights of each convolution pass through QuantizeLinear and DequantizeLinear nodes, which tell a runtime
-that it may compute in 8 bits. Everything else stays in float32: the scaling of photos, residual sums, and the layers
-that end in probabilities take almost no time.
+The inputs and weights of each convolution pass through QuantizeLinear and DequantizeLinear nodes, which indicate to a
+runtime that it may compute in 8 bits. All other operations stay in float32, because they take almost no time: the
+scaling of photos, residual sums, and the final layers that compute probabilities.
 """
 
 from collections import Counter
@@ -19,9 +19,10 @@ from onnx import helper, numpy_helper
 from polytag.models.quantization.rounding import Activation, Convolution
 
 LEVELS_ONE_CHANNEL, LEVELS_MANY_CHANNELS = 127, 63
-"""Steps from 0 to a filter's largest weight, for filters that read one channel, and several.
+"""Number of steps from 0 to a filter's largest weight, for filters with one and with several input channels.
 
-CPUs without VNNI instructions add the products of two channels in 16 bits, which hold twice 255 × 63.
+CPUs without VNNI instructions add the products of two channels in 16 bits. The sum fits with 63 steps (2 × 255 × 63),
+but not with 127.
 """
 
 Constants = dict[str, onnx.TensorProto]
@@ -32,7 +33,7 @@ def write_int8(source: Path, photos: NDArray[np.uint8], path: Path) -> None:
 
     Args:
         source: ONNX network: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k).
-        photos: training photos for calibration, uint8 (n, size, size, 3); 50 are enough.
+        photos: training photos for calibration, uint8 (n, size, size, 3). 50 photos are enough.
         path: file to write.
 
     Raises:
@@ -57,7 +58,7 @@ def write_int8(source: Path, photos: NDArray[np.uint8], path: Path) -> None:
 def _quantize_activations(
     model: onnx.ModelProto, convolutions: list[onnx.NodeProto], photos: NDArray[np.uint8]
 ) -> dict[str, list[onnx.NodeProto]]:
-    """Nodes that quantize each convolution's input, by its name."""
+    """Return the nodes that quantize the input of each convolution, by the name of the input."""
     activations = {node.input[0]: Activation() for node in convolutions}
     rng = np.random.default_rng(0)
     for values in _activations(model, list(activations), photos):
@@ -78,7 +79,7 @@ def _quantize_activations(
 def _quantize_weights(
     model: onnx.ModelProto, convolutions: list[onnx.NodeProto], constants: Constants
 ) -> dict[str, list[onnx.NodeProto]]:
-    """Store each convolution's weights in 8 bits; nodes that convert them back, by the weights' name."""
+    """Store convolution weights in 8 bits. Return the nodes that convert them back, by the name of the weights."""
     quantizers = {}
     for name in (node.input[1] for node in convolutions):
         weights = numpy_helper.to_array(constants[name])
@@ -94,7 +95,7 @@ def _quantize_weights(
 def _insert(
     graph: onnx.GraphProto, convolutions: list[onnx.NodeProto], quantizers: dict[str, list[onnx.NodeProto]]
 ) -> None:
-    """Insert the nodes before their first use, and connect the convolutions to them."""
+    """Insert the nodes before their first use and connect the convolutions to them."""
     rewritten = onnx.GraphProto()
     for node in graph.node:
         if node in convolutions:
@@ -111,7 +112,7 @@ def _levels(weights: NDArray[np.float32]) -> int:
 
 
 def _scale(graph: onnx.GraphProto, name: str, step: Any, zero_point: Any) -> list[str]:
-    """Append the step size and the zero point of a quantized value, and return their names."""
+    """Append the step size and the zero point of a quantized value. Return their names."""
     for suffix, number in (("step", step), ("zero", zero_point)):
         graph.initializer.append(numpy_helper.from_array(np.asarray(number), f"{name}_{suffix}"))
     return [f"{name}_step", f"{name}_zero"]
@@ -120,7 +121,7 @@ def _scale(graph: onnx.GraphProto, name: str, step: Any, zero_point: Any) -> lis
 def _activations(
     model: onnx.ModelProto, names: list[str], photos: NDArray[np.uint8]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Run the network on each photo, and yield the named values without the batch dimension."""
+    """Run the network on each photo and yield the named values without the batch dimension."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
@@ -136,7 +137,7 @@ def _activations(
 def _round_weights(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Constants, photos: NDArray[np.uint8]
 ) -> None:
-    """Round the weights of convolutions. Unusual kinds are left to the nearest rounding."""
+    """Round the weights of convolutions. Unsupported convolutions are rounded to the nearest step later."""
     found = [(node.input, c) for node in nodes if (c := _convolution(node, constants[node.input[1]])) is not None]
     rng = np.random.default_rng(0)
     for values in _activations(model, list({inputs[0]: None for inputs, _ in found}), photos):
@@ -148,7 +149,7 @@ def _round_weights(
 
 
 def _convolution(node: onnx.NodeProto, constant: onnx.TensorProto) -> Convolution | None:
-    """The convolution that a node performs. ``None`` for dilated, grouped and unusually padded ones."""
+    """Return the convolution that a node performs, or ``None`` if its dilation, groups or padding are not supported."""
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     weights, groups = numpy_helper.to_array(constant), attributes.get("group", 1)
     padding = attributes.get("auto_pad", b"NOTSET").decode()

@@ -1,4 +1,4 @@
-"""Add a quantized model to a bundle, with thresholds of its own."""
+"""Add a quantized model with its own thresholds to a bundle."""
 
 from typing import Any
 
@@ -15,32 +15,32 @@ from polytag.photos.decode import each
 from polytag.photos.pixels import photo_view
 
 MAX_LOSS = 0.005
-"""Largest loss of validation mAP at which a quantized model is kept."""
+"""A quantized model is kept only if it loses less validation mAP than this."""
 
 CALIBRATION_PHOTOS = 50
-"""Training photos that calibrate the rounding of weights and activations."""
+"""Number of training photos that calibrate the rounding of weights and activations."""
 
 
 def quantize(bundle: Bundle, train: Dataset, validation: Dataset, *, objective: str, seed: int) -> None:
-    """Add a quantized model to a bundle, unless it loses too much, and record the outcome as "int8".
+    """Add a quantized model to a bundle unless it loses too much accuracy. Record the outcome as "int8".
 
-    Its thresholds are chosen from its own probabilities of the validation photos: rounding moves probabilities, and
-    with them the best thresholds. No exception is raised if quantization fails: the bundle stays as it is and gives
-    the reason.
+    Thresholds are chosen from the quantized model's own probabilities for the validation photos, because rounding
+    changes the probabilities and therefore the best thresholds. If quantization fails, no exception is raised. The
+    bundle then contains only the float32 model and records the reason.
 
     Args:
         bundle: bundle with an ONNX model and the validation scores of its float32 model.
-        train: readable training photos, of which `CALIBRATION_PHOTOS` calibrate the rounding.
+        train: readable training photos. `CALIBRATION_PHOTOS` of them calibrate the rounding.
         validation: readable validation photos.
-        objective: objective of the thresholds, as in `polytag.evaluation.thresholds.choose_thresholds`.
-        seed: seed of the choice of calibration photos.
+        objective: objective for the thresholds, as in `polytag.evaluation.thresholds.choose_thresholds`.
+        seed: seed for the choice of calibration photos.
     """
     path = bundle.path / INT8_FILE
     try:
         probabilities = _quantized_probabilities(bundle, train, validation, seed)
         facts = _facts(bundle, validation, probabilities, objective)
     except Exception as error:
-        # Runtimes raise any exception. A training that took hours must not be lost to one.
+        # Runtimes may raise any exception, and a model that took hours to train must not be lost because of it.
         reason = next(iter(str(error).splitlines()), type(error).__name__).replace(f"{path}", path.name)
         facts = {"kept": False, "reason": f"quantization failed ({reason[:120]})"}
     if facts["kept"]:
@@ -51,7 +51,7 @@ def quantize(bundle: Bundle, train: Dataset, validation: Dataset, *, objective: 
 
 
 def _quantized_probabilities(bundle: Bundle, train: Dataset, validation: Dataset, seed: int) -> NDArray[np.float32]:
-    """Write the quantized model and return its probabilities of the validation photos, float32 (n, k)."""
+    """Write the quantized model and return its probabilities for the validation photos, float32 (n, k)."""
     if "model.onnx" not in bundle.manifest["files"]:
         raise ValueError("the bundle has no ONNX model to quantize")
     path, size = bundle.path / INT8_FILE, bundle.image_size
@@ -63,9 +63,9 @@ def _quantized_probabilities(bundle: Bundle, train: Dataset, validation: Dataset
 
 
 def _facts(bundle: Bundle, validation: Dataset, probabilities: NDArray[np.float32], objective: str) -> dict[str, Any]:
-    """What the bundle records of its quantized model."""
+    """Return the facts about the quantized model that the bundle records."""
     if not np.isfinite(probabilities).all():
-        raise ValueError("it returns probabilities that are not finite")
+        raise ValueError("some of its probabilities are not finite")
     thresholds = choose_thresholds(validation.targets, probabilities, objective)
     beyond = out_of_reach(validation.targets, probabilities, objective)
     judged = scores(validation.targets, probabilities, thresholds)

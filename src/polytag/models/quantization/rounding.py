@@ -1,11 +1,11 @@
-"""Round weights and choose ranges for 8 bits with little loss.
+"""Round weights and choose activation ranges for 8 bits, with little loss of accuracy.
 
-Weights get one step size per output channel, activations one per layer (Jacob et al. 2018, "Quantization and training
-of neural networks for efficient integer-arithmetic-only inference"). Converters round each weight to the nearest step
-and take ranges from the extreme values that they see. Here training photos decide both:
+Weights have one step size per output channel, and activations have one per layer (Jacob et al. 2018, "Quantization and
+training of neural networks for efficient integer-arithmetic-only inference"). Converters round each weight to the
+nearest step, and use the minimum and maximum activation as the range. This module uses training photos to improve both:
 
-- The weights of a filter are rounded one after another, and the remaining weights compensate for the rounding error, as
-  far as photos show that their inputs are correlated (Frantar et al. 2023, "GPTQ: accurate post-training quantization
+- The weights of a filter are rounded one after another. The remaining weights compensate for the rounding error, to the
+  extent that their inputs are correlated in the photos (Frantar et al. 2023, "GPTQ: accurate post-training quantization
   for generative pre-trained transformers").
 - The range of a layer minimises the squared error of rounding and clipping (Nagel et al. 2021, "A white paper on neural
   network quantization").
@@ -17,24 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLED_PLACES, SAMPLED_VALUES = 200, 4_000
-"""Places, and values, that are sampled from a photo's feature map."""
+"""Number of positions and number of values that are sampled from each photo's feature map."""
 
 DAMPING = 0.01
-"""Regularisation of the inputs' correlations, relative to their mean square; few photos estimate them poorly."""
+"""Regularisation of the inputs' correlations, relative to their mean square. It is needed because estimates from only a
+few photos are noisy."""
 
 RANGE_SHARES = np.linspace(0.2, 1, 30)
-"""Ranges that are tried, relative to the widest."""
+"""Ranges that are tried, as fractions of the widest range."""
 
 
 @dataclass
 class Convolution:
-    """A convolution and statistics of its inputs.
+    """A convolution and the statistics of its inputs.
 
     Attributes:
         weights: float32 (filters, channels, height, width); (channels, 1, height, width) if depthwise.
-        strides: vertical and horizontal stride.
-        padding: pixels (top, bottom), (left, right); ``None`` for "same" padding.
-        depthwise: each channel has its own filter.
+        strides: vertical and horizontal strides.
+        padding: number of pixels as (top, bottom), (left, right); ``None`` for "same" padding.
+        depthwise: whether each channel has its own filter.
     """
 
     weights: NDArray[np.float32]
@@ -44,7 +45,7 @@ class Convolution:
     _products: NDArray[np.floating] | float = field(default=0.0, init=False)
 
     def see(self, feature_map: NDArray[np.float32], rng: np.random.Generator) -> None:
-        """Update the input statistics with sampled places of a feature map (channels, height, width)."""
+        """Update the input statistics with sampled positions of a feature map (channels, height, width)."""
         sides = self.weights.shape[2:]
         if self.padding is None:
             sizes = zip(feature_map.shape[1:], sides, self.strides, strict=True)
@@ -65,7 +66,7 @@ class Convolution:
         self._products = self._products + inputs.transpose(0, 2, 1) @ inputs
 
     def rounded(self, levels: int) -> NDArray[np.float32]:
-        """The weights, rounded with `round_weights`; the shape is that of ``weights``."""
+        """Return the weights, rounded with `round_weights`, in their original shape."""
         filters = len(self.weights)
         grouped = self.weights.reshape((filters, 1, -1) if self.depthwise else (1, filters, -1))
         result = round_weights(grouped, np.asarray(self._products), levels)
@@ -79,33 +80,33 @@ class Activation:
     _seen: list[NDArray[np.floating]] = field(default_factory=list, init=False)
 
     def see(self, values: NDArray[np.floating], rng: np.random.Generator) -> None:
-        """Sample the values of one photo; the minimum and the maximum are always included."""
+        """Sample the values of one photo. The minimum and the maximum are always included."""
         values = values.ravel()
         sample = values if len(values) <= SAMPLED_VALUES else values[rng.integers(len(values), size=SAMPLED_VALUES)]
         self._seen += [sample, np.array([values.min(), values.max()])]
 
     def range(self) -> tuple[float, float]:
-        """Return `best_range` of the sample."""
+        """Return the `best_range` of the sampled values."""
         return best_range(np.concatenate(self._seen))
 
 
 def round_weights(weights: NDArray[np.floating], products: NDArray[np.floating], levels: int) -> NDArray[np.float64]:
-    """Round weights to multiples of each filter's step such that its outputs change little.
+    """Round weights to multiples of each filter's step so that the filter's outputs change little.
 
-    Converters use the same steps and round to the nearest one, so they leave the result unchanged.
+    Converters use the same steps and round to the nearest one, so they do not change the rounded weights.
 
     Args:
         weights: (groups, filters, inputs).
-        products: products of the inputs with each other, summed over examples, (groups, inputs, inputs).
+        products: products of all pairs of inputs, summed over examples, (groups, inputs, inputs).
         levels: number of steps from 0 to a filter's largest weight; 127 for 8 bits.
 
     Returns:
-        (groups, filters, inputs).
+        The rounded weights, (groups, filters, inputs).
     """
     remaining = weights.astype(np.float64)
     products = products.astype(np.float64)
     strength = np.einsum("gii->gi", products)
-    # Start with the weights of strong inputs, while many others can still compensate.
+    # The weights of strong inputs are rounded first, because many other weights can still compensate for the error.
     order = np.argsort(-strength, axis=-1)
     products = np.take_along_axis(np.take_along_axis(products, order[:, :, None], 1), order[:, None], 2)
     remaining = np.take_along_axis(remaining, np.broadcast_to(order[:, None], remaining.shape), 2)
@@ -113,7 +114,7 @@ def round_weights(weights: NDArray[np.floating], products: NDArray[np.floating],
     compensation = np.linalg.cholesky(np.linalg.inv(products)).transpose(0, 2, 1)
     largest = np.abs(remaining).max(-1)
     step = np.maximum(largest, 1e-12) / levels
-    # Converters compute the step from the largest weight, so it must not change.
+    # Converters compute the step from the largest weight, so that weight must not change.
     fixed = np.abs(remaining) == largest[:, :, None]
     result = np.empty_like(remaining)
     for i in range(remaining.shape[-1]):
@@ -126,7 +127,7 @@ def round_weights(weights: NDArray[np.floating], products: NDArray[np.floating],
 
 
 def best_range(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the ends of 256 equal steps that represent these values with the least squared error."""
+    """Return the range whose division into 256 equal steps represents the values with the smallest squared error."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     if low == high:
         return low, high

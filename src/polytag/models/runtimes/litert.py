@@ -17,7 +17,8 @@ class LitertModel:
 
     Args:
         path: file of the network.
-        threads: threads for one call. Several calls at once, each on one thread, process more photos per second.
+        threads: number of threads for each call. Several concurrent calls on one thread each process more photos per
+            second than one call on several threads.
 
     Raises:
         SettingsError: LiteRT is not installed.
@@ -38,7 +39,7 @@ class LitertModel:
                 failure = " ".join(str(error).split())[:120]
         if failure is not None:
             raise BundleError(f"{path} is not a network that LiteRT can run ({failure})")
-        # An interpreter serves one call at a time. A call takes an idle one, or creates one.
+        # An interpreter can run only one call at a time. A call uses an idle interpreter, or creates a new one.
         self._idle = [first]
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:

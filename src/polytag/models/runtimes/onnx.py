@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from polytag.models.backend import keras
 
 BATCH_SIZE = 2
-"""Photos per call. Larger batches are slower, because feature maps no longer fit into a core's cache, and take more
-memory (`benchmarks/embedding.py`)."""
+"""Number of photos per call. Larger batches use more memory and are slower, because their feature maps do not fit into
+a core's cache (`benchmarks/embedding.py`)."""
 
 TOLERANCE = 1e-4
-"""Largest allowed difference between the ONNX and the Keras output, relative to the largest output or to 1."""
+"""Maximum difference between ONNX and Keras outputs, relative to the largest output or 1, whichever is larger."""
 
 
 class OnnxModel:
@@ -28,8 +28,8 @@ class OnnxModel:
 
     Args:
         path: file of the network.
-        threads: threads for one call; ``None`` for all cores. Several calls at once, each on one thread, process more
-            batches per second than successive calls on all cores.
+        threads: number of threads for each call; ``None`` for all cores. Several concurrent calls on one thread each
+            process more batches per second than successive calls on all cores.
 
     Raises:
         BundleError: ONNX Runtime cannot run the file.
@@ -64,20 +64,20 @@ def run_in_small_batches(
 
 
 def export_onnx(model: "keras.Model", path: Path) -> bool:
-    """Convert a Keras model to ONNX, with a free batch size, and compare the outputs.
+    """Convert a Keras model to ONNX, with a variable batch size, and compare the outputs.
 
-    polytag converts its own networks (`polytag.models.conversion.keras_to_onnx`). Others need tf2onnx.
+    polytag converts its own networks (`polytag.models.conversion.keras_to_onnx`). Other networks need tf2onnx.
 
     Args:
         model: network to convert.
-        path: file to write; it appears only if the outputs agree.
+        path: file to write. It appears only if the outputs agree.
 
     Returns:
-        Whether the file was written. If not, a warning gives the reason, and the model still runs on Keras.
+        Whether the file was written. If not, a warning states the reason, and the model can still run on Keras.
     """
     from polytag.models.backend import keras
 
-    # Noise shows any difference. Calling the model also makes it exportable.
+    # Random input reveals any difference. Calling the model also makes it exportable.
     batch = np.random.default_rng(0).integers(0, 256, (2, *model.input_shape[1:])).astype(model.inputs[0].dtype)
     expected = keras.ops.convert_to_numpy(model(batch, training=False))
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -86,7 +86,7 @@ def export_onnx(model: "keras.Model", path: Path) -> bool:
         _check(expected, OnnxModel(temporary)(batch))
         os.replace(temporary, path)
     except Exception as error:
-        # Converters raise any exception. A training that took hours must not be lost to one.
+        # Converters may raise any exception, and a model that took hours to train must not be lost because of it.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         warnings.warn(f"the model was not converted to ONNX and runs on Keras instead ({reason})", stacklevel=2)
         return False

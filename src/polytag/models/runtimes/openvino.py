@@ -1,4 +1,4 @@
-"""Run networks with OpenVINO, the fastest runtime for quantized ones (`benchmarks/engines.py`)."""
+"""Run networks with OpenVINO, the fastest runtime for quantized networks (`benchmarks/engines.py`)."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from polytag.errors import BundleError
 from polytag.extras import require
 
 BATCH_SIZE = 8
-"""Photos per call. Handing a call to OpenVINO's threads costs too much for fewer."""
+"""Number of photos per call. With fewer photos, passing the call to OpenVINO's threads takes too much of the time."""
 
 
 def check_openvino() -> None:
@@ -22,8 +22,8 @@ class OpenvinoModel:
     """A network on OpenVINO: array (batch, …) → float32 (batch, width). It may be called from any thread.
 
     Args:
-        path: file of the network, OpenVINO's own format or ONNX.
-        calls: number of calls at once, each on a thread of its own.
+        path: file of the network, in OpenVINO's own format or ONNX.
+        calls: number of concurrent calls, each on its own thread.
 
     Raises:
         SettingsError: OpenVINO is not installed.
@@ -35,7 +35,7 @@ class OpenvinoModel:
         import openvino
 
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the CPU supports it
+            "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 if the CPU supports it
             "INFERENCE_NUM_THREADS": calls,
             "NUM_STREAMS": calls,
             "ENABLE_CPU_PINNING": False,  # photos are decoded on the same cores
@@ -45,9 +45,10 @@ class OpenvinoModel:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:120]
             raise BundleError(f"{path} is not a network that OpenVINO can run ({reason})") from None
-        # A request serves one call at a time. A call takes an idle one, or creates one.
+        # A request can run only one call at a time. A call uses an idle request, or creates a new one.
         self._idle: list[Any] = []
-        # The first call of a process initialises shared state. Two threads doing so at once would deadlock.
+        # The first call in a process initialises shared state. If two threads did this at the same time, they would
+        # deadlock.
         (photo,) = self._network.inputs
         _, *shape = photo.partial_shape
         self(np.zeros([1, *(side.get_length() for side in shape)], photo.element_type.to_dtype()))

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back what native libraries write to file descriptor 2; show it only if the block fails.
+    """Capture what native libraries write to file descriptor 2, and show it only if the block fails.
 
-    TensorFlow logs several lines before it reads its own log level, so no setting can silence them.
+    TensorFlow logs several lines before it reads its own log level, so no setting can suppress them.
     """
     sys.stderr.flush()
     terminal = os.dup(2)

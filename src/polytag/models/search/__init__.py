@@ -1,1 +1,1 @@
-"""Search hyperparameters by number of trials or by time."""
+"""Hyperparameter search with a limited number of trials or a time limit."""

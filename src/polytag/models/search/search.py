@@ -1,6 +1,6 @@
-"""Hyperparameter search for any model: Optuna proposes trials, and a file records them.
+"""Hyperparameter search for any model. Optuna proposes trials, and a file records them.
 
-A trial is a short training. Its score, by which it may be pruned, is validation mAP.
+A trial is a short training run. Its score is validation mAP, and a trial with a poor score may be pruned.
 """
 
 import os
@@ -23,20 +23,24 @@ from polytag.models.recipe import Recipe
 from polytag.progress import progress_bar
 
 Report = Callable[[int, float], None]
-"""Function that takes an epoch, from 0, and its validation mAP; raises `optuna.TrialPruned` to stop a poor trial."""
+"""Function that takes an epoch, counted from 0, and its validation mAP. It raises `optuna.TrialPruned` to stop a poor
+trial."""
 
 Score = Callable[[Dataset, Dataset, Recipe, Report], float]
-"""Function that trains a candidate on the first data and returns its mAP on the second, 0 to 1."""
+"""Function that trains a candidate on the first data set and returns its mAP on the second, 0 to 1."""
 
 Space = Callable[[optuna.trial.BaseTrial, Recipe, Collection[str]], Recipe]
-"""Function that proposes a candidate recipe. Its arguments are a trial, whose `suggest_…` methods it calls, the recipe
-to start from, and the names of the recipe's fields that the user has set, which are not searched."""
+"""Function that proposes a candidate recipe.
+
+Its arguments are a trial, whose `suggest_…` methods it calls, the recipe to start from, and the names of the recipe
+fields that the user has set. These fields are not searched.
+"""
 
 STARTUP_TRIALS = 6
-"""Random trials before TPE starts, including the given ones."""
+"""Number of trials before TPE starts. They are random, except for predefined first trials."""
 
 WARM_UP = 3
-"""First epochs of a trial, in which it is never pruned: their scores predict the later ones poorly."""
+"""Number of epochs before a trial may be pruned. The scores of earlier epochs are poor predictors of later scores."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,12 @@ class Found:
 
     Attributes:
         recipe: recipe of the best trial, for the full training.
-        trials: trials in the order in which they began, each with its score (or ``None``), state ("complete" or
+        trials: trials in the order in which they started, each with its score (or ``None``), state ("complete" or
             "pruned") and hyperparameters.
-        importance: share of each hyperparameter in the variance of the completed trials' scores, largest first, 1 in
-            total (fANOVA, Hutter et al. 2014). Empty if the trials are too few or their scores all equal.
-        earlier_seconds: time that this search took before it was interrupted.
+        importance: fraction of the variance of the completed trials' scores that each hyperparameter explains, in
+            descending order (fANOVA, Hutter et al. 2014). The fractions add up to 1. Empty if there are too few trials
+            or all scores are equal.
+        earlier_seconds: time that the search took before it was interrupted, in seconds.
     """
 
     recipe: Recipe
@@ -74,19 +79,20 @@ def search(
 ) -> Found:
     """Search hyperparameters with TPE (Bergstra et al. 2011) and median pruning.
 
-    The same recipe and data give the same search, even after an interruption.
+    The same recipe and data always give the same search, even after an interruption.
 
     Args:
         train, validation: readable photos.
-        recipe: recipe that candidates start from; its seed also seeds the search.
+        recipe: recipe that candidates are based on. Its seed is also the seed of the search.
         space: function that proposes a candidate.
-        score: function that trains a candidate briefly. It reports each epoch, and lets `optuna.TrialPruned` pass.
+        score: function that trains and scores a candidate. It reports each epoch and does not catch
+            `optuna.TrialPruned`.
         first: hyperparameters of the first trials.
-        asked: fields of the recipe that are not searched.
-        trials: number of trials; ``None`` for as many as the timeout allows or, without one, `DEFAULT_TRIALS`.
-        timeout: time limit in seconds, after which no trial is started. Time before an interruption counts. At least
-            one trial is run.
-        storage: file that records the trials, so that an interrupted search can continue; ``None`` for none.
+        asked: names of the recipe fields that are not searched.
+        trials: number of trials. ``None`` means no limit if there is a timeout, and `DEFAULT_TRIALS` otherwise.
+        timeout: time limit in seconds, after which no new trial starts. Time used before an interruption counts. At
+            least one trial is completed.
+        storage: file that records the trials, so that an interrupted search can continue. ``None`` records nothing.
         show_progress: draw a progress bar on stderr.
 
     Raises:
@@ -115,7 +121,7 @@ def search(
 
 
 class _Progress:
-    """A search in progress: what to try next, and when to stop."""
+    """A search in progress, which decides what to try next and when to stop."""
 
     def __init__(
         self,
@@ -152,7 +158,7 @@ class _Progress:
 
     def _next(self) -> optuna.Trial:
         finished = _finished(self._study)
-        # A seed that depends only on the finished trials makes an interrupted search continue as if it had not been.
+        # The seed depends only on the finished trials, so a search gives the same result even if it is interrupted.
         self._study.sampler = optuna.samplers.TPESampler(
             seed=(self._recipe.seed + len(finished)) % 2**32, n_startup_trials=STARTUP_TRIALS, multivariate=True
         )
@@ -181,7 +187,7 @@ class _Progress:
 def _opened(
     storage: str | Path | None, recipe: Recipe, asked: Collection[str], train: Dataset, validation: Dataset
 ) -> optuna.Study:
-    """Open the study of this recipe and these data, or create one."""
+    """Open the study for this recipe and data, or create a new one."""
     if storage is not None:
         _drop_incomplete_line(Path(storage))
     try:
@@ -205,17 +211,21 @@ def _opened(
     if before != searched:
         other = [name for name in searched if searched[name] != before.get(name)]
         raise SettingsError(
-            f"{storage} belongs to a search with other {', '.join(other)}: use the same, or delete it to start anew"
+            f"{storage} belongs to a search with different {', '.join(other)}: "
+            "repeat its settings and data, or delete the file"
         )
     study.set_user_attr("searched", searched)
-    # Only this process writes to the file, so trials that it calls running were interrupted.
+    # Only this process writes to the file, so trials that are still marked as running were interrupted.
     for trial in study.get_trials(False, (TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     return study
 
 
 def _drop_incomplete_line(path: Path) -> None:
-    """Remove an incomplete last line, which a killed process may leave: Optuna would append its next line to it."""
+    """Remove an incomplete last line, which a killed process may leave.
+
+    Optuna would append its next line to the incomplete one.
+    """
     if path.exists():
         content = path.read_bytes()
         if not content.endswith(b"\n"):
@@ -223,17 +233,17 @@ def _drop_incomplete_line(path: Path) -> None:
 
 
 def _tries(trial: FrozenTrial, point: Mapping[str, Any]) -> bool:
-    """Whether a trial has the hyperparameters of a point; those that are not searched are ignored."""
+    """Return whether a trial has the hyperparameters of a point. Hyperparameters that are not searched are ignored."""
     return all(trial.params.get(name, value) == value for name, value in point.items())
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that are complete or pruned; interrupted ones do not count."""
+    """Return the complete and pruned trials. Interrupted trials do not count."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def _summary(trial: FrozenTrial) -> dict[str, Any]:
-    """Score, state and hyperparameters of a trial. The score of a pruned trial is its best so far."""
+    """Return the score, state and hyperparameters of a trial. A pruned trial has the score of its best epoch."""
     score = trial.value if trial.state == TrialState.COMPLETE else max(trial.intermediate_values.values(), default=None)
     return {"score": score, "state": trial.state.name.lower(), **trial.params}
 

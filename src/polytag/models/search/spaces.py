@@ -1,4 +1,4 @@
-"""Search space of each model, and the short training that scores a candidate."""
+"""Search space of each model, and the short training runs that score candidates."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -20,7 +20,8 @@ from polytag.models.training.loop import Fitted
 from polytag.models.training.transfer import fit_head, head_batches
 
 STAGE_PHOTOS, STAGE_EPOCHS = 2000, 10
-"""Most photos and epochs of a trial. `benchmarks/search_stage.py` measures how well it predicts a full one."""
+"""Maximum number of photos and of epochs in a trial. `benchmarks/search_stage.py` measures how well such short runs
+predict full ones."""
 
 CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
     {
@@ -36,24 +37,27 @@ CNN_FIRST: tuple[dict[str, Any], ...] = tuple(
     }
     for pooling, learning_rate, weight_decay in (("flatten", 1e-4, 1e-4), ("average", 1e-3, 1e-2))
 )
-"""First points of `cnn_space`: the baseline's architecture and learning rate, and settings that did well elsewhere."""
+"""First points of `cnn_space`: the baseline's architecture and learning rate, and settings that work well on other
+data."""
 
 TRANSFER_FIRST: tuple[dict[str, Any], ...] = (
     {"dense": 512, "dropout": 0.3, "loss": "bce", "learning_rate": 7e-4, "weight_decay": 1e-2},
 )
-"""First point of `transfer_space`: the settings that are used without a search."""
+"""First point of `transfer_space`: the settings that apply without a search."""
 
 
 def cnn_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
-    """Search space of `tuned`: the baseline with other sizes, an optional fourth block, another pooling, other rates.
+    """Propose a recipe for `tuned`, which varies the baseline.
+
+    The search covers layer sizes, an optional fourth block, pooling, dropout, learning rate and weight decay.
 
     Args:
-        trial: trial whose `suggest_…` methods are called.
+        trial: trial that suggests the values.
         recipe: recipe to start from.
-        asked: fields of the recipe that are not searched.
+        asked: names of the recipe fields that are not searched.
     """
     reduce = reduction(recipe.image_size)
-    # After three blocks, smaller photos have too few pixels left for a fourth.
+    # After three blocks, the feature maps of smaller photos are too small for a fourth block.
     fourth = (0, 128, 256) if recipe.image_size // reduce >= 48 else (0,)
     architecture = {
         "reduce": reduce,
@@ -70,10 +74,10 @@ def cnn_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recip
 
 
 def reduction(image_size: int) -> int:
-    """Factor by which photos are reduced for `tuned`, to a side of 48 to 95 pixels.
+    """Return the factor by which photos are reduced for `tuned`, to a width and height of 48 to 95 pixels.
 
-    A CNN trained from scratch on some thousand photos learns little from finer detail. At 224 px an epoch takes a
-    sixteenth of the time, which allows the many epochs that augmentation needs.
+    A CNN that is trained from scratch on a few thousand photos learns little from finer detail. If photos at 224 px are
+    reduced, an epoch takes a sixteenth of the time. This allows the many epochs that augmentation needs.
     """
     return max(1, 2 ** int(np.log2(image_size / 48)))
 
@@ -87,13 +91,13 @@ def cnn_score(
     photos: int = STAGE_PHOTOS,
     epochs: int = STAGE_EPOCHS,
 ) -> float:
-    """Score a candidate CNN: validation mAP of its best epoch in a short training.
+    """Train a candidate CNN briefly, and return the validation mAP of its best epoch.
 
     Args:
         train, validation: readable photos.
         recipe: candidate.
         report: called with each epoch and its validation mAP.
-        photos, epochs: most training photos and epochs.
+        photos, epochs: maximum number of training photos and of epochs.
     """
     rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:photos])
     recipe = replace(recipe, epochs=min(recipe.epochs, epochs))
@@ -103,9 +107,10 @@ def cnn_score(
 
 
 def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> Recipe:
-    """Search space of `transfer`: hidden layer, dropout, loss and rates of the head on the frozen backbone.
+    """Propose a recipe for `transfer`, whose backbone is frozen during the search.
 
-    The arguments are those of `cnn_space`.
+    The search covers the head's hidden layer, dropout, loss, learning rate and weight decay. The arguments are the same
+    as for `cnn_space`.
     """
     rates = _rates(trial, {"learning_rate": (1e-4, 1e-2), "weight_decay": (1e-4, 1e-1)}, asked)
     loss = recipe.loss if "loss" in asked else trial.suggest_categorical("loss", LOSS_NAMES)
@@ -117,7 +122,9 @@ def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> 
 
 
 def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report, *, weights: Weights) -> float:
-    """Score a candidate head: validation mAP of its best epoch, on all photos, as training on embeddings is fast.
+    """Train a candidate head, and return the validation mAP of its best epoch.
+
+    All photos are used, because training on embeddings is fast.
 
     Args:
         train, validation: readable photos.
@@ -138,18 +145,18 @@ SPACES: dict[str, tuple[Space, tuple[dict[str, Any], ...]]] = {
 
 
 def _rates(trial: BaseTrial, ranges: dict[str, tuple[float, float]], asked: Collection[str]) -> dict[str, Any]:
-    """Suggest numbers on a logarithmic scale, rounded to two digits."""
+    """Suggest numbers on a logarithmic scale, rounded to two significant digits."""
     searched = {name: ends for name, ends in ranges.items() if name not in asked}
     return {name: float(f"{trial.suggest_float(name, *ends, log=True):.1e}") for name, ends in searched.items()}
 
 
 def _score(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Report) -> float:
-    """Validation mAP of the best epoch of a training, which is reported epoch by epoch."""
+    """Train a candidate, report each epoch, and return the validation mAP of the best epoch."""
     reporter = _Reporter(report)
     try:
         fitted = train([reporter])
     except DivergedError:
-        # This ends the trial, not the search.
+        # Divergence ends the trial but not the search.
         raise TrialPruned from None
     if reporter.pruned:
         raise TrialPruned
@@ -157,7 +164,10 @@ def _score(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Re
 
 
 class _Reporter(keras.callbacks.Callback):
-    """Stop a pruned training. An exception would leave Keras' threads running."""
+    """Callback that reports each epoch and stops a pruned training run.
+
+    It raises no exception, because an exception would leave Keras' threads running.
+    """
 
     def __init__(self, report: Report):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training batches, read from the cache on disk, and augmentation."""
+"""Training batches that are read from the cache on disk, and augmentation."""
 
 from collections.abc import Callable
 
@@ -10,25 +10,25 @@ from polytag.models.backend import keras
 from polytag.photos.pixels import View
 
 MIN_CROP_AREA = 0.35
-"""Smallest share of a photo's area that a random crop keeps."""
+"""Minimum fraction of a photo's area that a random crop covers."""
 
 
 class Batches(keras.utils.PyDataset):
-    """Cached arrays and their targets in batches.
+    """Batches of cached arrays and their targets.
 
-    Order and augmentation depend only on the seed, the epoch and the batch index, so the same seed gives the same
-    training however batches are prefetched.
+    Order and augmentation depend only on the seed, the epoch and the batch index. The same seed therefore gives the
+    same training run, no matter how batches are prefetched.
 
     Args:
-        view: pixels of n photos, or their embeddings.
+        view: pixels or embeddings of n photos.
         targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
         batch_size: photos per batch.
-        shuffle: draw a new order in each epoch.
-        augmentation: one of `polytag.models.recipe.AUGMENTATIONS`; photos only.
-        seed: seed of order and augmentation.
-        threads: threads in which Keras prepares batches ahead of the network. 1 leaves this to Keras' backend.
-        reduce: factor by which each side of the photos is reduced, by averaging.
-        features: function that maps a batch of photos to what the network takes instead; called from any thread.
+        shuffle: whether to draw a new order in each epoch.
+        augmentation: one of `polytag.models.recipe.AUGMENTATIONS`. Only photos can be augmented.
+        seed: seed for order and augmentation.
+        threads: number of threads in which Keras prepares batches ahead of the network. With 1, the backend does this.
+        reduce: factor by which the width and height of photos are reduced, by averaging.
+        features: function that converts a batch of photos to the network's input. It may be called from any thread.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Batches(keras.utils.PyDataset):
         return self._view.cache.shape[-1]
 
     def on_epoch_end(self) -> None:
-        """Start the next epoch. Called by Keras."""
+        """Start the next epoch. Keras calls this method."""
         self._epoch += 1
         if self._shuffle:
             self._order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._order))
@@ -95,13 +95,13 @@ def reduced(photo: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:
 def augmented(
     photo: NDArray[np.uint8], augmentation: str, rng: np.random.Generator, reduce: int = 1
 ) -> NDArray[np.uint8]:
-    """Draw a random variation of a photo.
+    """Return a random variation of a photo.
 
     Args:
         photo: uint8 (size, size, 3).
         augmentation: "flip", "crop" or "colour", as in `polytag.models.recipe.AUGMENTATIONS`.
-        rng: source of randomness.
-        reduce: factor by which each side is reduced.
+        rng: random number generator.
+        reduce: factor by which the width and height are reduced.
 
     Returns:
         uint8 (size // reduce, size // reduce, 3).
@@ -115,7 +115,7 @@ def augmented(
     width, height = np.minimum(size * np.sqrt([area * ratio, area / ratio]), size)
     left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
     box = (left, top, left + width, top + height)
-    # When reducing, average whole pixels over squares, as the network that tags does.
+    # A reduced photo averages whole pixels over squares, because the tagging network reduces photos the same way.
     resample = Image.Resampling.BILINEAR if reduce == 1 else Image.Resampling.BOX
     image = Image.fromarray(photo).resize((size // reduce,) * 2, resample, box=box)
     if augmentation == "colour":

@@ -11,17 +11,17 @@ from polytag.progress import progress_bar
 
 
 def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
-    """Train a CNN and return it built from Keras' own layers.
+    """Train a CNN and return a version of it that consists of standard Keras layers.
 
     Args:
         train, validation: readable photos.
         recipe: recipe of `baseline` or `tuned`.
         show_progress: draw a progress bar on stderr.
     """
-    # Opened before training: files may disappear during the hours that follow.
+    # Opened before training, because files may disappear during the hours that training takes.
     full_size = photo_batches(validation, recipe, False)
     learner, fitted = train_cnn(train, validation, recipe, recipe.model, show_progress)
-    # Validated the way it will tag, in float32 and on full-size photos, whatever it was trained on.
+    # The network is validated the same way as it will tag: in float32 and on full-size photos.
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     network.set_weights(learner.get_weights())
     return Trained(network, recipe, fitted.history, fitted.kept, network.predict(full_size, verbose=0))
@@ -35,18 +35,18 @@ def train_cnn(
     show_progress: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[keras.Model, Fitted]:
-    """Train a CNN with `fit_network`. The learning rate of `tuned` follows a cosine to zero.
+    """Train a CNN with `fit_network`. For `tuned`, the learning rate decays to zero along a cosine.
 
     Args:
         train, validation: readable photos.
         recipe: recipe of `baseline` or `tuned`.
-        title: name shown on the progress bar.
+        title: text on the progress bar.
         show_progress: draw a progress bar on stderr.
-        callbacks: further callbacks, which see the scores of each epoch.
+        callbacks: additional callbacks, which receive the scores of each epoch.
 
     Returns:
-        A network with the weights, and the record of its training. If the recipe reduces photos, the network takes
-        reduced photos: the threads that prepare batches reduce them first, before anything else handles the pixels.
+        The trained network and the record of its training. If the recipe reduces photos, this network takes reduced
+        photos, because the threads that prepare batches reduce them before any other processing.
     """
     keras.utils.set_random_seed(recipe.seed)
     settings = dict(recipe.hyperparameters)

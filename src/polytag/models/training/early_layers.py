@@ -1,7 +1,7 @@
-"""Early layers of a backbone, split off to run on ONNX Runtime while the late layers are fine-tuned.
+"""Early layers of a backbone, which run on ONNX Runtime while the late layers are fine-tuned.
 
-On a CPU the early layers take a third of a training step. Fine-tuning does not change them, so they run in the
-threads that prepare batches, on ONNX Runtime, which needs little more than half of TensorFlow's time for them.
+On a CPU, the early layers take a third of a training step. Fine-tuning does not change them, so the threads that
+prepare batches can run them on ONNX Runtime, which takes little more than half as long as TensorFlow.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from polytag.models.backend import keras, on_cpu
 from polytag.models.runtimes.onnx import OnnxModel, export_onnx, run_in_small_batches
 
 EarlyLayers = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Photos uint8 (batch, size, size, 3) → feature map float32 (batch, height, width, channels)."""
+"""Function from photos, uint8 (batch, size, size, 3), to feature maps, float32 (batch, height, width, channels)."""
 
 
 def split_early_layers(network: keras.Model, float_network: keras.Model) -> tuple[keras.Model, EarlyLayers | None]:
@@ -24,13 +24,14 @@ def split_early_layers(network: keras.Model, float_network: keras.Model) -> tupl
 
     Args:
         network: network from `polytag.models.networks.architectures.with_head` with some trainable layers.
-        float_network: network with the same layers and weights that computes in float32. Its photos may have
-            another size.
+        float_network: network with the same layers and weights that computes in float32. The size of its photos may
+            differ.
 
     Returns:
-        The late layers as a network that shares its layers with ``network``, and the early layers, which may be
-        called from any thread. The result is ``network`` and ``None`` if a GPU may run the early layers faster, if
-        there is no bottleneck (the backbone is a model within a model), or if ONNX Runtime cannot run them.
+        The late layers, as a network that shares its layers with ``network``, and the early layers, as a function that
+        may be called from any thread. The result is ``network`` and ``None`` if a GPU may run the early layers faster,
+        if there is no bottleneck (for example, because the backbone contains a nested model), or if ONNX Runtime cannot
+        run the early layers.
     """
     backbone = network.get_layer("backbone")
     cut = bottleneck(backbone) if on_cpu() else None
@@ -49,10 +50,11 @@ def split_early_layers(network: keras.Model, float_network: keras.Model) -> tupl
 
 
 def bottleneck(features: keras.Model) -> int | None:
-    """Index of the layer at which to split a backbone.
+    """Return the index of the layer at which to split a backbone, or ``None`` if only the input qualifies.
 
-    All late layers see a photo only through this layer's output, and no other such layer before the first trainable
-    one has a smaller output. Of several equal ones it is the last. ``None`` if only the input qualifies.
+    A layer qualifies if it precedes the first trainable layer and if all later layers depend on the photo only through
+    its output. The split is at the layer with the smallest output. If several outputs are equally small, it is at the
+    last of these layers.
     """
     layers = features.layers
     numbers = {id(layer.output): i for i, layer in enumerate(layers)}
@@ -60,7 +62,7 @@ def bottleneck(features: keras.Model) -> int | None:
     for i in reversed(range(len(layers))):
         if earliest >= i:  # no later layer uses the output of a layer before this one
             cuts.append(i)
-        # A nested model reports its own inner input, which is not in this graph: it may depend on any layer.
+        # The input that a nested model reports is not part of this graph, so the model may depend on any layer.
         earliest = min([earliest, *(numbers.get(id(tensor), 0) for tensor in keras.tree.flatten(layers[i].input))])
     first = next(i for i, layer in enumerate(layers) if any(weight.trainable for weight in layer.weights))
     sizes = {i: np.prod(layers[i].output.shape[1:]) for i in cuts if i < first}
@@ -69,7 +71,7 @@ def bottleneck(features: keras.Model) -> int | None:
 
 
 def _with_input_shape(backbone: keras.Model, cut: int, shape: tuple[int, ...]) -> keras.Model:
-    """A backbone up to a layer, for photos of another shape; all layers are shared."""
+    """Return a backbone up to a layer, for photos with another shape. All layers are shared."""
     early = keras.Model(backbone.input, backbone.layers[cut].output)
     if early.input_shape[1:] == shape:
         return early

@@ -1,4 +1,4 @@
-"""Late layers of a backbone: the ones that fine-tuning trains."""
+"""Late layers of a backbone, which fine-tuning trains."""
 
 from collections.abc import Iterator
 
@@ -6,18 +6,19 @@ from polytag.models.backend import keras
 
 
 def unfreeze(features: keras.Model, image_size: int) -> None:
-    """Make the layers trainable that follow the last feature map with at least an eighth of a photo's side.
+    """Make the late layers of a backbone trainable.
 
-    Earlier layers detect edges and textures, which all photos share; training them would double the cost. Two kinds
-    of late layers stay frozen as well:
+    Late layers follow the last feature map whose side is at least an eighth of the photo's side. Earlier layers detect
+    edges and textures, which all photos have in common, and training them would double the cost. Two kinds of late
+    layers stay frozen as well:
 
-    - Batch normalisation: the statistics of small batches would ruin the pretrained ones.
-    - Depthwise convolutions with kernels larger than 3 × 3 (EfficientNet-Lite0): their gradients take a third of a
-      step and do not improve the scores.
+    - Batch normalisation layers, because the statistics of small batches would ruin the pretrained statistics.
+    - Depthwise convolutions with kernels larger than 3 × 3 (in EfficientNet-Lite0), because their gradients take a
+      third of each training step and do not improve the scores.
 
     Args:
         features: backbone.
-        image_size: side of its photos, in pixels.
+        image_size: width and height of the backbone's photos, in pixels.
     """
     features.trainable = True
     layers = list(leaves(features))

@@ -1,4 +1,4 @@
-"""Train one network. Keras runs the loop; validation mAP decides which epoch's weights are kept."""
+"""Train one network. Keras runs the loop, and validation mAP decides which epoch's weights are kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,31 +18,32 @@ from polytag.models.training.progress import TrainingBar
 from polytag.photos.pixels import photo_view
 
 PATIENCE = 5
-"""Epochs without a better validation mAP after which training stops. The best epoch's weights are kept."""
+"""Training stops after this many epochs without a better validation mAP. The weights of the best epoch are kept."""
 
 MIN_RATE = 0.01
-"""Training stops when the learning rate falls below this share of the initial one: weights hardly change then."""
+"""Training stops when the learning rate falls below this fraction of its initial value, because the weights barely
+change after that."""
 
 THREADED_PHOTOS = 200
-"""Least number of photos for which Keras' threads prepare the batches.
+"""Minimum number of photos for which Keras threads prepare the batches.
 
-Starting and stopping them costs a fifth of a second per epoch. With fewer photos TensorFlow prepares batches on the
-network's own threads, and small networks wait for them.
+Starting and stopping the threads costs a fifth of a second per epoch. Without them, TensorFlow prepares batches on the
+threads that run the network, and small networks have to wait.
 """
 
 
 @dataclass
 class Fitted:
-    """Record of a training."""
+    """Record of a training run."""
 
     history: list[dict[str, float]]
     """Loss, learning rate, validation loss and validation mAP of each epoch."""
 
     kept: int | None
-    """Row of the history whose weights were kept; ``None`` if they are the mean of several trainings."""
+    """Index of the epoch whose weights were kept. ``None`` if the weights are the mean of several training runs."""
 
     probabilities: NDArray[np.float32]
-    """Predictions of the kept weights for the validation photos, float32 (n, k)."""
+    """Predictions for the validation photos with the kept weights, float32 (n, k)."""
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Trained:
     """The network's predictions for the validation photos, float32 (n, k)."""
 
     facts: dict[str, Any] = field(default_factory=dict)
-    """Further entries for the bundle's manifest."""
+    """Additional entries for the bundle's manifest."""
 
 
 def photo_batches(
@@ -68,13 +69,13 @@ def photo_batches(
     reduce: int = 1,
     features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
 ) -> Batches:
-    """Batches of photos.
+    """Create batches of photos.
 
     Args:
         data: readable photos.
-        recipe: recipe with image size, batch size, augmentation and seed.
-        training: shuffle and augment.
-        on_progress: called with the number of photos that became ready.
+        recipe: recipe that defines the image size, batch size, augmentation and seed.
+        training: whether to shuffle and augment.
+        on_progress: function that is called with the number of photos just completed.
         reduce, features: as in `Batches`.
     """
     augmentation = recipe.augmentation if training else "none"
@@ -103,23 +104,23 @@ def fit_network(
     optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
-    """Compile and train a network, and keep the weights of the epoch with the best validation mAP.
+    """Compile and train a network. Keep the weights of the epoch with the best validation mAP.
 
     Args:
         network: network to train.
-        train, validation: batches to train and to validate on.
-        recipe: recipe; learning rate, weight decay, loss and epochs are used.
-        bar: progress bar.
-        title: text on the bar.
-        optimizer: optimizer with its own learning rate schedule, which is followed to its end. If it averages
-            weights, the averages are validated and kept. ``None`` for AdamW whose rate falls when validation mAP
-            stops rising; training stops after `PATIENCE` epochs without a better one, or at `MIN_RATE`.
-        callbacks: further callbacks, which see the scores of each epoch.
+        train, validation: batches for training and validation.
+        recipe: recipe that defines the learning rate, weight decay, loss and maximum number of epochs.
+        bar: progress bar to advance.
+        title: text on the progress bar.
+        optimizer: optimizer with a learning rate schedule, which runs to its end. If the optimizer averages weights,
+            the averaged weights are validated and kept. ``None`` selects AdamW, whose learning rate falls when
+            validation mAP stops improving. Training then stops early, as `PATIENCE` and `MIN_RATE` define.
+        callbacks: additional callbacks, which receive the scores of each epoch.
 
     Raises:
-        DivergedError: the loss became infinite.
+        DivergedError: the loss or a prediction is not finite.
     """
-    # A schedule ends with its smallest rates, and its late epochs are the best ones.
+    # A schedule must run to its end. Its last epochs have the smallest learning rates and usually the best scores.
     patience = PATIENCE if optimizer is None else recipe.epochs
     validator = ValidationScore(validation)
 
@@ -138,11 +139,13 @@ def fit_network(
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
         steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate))
     if optimizer.use_ema:
-        steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))  # before validation and early stopping
-    # Built inside the graph of the first step, the optimizer would cause that graph to be traced twice.
+        steps.insert(
+            0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        )  # must run before validation and early stopping
+    # Without this call, the first training step would build the optimizer, and TensorFlow would trace the step twice.
     optimizer.build(network.trainable_variables)
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
-    # `Batches` shuffles.
+    # Keras must not shuffle, because `Batches` already does.
     record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
     if not (np.isfinite(record.history["loss"]).all() and np.isfinite(validator.probabilities).all()):
         raise DivergedError(
@@ -157,20 +160,21 @@ def fit_network(
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Learning rate schedule: a linear warm-up, then a cosine to zero.
+    """Return a learning rate schedule: a linear warm-up, followed by a cosine decay to zero.
 
     Args:
-        rate: highest learning rate.
-        steps: steps of the whole training.
-        warm_up: steps of the warm-up.
+        rate: maximum learning rate.
+        steps: number of training steps, including the warm-up.
+        warm_up: number of warm-up steps.
     """
     return keras.optimizers.schedules.CosineDecay(rate / 20, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
 
 
 class ValidationScore(keras.callbacks.Callback):
-    """Score the whole validation set after each epoch: mean scores of batches are not the score of the set.
+    """Callback that scores the whole validation set after each epoch.
 
-    It keeps the predictions of the best epoch, the one whose weights `keras.callbacks.EarlyStopping` keeps.
+    Averaging the scores of batches would give a different result. The callback also stores the predictions of the best
+    epoch, whose weights `keras.callbacks.EarlyStopping` keeps.
 
     Args:
         validation: batches in their original order.
@@ -194,13 +198,13 @@ class ValidationScore(keras.callbacks.Callback):
     def _predict(self) -> NDArray[np.float32]:
         if self._validation.workers > 1:
             return self.model.predict(self._validation, verbose=0)
-        # Without threads a simple loop saves the set-up of `predict`, a tenth of the time of a head's epoch.
+        # Without threads, a simple loop avoids the set-up of `predict`, which takes a tenth of a head's epoch.
         batches = (self._validation[index][0] for index in range(len(self._validation)))
         return np.concatenate([self.model.predict_on_batch(batch) for batch in batches])
 
 
 def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
-    """Mean average precision; 0 if no photo has any label or the predictions are not finite."""
+    """Return mean average precision, or 0 if no photo has a label or a prediction is not finite."""
     if not np.isfinite(probabilities).all():
         return 0.0
     value = scores(targets, probabilities)["mean_average_precision"]
@@ -208,5 +212,8 @@ def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.
 
 
 def without_optimizer(network: keras.Model) -> keras.Model:
-    """The same layers without optimizer and loss, which would triple the saved file and need polytag to load it."""
+    """Return a network with the same layers but without optimizer and loss.
+
+    Optimizer and loss would triple the size of the saved file, and loading the file would require polytag.
+    """
     return keras.Model(network.input, network.output, name=network.name)

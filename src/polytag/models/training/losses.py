@@ -1,7 +1,8 @@
-"""Losses for several labels at once, some of which may be unknown.
+"""Multi-label losses that support unknown labels.
 
-Each takes targets float (batch, k), 1 present, 0 absent, -1 unknown, and probabilities float (batch, k) from 0 to 1.
-It returns float (batch,): the sum over known labels divided by k. Unknown labels add neither loss nor gradient.
+Each loss takes targets, float (batch, k), with 1 for present, 0 for absent and -1 for unknown, and probabilities, float
+(batch, k), from 0 to 1. It returns the sum over the known labels divided by k, float (batch,). Unknown labels
+contribute neither loss nor gradient.
 """
 
 from collections.abc import Callable
@@ -14,26 +15,26 @@ from polytag.models.backend import keras
 ops = keras.ops
 
 FOCAL_GAMMA = 2.0
-"""γ of the focal loss, as its authors recommend."""
+"""γ of the focal loss, as recommended by its authors."""
 
 ASYMMETRIC_GAMMA, ASYMMETRIC_MARGIN = 4.0, 0.05
-"""γ− and m of the asymmetric loss, as its authors recommend; their γ+ is 0."""
+"""γ− and m of the asymmetric loss, as recommended by its authors. γ+ is 0, as in their work."""
 
 
 def masked_binary_crossentropy(targets, probabilities):
-    """Binary cross-entropy."""
+    """Compute binary cross-entropy."""
     targets, known, p = _prepared(targets, probabilities)
     return _mean(known, targets * ops.log(p) + (1 - targets) * ops.log(1 - p))
 
 
 def weighted_binary_crossentropy(targets: NDArray[np.int8]) -> Callable:
-    """Binary cross-entropy that gives photos with a label the same total weight as photos without it.
+    """Create a binary cross-entropy that gives photos with a label the same total weight as photos without it.
 
     Args:
-        targets: int8 (n, k), targets of the training photos.
+        targets: targets of the training photos, int8 (n, k).
 
     Returns:
-        The loss. A label that is always or never present is not reweighted.
+        The loss. Labels that are always or never present are not reweighted.
     """
     present, absent = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
     weights = np.where((present > 0) & (absent > 0), absent / np.maximum(present, 1), 1).astype(np.float32)
@@ -46,9 +47,9 @@ def weighted_binary_crossentropy(targets: NDArray[np.int8]) -> Callable:
 
 
 def focal(targets, probabilities):
-    """Focal loss (Lin et al. 2017, "Focal loss for dense object detection"), without class weights.
+    """Compute focal loss (Lin et al. 2017, "Focal loss for dense object detection"), without class weights.
 
-    Confident correct predictions count little.
+    Confident correct predictions contribute little to the loss.
     """
     targets, known, p = _prepared(targets, probabilities)
     present = targets * (1 - p) ** FOCAL_GAMMA * ops.log(p)
@@ -57,9 +58,9 @@ def focal(targets, probabilities):
 
 
 def asymmetric(targets, probabilities):
-    """Asymmetric loss (Ridnik et al. 2021, "Asymmetric loss for multi-label classification").
+    """Compute asymmetric loss (Ridnik et al. 2021, "Asymmetric loss for multi-label classification").
 
-    Absent labels, which are the majority, count less the lower their probability, and not at all below the margin.
+    Absent labels, which are the majority, contribute less if their probability is low, and nothing below the margin.
     """
     targets, known, p = _prepared(targets, probabilities)
     shifted = ops.maximum(p - ASYMMETRIC_MARGIN, 0)
@@ -73,11 +74,11 @@ LOSSES: dict[str, Callable[[NDArray[np.int8]], Callable]] = {
     "focal": lambda targets: focal,
     "asymmetric": lambda targets: asymmetric,
 }
-"""Functions from the training targets int8 (n, k) to the loss, by name."""
+"""Functions that create a loss from the training targets, int8 (n, k), by name of the loss."""
 
 
 def _prepared(targets, probabilities):
-    """Targets in the probabilities' dtype, a mask of known targets, and probabilities with finite logarithms."""
+    """Return targets in the probabilities' dtype, a mask of known targets, and probabilities with finite logarithms."""
     known = ops.cast(targets >= 0, probabilities.dtype)
     edge = keras.config.epsilon()
     return ops.cast(targets, probabilities.dtype), known, ops.clip(probabilities, edge, 1 - edge)

@@ -1,4 +1,4 @@
-"""Progress bar of a training: epoch, validation score so far, time left."""
+"""Progress bar for training. It shows the epoch, the latest validation score and the remaining time."""
 
 from typing import Any
 
@@ -9,13 +9,15 @@ from polytag.models.backend import keras
 
 
 class TrainingBar(keras.callbacks.Callback):
-    """Advance a bar by one per step, and to the end of this training's share when it stops early.
+    """Callback that advances a progress bar by one per training step.
+
+    If training stops early, the bar advances by the remaining steps of this training run.
 
     Args:
-        bar: bar to advance.
-        title: text in front of the epoch.
-        steps: steps per epoch.
-        epochs: most epochs of this training.
+        bar: progress bar to advance.
+        title: text before the epoch.
+        steps: number of steps per epoch.
+        epochs: maximum number of epochs in this training run.
     """
 
     def __init__(self, bar: tqdm, title: str, steps: int, epochs: int):

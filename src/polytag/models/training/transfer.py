@@ -28,38 +28,40 @@ from polytag.models.training.optimizer import LayerwiseAdamW
 from polytag.progress import progress_bar
 
 FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
-"""Default length of fine-tuning: epochs that process about this many photos in all, and the most epochs."""
+"""Default length of fine-tuning: the approximate number of photos to process, and the maximum number of epochs."""
 
 FINE_TUNE_RATE = 3e-4
-"""Learning rate of the backbone's last layer."""
+"""Learning rate of the backbone's last layer during fine-tuning."""
 
 FIRST_LAYER, HEAD = 0.3, 5.0
-"""Learning rates of the first trained layer and of the head, relative to `FINE_TUNE_RATE`. Rates of the layers in
-between rise with depth (Howard & Ruder 2018)."""
+"""Learning rates of the first trained layer and of the head, relative to `FINE_TUNE_RATE`. The rates of the layers
+in between increase with depth (Howard & Ruder 2018)."""
 
 TRAINING_EPOCHS = 6
-"""Epochs of one fine-tuning. Longer ones overfit a backbone of some million parameters to some thousand photos.
+"""Number of epochs in one fine-tuning run. Longer runs overfit when a few thousand photos train a backbone with a few
+million parameters.
 
-Further epochs go into more trainings from the same start, whose weights are averaged (Wortsman et al. 2022, "Model
-soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference time"). Their
-learning rate only falls to half: they end further apart, and their mean is better.
+Additional epochs are used for further runs from the same starting point, and the weights of all runs are averaged
+(Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
+increasing inference time"). In this case, the learning rate falls only to half of its maximum. The runs then end
+farther apart, which improves their mean.
 """
 
 AVERAGED_STEPS = 500
-"""Steps over which weights are averaged (Polyak & Juditsky 1992), or a tenth of all steps if that is less."""
+"""Number of steps over which weights are averaged (Polyak & Juditsky 1992), at most a tenth of all steps."""
 
 
 def default_epochs(photos: int) -> int:
-    """Default number of fine-tuning epochs for this many training photos."""
+    """Return the default number of fine-tuning epochs for this number of training photos."""
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
 
 
 def fine_tuning_size(image_size: int) -> int:
-    """Side of the photos that fine-tuning uses, in pixels, for a model that tags photos of ``image_size``.
+    """Return the width and height of the photos for fine-tuning a model that tags photos at ``image_size``, in pixels.
 
-    Objects look larger in random crops than in whole photos, so a network tags best at a larger size than it was
-    trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). Above 224 px, the size that
-    backbones are pretrained at, fine-tuning uses about seven ninths of the size, in three fifths of the time.
+    Objects look larger in random crops than in whole photos. A network therefore tags best at a larger size than the
+    one it was trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). Above 224 px, the size
+    at which backbones are pretrained, fine-tuning uses about seven ninths of the size and three fifths of the time.
     """
     return max(min(image_size, 224), 32 * round(image_size * 7 / 9 / 32))
 
@@ -72,13 +74,13 @@ def fit_transfer(
     features: keras.Model,
     show_progress: bool,
 ) -> Trained:
-    """Train a head on the frozen backbone's embeddings, then fine-tune the late layers if the recipe says so.
+    """Train a head on the frozen backbone's embeddings, then fine-tune the late layers if the recipe requests it.
 
     Args:
         train, validation: readable photos.
         recipe: recipe of `transfer`.
         weights: weights of the backbone.
-        features: backbone from `polytag.models.backbones.backbone.backbone`; it becomes a part of the network.
+        features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
         show_progress: draw progress bars on stderr.
     """
     top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
@@ -97,7 +99,7 @@ def fit_transfer(
             fitted, facts["fine_tuning"] = replace(tuned, kept=kept), "kept"
             size = fine_tuning_size(recipe.image_size)
             if size != recipe.image_size:
-                facts["fine_tuning"] += f"; it used photos of {size} × {size} px"
+                facts["fine_tuning"] += f"; it used photos at {size} × {size} px"
         else:
             network.set_weights(frozen)
             facts["fine_tuning"] = "undone, because validation mAP was higher without it"
@@ -107,9 +109,9 @@ def fit_transfer(
 def head_batches(
     train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
 ) -> tuple[Batches, Batches]:
-    """Training and validation batches for a head: embeddings of unaugmented photos.
+    """Create the training and validation batches for a head: embeddings of unaugmented photos.
 
-    Embedding mirror images as well takes nearly twice as long and does not improve the head (`benchmarks/heads.py`).
+    Embedding mirror images as well would take nearly twice as long without improving the head (`benchmarks/heads.py`).
     """
     with progress_bar(len(train) + len(validation), "transfer · embedding photos", "photo", show_progress) as bar:
 
@@ -133,10 +135,10 @@ def fit_head(
         train, validation: batches from `head_batches`.
         recipe: recipe of `transfer`.
         show_progress: draw a progress bar on stderr.
-        callbacks: further callbacks, which see the scores of each epoch.
+        callbacks: additional callbacks, which receive the scores of each epoch.
 
     Returns:
-        The head, and the record of its training.
+        The head and the record of its training.
     """
     keras.utils.set_random_seed(recipe.seed)
     top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
@@ -147,10 +149,10 @@ def fit_head(
 def _fine_tune(
     network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
 ) -> Fitted:
-    """Train the late layers and the head of a copy, then copy its weights into the network.
+    """Train the late layers and the head of a copy, then transfer its weights to the network.
 
-    The copy computes in the types that train fastest, on photos of `fine_tuning_size`. The network is validated the
-    way it will tag: in float32 and on full-size photos.
+    The copy uses the dtypes that train fastest, and photos at `fine_tuning_size`. The network is validated the same way
+    as it will tag: in float32 and on full-size photos.
     """
     epochs = recipe.fine_tune or 0
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size))
@@ -171,7 +173,7 @@ def _fine_tune(
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
         batches = photo_batches(train, smaller, True, bar.update, features=early_layers)
         validation_batches = photo_batches(validation, smaller, False, bar.update, features=early_layers)
-    # Opened before training: files may disappear during the hours that follow.
+    # Opened before training, because files may disappear during the hours that training takes.
     full_size = photo_batches(validation, gentle, False)
     start, trained, history = learner.get_weights(), [], []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
@@ -192,13 +194,16 @@ def _fine_tune(
 
 
 def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
-    """Optimizer for fine-tuning: warm-up and cosine, rates that rise with depth, averaged weights.
+    """Create the optimizer for fine-tuning.
+
+    The learning rate warms up and then decays along a cosine. It increases with the depth of a layer. The optimizer
+    averages the weights.
 
     Args:
         network: network to train.
-        n_pretrained: number of its trainable variables that belong to the backbone; they come first.
-        steps: steps after which the learning rate reaches zero.
-        warm_up: steps of the warm-up.
+        n_pretrained: number of trainable variables that belong to the backbone. They come before all others.
+        steps: number of steps after which the learning rate reaches zero.
+        warm_up: number of warm-up steps.
     """
     n_new = len(network.trainable_variables) - n_pretrained
     optimizer = LayerwiseAdamW(
