@@ -1,4 +1,4 @@
-"""Training: train and validation data in, a bundle out. Test data is never used here."""
+"""Train a model on training and validation data, and return a bundle. Test data is never used here."""
 
 import logging
 import time
@@ -47,17 +47,17 @@ def fit(
 ) -> Bundle:
     """Train a model.
 
-    Early stopping, the hyperparameter search, calibration and thresholds use the validation data. No other data is
+    The validation data controls early stopping, the hyperparameter search, calibration and thresholds. No other data is
     used. Photos that cannot be read and labels that cannot be learned are left out and listed in the bundle.
 
     Args:
-        train: the training set.
-        validation: the validation set, with the same labels in the same order; `polytag.split` makes both.
+        train: training set.
+        validation: validation set with the same labels in the same order. `polytag.split` creates both sets.
         model: "baseline", "tuned", "transfer" or one of `polytag.models.recipe.CLASSICAL`.
-        options: how to train. Default: ``TrainOptions()``.
-        out: the bundle's folder, which must not exist. With ``None``, the bundle lives as long as the object.
-        search_log: file that keeps the trials of a search, so that an interrupted search continues.
-        show_progress: draw progress bars on stderr.
+        options: training options. Default: ``TrainOptions()``.
+        out: folder for the bundle, which must not exist. With ``None``, the bundle is deleted together with the object.
+        search_log: file that records the trials of a search, so that an interrupted search can continue.
+        show_progress: whether to draw progress bars on stderr.
         settings: fields of `TrainOptions` that override ``options``: ``epochs=5``, ``timeout="10m"``, …
 
     Raises:
@@ -72,11 +72,11 @@ def fit(
     train, validation = _checked(train, validation)
     start, features = time.perf_counter(), None
     if pretrained is not None:
-        # Built now, so that weights that do not fit are found before hours of work.
+        # The backbone is built now to detect unsuitable weights before hours of work.
         features = backbone(recipe.backbone, recipe.image_size, pretrained)
         pretrained = pretrained.identified(features.get_weights())
     train, validation = _read(train, validation, recipe, show_progress)
-    # Taken now, from the very photos used for training: files may change while it runs.
+    # Hashes are computed now, for the photos as they are used, because files may change during training.
     fingerprint, hashes = train.fingerprint, [content_hash(path) for path in (*train.paths, *validation.paths)]
     found = None
     if is_searched(model, options):
@@ -107,7 +107,7 @@ def fit(
     validation = _choose_thresholds(bundle, validation, options.objective)
     if options.int8:
         quantize(bundle, train, validation, objective=options.objective, seed=recipe.seed)
-    # Saved last and in one step: a bundle that exists is complete.
+    # The bundle is saved last and in one step, so that an existing bundle is always complete.
     return bundle if out is None else bundle.save(out)
 
 
@@ -141,10 +141,10 @@ def _search(
     search_log: str | Path | None,
     show_progress: bool,
 ) -> Found:
-    """Search the hyperparameters that the options leave open."""
+    """Search the hyperparameters that the options do not set."""
     space, first = SPACES[recipe.model]
     if pretrained is not None:
-        # Embeds the photos, with a progress bar; the trials read the embeddings from the cache.
+        # This call embeds the photos and shows a progress bar. The trials then read the embeddings from the cache.
         head_batches(train, validation, recipe, pretrained, show_progress)
     return search(
         train,
@@ -173,14 +173,14 @@ def _train(
         return fit_cnn(train, validation, recipe, show_progress)
     if recipe.model == "transfer":
         return fit_transfer(train, validation, recipe, pretrained, features, show_progress)
-    # Imported late: only the classical methods need scikit-multilearn.
+    # Imported here because only the classical methods need scikit-multilearn.
     from polytag.models.classical.methods import fit_classical
 
     return fit_classical(train, validation, recipe, pretrained, features, show_progress)
 
 
 def _data_facts(train: Dataset, validation: Dataset, fingerprint: str) -> dict[str, Any]:
-    """What the bundle records about the data."""
+    """Return the facts about the data that the bundle records."""
     labels = {
         label: {
             "train": int((train.targets[:, j] == 1).sum()),
@@ -200,8 +200,8 @@ def _data_facts(train: Dataset, validation: Dataset, fingerprint: str) -> dict[s
 
 
 def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> Dataset:
-    """Choose and record the thresholds. Return the validation photos that could still be read."""
-    # Predicted by the bundle itself, so that thresholds fit exactly the probabilities that tagging will see.
+    """Choose and record the thresholds. Return the validation photos that were still readable."""
+    # The bundle predicts, so that thresholds are chosen for exactly the probabilities that tagging will compute.
     probabilities, gone = bundle.predict(validation.paths)
     if gone:
         validation = validation.without({path: f"since training began: {reason}" for path, reason in gone.items()})
@@ -222,10 +222,10 @@ def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> D
 
 
 def check_validation(validation: Dataset) -> None:
-    """Refuse validation data that cannot rank epochs or choose thresholds.
+    """Check that the validation data can be used to rank epochs and choose thresholds.
 
     Raises:
-        DataError: there are no images, or no image has a label.
+        DataError: there are no images or no image has a label.
     """
     if not (validation.targets == 1).any():
         raise DataError(

@@ -1,1 +1,1 @@
-"""The folder that a training leaves: model, labels, thresholds, scores and model card."""
+"""Bundle: the folder that training creates, with the model, labels, thresholds, scores and model card."""

@@ -1,15 +1,15 @@
-"""Bundle: a trained model as a folder with everything that tagging needs.
+"""Bundle: a folder with a trained model and everything that tagging needs.
 
 ::
 
     bundle.json            labels, thresholds, recipe, versions, scores, and the sha256 of each file below
     model.onnx             network for tagging
-    model-int8.onnx        quantized network, if it was requested and loses almost nothing
-    model.keras            network for Keras: for further training and exports
+    model-int8.onnx        quantized network, if it was requested and is accurate enough
+    model.keras            Keras network, for further training and for exports
     training-images.txt    content hashes of the photos that were used for training and validation
-    MODEL_CARD.md          bundle.json in words
+    MODEL_CARD.md          content of bundle.json as text
 
-Opening a bundle and tagging import neither Keras nor scikit-learn nor pandas.
+Opening a bundle and tagging photos do not import Keras, scikit-learn or pandas.
 """
 
 import contextlib
@@ -53,17 +53,17 @@ class Bundle:
 
     Args:
         path: folder of the bundle.
-        engine: "float32", or "int8" for the quantized model if the bundle has one; one of `engines`.
+        engine: one of `engines`: "float32", or "int8" for the quantized model if the bundle has one.
 
     Attributes:
         labels: names of the k labels.
         thresholds: minimum probability for assigning each label, float32 (k,). Each engine has its own.
-        image_size: side of the network's input, in pixels.
+        image_size: width and height of the network's input, in pixels.
         manifest: content of ``bundle.json``.
 
     Raises:
-        BundleError: the folder is not a bundle, is incomplete, or lacks the engine. Altered files are detected when
-            they are first used.
+        BundleError: the folder is not a bundle, is incomplete or does not contain the engine. Altered files are
+            detected when they are first used.
         SettingsError: the engine is not installed.
     """
 
@@ -93,7 +93,7 @@ class Bundle:
         if engine not in self.engines:
             raise BundleError(
                 f"{self.path} has no engine '{engine}', only {' and '.join(self.engines)}: train with --int8 for int8, "
-                "which is kept if it loses almost nothing"
+                "which is added if it is accurate enough"
             )
         if engine == "int8":
             openvino.check_openvino()
@@ -105,10 +105,10 @@ class Bundle:
         return f"Bundle('{self.path}': {self.manifest['recipe']['model']}, {len(self.labels)} labels)"
 
     def tag(self, photo: bytes | str | os.PathLike[str]) -> dict[str, float]:
-        """Return the labels of one photo with their probabilities, the most probable first.
+        """Return the labels of one photo with their probabilities, in descending order of probability.
 
         Args:
-            photo: path, or content of the file.
+            photo: path or content of the file.
 
         Raises:
             ImageError: the photo cannot be read.
@@ -117,10 +117,11 @@ class Bundle:
         return {self.labels[j]: float(probabilities[j]) for j in assigned_labels(probabilities, self.thresholds)}
 
     def predict(self, paths: Paths) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """Return the probabilities of many photos, which are decoded on several threads while the model runs.
+        """Return the probabilities for many photos. Photos are decoded on several threads while the model runs.
 
         Returns:
-            Probabilities float32 (n, k), NaN for photos that cannot be read, and the reason for each of those photos.
+            Probabilities, float32 (n, k), with NaN for photos that cannot be read. A dictionary gives the reason for
+            each unreadable photo.
         """
         result = np.full((len(paths), len(self.labels)), np.nan, dtype=np.float32)
         bad: dict[str, str] = {}
@@ -132,10 +133,11 @@ class Bundle:
         return result, bad
 
     def stream(self, photos: Iterable[bytes | str | os.PathLike[str]]) -> Iterator[NDArray[np.float32] | ImageError]:
-        """Compute the probabilities of any number of photos on all cores; only a few are in memory at a time.
+        """Compute the probabilities for any number of photos on all cores. Only a few photos are in memory at a time.
 
         Yields:
-            For each photo, in order, float32 (k,), or the `ImageError` with the reason why it cannot be read.
+            For each photo, in order, its probabilities, float32 (k,), or the `ImageError` that explains why the photo
+            cannot be read.
         """
         _ = self.run  # open the model once, not in every thread
         remaining = iter(photos)
@@ -145,10 +147,11 @@ class Bundle:
             yield from found
 
     def probabilities(self, photos: Sequence[bytes | str | os.PathLike[str]]) -> list[NDArray[np.float32] | ImageError]:
-        """Compute the probabilities of photos as one batch, on the calling thread.
+        """Compute the probabilities for photos as one batch, on the calling thread.
 
         Returns:
-            For each photo float32 (k,), or the `ImageError` with the reason why it cannot be read.
+            For each photo, its probabilities, float32 (k,), or the `ImageError` that explains why the photo cannot be
+            read.
         """
         found: list[Any] = []
         for photo in photos:
@@ -169,15 +172,15 @@ class Bundle:
 
     @property
     def threads(self) -> int:
-        """Number of threads from which to call `probabilities` for the highest throughput."""
+        """Number of threads that should call `probabilities` for the highest throughput."""
         if self._on_keras:
             return 1
-        # OpenVINO computes on its own threads. Twice as many callers keep decoding while others wait.
+        # OpenVINO computes on its own threads. With twice as many callers, some decode photos while others wait.
         return CORES * (2 if self.engine == "int8" else 1)
 
     @property
     def batch_size(self) -> int:
-        """Photos per call of `probabilities` for the highest throughput."""
+        """Number of photos per call of `probabilities` for the highest throughput."""
         return openvino.BATCH_SIZE if self.engine == "int8" else BATCH_SIZE
 
     @cached_property
@@ -232,17 +235,17 @@ class Bundle:
 
 
 def assigned_labels(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> list[int]:
-    """Return the indices of the labels that a photo gets, the most probable first.
+    """Return the indices of the labels assigned to a photo, in descending order of probability.
 
     Args:
-        probabilities: probabilities of the photo's labels, float32 (k,).
-        thresholds: minimum probabilities for assigning them, float32 (k,).
+        probabilities: probability of each label, float32 (k,).
+        thresholds: minimum probability for assigning each label, float32 (k,).
     """
     return [int(j) for j in np.argsort(-probabilities, kind="stable") if probabilities[j] >= thresholds[j]]
 
 
 def _is_complete(manifest: Any) -> bool:
-    """Whether a manifest has all entries that tagging and reports need."""
+    """Return whether a manifest has all entries that tagging and reports need."""
     try:
         k = len(manifest["labels"])
         return (
@@ -300,7 +303,7 @@ def write_bundle(model: Any, manifest: Mapping[str, Any], training_photos: Itera
 
 def _describe(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write bundle.json and the model card."""
-    # Imported late: the card needs scikit-learn, tagging does not.
+    # Imported here because the card needs scikit-learn but tagging does not.
     from polytag.models.bundle.card import model_card
 
     write_json(folder / "bundle.json", manifest)
@@ -327,14 +330,16 @@ def check_unused(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Create a folder atomically: yield a temporary one, and rename it if the block ends without an exception.
+    """Create a folder atomically.
+
+    The block receives a temporary folder, which is renamed if the block ends without an exception.
 
     Raises:
         SettingsError: the path exists already, or its parent is not writable.
     """
     path = Path(path)
     folder = beside(check_unused(path))
-    folder.mkdir()  # unlike tempfile's folders, it gets the permissions that the umask allows
+    folder.mkdir()  # unlike a folder from tempfile, it gets the permissions that the umask allows
     try:
         yield folder
         folder.rename(path)

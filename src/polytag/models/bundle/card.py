@@ -1,4 +1,4 @@
-"""Model card: the content of a bundle's manifest in words.
+"""Model card: the content of a bundle's manifest as readable text.
 
 The headings follow Mitchell et al. 2019, "Model cards for model reporting".
 """
@@ -17,10 +17,10 @@ from polytag.progress import duration
 Manifest = Mapping[str, Any]
 
 FEW = 20
-"""Number of photos with a label below which the card calls its training or its scores weak."""
+"""If a label has fewer photos than this, the model card warns that the label or its scores may be unreliable."""
 
 MAX_NAMES = 20
-"""Most labels or photos that a sentence names."""
+"""Maximum number of labels or photos that a sentence lists."""
 
 APPROACHES = {
     "baseline": "a convolutional network trained from scratch",
@@ -35,10 +35,10 @@ APPROACHES = {
 
 
 def model_card(manifest: Manifest) -> str:
-    """Return the model card of a bundle, as Markdown.
+    """Return the model card of a bundle in Markdown.
 
     Args:
-        manifest: content of its ``bundle.json``.
+        manifest: content of the bundle's ``bundle.json``.
     """
     sections = {
         "": _summary(manifest),
@@ -59,12 +59,12 @@ def quantization_summary(facts: Mapping[str, Any]) -> str:
     """Describe a bundle's quantized model in one line.
 
     Args:
-        facts: "int8" entry of the bundle's manifest.
+        facts: "int8" entry in the bundle's manifest.
     """
     if "reason" in facts:
         return f"quantized model: none ({facts['reason']})"
     score = f"validation mAP {facts['validation_mean_average_precision']:.4f} ({-facts['lost']:+.4f})"
-    use = "use it with --engine int8" if facts["kept"] else "not kept, because it loses too much"
+    use = "use it with --engine int8" if facts["kept"] else "discarded, because it loses too much accuracy"
     return f"quantized model: {score}; {use}"
 
 
@@ -78,7 +78,7 @@ def _summary(manifest: Manifest) -> str:
         f"{as_it_is(listed(manifest['labels'], MAX_NAMES))}. It is {kind}{backbone}. polytag generated this card from "
         "`bundle.json`, which contains the same information for programs.",
         "",
-        f"- Input: photos, resized to {size} × {size} px (aspect ratio not kept), 8-bit RGB.",
+        f"- Input: photos, resized to {size} × {size} px (the aspect ratio is not preserved), 8-bit RGB.",
         "- Output: a probability for each label. A label is assigned if its probability reaches its threshold.",
         f"- Parameters: {manifest['parameters']:,}, of which {manifest['trainable_parameters']:,} were trained"
         f"{'' if fine_tuning == 'none' else f'. Fine-tuning of the pretrained layers: {as_it_is(fine_tuning)}'}.",
@@ -98,7 +98,7 @@ def _data(manifest: Manifest) -> str:
     parts += [f"{tested['photos']:,} for testing"] if tested else []
     lines = [
         f"Photos: {', '.join(parts) or 'not recorded'}. The network was trained on the training photos. The validation "
-        "photos decided early stopping, settings, calibration and thresholds. Neither are used for testing.",
+        "photos were used for early stopping, settings, calibration and thresholds. Neither set is used for testing.",
         "",
         f"- Split: {as_it_is(split.get('how', 'not recorded'))}.",
     ]
@@ -127,10 +127,10 @@ def _scores(manifest: Manifest) -> str:
     ]
     photos = counted(tested["photos"], "test photo") if tested else "test photos"
     lines = [
-        f"On {photos} that were not used for training. The 95 % intervals show how much the scores would "
-        "vary with other test photos of the same kind. ↓: lower is better.",
+        f"Measured on {photos} that were not used for training. The 95% intervals show how much the scores would "
+        "vary with other test photos of the same kind. ↓ marks scores for which lower is better.",
         "",
-        table("lrr", ("score", "value", "95 % interval"), rows),
+        table("lrr", ("score", "value", "95% interval"), rows),
         "",
         _on_validation(manifest),
     ]
@@ -141,7 +141,9 @@ def _on_validation(manifest: Manifest) -> str:
     score = manifest.get("validation", {}).get("mean_average_precision")
     if score is None:
         return ""
-    return f"mAP on the validation photos is {score:.3f}. It is optimistic, because these photos selected the model."
+    return (
+        f"mAP on the validation photos is {score:.3f}. It is optimistic, because the model was chosen on these photos."
+    )
 
 
 def _labels(manifest: Manifest) -> str:
@@ -165,8 +167,9 @@ def _labels(manifest: Manifest) -> str:
         rows.append((label, *numbers, "; ".join(notes)))
     header = ("label", "training", "validation", "unknown", "test", "threshold", "precision", "recall", "F1", "AP", "")
     return (
-        "Number of photos with the label in each set; number of training and validation photos for which it is "
-        "unknown; its threshold; and its test scores (AP: average precision).\n\n" + table("lrrrrrrrrrl", header, rows)
+        "For each label: the number of photos with the label in each set, the number of training and validation photos "
+        "for which it is unknown, its threshold, and its test scores (AP: average precision).\n\n"
+        + table("lrrrrrrrrrl", header, rows)
     )
 
 
@@ -202,7 +205,7 @@ def _limits(manifest: Manifest) -> list[str]:
         (rough, f"Labels with fewer than {FEW} test photos, whose scores are imprecise: {listed(rough, MAX_NAMES)}."),
         (
             unknown,
-            "Labels that are unknown for some photos, which were not used to train them: "
+            "Labels that are unknown for some photos. Those photos were not used to train the label: "
             f"{listed(unknown, MAX_NAMES)}.",
         ),
         (left_out, f"{counted(len(left_out), 'photo')} could not be read: {listed(left_out, MAX_NAMES)}."),
@@ -210,13 +213,13 @@ def _limits(manifest: Manifest) -> list[str]:
         (True, "The model knows only these labels. It neither counts nor locates objects."),
         (
             True,
-            f"Photos are resized to {manifest['recipe']['image_size']} px squares: very small objects get lost, and "
+            f"Photos are resized to {manifest['recipe']['image_size']} px squares, so very small objects are lost and "
             "wide panoramas are distorted.",
         ),
         (
             True,
-            "Photos from other cameras, places, seasons or labelling rules may give lower scores. Test the model on "
-            "your own photos.",
+            "Scores may be lower for photos from other cameras, places or seasons, or with other labelling rules. "
+            "Test the model on your own photos.",
         ),
     ]
     return [as_it_is(limit) for applies, limit in limits if applies]
