@@ -30,8 +30,8 @@ def test_numbers_are_seconds() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"timeout": 0}, "timeout must be more than 0"),
-        ({"timeout": "0s"}, "timeout must be more than 0"),
+        ({"timeout": 0}, "timeout must be greater than 0"),
+        ({"timeout": "0s"}, "timeout must be greater than 0"),
         ({"trials": 0}, "trials must be 1"),
         ({"objective": "accuracy"}, "objective must be f1"),
     ],

@@ -141,7 +141,7 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     write_legacy(tmp_path / "w.pth", tensors, monkeypatch)
     weights = find_weights(tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"w\.pth does not hold MobileNetV2"):
+    with pytest.raises(WeightsError, match=r"w\.pth does not contain weights for MobileNetV2"):
         write_backbone(weights, tmp_path / "out.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["w.pth"]
 
@@ -172,7 +172,7 @@ def test_nearly_the_right_weights_are_refused(
 
 
 def test_unknown_backbones_and_sizes_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"no backbone 'vgg99': choose mobilenet_v2, efficientnet_lite0 or"):
+    with pytest.raises(SettingsError, match=r"unknown backbone 'vgg99': choose mobilenet_v2, efficientnet_lite0 or"):
         backbone("vgg99", 64, None)
     with pytest.raises(SettingsError, match="cannot be built for photos at 32 px"):
         backbone("InceptionV3", 32, None)

@@ -141,7 +141,7 @@ def test_weak_spots_are_named() -> None:
         "9 training photos left out",
     ):
         assert told in limits, told
-    assert "a precision of 0.9 of each label" in card and "except for parking meter" in card
+    assert "a precision of at least 0.9 for each label" in card and "except for parking meter" in card
     boat, meter = tables(card)[-1][2:]
     assert boat[-1] == "few training photos; few test photos" and meter[-1] == "objective not reached"
     assert boat[3] == "55" and boat[9] == "–"

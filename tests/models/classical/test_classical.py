@@ -141,14 +141,14 @@ def test_a_label_of_a_single_kind_is_constant(name: str, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_photos_that_teach_nothing_are_refused(name: str) -> None:
-    with pytest.raises(DataError, match="expected photos with and without a label"):
+    with pytest.raises(DataError, match="it needs photos with and without a label"):
         fit_head(name, X, np.ones_like(Y), V, VY)
     holes = Y.copy()
     holes[np.arange(len(Y)), np.arange(len(Y)) % K] = -1
     if name == "binary_relevance":
         assert fit_head(name, X, holes, V, VY)[0].output_shape == (None, K)
     else:
-        with pytest.raises(DataError, match="cannot learn from 0 photos"):
+        with pytest.raises(DataError, match="cannot be trained on 0 photos"):
             fit_head(name, X, holes, V, VY)
 
 
