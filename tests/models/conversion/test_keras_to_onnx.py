@@ -114,7 +114,10 @@ def test_a_missing_tf2onnx_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda: photos_to(layers.Conv2D(4, 3, dilation_rate=2)), "a convolution like"),
         (lambda: photos_to(layers.MaxPooling2D(padding="same")), "MaxPooling2D"),
         (lambda: photos_to(lambda x: keras.ops.exp(layers.Rescaling(0.01)(x))), "Exp"),
-        (lambda: photos_to(lambda x: layers.Rescaling(1.0)(x) * np.ones(3, np.float32)), "Multiply with an array as input"),
+        (
+            lambda: photos_to(lambda x: layers.Rescaling(1.0)(x) * np.ones(3, np.float32)),
+            "Multiply with an array as input",
+        ),
     ],
 )
 def test_unknown_layers_are_named(make: Callable[[], keras.Model], message: str, tmp_path: Path) -> None:
