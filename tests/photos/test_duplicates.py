@@ -217,7 +217,7 @@ def test_a_cache_that_cannot_be_written_does_not_lose_the_search(
                 patch.setattr(duplicates, "cache_folder", lambda: tmp_path / "cache")
             assert recall_duplicates(measured) == [Pair(0, 2, "exact", 1.0)]
         (message,) = caplog.messages
-        assert "cannot be kept in the cache (No space left on device)" in message
+        assert "cannot be stored in the cache (No space left on device)" in message
         assert len(message.splitlines()) == 1
 
 

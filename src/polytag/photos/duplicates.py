@@ -29,40 +29,40 @@ from polytag.photos.measure import THUMBNAIL, Measurements
 log = logging.getLogger(__name__)
 
 VERSION = "3"
-"""Version of the search. Increase it when the same photos give other pairs."""
+"""Version of the search. Increase it when the same photos give different pairs."""
 
 KINDS = ("exact", "near", "cropped", "mirrored")
 """Kinds of pairs: identical files, re-encoded or brightened copies, crops and mirror images."""
 
 ZOOMS = (1.0, 0.9, 0.8)
-"""Central parts of a photo, as a share of its side, that are compared with other whole photos, to find crops."""
+"""Central parts of a photo, as fractions of its side. They are compared with other whole photos to find crops."""
 
 CANDIDATE = 0.62
-"""Least correlation of two coarse thumbnails that makes a pair a candidate."""
+"""Minimum correlation between two coarse thumbnails that makes a pair a candidate."""
 
 NEIGHBOUR = 0.85
-"""Least cosine of two embeddings that makes a pair a candidate."""
+"""Minimum cosine similarity between two embeddings that makes a pair a candidate."""
 
 STAGES = ((16, 5, 1.5, 0.5), (32, 5, 2.0, 0.5), (THUMBNAIL, 3, 3.0, 0.7))
-"""Stages of the fit, coarse to fine: side in pixels, Gauss-Newton steps, width of the high-pass in pixels, and the
-least correlation of details that lets a pair pass. Pairs that pass the last stage show the same picture: true copies
-reach more than 0.75 there, different photos less than 0.65."""
+"""Stages of the alignment, coarse to fine: side in pixels, number of Gauss-Newton steps, width of the high-pass filter
+in pixels, and minimum correlation of details to pass. Pairs that pass the last stage show the same picture, because
+true copies reach more than 0.75 there and different photos less than 0.65."""
 
 FRAME, INSIDE = 14, 0.5
-"""Pixels at each edge of a thumbnail that may belong to a frame, and the least correlation inside them: different
-pictures in the same frame agree only at the edges."""
+"""Number of pixels at each edge of a thumbnail that may belong to a frame, and minimum correlation inside the frame.
+Different pictures in the same frame agree only at the edges."""
 
 CROPPED = 0.93
-"""One photo is a crop of the other if less than this share of either is visible in the other."""
+"""A pair counts as cropped if less than this fraction of either photo is visible in the other."""
 
 STRETCH = 1.12
-"""Largest change of proportions between copies of a picture; a fit with more has matched something else."""
+"""Maximum change of proportions between copies of a picture. A larger change means that the alignment is wrong."""
 
 PER_PHOTO = 20
-"""Most candidates per photo: in a burst of similar photos the nearest suffice to connect them."""
+"""Maximum number of candidates per photo. In a burst of similar photos, the nearest ones are enough to connect all."""
 
 FLAT = 1.0
-"""Least deviation of the details in a coarse thumbnail, in grey levels of 255: blank photos resemble every photo."""
+"""Minimum deviation of details in a coarse thumbnail, in grey levels (0 to 255). Blank photos resemble every photo."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ class Pair:
     """Two photos that show the same picture.
 
     Attributes:
-        a, b: their positions, a < b.
-        kind: one of `KINDS`; a mirrored pair may be cropped too.
-        similarity: correlation of their details where they overlap, up to 1.
+        a: position of the first photo.
+        b: position of the second photo; greater than a.
+        kind: one of `KINDS`. A mirrored pair may also be cropped.
+        similarity: correlation of the photos' details where they overlap, at most 1.
     """
 
     a: int
@@ -91,12 +92,12 @@ def find_duplicates(
     Photos with identical bytes are paired with the first of them, and only the first is compared with other photos.
 
     Args:
-        measured: the n photos' measurements.
-        contents: int64 (n,): photos of identical content share a number.
-        embeddings: float32 (n, d), rows of NaN for photos without one; they add candidates.
+        measured: the measurements of n photos.
+        contents: int64 (n,), content numbers. Photos with identical content have the same number.
+        embeddings: float32 (n, d), used to find more candidates. Rows of photos without an embedding are NaN.
 
     Returns:
-        The pairs, each once, ordered by a and b.
+        The pairs without repetitions, ordered by a and b.
     """
     first: dict[int, int] = {}
     pairs = []
@@ -119,10 +120,10 @@ def find_duplicates(
 
 
 def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | None = None) -> list[Pair]:
-    """Return what `find_duplicates` finds, kept in the cache until a photo changes.
+    """Return the result of `find_duplicates`, which is cached until a photo changes.
 
     Args:
-        measured: the photos' measurements, as `measure` returns them.
+        measured: the measurements of the photos.
         embeddings: as in `find_duplicates`.
     """
     if not measured.readable.any():
@@ -146,32 +147,32 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
     except (OSError, SettingsError) as error:
         reason = getattr(error, "strerror", None) or error
         log.warning(
-            "the duplicates that were found cannot be kept in the cache (%s): the next run searches again", reason
+            "the duplicates cannot be stored in the cache (%s), so the next run will search for them again", reason
         )
     return pairs
 
 
 def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Join groups that a pair connects: int64 (n,), numbered from 0 in order of first appearance."""
+    """Merge groups that are connected by a pair: int64 (n,), numbered from 0 in order of first appearance."""
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
     same = enumerate(first[members].tolist())
     return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
 
 
 BATCH = 256
-"""Number of pairs fitted at once, and of photos compared at once."""
+"""Number of pairs aligned at once, and number of photos compared at once."""
 
 
 def _candidates(
     thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, alike: list[tuple[int, int]]
 ) -> list[tuple[int, int, float]]:
-    """Candidate pairs, each with the zoom at which the second photo resembles the first.
+    """Return candidate pairs, each with the zoom at which the second photo resembles the first.
 
     Args:
         thumbnails: thumbnails of all photos, see `Measurements`.
-        rows: int64 (n,): the photos to pair.
-        mirrored: whether the second photo of each pair is mirrored first.
-        alike: pairs of positions in ``rows`` that are candidates in any case.
+        rows: int64 (n,), positions of the photos to pair.
+        mirrored: whether the second photo of each pair is mirrored before the comparison.
+        alike: pairs of positions in ``rows`` that are always candidates.
     """
     plain, textured = _coarse(thumbnails, rows, False, 1.0)
     places = np.flatnonzero(textured)
@@ -193,7 +194,7 @@ def _candidates(
 
 
 def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Pairs of positions in ``rows`` whose embeddings are neighbours."""
+    """Return pairs of positions in ``rows`` whose embeddings are neighbours."""
     if embeddings is None:
         return []
     vectors = np.nan_to_num(embeddings[rows])
