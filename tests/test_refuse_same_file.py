@@ -26,7 +26,7 @@ def test_every_name_of_the_input_is_refused(table: Path, monkeypatch: pytest.Mon
     names = [table, "labels.csv", "./labels.csv", folder / "link.csv", folder / "hard.csv"]
     names += [folder.parent / "linked" / "labels.csv", folder / ".." / "data" / "labels.csv"]
     for name in names:
-        with pytest.raises(SettingsError, match=r"is the same file as the input .*: name another output") as error:
+        with pytest.raises(SettingsError, match=r"is the same file as the input .*: choose another output") as error:
             refuse_same_file(name, ["other.csv", table])
         assert len(str(error.value).splitlines()) == 1
     assert table.read_text() == "image,labels\n"

@@ -1,4 +1,4 @@
-"""polytag: tag photos that carry several labels at once, and know how well it works.
+"""polytag tags photos with several labels and measures how well it works.
 
 >>> import polytag as pt
 >>> data = pt.read("photos/labels.csv")
@@ -7,8 +7,8 @@
 >>> print(pt.evaluate(bundle, test))
 >>> bundle.tag("photo.jpg")
 
-Importing polytag imports next to nothing: what a name needs is imported when the name is first used, so tagging a
-photo waits neither for Keras and TensorFlow nor for pandas and scikit-learn.
+Importing polytag is fast because each name is imported only when it is first used. For example, tagging a photo imports
+neither Keras and TensorFlow nor pandas and scikit-learn.
 """
 
 from importlib import import_module
@@ -93,7 +93,7 @@ _MODULES = {
     "models.fit": ("fit",),
     "models.recipe": ("Recipe",),
 }
-"""Where the names are that are imported when they are first used."""
+"""The public names in each module. Each name is imported when it is first used."""
 
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,25 +1,25 @@
-"""The exceptions of polytag, and how messages count and list things.
+"""polytag's exceptions, and functions that format values in messages.
 
 ::
 
-    PolytagError            anything polytag refuses to do; the command line prints it and exits with 2
-    ├── DataError           the table of labels or the folder of photos
-    │   ├── ConflictError   a photo that is listed twice with contradicting labels
-    │   └── ImageError      a photo that cannot be decoded
-    ├── SettingsError       a setting or an output folder that cannot be used
-    │   └── DivergedError   a training whose loss became infinite
-    ├── MachineError        the computer: no memory, too many open files, a full or failing disk
-    ├── WeightsError        pretrained weights that are missing or altered
-    └── BundleError         a bundle that is damaged, incomplete or too new
+    PolytagError            base class; the command line prints the message and exits with code 2
+    ├── DataError           the table of labels or the folder of photos cannot be used
+    │   ├── ConflictError   a photo is listed more than once with contradictory labels
+    │   └── ImageError      a photo cannot be decoded
+    ├── SettingsError       a setting or an output folder cannot be used
+    │   └── DivergedError   the loss became infinite during training
+    ├── MachineError        the computer failed, for example because its memory or disk is full
+    ├── WeightsError        pretrained weights are missing or altered
+    └── BundleError         a bundle is damaged, incomplete or too new
 
-Every message is one line: what is wrong, then what to do.
+Every message is a single line that says what is wrong, and then what to do.
 """
 
 import errno
 
 
 class PolytagError(Exception):
-    """Base class of the exceptions that polytag raises on purpose."""
+    """Base class of the exceptions that polytag raises deliberately."""
 
 
 class DataError(PolytagError):
@@ -27,14 +27,14 @@ class DataError(PolytagError):
 
 
 class ConflictError(DataError):
-    """A photo is listed more than once and its rows contradict each other."""
+    """A photo is listed more than once, and the rows contradict each other."""
 
 
 class ImageError(DataError):
-    """A photo cannot be decoded; the message gives the reason without the file name.
+    """A photo cannot be decoded. The message contains the reason, but not the file name.
 
     Attributes:
-        problem: the kind of reason: "missing", "empty", "not an image", "truncated", "damaged" or "too large".
+        problem: kind of problem: "missing", "empty", "not an image", "truncated", "damaged" or "too large".
     """
 
     def __init__(self, reason: str, problem: str = "damaged"):
@@ -47,13 +47,13 @@ class SettingsError(PolytagError):
 
 
 class DivergedError(SettingsError):
-    """The loss of a training became infinite: the learning rate is too high."""
+    """The loss became infinite during training because the learning rate is too high."""
 
 
 class MachineError(PolytagError):
-    """The computer failed, not the data: no memory, too many open files, a full or failing disk.
+    """The computer failed, for example because memory, file handles or disk space ran out.
 
-    It stops the command. It must never be reported as a defect of a photo.
+    This error stops the command. It must never be reported as a problem with a photo.
     """
 
 
@@ -66,7 +66,7 @@ class BundleError(PolytagError):
 
 
 ADVICE = {
-    "EMFILE": "raise the limit of open files (ulimit -n)",
+    "EMFILE": "raise the limit on open files (ulimit -n)",
     "ENFILE": "close other programs",
     "ENOMEM": "close other programs or use a machine with more memory",
     "ENOSPC": "free some disk space",
@@ -81,18 +81,18 @@ ADVICE = {
     "ENOTCONN": "check the network drive",
     "EREMOTEIO": "check the network drive",
 }
-"""Error codes of the operating system that never say anything about a single file, and what to do about each."""
+"""Operating system error codes that are never caused by an individual file, with advice for each."""
 
 MACHINE_ERRORS = {code: advice for name, advice in ADVICE.items() if (code := getattr(errno, name, None)) is not None}
 
 
 def raise_machine_error(error: BaseException) -> None:
-    """Raise a `MachineError` if an exception was caused by the computer, and return otherwise.
+    """Raise a `MachineError` if an exception was caused by the computer; otherwise, do nothing.
 
-    Call it first in every ``except`` clause that would turn an arbitrary exception into a statement about data.
+    Call this function first in every ``except`` clause that reports an arbitrary exception as a problem with the data.
 
     Raises:
-        MachineError: ``error`` is a `MemoryError` or an `OSError` with one of the `MACHINE_ERRORS`.
+        MachineError: ``error`` is a `MemoryError`, or an `OSError` with an error code in `MACHINE_ERRORS`.
     """
     if isinstance(error, MachineError):
         raise error
@@ -104,14 +104,14 @@ def raise_machine_error(error: BaseException) -> None:
 
 
 JOINERS = "\u200c\u200d"
-"""Invisible characters that belong to the spelling of words and emoji, and that are safe to print."""
+"""Invisible characters that some words and emoji need, and that are safe to print."""
 
 
 def printable(text: str) -> str:
-    r"""Escape what could change how a terminal, log or page shows a line.
+    r"""Escape characters that could change how a terminal, log or page displays a line.
 
     Control characters, line separators, direction overrides and undecodable bytes become escapes such as ``\n``,
-    ``\x1b`` and ``\u202e``. Letters of all scripts stay. Printable text is returned unchanged.
+    ``\x1b`` and ``\u202e``. All other characters, including letters of all scripts, are unchanged.
     """
     if text.isprintable():
         return text
@@ -129,6 +129,6 @@ def counted(n: int, noun: str) -> str:
 
 
 def listed(items: list[str], at_most: int = 5) -> str:
-    """List the first items in one line, made `printable`: "a, b, c and 12 more"."""
+    """Return the first items, made `printable`, as one line such as "a, b, c and 12 more"."""
     shown = ", ".join(map(printable, items[:at_most]))
     return shown if len(items) <= at_most else f"{shown} and {len(items) - at_most:,} more"

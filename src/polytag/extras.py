@@ -1,4 +1,4 @@
-"""Optional dependencies, and the one line that says how to install them."""
+"""Optional dependencies, and error messages that say how to install them."""
 
 from importlib.util import find_spec
 
@@ -17,16 +17,16 @@ EXTRAS = {
     "tensorflow": "train",
     "tf2onnx": "export",
 }
-"""The extra of polytag that installs a module."""
+"""The polytag extra that installs each module."""
 
 
 def require(module: str, extra: str, purpose: str) -> None:
-    """Refuse to continue if an optional dependency is missing. The module is not imported.
+    """Raise an error if an optional dependency is missing. The module is not imported.
 
     Args:
         module: name of the top-level module, such as ``"keras"``.
-        extra: extra of polytag that installs it, such as ``"train"``.
-        purpose: what needs it, as the beginning of the error message: "Training".
+        extra: polytag extra that installs the module, such as ``"train"``.
+        purpose: feature that needs the module, such as "Training". The error message begins with this text.
 
     Raises:
         SettingsError: the module is not installed.
@@ -36,7 +36,7 @@ def require(module: str, extra: str, purpose: str) -> None:
 
 
 def missing(error: ModuleNotFoundError) -> SettingsError | None:
-    """Return the error to raise instead if the missing module belongs to an extra, otherwise ``None``."""
+    """Return an error that names the extra to install, or ``None`` if the missing module belongs to no extra."""
     module = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(module)
     if extra is None:

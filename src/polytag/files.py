@@ -1,4 +1,4 @@
-"""Write files so that nobody ever sees half of one."""
+"""Write files atomically, so that no other program ever sees an incomplete file."""
 
 import io
 import json
@@ -17,7 +17,8 @@ from polytag.errors import SettingsError
 def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only if the block ends without an error.
 
-    A new file gets the permissions that the umask allows. A file that is replaced keeps its own.
+    A new file gets default permissions according to the umask. If an existing file is replaced, its permissions are
+    preserved.
 
     Raises:
         SettingsError: the file cannot be written.
@@ -43,23 +44,23 @@ def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def beside(path: Path) -> Path:
-    """Return an unused, hidden name in the same folder, for what will be renamed to ``path``."""
+    """Return an unused, hidden path in the same folder for a file or folder that will be renamed to ``path``."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
 
 
 def _created(temporary: Path, path: Path) -> tuple[int, int | None]:
-    """Create the temporary file; return its handle, and the permissions of the file that it will replace."""
+    """Create the temporary file. Return its file descriptor, and the permissions of the file that it will replace."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         mode = os.stat(path).st_mode & 0o7777
     except FileNotFoundError:
         return os.open(temporary, flags, 0o666), None
-    # Private until it is complete: the file it replaces may be private too.
+    # The temporary file is private until it is complete, because the file that it replaces may be private.
     return os.open(temporary, flags, 0o600), mode
 
 
 def _refused(path: Path, error: OSError) -> str:
-    return f"{path} cannot be written ({error.strerror}): choose another place"
+    return f"{path} cannot be written ({error.strerror}): choose another path"
 
 
 @contextmanager
@@ -73,25 +74,25 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[io.TextIOWrapper]
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         yield text
         text.flush()
-        text.detach()  # Closing the text would close the file, which is still to be renamed.
+        text.detach()  # Closing the text wrapper would also close the underlying file too early.
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write JSON, indented by two spaces; NaN is refused, since JSON has none."""
+    """Write JSON, indented by two spaces. NaN is refused because JSON does not support it."""
     with write_atomically(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def refuse_same_file(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Refuse to write over an input.
+    """Refuse to overwrite an input.
 
-    Files are compared by identity, not by name, so links, hard links and names that differ only in case (on file
-    systems that ignore it) are recognised.
+    Files are compared by identity, not by name. Symbolic links, hard links, and names that differ only in case (on
+    case-insensitive file systems) are therefore recognised.
 
     Args:
-        output: the file to write. It need not exist.
-        inputs: the files that are read. Folders and names that do not exist are ignored.
+        output: file to write; it does not have to exist.
+        inputs: files that are read. Paths that do not exist are ignored.
 
     Raises:
         SettingsError: the output is one of the inputs.
@@ -101,26 +102,27 @@ def refuse_same_file(output: str | os.PathLike[str], inputs: Iterable[str | os.P
         try:
             same = os.path.samefile(output, Path(source).expanduser())
         except (OSError, ValueError):
-            continue  # One of them does not exist, so they are not the same file.
+            continue  # At least one of the two files does not exist, so they are not the same file.
         if same:
             raise SettingsError(
-                f"{output} is the same file as the input {source}. Input files are never changed: name another output"
+                f"{output} is the same file as the input {source}, and input files are never changed: "
+                "choose another output"
             )
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-"""Start of a CSV cell that a spreadsheet would run as a formula, or that `csv_cell` has already quoted."""
+"""Beginning of a CSV cell that a spreadsheet would run as a formula, or that `csv_cell` has already quoted."""
 
 
 def csv_cell(text: str) -> str:
-    """Quote a cell of text that a spreadsheet would take for a formula, with an apostrophe in front.
+    """Put an apostrophe in front of a text that a spreadsheet would run as a formula.
 
-    Use it for every cell of names, labels and messages, header cells included, but not for numbers. `csv_text` is
-    its inverse: reading returns exactly what was written, even if the text itself begins with apostrophes.
+    Use this function for all cells that contain names, labels or messages, including header cells, but not for numbers.
+    `csv_text` is the inverse function. It restores the exact text, even if the text itself begins with apostrophes.
     """
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def csv_text(cell: str) -> str:
-    """Return the text of a cell that `csv_cell` has quoted; other cells are returned unchanged."""
+    """Return the original text of a cell that `csv_cell` has quoted. Other cells are returned unchanged."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell

@@ -1,4 +1,4 @@
-"""The command line: parse options, call the library, print what happened."""
+"""The command line, which parses options, calls the library and prints the results."""
 
 import io
 import sys
@@ -10,11 +10,11 @@ __all__ = ["app", "data", "main", "models", "tag", "use"]
 
 
 def main() -> None:
-    """Entry point of the command `polytag`."""
+    """Run the command `polytag`."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a sign must not end a run after hours of training.
+        # A character that the terminal cannot display must not abort a run after hours of training.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+        sys.stdin.reconfigure(errors="surrogateescape")  # File names are not always valid UTF-8.
     app()

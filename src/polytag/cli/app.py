@@ -1,4 +1,4 @@
-"""The application: what every command shares, from its panel in the help to errors as one line with exit code 2."""
+"""The command-line application, with everything that the commands share, such as common options and error messages."""
 
 import inspect
 import logging
@@ -29,36 +29,40 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A table (CSV, TSV, Parquet), a folder of labelled photos, an annotation file such as COCO's, or "
+        help="A table (CSV, TSV or Parquet), a folder of labelled photos, an annotation file (such as COCO), or "
         "kaggle:OWNER/NAME.",
     ),
 ]
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", show_default=False, help="Replace earlier output.")]
-SplitFile = Annotated[Path | None, typer.Option("--split", help="File with the split: columns image and part.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar="", show_default=False, help="Replace existing output.")
+]
+SplitFile = Annotated[
+    Path | None, typer.Option("--split", help="File that defines the split, with the columns image and part.")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
-Host = Annotated[str, typer.Option(help="Address to listen on. 127.0.0.1 admits only this machine.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0 chooses a free one.")]
+Host = Annotated[str, typer.Option(help="Address to listen on. 127.0.0.1 accepts connections from this machine only.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0 selects a free port.")]
 
 _CONSOLE = {
     "quiet": Annotated[
-        bool, typer.Option("--quiet", "-q", metavar="", show_default=False, help="Print only results and errors.")
+        bool, typer.Option("--quiet", "-q", metavar="", show_default=False, help="Print results and errors only.")
     ],
     "verbose": Annotated[
         int,
         typer.Option(
-            "--verbose", "-v", count=True, metavar="", show_default=False, help="Log what happens. -vv logs details."
+            "--verbose", "-v", count=True, metavar="", show_default=False, help="Log progress. -vv logs more detail."
         ),
     ],
 }
-"""Options that every command has."""
+"""Options that all commands have."""
 
 _quiet = False
 _log = logging.getLogger(__name__)
 
 
 class _Group(TyperGroup):
-    """A group of commands that reports a wrong command line as it reports any other bad input: in one line."""
+    """A group of commands that reports errors in the command line as one line, like all other errors."""
 
     def main(self, args: Sequence[str] | None = None, **settings: Any) -> Any:  # type: ignore[override]
         if not settings.pop("standalone_mode", True):
@@ -66,7 +70,7 @@ class _Group(TyperGroup):
         try:
             code = super().main(args, standalone_mode=False, **settings)
         except Exception as error:
-            # Click's own errors, which Typer keeps in a private module.
+            # Typer keeps the classes of these errors in a private module, so they are recognised by this method.
             if not hasattr(error, "format_message"):
                 raise
             usage = getattr(error, "ctx", None)
@@ -91,7 +95,7 @@ def polytag(
         bool, typer.Option("--version", metavar="", show_default=False, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Train models that give photos several labels, compare them, and use the best."""
+    """Train models that assign several labels to each photo, compare them, and use the best one."""
     if version:
         print(f"polytag {pt.__version__}")
     elif context.invoked_subcommand is None:
@@ -99,10 +103,14 @@ def polytag(
 
 
 def command(panel: Panel) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a command: options of its dataclasses, -q and -v, and expected errors as one line with exit code 2."""
+    """Return a decorator that registers a command and adds the features that all commands share.
+
+    The command gets the options of its dataclasses and the options -q and -v. Expected errors are printed as one line,
+    with exit code 2.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        # Without short_help, Typer cuts summaries off in the reference.
+        # Without short_help, Typer truncates the summaries in the reference.
         app.command(rich_help_panel=panel, short_help=function.__doc__)(
             _with_console(_one_line_errors(expand_options(function)))
         )
@@ -112,7 +120,7 @@ def command(panel: Panel) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _with_console(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options --quiet and --verbose to a command and act on them."""
+    """Add the options --quiet and --verbose to a command, and apply them when it is called."""
 
     @wraps(function)
     def call(*, quiet: bool, verbose: int, **values: Any) -> Any:
@@ -140,19 +148,19 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(**values)
         except (PolytagError, ModuleNotFoundError) as error:
-            # A module that no extra installs is a damaged installation or a fault, and deserves its traceback.
+            # If no extra installs the module, the installation is damaged or the code is wrong, so the traceback helps.
             expected = missing(error) if isinstance(error, ModuleNotFoundError) else error
             if expected is None:
                 raise
             print(f"polytag: {printable(str(expected))}", file=sys.stderr)
             raise typer.Exit(2) from None
         except BrokenPipeError:
-            raise  # The reader of the output has closed it: Typer exits silently.
+            raise  # The program that reads the output has closed it. Typer then exits silently.
         except MemoryError:
             print("polytag: out of memory: close other programs or use a machine with more memory", file=sys.stderr)
             raise typer.Exit(2) from None
         except OSError as error:
-            # A full disk, a folder that vanished: polytag did not foresee it, but the system can name it.
+            # For an unforeseen error, such as a folder that has vanished, the operating system's message is printed.
             place = f" ({printable(str(error.filename))})" if error.filename else ""
             print(f"polytag: {error.strerror or error}{place}", file=sys.stderr)
             raise typer.Exit(2) from None
@@ -164,18 +172,18 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note(*lines: object) -> None:
-    """Print lines that --quiet silences; characters that act on a terminal are escaped."""
+    """Print lines unless --quiet is given. Characters that could control the terminal are escaped."""
     if not _quiet:
         print(*(printable(str(line)) for line in lines), sep="\n", flush=True)
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None], overwrite: bool) -> None:
-    """Refuse, before any work, outputs that exist already, that are inputs, or that are named twice.
+    """Check before any work that no output already exists, is also an input, or is named twice.
 
     Args:
-        outputs: the files to write; ``None`` for an output that nobody asked for.
-        inputs: the files to read; for DATA, its label files are added.
-        overwrite: whether existing files may be replaced. Inputs may never be.
+        outputs: files to write; ``None`` for an output that was not requested.
+        inputs: files to read. If an input is a data set, its label files are checked, too.
+        overwrite: whether existing files may be replaced. Inputs are never replaced.
 
     Raises:
         SettingsError: an output cannot be used.
@@ -189,14 +197,14 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
         if path is not None:
             refuse_same_file(path, read)
             if path.exists() and not overwrite:
-                raise SettingsError(f"{path} exists already. Name another place, or add --overwrite.")
+                raise SettingsError(f"{path} exists already. Choose another path, or add --overwrite.")
             if path.resolve() in written:
-                raise SettingsError(f"{path} is named for two outputs. Name another place for one.")
+                raise SettingsError(f"{path} is used for two outputs. Choose a different path for one of them.")
             written.add(path.resolve())
 
 
 def load(source: str, options: ReadOptions) -> "Dataset":
-    """Read the data and say what was recognised."""
+    """Read the data and print how it was interpreted."""
     start = time.perf_counter()
     data = pt.read(source, options)
     _log.info("read %d images and %d labels in %.1f s", len(data), len(data.labels), time.perf_counter() - start)

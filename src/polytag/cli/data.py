@@ -1,4 +1,4 @@
-"""Commands that look at data, clean it and split it."""
+"""Commands that inspect, clean, convert and split data."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Decisions = Annotated[
     Path | None,
-    typer.Option(help="Decisions file of review and of audit --clean. Default: NAME.decisions.csv beside the data."),
+    typer.Option(
+        help="File with decisions, used by review and audit --clean. Default: NAME.decisions.csv next to the data."
+    ),
 ]
 LabelErrors = Annotated[
     bool,
@@ -30,26 +32,26 @@ LabelErrors = Annotated[
         "--label-errors",
         metavar="",
         show_default=False,
-        help="Also look for missing and wrong labels, by cross-validated probabilities.",
+        help="Also find missing and wrong labels with cross-validated probabilities.",
     ),
 ]
 Converted = Annotated[
-    Path, typer.Argument(metavar="OUT", help="File to write (.csv, .tsv, .parquet, .jsonl, .json), or a new folder.")
+    Path, typer.Argument(metavar="OUT", help="File to write (.csv, .tsv, .parquet, .jsonl, .json), or new folder.")
 ]
 To = Annotated[
     Literal["table", "metadata", "label-studio", "fiftyone", "coco", "folders"] | None,
-    typer.Option("--to", help="Form to write. Default: decided by the name of OUT."),
+    typer.Option("--to", help="Output format. Default: given by the name of OUT."),
 ]
 
 
 @command("Data")
 def sample(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create. It must be new or empty.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write. It must be new or empty.")],
     images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Width and height of a scene, in pixels.")] = 192,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same scenes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed. The same seed produces the same scenes.")] = 0,
 ) -> None:
-    """Write a sample data set: synthetic scenes, ten labels."""
+    """Write a sample data set of synthetic scenes with ten labels."""
     with progress_bar(images, "drawing scenes", "scene") as bar:
         pt.write_sample(folder, images, size, seed, bar.update)
     print(f"{counted(images, 'scene')} in {folder}")
@@ -62,18 +64,21 @@ def convert(
     read: ReadOptions,
     to: To = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Bundle whose predictions are added (Label Studio and FiftyOne).")
+        Path | None, typer.Option(help="Bundle whose predictions to add (Label Studio and FiftyOne only).")
     ] = None,
     link: Annotated[
-        bool, typer.Option("--link", metavar="", show_default=False, help="Link photos into folders, not copy them.")
+        bool,
+        typer.Option(
+            "--link", metavar="", show_default=False, help="Link photos into folders instead of copying them."
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", metavar="", show_default=False, help="Say what would be written."),
+        typer.Option("--dry-run", metavar="", show_default=False, help="Print what would be written."),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the labels as a table or in another form."""
+    """Write the labels as a table or in another format."""
     from polytag.data.reading.forms import inputs_of
     from polytag.data.reading.writing.folders import plan_folders
     from polytag.data.reading.writing.forms import PREDICTED, form_of
@@ -82,7 +87,7 @@ def convert(
     inputs = inputs_of(Path(data))
     check_outputs([out], [data], overwrite and form != "folders")
     if bundle is not None and form not in PREDICTED:
-        raise SettingsError("--bundle adds predictions to label-studio and fiftyone only. Leave it out.")
+        raise SettingsError(f"--bundle works only with --to label-studio and --to fiftyone, not with {form}")
     dataset = load(data, read)
     if dry_run:
         places, notes = plan_folders(dataset) if form == "folders" else ([], [])
@@ -97,13 +102,17 @@ def convert(
 
 
 def _predictions(bundle: Path, dataset: "Dataset") -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
-    """The bundle's probabilities and thresholds for the labels of the dataset; NaN for labels it does not know."""
+    """Predict with a bundle for the labels of the dataset.
+
+    Returns:
+        Probabilities, float32 (n, k), with NaN for labels that the bundle does not have; and thresholds, float32 (k,).
+    """
     import numpy as np
 
     opened = pt.Bundle(bundle)
     known = [label for label in dataset.labels if label in opened.labels]
     if not known:
-        raise SettingsError(f"{bundle} knows none of the labels of the data. Choose another bundle.")
+        raise SettingsError(f"{bundle} has none of the labels in the data. Choose another bundle.")
     found, _ = opened.predict(dataset.paths)
     own = [dataset.labels.index(label) for label in known]
     of_bundle = [opened.labels.index(label) for label in known]
@@ -120,13 +129,13 @@ def audit(
     read: ReadOptions,
     split_file: SplitFile = None,
     label_errors: LabelErrors = False,
-    json: Annotated[Path | None, typer.Option(help="JSON file for all findings.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
-    clean: Annotated[Path | None, typer.Option(help="Cleaned table to write: .csv, .tsv or .parquet.")] = None,
+    json: Annotated[Path | None, typer.Option(help="JSON file to write, with all findings.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder to write, with an illustrated report.")] = None,
+    clean: Annotated[Path | None, typer.Option(help="Cleaned table to write (.csv, .tsv or .parquet).")] = None,
     decisions: Decisions = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Find problems in photos and labels. Changes nothing."""
+    """Find problems in photos and labels without changing them."""
     from polytag.auditing.decisions import default_decisions
     from polytag.auditing.report import write_report
     from polytag.data.reading.write import TABLE_ENDINGS
@@ -139,7 +148,7 @@ def audit(
     if clean is not None and clean.suffix not in TABLE_ENDINGS:
         raise SettingsError(f"--clean writes {', '.join(TABLE_ENDINGS)}, not '{clean.suffix}'")
     if decisions is not None and clean is None:
-        raise SettingsError("--decisions needs --clean. Name the table to write.")
+        raise SettingsError("--decisions needs --clean. Name the table to write with --clean.")
     dataset = load(data, _undecided(read))
     if split_file is not None:
         dataset = with_split(dataset, split_file)
@@ -156,7 +165,7 @@ def audit(
 
 
 def _print_findings(found: "Audit") -> None:
-    """Print one line per kind of finding, then the figures of the data set."""
+    """Print one line per kind of finding, followed by statistics of the data set."""
     from polytag.auditing.issues import ISSUES
     from polytag.auditing.report import answer
 
@@ -179,17 +188,17 @@ def _clean(found: "Audit", out: Path, decisions: Path, overwrite: bool) -> None:
     from polytag.auditing.clean import clean
 
     cleaned, photos = clean(found, out, decisions, overwrite)
-    print(f"cleaned: {counted(len(cleaned), 'row')} in {out}{_how_to_read(photos)}, as {decisions} says")
+    print(f"cleaned: {counted(len(cleaned), 'row')} in {out}{_how_to_read(photos)}, with the decisions in {decisions}")
 
 
 @command("Data")
 def explore(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page.")],
     read: ReadOptions,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show samples, labels, sizes and a map on one page."""
+    """Show samples, labels, sizes and a map of photos on a page."""
     require("sklearn", "train", "Exploring")
     from polytag.exploring.explore import explore as write_page
     from polytag.pages.page import PAGE
@@ -209,7 +218,7 @@ def review(
     host: Host = "127.0.0.1",
     port: Port = 8001,
 ) -> None:
-    """Decide about suspicious photos and labels on a page."""
+    """Review suspect photos and labels on a local web page."""
     from polytag.auditing.clean import propose
     from polytag.auditing.decisions import default_decisions, write_decisions
     from polytag.serving.review.review import serve_review
@@ -243,7 +252,7 @@ def split(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Split 70/15/15 and keep similar photos together."""
+    """Split the data 70/15/15 and keep similar photos together."""
     require("skmultilearn", "train", "Splitting")
     check_outputs([out], [data, split_file], overwrite)
     dataset = load(data, read)
@@ -256,7 +265,7 @@ def split(
 
 
 def _print_shares(parts: "tuple[Dataset, Dataset, Dataset]", labels: int) -> None:
-    """Print how images, labels and common combinations are divided among the parts."""
+    """Print how images, labels and common label combinations are distributed among the parts."""
     import numpy as np
 
     from polytag.data.dataset import PARTS
@@ -274,12 +283,12 @@ def _print_shares(parts: "tuple[Dataset, Dataset, Dataset]", labels: int) -> Non
     together = np.unique(np.concatenate([part.groups for part in parts]), return_counts=True)[1]
     kept = together[together > 1]
     if len(kept):
-        sizes = f"{counted(int(kept.sum()), 'image')}, the largest of {int(kept.max()):,}"
+        sizes = f"{counted(int(kept.sum()), 'image')}, up to {int(kept.max()):,} per group"
         print(f"\n{counted(len(kept), 'group')} of images kept together ({sizes})")
 
 
 def _undecided(read: ReadOptions) -> ReadOptions:
-    """Mark contradictions unknown instead of refusing them: an audit is there to find them."""
+    """Mark contradictory labels as unknown instead of refusing the data, because an audit reports contradictions."""
     return replace(read, conflicts=read.conflicts or "unknown")
 
 
@@ -297,19 +306,19 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
 
         from polytag.models.classical.probe import out_of_sample
 
-        # The mean over a photo and its mirror image is steadier, and training embeds mirror images anyway.
+        # Averaging the embeddings of a photo and its mirror image reduces noise, and training embeds both anyway.
         views = _embeddings(dataset, "plain", "embedding larger photos")
         mirrored = _embeddings(dataset, "flipped", "embedding mirror images")
-        assert views is not None and mirrored is not None  # The weights were there a moment ago.
+        assert views is not None and mirrored is not None  # The weights have been found before.
         views = (views + mirrored) * np.float32(0.5)
         groups = pt.keep_together(dataset, small).groups
-        with progress_bar(len(dataset), "judging labels", "photo") as bar:
+        with progress_bar(len(dataset), "checking labels", "photo") as bar:
             probabilities = out_of_sample(views, dataset.targets, groups, on_progress=bar.update)
     return look(dataset, small, probabilities)
 
 
 def _measure(dataset: "Dataset") -> None:
-    """Read each photo once, so that later steps find measurements and pixels in the cache."""
+    """Read each photo once, so that later steps find its measurements and pixels in the cache."""
     from polytag.photos.measure import measure
 
     with progress_bar(len(dataset), "measuring photos", "photo") as bar:
@@ -317,7 +326,7 @@ def _measure(dataset: "Dataset") -> None:
 
 
 def _embeddings(dataset: "Dataset", view: str, doing: str) -> "NDArray[np.float32] | None":
-    """Embed the photos. Without pretrained weights, say what is skipped and return ``None``."""
+    """Embed the photos. Without pretrained weights, print what is skipped and return ``None``."""
     from polytag.models.backbones.embed import embeddings_of
     from polytag.models.backbones.weights import how_to_get_weights
 
@@ -329,5 +338,5 @@ def _embeddings(dataset: "Dataset", view: str, doing: str) -> "NDArray[np.float3
 
 
 def _how_to_read(images: Path | None) -> str:
-    """How to read a table from which the photos are not found automatically."""
+    """Return a hint for reading the table, or "" if the photos will be found automatically."""
     return "" if images is None else f" (read it with --images {images})"

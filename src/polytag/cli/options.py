@@ -1,8 +1,9 @@
-"""Options as dataclasses: a command declares ``read: ReadOptions`` and receives the object.
+"""Define command-line options with dataclasses. A command declares ``read: ReadOptions`` and receives the object.
 
-Each field becomes an option: ``image_column`` is ``--image-column``. Its annotation holds the help text and, beginning
-with a dash, any short form: ``out: Annotated[Path | None, "File to write.", "-o"] = None``. A field without help has no
-option and keeps its default.
+Each field becomes an option. For example, ``image_column`` becomes ``--image-column``. The annotation of the field
+contains the help text and, optionally, a short option, as in
+``out: Annotated[Path | None, "File to write.", "-o"] = None``. A field without a help text gets no option and keeps its
+default value.
 """
 
 import csv
@@ -20,10 +21,10 @@ Parameters = dict[str, inspect.Parameter]
 
 
 def expand_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Replace each dataclass among a command's parameters by one option per field.
+    """Replace each dataclass parameter of a command with one option per field.
 
-    Typer reads the new signature. On a call, the fields are collected into their object, so that its own checks and
-    those of the Python API are the same. Every option that takes a list accepts repetition and commas.
+    Typer reads the new signature. When the command is called, the dataclass is created from its options, so the command
+    line and the Python API make the same checks. An option that takes a list can be repeated and accepts commas.
     """
     signature = inspect.signature(command, eval_str=True)
     objects: dict[str, tuple[type, Parameters]] = {}
@@ -52,7 +53,10 @@ def expand_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def split_list(values: Sequence[str]) -> list[str]:
-    """Split values at commas: ``["a,b", "c"]`` is ``["a", "b", "c"]``. Quotes protect a comma: ``'"a,b",c'``."""
+    """Split values at commas, so that ``["a,b", "c"]`` becomes ``["a", "b", "c"]``.
+
+    Double quotes protect a comma, so ``'"a,b",c'`` contains two values.
+    """
     return [name.strip() for row in csv.reader(values, skipinitialspace=True) for name in row or [""]]
 
 
@@ -62,7 +66,7 @@ def _takes_list(parameter: inspect.Parameter) -> bool:
 
 
 def _options_of(options: type) -> Iterator[inspect.Parameter]:
-    """One parameter for Typer per field of a dataclass."""
+    """Yield a Typer parameter for each field of a dataclass."""
     hints = get_type_hints(options, include_extras=True)
     panel = options.__name__.removesuffix("Options") + " options"
     for field in fields(options):
@@ -74,7 +78,7 @@ def _options_of(options: type) -> Iterator[inspect.Parameter]:
                 f"--{field.name.replace('_', '-')}",
                 *notes[1:],
                 help=_help(notes[0], choices),
-                # Choices stand in the help text: a column wide enough for them would leave no room for it.
+                # The choices are listed in the help text, because a column for them would leave no room for the text.
                 metavar="" if kind is bool else "<str,...>" if kind == list[str] else "<str>" if choices else None,
                 show_default=kind is not bool and _default(field) not in (None, []),
                 rich_help_panel=panel,
@@ -94,7 +98,7 @@ def _choices(kind: Any) -> list[str]:
 
 
 def _help(text: str, choices: Sequence[str]) -> str:
-    """The help text with the choices. Square brackets are escaped because they would be markup to Rich."""
+    """Return the help text with the choices. Square brackets are escaped because Rich interprets them as markup."""
     if choices:
         text += f" Choices: {', '.join(choices)}."
     return text.replace("[", r"\[")
@@ -105,7 +109,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _typer_type(kind: Any) -> Any:
-    """The type that Typer parses: a sequence is a list, and what may be text is text."""
+    """Return the type for Typer. A sequence becomes a list of text, and a union that includes text becomes text."""
     kind = _without_none(kind)
     if get_origin(kind) is Sequence or get_origin(kind) is tuple:
         return list[str]

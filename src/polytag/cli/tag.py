@@ -20,15 +20,15 @@ def tag(
         list[str],
         typer.Argument(
             metavar="PHOTO...",
-            help="Photos; folders; patterns such as '2024/**/*.jpg'; .txt files with one name per line; - for names on "
-            "standard input.",
+            help="Photos, folders, patterns such as '2024/**/*.jpg', .txt files with one photo name per line, or - to "
+            "read names from standard input.",
         ),
     ],
     options: TagOptions,
 ) -> None:
-    """Tag photos: print or write the labels of each."""
+    """Tag photos, and print or write the labels of each photo."""
     job = TagJob(Bundle(bundle, options.engine), photos, options)
-    # Rows that scroll by are progress enough, and a bar would tear them.
+    # Rows printed to a terminal already show the progress, and a progress bar would break them up.
     with progress_bar(job.total, "tagging", "photo", job.file is not None or not sys.stdout.isatty()) as bar:
         try:
             job.run(sys.stdout, bar.update)

@@ -22,14 +22,15 @@ KEY_VARIABLE = "POLYTAG_API_KEY"
 @command("Use")
 def serve(
     bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, served under the name of the folder.")
+        Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle. The folder's name becomes the model's name.")
     ],
     options: ServeOptions,
     others: Annotated[
-        list[str] | None, typer.Option("--bundle", metavar="NAME=PATH", help="Serve one more bundle. Repeatable.")
+        list[str] | None,
+        typer.Option("--bundle", metavar="NAME=PATH", help="Another bundle to serve. Can be repeated."),
     ] = None,
 ) -> None:
-    """Tag photos over HTTP: a web page and an API."""
+    """Tag photos over HTTP, with a web page and an API."""
     from polytag.serving.server.server import serve_tagging
 
     if options.api_key is None and KEY_VARIABLE in os.environ:
@@ -38,15 +39,15 @@ def serve(
     for other in others or []:
         name, _, path = other.partition("=")
         if not name or not path:
-            raise SettingsError(f"--bundle takes NAME=PATH, such as --bundle birds=runs/birds/transfer, got '{other}'")
+            raise SettingsError(f"--bundle needs NAME=PATH, such as birds=runs/birds/transfer, not '{other}'")
         if name in opened:
-            raise SettingsError(f"two bundles are called '{name}'. Give each --bundle a name of its own.")
+            raise SettingsError(f"two bundles are called '{name}'. Give each --bundle a different name.")
         opened[name] = pt.Bundle(path, options.engine)
 
     def ready(url: str) -> None:
         print("\n".join(f"{name}: {counted(len(one.labels), 'label')}" for name, one in opened.items()))
         if options.is_open:
-            print("no API key is set: everybody who can reach this machine can use the server", file=sys.stderr)
+            print("no API key is set, so everyone who can reach this machine can use the server", file=sys.stderr)
         print(f"Open {url} in a browser, or see {url}docs. Press Ctrl-C to stop.", flush=True)
 
     serve_tagging(opened, options, ready)
@@ -55,16 +56,16 @@ def serve(
 @command("Use")
 def explain(
     bundle: BundleFolder,
-    image: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.")],
+    image: Annotated[Path, typer.Argument(metavar="PHOTO", help="Photo to explain.")],
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="<str,...>", help="Labels to explain. Default: those assigned to the photo."),
+        typer.Option(metavar="<str,...>", help="Labels to explain. Default: the labels assigned to the photo."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the pictures. Default: named after the photo.")
     ] = None,
 ) -> None:
-    """Show which regions of a photo speak for its labels."""
+    """Show which parts of a photo raise the scores of its labels."""
     require("keras", "train", "Explaining")
     from polytag.models.bundle.bundle import check_unused
     from polytag.photos.decode import decode
@@ -75,13 +76,13 @@ def explain(
         photo = decode(image)
     except pt.ImageError as error:
         raise PolytagError(f"{image} cannot be explained: {error}") from None
-    # Keras takes seconds to import, so other mistakes are reported first.
+    # Importing Keras takes seconds, so other errors are reported first.
     from polytag.serving.explaining.explain import explain
     from polytag.serving.explaining.overlays import OVERVIEW, write_overlays
 
     explained = explain(opened, image, label or ())
     if not label and explained[0].probability < explained[0].threshold:
-        print("No label reaches its threshold. The most probable one:")
+        print("No label reaches its threshold. The most probable label is:")
     for one in explained:
         print(f"{printable(one.label)} {one.verdict}")
     print(write_overlays(folder, photo, explained) / OVERVIEW)
@@ -91,22 +92,24 @@ def explain(
 def export(
     bundle: BundleFolder,
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to create, with the network and its description, model.json.")
+        Path, typer.Argument(metavar="OUT", help="Folder to create, with the network and a description, model.json.")
     ],
     form: Annotated[
-        Format, typer.Option("--format", metavar="<str>", help=f"What to export to. Choices: {', '.join(Format)}.")
+        Format, typer.Option("--format", metavar="<str>", help=f"Export format. Choices: {', '.join(Format)}.")
     ],
     read: ReadOptions,
     photos: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of photos for comparing both networks. Synthetic scenes are used if neither this nor --data "
-            "is given."
+            help="Folder of photos on which to compare both networks. Synthetic scenes are used if neither this nor "
+            "--data is given."
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled photos, as for train. litert-int8 needs those the bundle was trained on."),
+        typer.Option(
+            help="Labelled photos, as for train. litert-int8 needs the photos that the bundle was trained on."
+        ),
     ] = None,
 ) -> None:
     """Export a bundle to another runtime and check the result."""
@@ -116,7 +119,7 @@ def export(
     labelled = None if data is None else load(data, read)
     parity = write_export(opened, form, out, photos=photos, data=labelled)["parity"]
     differences = ", ".join(f"{value:.2g} at {batch}" for batch, value in parity["largest_difference"].items())
-    print(f"largest difference in probability from Keras: {differences} ({parity['photos']})")
+    print(f"maximum difference in probability from Keras: {differences} ({parity['photos']})")
     if "judged" in parity:
         before, after = parity["mean_average_precision"].values()
         print(

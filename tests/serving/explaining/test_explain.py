@@ -279,7 +279,7 @@ def test_where_nothing_is_given_the_most_probable_label_is_shown(original, photo
     (cautious / "bundle.json").write_text(json.dumps(facts | {"thresholds": [0.9999] * 3}))
     done = run(cautious, photo, "--out", tmp_path / "out")
     first, second, _ = done.stdout.splitlines()
-    assert first == "No label reaches its threshold. The most probable one:"
+    assert first == "No label reaches its threshold. The most probable label is:"
     assert "below its threshold" in second and second.split()[0] in ("red", "green")
 
 

@@ -408,7 +408,7 @@ def test_without_a_key_only_own_names_and_own_pages_are_answered(client_of: Clie
     refused(
         client.post("/v1/tag", content=photo(), headers={"origin": "https://evil.example"}),
         403,
-        "pages of https://evil.example",
+        "pages on https://evil.example",
     )
     guarded = client_of(api_key="secret")
     headers = {"host": "photos.example.org", "X-API-Key": "secret"}

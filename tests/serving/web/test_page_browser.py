@@ -308,7 +308,7 @@ def test_a_server_that_is_gone_or_busy(page: Any, fake: Fake, photo: str) -> Non
     page.locator("#files").set_input_files([photo])
     answered(page, 2)
     state = page.locator("article").first.locator(".state")
-    assert state.inner_text() == "Not tagged\nThe server does not answer. Is polytag serve still running?"
+    assert state.inner_text() == "Not tagged\nThe server does not respond. Is polytag serve still running?"
     page.unroute("**/v1/tag*")
     page.get_by_role("button", name="Try sea.jpg again").click()
     answered(page, 2)

@@ -19,7 +19,7 @@ class TagOptions:
 
     out: Annotated[Path | None, "File to write. Default: print the results.", "-o"] = None
     format: Annotated[
-        Form | None, "Output format. Default: the format of the --out file extension, or table without --out."
+        Form | None, "Output format. Default: given by the file extension of --out, or table without --out."
     ] = None
     top: Annotated[int | None, "Maximum number of labels per photo, most probable first. Default: no limit."] = None
     threshold: Annotated[

@@ -1,1 +1,1 @@
-"""The pages of the server and of the review, and what serves them."""
+"""The web pages for tagging and review, and the code that serves them."""

@@ -1,7 +1,8 @@
-"""Connections of a server: silent clients are dropped, and no client can use up all connections.
+"""Limit the connections of a server. Silent clients are disconnected, and no client can use up all connections.
 
-Uvicorn has no timeout for a client that connects and sends nothing. This wraps its protocol: every connection gets a
-deadline for its next request, and when there are too many, the one idle for longest makes room for the new one.
+Uvicorn has no timeout for clients that connect and send nothing. This module wraps Uvicorn's protocol and gives every
+connection a deadline for its next request. If there are too many connections, the one that has been idle the longest is
+closed to make room for a new one.
 """
 
 import asyncio
@@ -15,27 +16,28 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 IDLE_SECONDS = 30
-"""Time limit for a connection to complete the headers of its next request."""
+"""Time limit for receiving the complete headers of the next request on a connection, in seconds."""
 
 MOST_CONNECTIONS = 500
-"""Connections in total. Operating systems often limit a process to about 1,000 open files."""
+"""Maximum number of connections in total. Operating systems often limit a process to about 1,000 open files."""
 
 MOST_PER_ADDRESS = 250
-"""Connections from one address. A reverse proxy has one address too, so this is generous."""
+"""Maximum number of connections from one address. The limit is high because all clients behind a reverse proxy have the
+proxy's address."""
 
 _current: ContextVar["Connection"] = ContextVar("connection")
-"""The connection whose data is being handled. Uvicorn starts a request's task in this context."""
+"""The connection whose data is being processed. Uvicorn starts the task of each request in this context."""
 
 
 class Connections:
-    """ASGI middleware and protocol factory that together limit connections.
+    """ASGI middleware and protocol factory that together limit the number of connections.
 
-    Use both: ``uvicorn.Config(connections, http=connections.protocol)``.
+    Pass both to Uvicorn, as in ``uvicorn.Config(connections, http=connections.protocol)``.
 
     Args:
         app: the app to serve.
-        crowded: answers requests on connections beyond the limits.
-        always: paths that are answered even then.
+        crowded: app that answers requests on connections beyond the limits.
+        always: paths that ``app`` always answers, even on connections beyond the limits.
     """
 
     def __init__(self, app: ASGIApp, crowded: ASGIApp, always: Collection[str] = ()) -> None:
@@ -43,7 +45,7 @@ class Connections:
         self._open: dict[str, set[Connection]] = defaultdict(set)
 
     def protocol(self, **arguments: Any) -> asyncio.Protocol:
-        """Make the protocol of one connection; the arguments are Uvicorn's."""
+        """Create the protocol of one connection. Uvicorn passes the arguments."""
         return Connection(self, H11Protocol(**arguments))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +58,7 @@ class Connections:
             await (self.crowded if refused else self.app)(scope, receive, send)
 
     def enter(self, connection: "Connection") -> None:
-        """Register a new connection, and make room for it if there are too many."""
+        """Register a new connection, and close idle connections if there are too many."""
         same = self._open[connection.address]
         while len(same) >= MOST_PER_ADDRESS and _drop_idle(same):
             pass
@@ -68,14 +70,17 @@ class Connections:
         self._open[connection.address].add(connection)
 
     def leave(self, connection: "Connection") -> None:
-        """Forget a connection."""
+        """Remove a connection from the register."""
         self._open[connection.address].discard(connection)
         if not self._open[connection.address]:
             del self._open[connection.address]
 
 
 def _drop_idle(connections: "Collection[Connection]") -> bool:
-    """Abort the connection idle for longest, preferring one that never sent a request; whether there was one."""
+    """Abort the connection that has been idle the longest, and return whether there was an idle connection.
+
+    Connections that have never sent a request are aborted first.
+    """
     idle = [connection for connection in connections if not connection.requests]
     if idle:
         min(idle, key=lambda connection: (connection.served > 0, connection.since)).abort()
@@ -83,14 +88,14 @@ def _drop_idle(connections: "Collection[Connection]") -> bool:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: passes everything on to Uvicorn's protocol, and is aborted when it stays idle.
+    """A connection that passes everything on to Uvicorn's protocol and is aborted if it stays idle too long.
 
     Attributes:
-        address: the client's IP address.
-        requests: requests being answered.
-        served: requests answered.
-        since: when it became idle, in the event loop's time.
-        refused: whether it is beyond the limits.
+        address: IP address of the client.
+        requests: number of requests in progress.
+        served: number of completed requests.
+        since: time when the connection became idle, on the clock of the event loop.
+        refused: whether the connection exceeds the limits.
     """
 
     def __init__(self, connections: Connections, inner: asyncio.Protocol) -> None:
@@ -127,13 +132,13 @@ class Connection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         self._connections.leave(self)
         self._transport.abort()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Suspend the deadline while a request is answered."""
+        """Suspend the deadline while a request is in progress."""
         self.requests += 1
         self._deadline.cancel()
         try:
@@ -142,7 +147,7 @@ class Connection(asyncio.Protocol):
             self.requests -= 1
             self.served += 1
             self.since = self._loop.time()
-            # A pipelined request may already be running. The deadline also limits how long the rest of a refused
-            # upload is discarded.
+            # A pipelined request may already be in progress. After a refused upload, the server discards the remaining
+            # data, and the deadline also limits the time that this takes.
             if not self.requests and not self._transport.is_closing():
                 self._deadline = self._loop.call_later(IDLE_SECONDS, self.abort)

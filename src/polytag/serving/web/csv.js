@@ -1,7 +1,7 @@
-// CSV, with lines that end in CR LF.
+// Convert rows to CSV with CR LF line endings.
 
-// Spreadsheets run cells that begin like this as formulas. A leading apostrophe makes them text; polytag removes it
-// again when it reads the file.
+// Spreadsheets run cells that begin with one of these characters as formulas. A leading apostrophe turns the formula
+// into text, and polytag removes the apostrophe when it reads the file.
 const FORMULA = /^'*[=+\-@\t\r]/;
 
 function cell(value) {

@@ -1,8 +1,8 @@
-// Heat maps: turn the model's greyscale map into colours over the photo.
+// Convert the model's greyscale heat map into colours that are drawn over the photo.
 
 const SIDE = 800;  // longer side of the drawn heat map, in pixels
 
-// The colour map "inferno" (van der Walt and Smith 2015) is perceptually uniform, also in greyscale.
+// The colour map "inferno" (van der Walt and Smith 2015) is perceptually uniform, even when converted to greyscale.
 const INFERNO = [[0, 0, 4], [27, 12, 65], [74, 12, 107], [120, 28, 109], [165, 44, 96], [207, 68, 70], [237, 105, 37],
   [251, 155, 6], [247, 209, 61], [252, 255, 164]];
 const COLOURS = Uint32Array.from({ length: 256 }, (_, heat) => {
@@ -11,7 +11,7 @@ const COLOURS = Uint32Array.from({ length: 256 }, (_, heat) => {
   return (((105 + heat / 4) << 24) | (blue << 16) | (green << 8) | red) >>> 0;  // hotter pixels are more opaque
 });
 
-// The model sees the photo squashed to a square, so the heat map is stretched back to the photo's shape.
+// The model receives the photo resized to a square, so the heat map is stretched to the photo's aspect ratio.
 export function paint(canvas, heat, image) {
   const width = image.naturalWidth || heat.width, height = image.naturalHeight || heat.height;
   const scale = SIDE / Math.max(width, height);

@@ -1,8 +1,8 @@
-"""HTTP basics of every page and API: access checks, errors, and starting and stopping the server.
+"""HTTP basics that all pages and APIs share, such as access checks, error responses and running the server.
 
-Every web page open in a browser can send requests to servers on the same machine. So the server answers only to host
-names that other sites cannot use (DNS rebinding), accepts changes only from its own pages (CSRF), and forbids other
-sites to embed its answers. Errors are problem details (RFC 9457).
+Every web page that is open in a browser can send requests to servers on the same machine. Therefore, the server accepts
+only host names that other sites cannot use (DNS rebinding), accepts changes only from its own pages (CSRF), and does
+not allow other sites to embed its responses. Errors are returned as problem details (RFC 9457).
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ from polytag.errors import SettingsError
 try:
     import uvicorn
 
-    # Other files import these names from here, so that one place says what to install.
+    # Other modules import these names from here, so that only one place has to say which package to install.
     from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response  # noqa: F401
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
@@ -44,7 +44,9 @@ try:
 
     from polytag.serving.web.connections import Connections
 except ImportError:
-    raise SettingsError("serving pages needs FastAPI and Uvicorn: pip install 'polytag[serve]'") from None
+    raise SettingsError(
+        "the web server needs FastAPI and Uvicorn. Install them with: pip install 'polytag[serve]'"
+    ) from None
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -55,7 +57,7 @@ HEADERS = {
 }
 
 DEFAULT_HEADERS = {**HEADERS, "Cache-Control": "no-store"}
-"""Headers of every answer that does not set its own."""
+"""Headers added to every response, unless the response sets them itself."""
 
 LARGEST_JSON = 64 * 1024
 """Maximum size of a JSON body, in bytes."""
@@ -72,11 +74,11 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 
 
 def add_pages(app: FastAPI, files: Mapping[str, str], headers: Mapping[str, str] | None = None) -> None:
-    """Add routes for files of the folder ``web``.
+    """Add routes that serve files from the folder ``web``.
 
     Args:
-        app: the app, before it starts.
-        files: file name by URL path.
+        app: the app, which must not be running yet.
+        files: file name for each URL path.
         headers: headers to send with each file.
     """
 
@@ -87,7 +89,7 @@ def add_pages(app: FastAPI, files: Mapping[str, str], headers: Mapping[str, str]
 
     for path, name in files.items():
         app.get(path, include_in_schema=False)(page(name))
-    # Browsers request it automatically.
+    # Browsers request an icon automatically. An empty response avoids an error in the browser's console.
     app.get("/favicon.ico", include_in_schema=False)(lambda: Response(status_code=204))
 
 
@@ -95,9 +97,9 @@ def secure(app: FastAPI, host: str | None) -> None:
     """Add security headers, access checks and problem details to an app.
 
     Args:
-        app: the app, before it starts.
-        host: name or address that the app is served on. ``None`` accepts any host name, which is safe only if
-            everything private needs a key.
+        app: the app, which must not be running yet.
+        host: host name or address where the app is served. ``None`` accepts any host name, which is safe only if all
+            private routes require a key.
     """
     app.add_middleware(Guard, host=host)
 
@@ -111,7 +113,7 @@ def secure(app: FastAPI, host: str | None) -> None:
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:
-        # This answer bypasses all middleware.
+        # This response bypasses all middleware, so the headers are added here.
         return problem(500, "Internal error. See the server's log.", HEADERS)
 
 
@@ -119,7 +121,7 @@ CROWDED = problem(503, "Too many connections. Try again in a moment.", {**DEFAUL
 
 
 class Guard:
-    """ASGI middleware that refuses foreign hosts and origins and adds security headers to every answer."""
+    """ASGI middleware that refuses foreign hosts and origins and adds security headers to every response."""
 
     def __init__(self, app: ASGIApp, host: str | None) -> None:
         self.app = app
@@ -144,16 +146,21 @@ class Guard:
         host = headers.get("host", "").lower()
         if self.host is not None and not self._own(host):
             return problem(
-                421, f"This server does not answer to the name '{host}'. Use the address it printed at start."
+                421,
+                f"This server does not accept requests for the host name '{host}'. "
+                "Use the address that the server printed when it started.",
             )
         origin = headers.get("origin")
         own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
         if method not in ("GET", "HEAD") and not own:
-            return problem(403, f"Requests from pages of {origin} are not accepted.")
+            return problem(403, f"Requests from pages on {origin} are not accepted.")
         return None
 
     def _own(self, host: str) -> bool:
-        """Whether a host cannot be rebound: addresses and localhost are safe, other names may be an attacker's."""
+        """Return whether a host is safe from DNS rebinding.
+
+        IP addresses, localhost and the server's own host name are safe. Any other name may belong to an attacker.
+        """
         try:
             name = urlsplit(f"//{host}").hostname or ""
             if name in ("localhost", self.host):
@@ -167,10 +174,11 @@ class Guard:
 async def json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in a request's body (a FastAPI dependency).
 
-    The content type must be JSON. Forms of other sites cannot send that without a CORS preflight.
+    The content type must be JSON, because pages on other sites cannot send this type without a CORS preflight request.
 
     Raises:
-        HTTPException: 400 invalid JSON, 413 too large, 415 wrong content type, 422 not an object.
+        HTTPException: 400 if the body is not valid JSON, 413 if it is too large, 415 if the content type is wrong, and
+            422 if the body is not an object.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
@@ -194,31 +202,32 @@ def uvicorn_config(app: FastAPI, finish_seconds: int = 5) -> "uvicorn.Config":
 
     Args:
         app: the app.
-        finish_seconds: time limit for running requests when the server stops.
+        finish_seconds: time limit for requests in progress when the server stops, in seconds.
     """
     connections = Connections(app, crowded=CROWDED, always=["/healthz"])
     return uvicorn.Config(
         connections,
         http=connections.protocol,  # type: ignore[arg-type]
         ws="none",
-        log_level="error",  # without a line for every client that does not speak HTTP
+        log_level="error",  # Lower levels log a line for every client that does not speak HTTP.
         server_header=False,
         timeout_graceful_shutdown=finish_seconds,
     )
 
 
 def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object], finish_seconds: int = 5) -> None:
-    """Serve until Ctrl-C or SIGTERM. Running requests are finished first.
+    """Serve until Ctrl-C or SIGTERM. Requests in progress are finished before the server stops.
 
     Args:
         app: the app to serve.
-        host: name or address to listen on.
-        port: 0 selects a free port.
-        on_ready: called with the server's address once it accepts connections.
-        finish_seconds: time limit for running requests when the server stops. A second Ctrl-C does not wait.
+        host: host name or address to listen on.
+        port: port to listen on; 0 selects a free port.
+        on_ready: called with the server's address once the server accepts connections.
+        finish_seconds: time limit for requests in progress when the server stops, in seconds. A second Ctrl-C stops the
+            server immediately.
 
     Raises:
-        SettingsError: the host or port cannot be used.
+        SettingsError: the server cannot listen on this host and port.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -229,7 +238,7 @@ def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object],
             f"Cannot listen on {host}, port {port} ({reason}). Choose another --port or --host."
         ) from None
     with listening:
-        # The socket listens already: clients that connect before the server runs wait for a moment.
+        # The socket is already listening, so clients that connect before the server runs only have to wait a moment.
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/")
         with suppress(KeyboardInterrupt):
             uvicorn.Server(uvicorn_config(app, finish_seconds)).run(sockets=[listening])

@@ -1,7 +1,8 @@
-// Requests to the server: a few at a time, repeated while the server is busy, with an API key if it needs one.
+// Send requests to the server, a few at a time. Requests are repeated while the server is busy, and carry an API key if
+// the server requires one.
 
-const AT_ONCE = 2;  // concurrent requests
-const TRIES = 5;    // while the server is busy
+const AT_ONCE = 2;  // maximum number of concurrent requests
+const TRIES = 5;    // maximum number of attempts while the server is busy
 
 const $ = (id) => document.getElementById(id);
 
@@ -13,7 +14,7 @@ export async function ask(path, options = {}) {
       answer = await fetch(path, { ...options, headers: { ...options.headers, ...(key && { "X-API-Key": key }) } });
     } catch (error) {
       if (options.signal?.aborted) throw error;
-      throw new Error("The server does not answer. Is polytag serve still running?");
+      throw new Error("The server does not respond. Is polytag serve still running?");
     }
     if (answer.status === 401) {
       await newKey(key);
@@ -34,9 +35,9 @@ export const refusal = (problem, status = problem.status) =>
 
 let asking = null;
 function newKey(refused) {
-  if (sessionStorage.getItem("key") !== refused) return null;  // entered meanwhile, for another request
+  if (sessionStorage.getItem("key") !== refused) return null;  // The user has already entered a new key for another request.
   asking ??= new Promise((resolve, reject) => {
-    $("ask-why").textContent = refused === null ? "It is kept until you close this tab." : "That key was not accepted.";
+    $("ask-why").textContent = refused === null ? "The key is stored until you close this tab." : "That key was not accepted.";
     $("key").value = $("ask").returnValue = "";
     $("ask").showModal();
     $("ask").onclose = () => {

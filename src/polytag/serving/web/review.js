@@ -1,4 +1,4 @@
-// The review page. All state is on the server, except which suspect is shown.
+// The review page. The page only stores which suspect is shown; all other state is on the server.
 "use strict";
 
 const KEYS = { a: "accept", enter: "accept", k: "keep", u: "unknown", p: "present", x: "absent", n: "next",
@@ -12,7 +12,7 @@ const button = (action) => document.querySelector(`[data-action="${action}"]`);
 
 let shown = null;     // the suspect on the page; null on the last page
 let total = 0;
-let latest = null;    // index of the last decision, which undo returns to
+let latest = null;    // index of the suspect decided last, to which undo returns
 let busy = true;
 
 function element(tag, text, className) {
@@ -28,14 +28,14 @@ async function ask(path, body) {
     answer = await fetch(path, body && {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   } catch {
-    throw new Error("The server does not answer. Is polytag review still running?");
+    throw new Error("The server does not respond. Is polytag review still running?");
   }
   const content = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(content.detail || `The server answered with status ${answer.status}.`);
   return content;
 }
 
-// One action at a time: otherwise a quick second key would decide about a photo not yet seen.
+// Only one action runs at a time. Otherwise, a quick second key press would decide about a photo not yet shown.
 async function alone(work) {
   if (busy) return;
   busy = true;
@@ -70,7 +70,7 @@ function figure(photo, asked) {
     labels.append(item);
   };
   for (const state of ["absent", "present", "unknown"]) {
-    // The label in question comes first, so that it is visible however many others there are.
+    // The label in question comes first, so that it is visible even if the photo has many labels.
     const first = [...photo[state]].sort((x, y) => (y === asked) - (x === asked));
     for (const label of first) chip(label, state);
   }
@@ -124,7 +124,7 @@ function display(suspect) {
   const pressed = !reviewed ? null : words === suspect.accept ? "accept" : DECIDING.includes(decision.action) ? decision.action : null;
   for (const action of DECIDING) button(action).setAttribute("aria-pressed", String(action === pressed));
   $("words").scrollTop = 0;
-  // Screen readers read the new question, and Enter does not press the previous button again.
+  // Moving the focus makes screen readers read the new question and prevents Enter from pressing the last button again.
   $("question").focus({ preventScroll: true });
   if (suspect.next !== null) preload(suspect.next);
 }
@@ -149,8 +149,8 @@ async function displayEnd() {
   for (const [action, n] of Object.entries(summary.taken)) list.append(element("li", `${n} ${TAKEN[action]}`));
   const command = element("code");
   for (const word of summary.command) command.append(element("span", word), " ");
-  $("end").replaceChildren(list, element("p", "The decisions are saved in:"), element("code", summary.file),
-    element("p", "To write the cleaned table, run:"), command);
+  $("end").replaceChildren(list, element("p", "Your decisions are saved in:"), element("code", summary.file),
+    element("p", "To write the cleaned table, run this command:"), command);
   $("end").hidden = !summary.count;
   for (const action of DECIDING) button(action).hidden = true;
   $("keys").hidden = true;

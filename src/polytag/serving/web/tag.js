@@ -1,9 +1,10 @@
-// The tagging page. Photos stay in this tab and are sent to the server unchanged, once more for each heat map.
+// The tagging page. Photos are stored in this tab only. Each photo is sent to the server unchanged, and is sent again for
+// each heat map.
 import { csv } from "./csv.js";
 import { paint } from "./heat.js";
 import { ask, inTurn, refusal } from "./requests.js";
 
-const ROWS = 6;           // labels shown per photo, besides those assigned
+const ROWS = 6;           // number of most probable labels shown per photo; assigned labels are always shown
 const SCORES = { mean_average_precision: "mAP", samples_f1: "samples-F1", subset_accuracy: "exact match",
   label_accuracy: "accuracy per label" };
 
@@ -14,10 +15,10 @@ const number = (p) => (p > 0 && p < 0.005 ? "<0.01" : p < 1 && p >= 0.995 ? ">0.
 const counted = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
 let model = null;         // the server's description of the model
-let ready = null;         // the promise of it
-let photos = [];          // in the order of the cards
+let ready = null;         // the promise of this description
+let photos = [];          // all photos, in the order of their cards
 let shift = 0;            // added to all thresholds, in log-odds
-const moved = new Map();  // label → threshold, for labels the user has changed
+const moved = new Map();  // label → threshold, for labels whose threshold the user has changed
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -88,7 +89,7 @@ function displayModel(said) {
 
 const raised = (p, by) => (by ? expit(logit(p) + by) : p);
 const cut = (label, given) => raised(moved.get(label) ?? given, shift);
-// Without changes by the user, the server's decision counts.
+// Unless the user has changed the threshold, the server's decision is used.
 const isGiven = (found) => (shift || moved.has(found.label)
   ? found.probability >= cut(found.label, found.threshold) : found.decision);
 
@@ -224,7 +225,7 @@ function display(photo) {
   state.textContent = problem ? problem.message : "Waiting …";
   if (problem) state.prepend(element("b", "Not tagged"));
   state.hidden = photo.labels.length > 0;
-  // A bad photo stays bad; a server error may be temporary.
+  // Trying again can help after a server error, but not if the photo itself is the problem.
   card.querySelector(".again").hidden = problem === null || [413, 415, 422].includes(problem.status);
   card.querySelector(".labels").replaceChildren(...photo.ranked.map((found) => found.row));
   displayHeat(photo);
@@ -235,7 +236,7 @@ function display(photo) {
 
 async function heatMap(photo, found) {
   const { heatmap } = (await send(photo, found.label)).find(({ label }) => label === found.label);
-  if (!heatmap) throw new Error("The server sent none.");
+  if (!heatmap) throw new Error("The server did not send one.");
   return createImageBitmap(new Blob([Uint8Array.from(atob(heatmap), (letter) => letter.charCodeAt(0))]));
 }
 
@@ -294,7 +295,7 @@ async function copy(form) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without HTTPS, pages of other machines cannot use the clipboard, but they can copy a selection.
+    // Pages that come from another machine without HTTPS cannot use the clipboard API, but they can copy a selection.
     const area = element("textarea", text), focused = document.activeElement;
     document.body.append(area);
     area.select();
