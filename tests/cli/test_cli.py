@@ -280,4 +280,4 @@ def test_a_server_that_is_open_to_everybody_says_so(
     words = ["serve", str(tmp_path), "--host", host, *([] if key is None else ["--api-key", key])]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
-    assert ("everybody who can reach this machine" in result.stderr) == warned
+    assert ("everyone who can reach this machine" in result.stderr) == warned

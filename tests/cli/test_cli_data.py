@@ -80,7 +80,7 @@ def test_convert_refuses_before_it_reads(data: Path, tmp_path: Path) -> None:
     link.symlink_to(data / "labels.csv")
     assert "is the same file as the input" in refused("convert", data, link, "--overwrite")
     assert "choose with --to" in refused("convert", data, tmp_path / "x.json")
-    assert "Leave it out" in refused("convert", data, tmp_path / "x.csv", "--bundle", tmp_path)
+    assert "works only with --to label-studio" in refused("convert", data, tmp_path / "x.csv", "--bundle", tmp_path)
     assert f"would write 25 photos to {tmp_path / 'x.csv'}" in run("convert", data, tmp_path / "x.csv", "--dry-run")
     assert not (tmp_path / "x.csv").exists()
 

@@ -29,11 +29,12 @@ def train(
     options: TrainOptions,
     model: Annotated[str, typer.Option("--model", "-m", help=f"One of {', '.join(ALL_MODELS)}.")] = "transfer",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the bundle. Default: named after data and model.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the bundle. Default: DATA-MODEL in the current folder."),
     ] = None,
     split_file: SplitFile = None,
 ) -> None:
-    """Train one model. The test set stays unseen."""
+    """Train one model without using the test set."""
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     check_training(model, options)
     from polytag.data.splitting.split import split_facts
@@ -80,11 +81,11 @@ def evaluate(bundle: BundleFolder, data: Data, read: ReadOptions, min_photos: Mi
 @command("Models")
 def compare(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     read: ReadOptions,
     options: TrainOptions,
     models: Annotated[
-        list[str], typer.Option("--models", "-m", metavar="<str,...>", help=f"Models, of {', '.join(ALL_MODELS)}.")
+        list[str], typer.Option("--models", "-m", metavar="<str,...>", help=f"Models, from {', '.join(ALL_MODELS)}.")
     ] = list(MODEL_NAMES),  # noqa: B006
     tune: Annotated[
         list[str],

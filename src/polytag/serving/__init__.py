@@ -1,1 +1,1 @@
-"""Use a bundle: tag, explain, review, serve and export."""
+"""Tag and explain photos with a bundle, serve or export the bundle, and review suspect labels."""

@@ -549,8 +549,8 @@ def test_an_empty_key_opens_no_server(colours: Bundle, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--bundle", "x"], "--bundle takes NAME=PATH"),
-        (["--bundle", "=x"], "--bundle takes NAME=PATH"),
+        (["--bundle", "x"], "--bundle needs NAME=PATH"),
+        (["--bundle", "=x"], "--bundle needs NAME=PATH"),
         (["--bundle", "colours=x"], "two bundles are called 'colours'"),
         (["--bundle", "x=nowhere"], "nowhere is not a bundle"),
         (["--api-key", "two words"], "an API key must be"),

@@ -142,7 +142,7 @@ async function displayEnd() {
   stage(false);
   $("issue").textContent = "";
   $("question").textContent = !summary.count ? "Nothing to review" : open ? `${open} undecided` : "All decided";
-  $("why").textContent = summary.count ? "" : "The audit found nothing suspicious.";
+  $("why").textContent = summary.count ? "" : "The audit found no suspect photos or labels.";
   $("probability").hidden = true;
   $("decision").textContent = "";
   const list = element("ul");
