@@ -14,7 +14,7 @@ from polytag.data.reading.columns import read_table
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
 from polytag.data.reading.tables.guards import CONJUNCTIONS
-from polytag.data.reading.tables.names import split_names
+from polytag.data.reading.tables.separators.names import split_names
 from polytag.data.reading.tables.values import Kind, kind_of
 from polytag.errors import DataError
 
@@ -292,24 +292,39 @@ def test_what_cannot_be_understood_is_refused(text: str, expected: str, write: W
     assert expected in refusal(write(text))
 
 
+@pytest.mark.parametrize("encoding, said", [("latin-1", "Windows-1252"), ("cp1252", "'café'"), ("utf-16", "UTF-16")])
+def test_other_encodings_are_read_and_said(encoding: str, said: str, write: Write) -> None:
+    table = read_table(write("image,labels\na.jpg,dog\nb.jpg,café\n".encode(encoding)))
+    assert table.labels == ("dog", "café")
+    assert any(said in note for note in table.notes)
+    assert not read_table(write("image,labels\na.jpg,dog\nb.jpg,cat\n".encode("latin-1"))).notes
+
+
 @pytest.mark.parametrize(
-    "encoding, expected",
+    "text, encoding, expected",
     [
-        ("latin-1", "is not UTF-8 (line 3): save it as UTF-8, for instance with 'iconv -f latin1 -t utf-8'"),
-        ("utf-16", "is UTF-16: save it as UTF-8, for instance with 'iconv -f utf-16 -t utf-8'"),
-        ("utf-16-le", "is UTF-16: "),
-        ("utf-16-be", "is UTF-16: "),
+        ("собака", "cp1251", "is not UTF-8 (line 3)"),
+        ("собака", "koi8-r", "is not UTF-8 (line 3)"),
+        ("犬と猫", "shift-jis", "is not UTF-8 (line 3)"),
+        ("狗和猫", "gbk", "is not UTF-8 (line 3)"),
+        ("café", "utf-16-le", "is UTF-16 without a byte order mark"),
+        ("cat", "utf-16-be", "is UTF-16 without a byte order mark"),
     ],
 )
-@pytest.mark.parametrize("name", ["café", "cat"])
-def test_other_encodings_are_named(encoding: str, expected: str, name: str, write: Write) -> None:
-    path = write(f"image,labels\na.jpg,dog\nb.jpg,{name}\n".encode(encoding))
-    if encoding == "latin-1" and name == "cat":
-        assert read_table(path).labels == ("dog", "cat")
-    else:
-        found = refusal(path)
-        assert expected in found
-        assert "UTF-8" in found
+def test_encodings_that_cannot_be_told_are_refused(text: str, encoding: str, expected: str, write: Write) -> None:
+    assert expected in refusal(write(f"image,labels\na.jpg,dog\nb.jpg,{text}\n".encode(encoding)))
+
+
+def test_damaged_text_is_refused(write: Write) -> None:
+    text = "image,labels\na.jpg,forêt\nb.jpg,été\n"
+    assert "is not UTF-8 (line 2)" in refusal(write(text.encode()[:24] + b"\xff" + text.encode()[24:]))
+    assert "is damaged UTF-16" in refusal(write(text.encode("utf-16")[:-1]))
+
+
+def test_a_header_with_a_comma_is_named_in_quotes(write: Write) -> None:
+    path = write('image,"dog, small",cat\na.jpg,1,0\nb.jpg,0,1\n')
+    assert read_table(path, ReadOptions(label_column=["dog, small"])).labels == ("dog, small",)
+    assert "--label-column '\"dog, small\"'" in refusal(path, label_column="dog")
 
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:

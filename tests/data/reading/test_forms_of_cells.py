@@ -20,6 +20,8 @@ from polytag.errors import PolytagError
 FRUIT = ["apple", "fig", "pear", "plum", "quince"]
 THINGS = ["traffic light", "stop sign", "hay bale", "dog", "cat"]
 
+ODD_MARKS = [" / ", "/", " - ", " + ", "+", " & ", "&", ":", "~", "^", " · ", "•", " -> "]
+
 
 def table(folder: Path, text: str, **options: object) -> Table:
     (folder / "t.csv").write_text(text, encoding="utf-8")
@@ -45,7 +47,7 @@ def rows(vocabulary: Sequence[str], n: int, write: Callable[[list[str]], str], l
 
 
 @pytest.mark.parametrize("names", [FRUIT, THINGS])
-@pytest.mark.parametrize("mark", ["|", ";", ",", ", ", "，", "、", "\t", "\n", "\r\n", " | ", " "])
+@pytest.mark.parametrize("mark", ["|", ";", ",", ", ", "，", "、", "\t", "\n", "\r\n", " | ", " ", *ODD_MARKS])
 def test_the_mark_that_explains_the_cells_separates(mark: str, names: list[str], tmp_path: Path) -> None:
     text, chosen = rows(names, 40, mark.join)
     found = table(tmp_path, text)
@@ -104,8 +106,8 @@ def test_a_stray_mark_splits_known_names_only_and_is_said(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "write, says, option",
     [
-        ("/".join, "look like combinations of 5 words", "--label-separator"),
-        ("+".join, "look like combinations of 5 words", "--label-separator"),
+        ("_".join, "look like combinations of other labels", "--label-separator"),
+        ("-".join, "look like combinations of other labels", "--label-separator"),
         (" and ".join, "look like the words of sentences", "--label-separator"),
         (lambda names: repr([*names, "kiwi"])[:-3], "look like pieces of a list or JSON", "--label-separator"),
         (lambda names: repr(names)[:14], "begins as a list and does not end as one", "--label-separator"),
@@ -132,6 +134,64 @@ def test_the_option_of_a_guard_decides(tmp_path: Path) -> None:
     found = table(tmp_path, text, labels=",".join(FRUIT))
     assert values(found) == {name: [int(name in one) for one in chosen] for name in FRUIT}
     assert "3 names" in refusal(tmp_path, text, labels="a,b,c")
+
+
+@pytest.mark.parametrize("mark", ["/", ":", " - ", "&"])
+def test_a_mark_in_a_hierarchy_or_in_a_name_separates_nothing(mark: str, tmp_path: Path) -> None:
+    for names in (["animal|dog", "animal|cat", "plant|tree", "plant|fern", "animal"], ["R|B", "rock|roll", "jazz"]):
+        labels = [name.replace("|", mark) for name in names]
+        found = table(tmp_path, "image,tags\n" + "".join(f"{i}.jpg,{labels[i % len(labels)]}\n" for i in range(30)))
+        assert found.labels == tuple(labels)
+        assert any(f"'{mark.strip()}' is part of labels such as" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("write", [" ".join, "".join, ", ".join])
+def test_hashtags(write: Callable[[list[str]], str], tmp_path: Path) -> None:
+    text, chosen = rows(FRUIT, 20, lambda names: write([f"#{name}" for name in names]))
+    found = table(tmp_path, text)
+    assert [{found.labels[j] for j in np.flatnonzero(row)} for row in found.targets] == [set(one) for one in chosen]
+
+
+def test_a_mark_that_may_separate_or_not_is_refused(tmp_path: Path) -> None:
+    cells = ["jet+ski+sea", "jet+sea+sand+bay", "ski+wax", "fog", "jet+oil+tar", "wax+sand"]
+    text = "image,tags\n" + "".join(f"{i}.jpg,{cell}\n" for i, cell in enumerate(cells))
+    assert "'+' in column 'tags' may separate labels" in refusal(tmp_path, text)
+    assert "jet" in table(tmp_path, text, label_separator="+").labels
+    assert "wax+sand" in table(tmp_path, text, label_separator="|").labels
+
+
+def test_lone_punctuation_is_no_label(tmp_path: Path) -> None:
+    found = table(tmp_path, "image,tags\na.jpg,-\nb.jpg,dog;cat\nc.jpg,dog;-;\nd.jpg,?\n")
+    assert found.labels == ("dog", "cat")
+    assert found.targets.tolist() == [[0, 0], [1, 1], [1, 0], [-1, -1]]
+    assert "'?' means that the labels are unknown (1 row)" in found.notes
+
+
+@pytest.mark.parametrize(
+    "cells, says",
+    [
+        (["01", "10", "11", "01"], "vectors of 2 entries"),
+        (["01 01", "10 11", "00 10"], "vectors of 4 entries"),
+        (["101", "1", "11", "110"], "vectors that lost their leading zeros, or numbers"),
+        (["0 1 0 1", "1 1 0", "0 0 0 1"], "multi-hot vectors of different lengths"),
+    ],
+)
+def test_digits_that_may_be_a_vector_need_names(cells: list[str], says: str, tmp_path: Path) -> None:
+    text = "image,labels\n" + "".join(f"p{i}.jpg,{cell}\n" for i, cell in enumerate(cells))
+    assert says in refusal(tmp_path, text)
+    assert set(table(tmp_path, text, label_separator="|").labels) == set(cells)
+
+
+def test_names_for_the_entries_restore_lost_zeros_and_leave_blanks_unknown(tmp_path: Path) -> None:
+    found = table(tmp_path, "image,labels\na.jpg,101\nb.jpg,1\nc.jpg,\nd.jpg,11\n", labels="x,y,z")
+    assert found.targets.tolist() == [[1, 0, 1], [0, 0, 1], [-1, -1, -1], [0, 1, 1]]
+    assert "2 distinct vectors had lost leading zeros, which --labels restored" in found.notes
+
+
+def test_percentages_are_shares(tmp_path: Path) -> None:
+    text = "image,dog,cat\na.jpg,99%,1 %\nb.jpg,0%,82 %\nc.jpg,50.5%,100%\n"
+    assert "--at-least" in refusal(tmp_path, text)
+    assert table(tmp_path, text, at_least=0.5).targets.tolist() == [[1, 0], [0, 1], [1, 1]]
 
 
 def test_an_audit_sees_the_same_signs() -> None:

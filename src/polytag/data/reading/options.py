@@ -27,7 +27,9 @@ class ReadOptions:
 
     images: Annotated[Path | None, "Folder with the images. Default: detected."] = None
     image_column: Annotated[str | None, "Column with the image names. Default: detected."] = None
-    label_column: Annotated[Sequence[str], "Column with labels. Repeat it for several; only these are labels."] = ()
+    label_column: Annotated[
+        Sequence[str], "Column with labels, may be repeated. Put a name that contains a comma in double quotes."
+    ] = ()
     label_separator: Annotated[str | None, "Text between the labels in a cell. Default: detected."] = None
     group_column: Annotated[str | None, "Column whose equal values must stay in one part, such as a patient."] = None
     split_column: Annotated[str | None, "Column with the split (train, validation, test). Default: detected."] = None

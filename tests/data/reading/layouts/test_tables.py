@@ -7,6 +7,8 @@ import pytest
 
 from labelled import labels_of, parts_of, put, refusal
 from polytag import read
+from polytag.data.reading.layouts.tables import read_one
+from polytag.data.reading.options import ReadOptions
 
 Photos = Callable[..., list[str]]
 
@@ -105,3 +107,17 @@ def test_the_only_table(tmp_path: Path, photos: Photos) -> None:
     put(tmp_path / "annotations_final.csv", "image,dog\na.jpg,1\nb.jpg,0\n")
     put(tmp_path / "sample_submission.csv", "image,dog\nb.jpg,0\n")
     assert labels_of(read(tmp_path)) == {"a.jpg": "dog", "b.jpg": ""}
+
+
+def test_unknown_labels_of_an_image_with_several_records(tmp_path: Path) -> None:
+    """In long form the records of an image come together, and so do their unknown labels."""
+    lines = [
+        '{"image": "a.jpg", "label": "dog", "unknown_labels": ["cat", "bird"]}',
+        '{"image": "a.jpg", "label": "cat"}',
+        '{"image": "b.jpg", "label": "cat", "unknown_labels": []}',
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    table = read_one(tmp_path / "t.jsonl", ReadOptions())
+    assert table.images == ["a.jpg", "b.jpg"]
+    assert table.labels == ("dog", "cat", "bird")
+    assert table.targets.tolist() == [[1, 1, -1], [0, 1, 0]]

@@ -54,14 +54,24 @@ def take_unknown(records: Sequence[dict[str, Any]]) -> list[list[str]] | None:
     return [[str(name) for name in names] if isinstance(names, list) else [] for names in told]
 
 
-def with_unknown(table: Table, unknown: Sequence[Sequence[str]]) -> Table:
-    """Set the named labels of each row to unknown. Names that are not labels yet are added to the labels."""
+def with_unknown(table: Table, unknown: Sequence[Sequence[str]], images: Sequence[str]) -> Table:
+    """Set the named labels of each record to unknown. Names that are not labels yet are added to the labels.
+
+    Args:
+        table: one row for each record, or in long form one row for each image.
+        unknown: the unknown labels of each record.
+        images: the image of each record.
+    """
     labels = tuple(dict.fromkeys([*table.labels, *(name for names in unknown for name in names)]))
     place = {label: j for j, label in enumerate(labels)}
     more = len(labels) - len(table.labels)
     targets = np.pad(table.targets, ((0, 0), (0, more)))
-    for row, names in zip(targets, unknown, strict=True):
-        row[[place[name] for name in names]] = -1
+    row_of = {image: i for i, image in enumerate(table.images)}
+    for i, (image, names) in enumerate(zip(images, unknown, strict=True)):
+        row = targets[row_of[image] if table.long_form else i]
+        # What one record of an image knows settles what another leaves open.
+        settled = row == 1 if table.long_form else np.zeros(len(row), dtype=bool)
+        row[[j for j in map(place.__getitem__, names) if not settled[j]]] = -1
     disagreements = np.pad(np.asarray(table.disagreements), ((0, 0), (0, more)))
     return replace(table, labels=labels, targets=targets, disagreements=disagreements)
 

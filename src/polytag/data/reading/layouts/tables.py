@@ -47,8 +47,12 @@ def _read_one(path: Path, options: ReadOptions) -> Table:
     if path.suffix.lower() in LINE_ENDINGS:
         records, lines = read_lines(path)
         unknown = take_unknown(records)
-        table = table_of_cells(path, cells_of(path, records, lines, options.image_column, "line"), options)
-        return table if unknown is None else with_unknown(table, unknown)
+        cells = cells_of(path, records, lines, options.image_column, "line")
+        table = table_of_cells(path, cells, options)
+        if unknown is None:
+            return table
+        column = cells.columns[cells.image_index]
+        return with_unknown(table, unknown, column.spread(column.words if table.long_form else column.values))
     return read_table(path, options)
 
 

@@ -95,7 +95,7 @@ def read_cells(path: Path, options: ReadOptions | None = None) -> Cells:
     if ending in (*SPREADSHEET_ENDINGS, *OTHER_SPREADSHEETS):
         columns, lines, note = read_spreadsheet(path)
     else:
-        columns, lines = read_text(path)
+        columns, lines, note = read_text(path)
     place = "row" if ending in SPREADSHEET_ENDINGS else "line"
     return _below_header(path, columns, lines, place, options, () if note is None else (note,))
 
@@ -117,7 +117,11 @@ def column_called(header: Sequence[str], name: str, path: Path, flag: str) -> in
         for i, cell in enumerate(header):
             if same(cell) == same(wanted):
                 return i
-    raise DataError(f"{path} has no column '{name}' ({flag}); its columns are {listed(list(header), 20)}")
+    split = next(
+        (cell for cell in header if "," in cell and wanted in (part.strip() for part in cell.split(","))), None
+    )
+    advice = f"; a name that contains a comma needs double quotes: {flag} '\"{split}\"'" if split else ""
+    raise DataError(f"{path} has no column '{name}' ({flag}); its columns are {listed(list(header), 20)}{advice}")
 
 
 def looks_like_image(cell: str) -> bool:

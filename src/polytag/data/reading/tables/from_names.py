@@ -13,17 +13,26 @@ from polytag.data.reading.tables.cells import Cells
 from polytag.data.reading.tables.column import Column
 from polytag.data.reading.tables.from_values import Labelled, indicator_targets
 from polytag.data.reading.tables.guards import doubt
+from polytag.data.reading.tables.lists import ambiguous_bits
 from polytag.data.reading.tables.long_form import gather, is_long_form
-from polytag.data.reading.tables.names import Names, split_names
 from polytag.data.reading.tables.roles import Roles
+from polytag.data.reading.tables.separators.names import Names, split_names
 from polytag.data.reading.tables.values import Kind
 from polytag.errors import DataError, counted, listed
+
+UNKNOWN = ("?", "??")
+"""Cells that say that nobody knows the labels."""
+
+BLANK = ("nan", "<na>", *UNKNOWN)
+"""Cells that name no label."""
 
 
 def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
     """Columns of names, with 0/1 columns of the same labels beside them, or in long form."""
     headers = {cells.header[i] for i in roles.indicators}
     columns = [cells.columns[i] for i in roles.names]
+    if options.label_separator is None:
+        _refuse_bits(path, cells, roles)
     names = _split(path, cells, roles, headers, options)
     per_column = _divide(names.sets, columns)
     vocabulary = list(dict.fromkeys(name for sets in per_column for names_ in sets for name in names_))
@@ -47,8 +56,28 @@ def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> 
         return _long(path, cells, roles, rows, label, labels, options, where, names.notes)
     targets = np.zeros((len(cells), len(labels)), dtype=np.int8)
     targets[rows, label] = 1
+    unknown = np.ones(len(cells), dtype=bool)
+    for column in columns:
+        unknown &= np.array([word in UNKNOWN for word in column.words])[column.codes]
+    if unknown.any():
+        targets[unknown] = -1
+        notes = (*notes, f"'?' means that the labels are unknown ({counted(int(unknown.sum()), 'row')})")
     form += f" ({counted(len(labels), 'label')})"
     return Labelled(targets, np.zeros(targets.shape, dtype=bool), labels, form, roles.names, notes)
+
+
+def _refuse_bits(path: Path, cells: Cells, roles: Roles) -> None:
+    """Stop if the column holds cells of 0 and 1 that may be vectors."""
+    for i in roles.names:
+        column = cells.columns[i]
+        found = ambiguous_bits(column.words)
+        if found is not None:
+            line = cells.line(int(column.first_rows()[found[0]]))
+            raise DataError(
+                f"{path.name}, {line}: '{column.words[found[0]][:60]}' in column '{cells.header[i]}': the cells may be "
+                f"{found[1]}; correct them, name the entries with --labels, or for label numbers add "
+                "--label-separator '|'"
+            )
 
 
 def _split(path: Path, cells: Cells, roles: Roles, headers: set[str], options: ReadOptions) -> Names:
@@ -65,7 +94,7 @@ def _split(path: Path, cells: Cells, roles: Roles, headers: set[str], options: R
         return cells.line(int(first[code]))
 
     names = split_names(
-        ["" if value.strip().casefold() in ("nan", "<na>") else value for column in columns for value in column.values],
+        ["" if value.strip().casefold() in BLANK else value for column in columns for value in column.values],
         frozenset(headers),
         counts=[count for column in columns for count in column.counts.tolist()],
         separator=options.label_separator,
@@ -118,6 +147,11 @@ def _refuse_doubtful(
     """Stop if the labels look misread."""
     filled = int(np.count_nonzero(np.bincount(rows, minlength=n_rows)))
     counts = np.bincount(label, minlength=len(labels)).tolist()
+    if names.doubtful is not None:
+        raise DataError(
+            f"{path.name}: '{names.doubtful}' in {where} may separate labels or be part of them: if it separates, add "
+            f"--label-separator '{names.doubtful}', otherwise --label-separator '|'"
+        )
     why = doubt(labels, counts, filled, by_blanks="blanks" in names.separator)
     if why is not None:
         raise DataError(

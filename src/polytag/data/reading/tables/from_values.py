@@ -112,12 +112,13 @@ def _blank_of(reading: Reading, options: ReadOptions) -> int:
 def from_vector(path: Path, cells: Cells, i: int, options: ReadOptions) -> Labelled:
     """A column of multi-hot vectors, whose entries the user names."""
     column = cells.columns[i]
-    entries = is_vector(column) or []
-    n = len(entries[0])
+    entries = is_vector(column, len(options.labels)) or []
+    n = max(len(entry) for entry in entries if entry)
     if not options.labels:
         raise DataError(
             f"{path}: the column '{cells.header[i]}' holds multi-hot vectors of {n} entries (first: "
-            f"{column.words[0][:60]}): name the entries with --labels"
+            f"{next(word for word, entry in zip(column.words, entries, strict=True) if entry)[:60]}): name the entries "
+            "with --labels"
         )
     if len(options.labels) != n:
         raise SettingsError(
@@ -127,7 +128,7 @@ def from_vector(path: Path, cells: Cells, i: int, options: ReadOptions) -> Label
     bits = all(
         len(entry) <= 5 and entry.rstrip("0.") in ("", "1", "True", "False", "true", "false")
         for row in entries
-        for entry in row
+        for entry in row or ()
     )
     if not bits and options.at_least is None:
         raise DataError(
@@ -135,8 +136,19 @@ def from_vector(path: Path, cells: Cells, i: int, options: ReadOptions) -> Label
         )
     x = options.at_least
     table = np.array(
-        [[int(float(entry) >= x) if x is not None else bit(entry) for entry in row] for row in entries], dtype=np.int8
+        [
+            [-1] * n if row is None else [int(float(entry) >= x) if x is not None else bit(entry) for entry in row]
+            for row in entries
+        ],
+        dtype=np.int8,
     )
     targets = table[column.codes]
+    notes = []
+    blank = len(column.rows_where([row is None for row in entries]))
+    if blank:
+        notes.append(f"{counted(blank, 'row')} without a vector: all labels unknown")
+    restored = sum(bool(row) and len(word) < n for word, row in zip(column.words, entries, strict=True))
+    if restored:
+        notes.append(f"{counted(restored, 'distinct vector')} had lost leading zeros, which --labels restored")
     form = f"multi-hot vectors in column '{cells.header[i]}' ({counted(n, 'label')}, named by --labels)"
-    return Labelled(targets, np.zeros(targets.shape, dtype=bool), tuple(options.labels), form, (i,))
+    return Labelled(targets, np.zeros(targets.shape, dtype=bool), tuple(options.labels), form, (i,), tuple(notes))

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from polytag.data.dataset import Dataset
+from polytag.data.reading.tables.separators.punctuation import recombined
 
 FEWEST_ROWS = 8
 """Below this number of filled rows nothing can be said about how many labels there should be."""
+
+FEWEST_JOINED = 3
+"""Minimum number of labels with punctuation inside, such as ``dog_cat``, that may be combinations of other labels."""
 
 SHARE_OF_ROWS = 0.5
 """Labels per filled row from which on most labels may be no labels, if nearly all are used only once."""
@@ -44,9 +48,13 @@ def doubt(labels: Sequence[str], counts: Sequence[int], n_rows: int, by_blanks: 
     words_alone = [label for label in labels if label in CONJUNCTIONS and by_blanks]
     if words_alone:
         return f"look like the words of sentences, such as {_examples(words_alone)}"
+    ordered = [[word for word in re.split(r"[\W_]+", label.casefold()) if word] for label in labels]
+    words = {label: frozenset(parts) for label, parts in zip(labels, ordered, strict=True)}
+    joined = [label for label in labels if len(words[label]) > 1 and " " not in label]
+    if len(joined) >= FEWEST_JOINED and recombined(ordered):
+        return f"look like combinations of other labels, such as {_examples(joined)}"
     if len(labels) < FEWEST_ROWS:
         return None
-    words = {label: frozenset(re.split(r"[\s/+&,;|_]+", label.casefold())) - {""} for label in labels}
     several = [label for label in labels if len(words[label]) > 1]
     vocabulary = {word for label in several for word in words[label]}
     if FUNCTION_WORDS & vocabulary and n_rows >= FEWEST_ROWS:

@@ -97,10 +97,32 @@ def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
 
 
 def split_digits(cell: str) -> list[str] | None:
-    """The entries of a cell such as ``0 1 0``, ``0,1,0``, ``0;1;0`` or ``010``; ``None`` if it is not of this form."""
-    if re.fullmatch(r"[01]{3,}", cell):
-        return list(cell)
+    """The entries of a cell such as ``0 1 0``, ``0,1,0``, ``01 01`` or ``010``; ``None`` if it is not of this form."""
+    if re.fullmatch(r"[01]+(?:[\s,;|]+[01]+)*", cell) and not re.fullmatch(r"[01]", cell):
+        return re.findall("[01]", cell)
     return re.split(r"[\s,;|]+", cell) if re.fullmatch(r"[01](?:\.0*)?(?:[\s,;|]+[01](?:\.0*)?)+", cell) else None
+
+
+def ambiguous_bits(cells: Sequence[str]) -> tuple[int, str] | None:
+    """Find out whether cells of 0 and 1 may be vectors although their lengths differ.
+
+    Args:
+        cells: the distinct cells, with single blanks between words.
+
+    Returns:
+        The position of the shortest cell and what the cells may be, or ``None`` if they are no vectors.
+    """
+    filled = [(i, cell) for i, cell in enumerate(cells) if cell]
+    lists = [(i, parse_list(cell) or split_digits(cell) or [cell]) for i, cell in filled]
+    if not lists or not all(_is_bit(entry) for _, entries in lists for entry in entries):
+        return None
+    shortest = min(lists, key=lambda one: len(one[1]))[0]
+    if all(re.fullmatch("[01]+", cell) for _, cell in filled):
+        longest = max(len(cell) for _, cell in filled)
+        return (shortest, "vectors that lost their leading zeros, or numbers") if longest > 1 else None
+    # A list of labels names none of them twice.
+    repeating = sum(len(set(entries)) < len(entries) for _, entries in lists)
+    return (shortest, "multi-hot vectors of different lengths") if 2 * repeating > len(lists) else None
 
 
 def _is_bit(entry: str) -> bool:

@@ -101,7 +101,10 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     free = [i for i in free if i not in (split, group)]
     remarks = {i for i in free if plain(header[i]) in NOTE_HEADERS and not readings[i].is_indicator}
     free = [i for i in free if i not in remarks]
-    vectors = {i for i in others if is_vector(cells.columns[i]) is not None}
+    # A separator says that the cells hold names.
+    n_labels = len(options.labels)
+    possible_vectors = others if n_labels or options.label_separator is None else []
+    vectors = {i for i in possible_vectors if is_vector(cells.columns[i], n_labels) is not None}
     confidence = _confidence(cells, free, readings)
     boxes = {i for i in free if plain(header[i]) in BOX_HEADERS}
     if named:
@@ -130,19 +133,32 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     )
 
 
-def is_vector(column: Column) -> list[list[str]] | None:
-    """The entries of each distinct cell, if the column holds multi-hot vectors or vectors of shares."""
-    words = column.words
-    if not all(words) or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|]|[01]{3,}$|array\(", words[0]):
+def is_vector(column: Column, n_labels: int = 0) -> list[list[str] | None] | None:
+    """Return the entries of each distinct cell if the column holds multi-hot vectors or vectors of shares.
+
+    Args:
+        column: the column.
+        n_labels: the number of labels that the user named. Vectors that lost their leading zeros get them back.
+
+    Returns:
+        The entries of each cell, ``None`` for a blank one; or ``None`` if the column holds anything else.
+    """
+    filled = [word for word in column.words if not _is_blank(word)]
+    if not filled or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|]|[01]{2,}|array\(|[01]$", filled[0]):
         return None
-    if re.fullmatch(r"[01]+", words[0]) and not any(word.startswith("0") for word in words):
-        return None  # numbers that happen to have these digits
-    if set(words) <= {"1,0", "0,0"}:
+    if set(filled) <= {"1,0", "0,0"}:
         return None  # decimal commas
-    items = [parse_list(word) or split_digits(word) for word in words]
+    if n_labels > 1 and all(re.fullmatch("[01]+", word) for word in filled) and max(map(len, filled)) > 1:
+        filled = [word.zfill(n_labels) for word in filled]
+    items = [parse_list(word) or split_digits(word) for word in filled]
     if vector_length(items) is None and not is_vector_of_shares(items):
         return None
-    return [list(entries) for entries in items if entries is not None]
+    found = iter(items)
+    return [None if _is_blank(word) else next(found) for word in column.words]
+
+
+def _is_blank(word: str) -> bool:
+    return word.casefold() in ("", "nan", "<na>", "?")
 
 
 def label_rank(header: str) -> int:

@@ -1,11 +1,13 @@
 """Excel workbooks, read with openpyxl (extra ``xlsx``)."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polytag.data.reading.photo_index import PHOTO_ENDINGS
 from polytag.data.reading.tables.column import Column
 from polytag.errors import DataError, listed
 
@@ -14,7 +16,7 @@ OTHER_SPREADSHEETS = (".xls", ".ods", ".numbers", ".xlsb")
 
 
 def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
-    """Read the only sheet of a workbook that holds anything.
+    """Read the sheet of a workbook that lists images: the only sheet with cells, or the first with image names.
 
     Returns:
         The columns, a header's cells included; int64 (n,) the number of each row; and a note about the sheet or None.
@@ -43,17 +45,27 @@ def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str |
     filled = {title: rows for title, rows in sheets.items() if rows}
     if not filled:
         raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
-    if len(filled) > 1:
+    listing = [title for title, rows in filled.items() if _names_images(rows)]
+    if len(filled) > 1 and not listing:
         raise DataError(
-            f"{path} has {len(filled)} sheets that hold something ({listed(list(filled), 20)}): save the one with the "
-            "labels as CSV (UTF-8)"
+            f"{path} has {len(filled)} sheets, none with names of image files ({listed(list(filled), 20)}): save the "
+            "one with the labels as CSV (UTF-8)"
         )
-    title, rows = next(iter(filled.items()))
+    title = (listing or list(filled))[0]
+    rows = filled[title]
     width = max(len(row) for _, row in rows)
     cells = [[*row, *[""] * (width - len(row))] for _, row in rows]
     numbers = np.array([number for number, _ in rows], dtype=np.int64)
     note = f"read from the sheet '{title}'" if len(sheets) > 1 else None
+    if len(filled) > 1:
+        note = f"{note}; not used: {listed([f'sheet {other!r}' for other in filled if other != title], 20)}"
     return [Column.of(column) for column in zip(*cells, strict=True)], numbers, note
+
+
+def _names_images(rows: list[tuple[int, list[str]]]) -> bool:
+    """Return whether at least half of the rows below the first name an image file."""
+    below = [any(os.path.splitext(cell.strip())[1].lower() in PHOTO_ENDINGS for cell in row) for _, row in rows[1:]]
+    return bool(below) and 2 * sum(below) >= len(below)
 
 
 def _rows(sheet: Any) -> list[tuple[int, list[str]]]:

@@ -30,21 +30,31 @@ OTHER_FILES = (
 """First bytes of files that are not text, and what to do with them."""
 
 
-def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64]]:
-    """Read the rows of a CSV or TSV file that are not blank.
+MIN_LETTERS = 0.8
+"""Minimum fraction of letters among the characters outside ASCII for text to be plausible in an encoding."""
+
+MAX_ACCENTED = 0.6
+"""Maximum fraction of letters outside ASCII in words that have any. Western words rarely hold more, and Cyrillic or
+Greek text that is decoded as Western consists of nothing else."""
+
+
+def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
+    """Read the non-blank rows of a CSV or TSV file.
 
     Returns:
-        The columns, a header's cells included, and int64 (n,) the line where each row begins, from 1.
+        The columns, a header's cells included; int64 (n,) the line where each row begins, from 1; and a note about the
+        encoding, or ``None`` for UTF-8.
 
     Raises:
         DataError: the file cannot be read or is not a table.
     """
     data = _read_bytes(path)
-    head = data[:HEAD_BYTES].decode("utf-8-sig", errors="ignore")
+    encoding, note = _encoding(path, data)
+    head = data[:HEAD_BYTES].decode(encoding, errors="ignore")
     delimiter, skipped = _delimiter(head)
     builders: list[ColumnBuilder] = []
     lines: list[int] = []
-    rows = _rows(path, data, delimiter)
+    rows = _rows(path, data, delimiter, encoding)
     first: tuple[int, list[str]] | None = None
     try:
         for _ in range(skipped):
@@ -62,14 +72,14 @@ def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64]]:
     if first is None:
         raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
     # What polytag has quoted against spreadsheets that would run it as a formula comes back as it was.
-    return [builder.build().map(csv_text) for builder in builders], np.array(lines, dtype=np.int64)
+    return [builder.build().map(csv_text) for builder in builders], np.array(lines, dtype=np.int64), note
 
 
-def _rows(path: Path, data: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, data: bytes, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the line where it begins."""
     line = 1
     try:
-        reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), delimiter=delimiter)
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding, newline=""), delimiter=delimiter)
         for row in reader:
             if any(cell.strip() for cell in row):
                 yield line, row
@@ -102,15 +112,62 @@ def _read_bytes(path: Path) -> bytes:
     for magic, advice in OTHER_FILES:
         if data.startswith(magic):
             raise DataError(f"{path} is {advice}")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        found = "is UTF-16" if _looks_utf16(data) else f"is not a text file (NUL byte in line {line})"
-        if not _looks_utf16(data) or data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{path} {found}: expected CSV or TSV; export the table again as UTF-8 text")
-        raise _not_utf8(path, data)
+        found = (
+            "is UTF-16 without a byte order mark"
+            if _looks_utf16(data)
+            else f"is not a text file (NUL byte in line {line})"
+        )
+        raise DataError(f"{path} {found}: expected CSV or TSV; export the table again as UTF-8 text")
     if not re.search(rb'[^\s,;"]', data.removeprefix(b"\xef\xbb\xbf")):
         raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
     return data
+
+
+def _encoding(path: Path, data: bytes) -> tuple[str, str | None]:
+    """The encoding of a text, and a note unless it is UTF-8.
+
+    Raises:
+        DataError: the text is damaged, or its encoding cannot be told.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError:
+            raise DataError(f"{path} is damaged UTF-16: save it as UTF-8 text") from None
+        if "\0" in text:
+            raise DataError(f"{path} is not a text file (NUL character): expected CSV or TSV")
+        return "utf-16", f"{path.name} is UTF-16 text"
+    if data.isascii():
+        return "utf-8-sig", None
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        example = _western_word(data)
+        if example is None:
+            raise _not_utf8(path, data) from None
+        return "cp1252", f"{path.name} is not UTF-8: read as Windows-1252 (Western European), such as '{example}'"
+    return "utf-8-sig", None
+
+
+def _western_word(data: bytes) -> str | None:
+    """An accented word of a text in Windows-1252, or ``None`` if the text is hardly in that encoding."""
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    if re.search(r"[\x00-\x08\x0e-\x1f\x7f]", text):
+        return None
+    odd = [character for character in text if character > "\x7f"]
+    words = [word for word in re.findall(r"[^\W\d_]+", text) if not word.isascii()]
+    letters = sum(map(len, words))
+    accented = sum(character > "\x7f" for word in words for character in word)
+    if not words or accented < MIN_LETTERS * len(odd) or accented > MAX_ACCENTED * letters:
+        return None
+    return max(words, key=len)[:40]
 
 
 def _looks_utf16(data: bytes) -> bool:
@@ -125,9 +182,10 @@ def _not_utf8(path: Path, data: bytes) -> DataError:
         line = 1
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-    utf16 = _looks_utf16(data)
-    found, encoding = ("UTF-16", "utf-16") if utf16 else (f"not UTF-8 (line {line})", "latin1")
-    return DataError(f"{path} is {found}: save it as UTF-8, for instance with 'iconv -f {encoding} -t utf-8'")
+    return DataError(
+        f"{path} is not UTF-8 (line {line}), nor Western European text: save it as UTF-8, for instance with "
+        "'iconv -f cp1251 -t utf-8'"
+    )
 
 
 def _delimiter(head: str) -> tuple[str, int]:

@@ -8,9 +8,18 @@ import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from polytag.data.reading.tables.lists import parse_list
+from polytag.data.reading.tables.separators.punctuation import (
+    HASHTAGS,
+    LONE,
+    Punctuation,
+    find_leftover,
+    find_punctuation,
+    has_hashtags,
+    recombined,
+)
 from polytag.errors import counted, listed
 
 MARKS = {
@@ -26,6 +35,15 @@ MARKS = {
     "line break": r"[\r\n]+",
 }
 """Marks that may separate names, each with its pattern."""
+
+ORDINARY = frozenset(mark.strip() for mark in MARKS if len(mark.strip()) == 1)
+"""The single characters among them."""
+
+JOINING = (r"\s*[+/&]\s*", r"\s+(?:and|und|et|y|e|en|och|og)\s+")
+"""What may join two names in a cell where another mark separates. It separates only names that are known elsewhere."""
+
+BULLET = re.compile(r"^(?:[-*•·–]\s+)+")
+"""A mark before a name, as in a list."""
 
 WEAK = {",", ", "}
 """Marks that names themselves often hold: they separate only where that leaves fewer labels."""
@@ -51,6 +69,7 @@ class Names:
         single: whether no cell holds several names.
         notes: what was decided about stray marks.
         unparsed: distinct cells that begin as a list and are none.
+        doubtful: a mark that may separate or be part of the names.
     """
 
     sets: list[tuple[str, ...]]
@@ -59,6 +78,7 @@ class Names:
     single: bool = False
     notes: tuple[str, ...] = ()
     unparsed: tuple[str, ...] = field(default=())
+    doubtful: str | None = None
 
 
 def split_names(
@@ -94,14 +114,28 @@ def split_names(
         sets = [_distinct(_pieces(cell, _pattern(separator))) for cell in cells]
         return _named(sets, f"'{separator}'" if separator.strip() else _called(separator), (), open_lists)
     mark = _best_mark(cells, rows)
+    punctuation = _punctuation(cells, rows, mark, vocabulary)
+    if punctuation is not None:
+        split = [_distinct(_pieces(cell, punctuation.pattern)) for cell in cells]
+        split, notes = _strays(split, None, where)
+        return _named(split, f"'{punctuation.mark}'", notes, open_lists)
     pieces = [_distinct(_pieces(cell, MARKS[mark] if mark else None)) for cell in cells]
     said = [_called(mark)] if mark else []
+    by_blanks = None
     if mark is None or mark in WEAK:
         by_blanks = _by_blanks(pieces, vocabulary)
         if by_blanks is not None:
             pieces, said = by_blanks, [*said, "blanks"]
     pieces, notes = _strays(pieces, mark, where)
-    return _named(pieces, " and ".join(said) or "nothing (one name a cell)", notes, open_lists)
+    leftover = find_leftover(cells, rows, ORDINARY) if mark is None and by_blanks is None else None
+    if leftover is not None:
+        notes.append(
+            f"'{leftover.mark}' is part of labels such as '{leftover.example[:60]}'; "
+            f"--label-separator '{leftover.mark}' separates there"
+        )
+    doubtful = leftover.mark if leftover is not None and leftover.may_separate else None
+    names = _named(pieces, " and ".join(said) or "nothing (one name a cell)", notes, open_lists)
+    return replace(names, doubtful=doubtful)
 
 
 def _named(sets: list[tuple[str, ...]], said: str, notes: Sequence[str], unparsed: Sequence[str]) -> Names:
@@ -133,7 +167,8 @@ def _pieces(cell: str, pattern: str | None) -> list[str]:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(cleaned for name in names if (cleaned := " ".join(name.split()))))
+    cleaned = (BULLET.sub("", " ".join(name.split())) for name in names)
+    return tuple(dict.fromkeys(name for name in cleaned if name and not LONE.fullmatch(name)))
 
 
 def _begins_list(cell: str) -> bool:
@@ -170,11 +205,34 @@ def _best_mark(cells: Sequence[str], rows: Sequence[int]) -> str | None:
     return best[-1] if best else None
 
 
+def _punctuation(
+    cells: Sequence[str], rows: Sequence[int], mark: str | None, vocabulary: frozenset[str]
+) -> Punctuation | None:
+    """The punctuation that separates rather than an ordinary mark, or ``None``."""
+    if has_hashtags(cells):
+        return HASHTAGS
+    if mark is not None and mark not in WEAK and _in_use(mark, cells, rows):
+        return None
+    found = find_punctuation(cells, vocabulary, ORDINARY)
+    if found is None or mark is None or not _in_use(mark, cells, rows):
+        return found
+    # Names hold commas: punctuation separates if it leaves fewer labels.
+    labels = {name for cell in cells for name in _distinct(_pieces(cell, MARKS[mark]))}
+    return found if found.n_labels < len(labels) else None
+
+
+def _in_use(mark: str, cells: Sequence[str], rows: Sequence[int]) -> bool:
+    """Return whether many cells hold the mark."""
+    seen = re.compile(MARKS[mark])
+    filled = [(bool(seen.search(cell)), n) for cell, n in zip(cells, rows, strict=True) if cell.strip()]
+    return sum(n for has, n in filled if has) >= IN_USE * sum(n for _, n in filled)
+
+
 def _by_blanks(pieces: Sequence[tuple[str, ...]], vocabulary: frozenset[str]) -> list[tuple[str, ...]] | None:
     """The names if blanks separate, or ``None`` if blanks are parts of names."""
     distinct = list(dict.fromkeys(piece for row in pieces for piece in row))
     several = [piece for piece in distinct if " " in piece and piece not in vocabulary]
-    if not several:
+    if not several or (not vocabulary and any(LONE.fullmatch(word) for piece in several for word in piece.split())):
         return None
     split = _known_words(vocabulary) if vocabulary else _collocations(distinct)
     words = {piece: split(piece) for piece in distinct}
@@ -201,7 +259,9 @@ def _blanks_separate(
         return True
     company = Counter(word for piece in distinct for word in set(words[piece]))
     recurring = sum(n > 1 for n in company.values())
-    return len(company) <= FEWER * len(distinct) and recurring >= RECURRING * len(company)
+    if len(company) <= FEWER * len(distinct) and recurring >= RECURRING * len(company):
+        return True
+    return len(several) > 2 and recombined([words[piece] for piece in distinct])
 
 
 def _known_words(vocabulary: frozenset[str]) -> Callable[[str], list[str]]:
@@ -257,9 +317,10 @@ def _strays(
     others = {other: re.compile(pattern) for other, pattern in MARKS.items() if other not in (mark, ", ", "tab")}
     if mark == ", ":
         del others[","]
+    joining = [re.compile(pattern) for pattern in JOINING] if mark is not None else []
     outcome: dict[str, tuple[str, ...]] = {}
     for name in labels:
-        for pattern in others.values():
+        for pattern in (*others.values(), *joining):
             parts = _distinct(pattern.split(name)) if pattern.search(name) else ()
             if len(parts) > 1 and all(part in labels for part in parts):
                 outcome[name] = parts

@@ -1,0 +1,1 @@
+"""What separates the labels in a cell: marks, blanks and punctuation."""
