@@ -69,9 +69,12 @@ def unlearnable(train: Dataset, validation: Dataset | None = None) -> dict[str, 
 
 def _groups_with(dataset: Dataset) -> NDArray[np.int64]:
     """Number of groups that have each label, int64 (k,)."""
+    k = len(dataset.labels)
+    _, member = np.unique(dataset.groups, return_inverse=True)
     rows, labels = np.nonzero(dataset.targets == 1)
-    pairs = np.unique(np.column_stack([labels, dataset.groups[rows]]), axis=0)
-    return np.bincount(pairs[:, 0], minlength=len(dataset.labels))
+    # One integer per pair of group and label: sorting these is many times faster than sorting rows.
+    pairs = np.unique(member[rows] * k + labels)
+    return np.bincount(pairs % k, minlength=k)
 
 
 def _hopeless(reasons: dict[str, str]) -> str:
