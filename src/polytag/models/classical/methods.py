@@ -82,7 +82,7 @@ def fit_classical(
         recipe: recipe of a classical method.
         weights: weights of the backbone.
         features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
-        show_progress: draw progress bars on stderr.
+        show_progress: whether to draw progress bars on stderr.
     """
     name = recipe.model
     with progress_bar(len(train) + len(validation), f"{name} · embedding photos", "photo", show_progress) as bar:

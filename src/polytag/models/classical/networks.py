@@ -121,7 +121,7 @@ def mlknn_network(unit: NDArray[np.float32], targets: NDArray[np.int8], table: N
 
 
 def with_constants(network: keras.Model, varying: NDArray[np.bool_], shares: NDArray[np.float64]) -> keras.Model:
-    """Add labels with a constant probability, which were not trained, to the output of a network.
+    """Add the constant probabilities of labels that were not trained to the output of a network.
 
     Args:
         network: network for the trained labels.

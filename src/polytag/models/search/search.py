@@ -93,7 +93,7 @@ def search(
         timeout: time limit in seconds, after which no new trial starts. Time used before an interruption counts. At
             least one trial is completed.
         storage: file that records the trials, so that an interrupted search can continue. ``None`` records nothing.
-        show_progress: draw a progress bar on stderr.
+        show_progress: whether to draw a progress bar on stderr.
 
     Raises:
         SettingsError: a setting is out of range, the file is damaged or belongs to another search, or all trials

@@ -16,7 +16,7 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     Args:
         train, validation: readable photos.
         recipe: recipe of `baseline` or `tuned`.
-        show_progress: draw a progress bar on stderr.
+        show_progress: whether to draw a progress bar on stderr.
     """
     # Opened before training, because files may disappear during the hours that training takes.
     full_size = photo_batches(validation, recipe, False)
@@ -41,7 +41,7 @@ def train_cnn(
         train, validation: readable photos.
         recipe: recipe of `baseline` or `tuned`.
         title: text on the progress bar.
-        show_progress: draw a progress bar on stderr.
+        show_progress: whether to draw a progress bar on stderr.
         callbacks: additional callbacks, which receive the scores of each epoch.
 
     Returns:

@@ -81,7 +81,7 @@ def fit_transfer(
         recipe: recipe of `transfer`.
         weights: weights of the backbone.
         features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
-        show_progress: draw progress bars on stderr.
+        show_progress: whether to draw progress bars on stderr.
     """
     top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
     network, history = with_head(pooled(features), without_optimizer(top)), fitted.history
@@ -134,7 +134,7 @@ def fit_head(
     Args:
         train, validation: batches from `head_batches`.
         recipe: recipe of `transfer`.
-        show_progress: draw a progress bar on stderr.
+        show_progress: whether to draw a progress bar on stderr.
         callbacks: additional callbacks, which receive the scores of each epoch.
 
     Returns:
