@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 import polytag as pt
-from polytag.evaluation.evaluate import aligned
 from polytag.evaluation.metrics import scores
+from polytag.evaluation.unseen import aligned
 from polytag.files import write_json
 from polytag.models.quantization import litert as int8_litert
 from polytag.models.quantization import onnx as int8_onnx

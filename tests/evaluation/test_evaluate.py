@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from polytag.comparison.contest import Contest, Contestant, pairs, results, rows, table
 from polytag.comparison.repeats import Repeats
 from polytag.data.dataset import Dataset
+from polytag.data.sample.scenes import LABELS, draw_scene
 from polytag.errors import DataError
-from polytag.evaluation.evaluate import Evaluation, compared, differences, evaluate, judge
+from polytag.evaluation.evaluate import Evaluation, compared, differences, evaluate, evaluate_all, judge
 from polytag.progress import duration
 
 
@@ -233,3 +235,47 @@ def test_the_answer_with_repeats() -> None:
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def written(folder: Path, n: int) -> Dataset:
+    """Scenes of 96 px and a smaller, re-encoded copy of each of the first three."""
+    folder.mkdir()
+    for i in range(n):
+        draw_scene([LABELS[i % 5]], 96, 70 + i).save(folder / f"{i:02}.png")
+    for i in range(3):
+        Image.open(folder / f"{i:02}.png").resize((70, 70)).save(folder / f"copy{i}.jpg", quality=70)
+    paths = np.array(sorted(map(str, folder.iterdir())))
+    targets = (np.random.default_rng(0).random((len(paths), 2)) < 0.5).astype(np.int8)
+    return Dataset(paths, targets, ("dog", "cat"), np.arange(len(paths)), folder)
+
+
+def test_copies_count_as_one_photo(tmp_path: Path) -> None:
+    data = written(tmp_path / "photos", 12)
+    evaluation = evaluate(Oracle(data), data)
+    assert len(evaluation.names) == 15 and len(np.unique(evaluation.groups)) == 12
+    assert any(note.startswith("3 images with the same picture as another") for note in evaluation.notes)
+
+
+def test_photos_grouped_with_seen_ones_are_left_out(tmp_path: Path) -> None:
+    data = written(tmp_path / "photos", 12)
+    first = data.take([i for i, name in enumerate(data.names) if not name.startswith("copy")])
+    again = data.take([data.names.index(name) for name in [*first.names, "copy0.jpg", "copy1.jpg", "copy2.jpg"]])
+    evaluation = evaluate(Oracle(again, seen=2), again)
+    assert "2 images left out because the model has seen them" in evaluation.notes[0]
+    assert "2 images left out because an image of the same group was seen in training" in evaluation.notes[1]
+    assert not {"00.png", "01.png", "copy0.jpg", "copy1.jpg"} & set(evaluation.names) and len(evaluation.names) == 11
+
+
+def test_several_bundles_are_judged_on_the_same_photos() -> None:
+    data = dataset(40)
+    a, b = Oracle(data, seen=5, unreadable=(10,)), Oracle(data, seen=8, unreadable=(11,))
+    b.labels, b.thresholds = data.labels[::-1], np.array([0.2, 0.6], np.float32)
+    b._truth = {path: p[::-1] for path, p in b._truth.items()}
+    first, second = evaluate_all([a, b], data)
+    assert first.names == second.names == [name for i, name in enumerate(data.names) if i >= 8 and i not in (10, 11)]
+    assert first.labels == second.labels == data.labels
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    assert second.thresholds.tolist() == pytest.approx([0.6, 0.2])
+    assert {d.difference for d in differences(first, second)} == {0}
+    with pytest.raises(DataError, match="different labels"):
+        evaluate_all([a, Oracle(dataset(40, ("dog", "bird")))], data)

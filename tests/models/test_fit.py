@@ -44,7 +44,7 @@ def test_the_bundle_is_complete(trained, squares) -> None:
         "bundle.json",
         "model.keras",
         "model.onnx",
-        "training-images.txt",
+        "seen-photos.npy",
     }
     assert trained.labels == squares[0].labels
     assert ((trained.thresholds > 0) & (trained.thresholds < 1)).all()

@@ -19,6 +19,7 @@ from polytag.cli import app
 from polytag.errors import DataError, SettingsError
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import write_bundle
+from polytag.models.bundle.seen import seen_photos
 from polytag.models.networks.architectures import MODELS
 from polytag.photos.content import content_hash
 from polytag.photos.decode import decode
@@ -47,7 +48,11 @@ def bundle(data, tmp_path_factory) -> pt.Bundle:
     kernel *= 2 / (hidden @ kernel).std(axis=0)
     last.set_weights([kernel, -(hidden @ kernel).mean(axis=0)])
     about = {"history": [], "fit_seconds": 0, "parameters": 0, "trainable_parameters": 0, "labels": list(data.labels)}
-    bundle = write_bundle(model, about | {"recipe": {"model": "baseline", "image_size": SIZE}}, map(content_hash, seen))
+    bundle = write_bundle(
+        model,
+        about | {"recipe": {"model": "baseline", "image_size": SIZE}},
+        seen_photos(data.take(np.arange(60)), "train"),
+    )
     bundle.record(thresholds=np.linspace(0.2, 0.8, len(data.labels)).tolist())
     return bundle.save(tmp_path_factory.mktemp("bundle") / "random")
 

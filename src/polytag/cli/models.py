@@ -1,22 +1,26 @@
 """Commands that train models and test them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 import polytag as pt
-from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, command, load, note
+from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, check_outputs, command, load, note
 from polytag.data.reading.options import ReadOptions
+from polytag.errors import SettingsError
 from polytag.evaluation.min_photos import MIN_PHOTOS
-from polytag.evaluation.objectives import aim
+from polytag.evaluation.objectives import OBJECTIVES, aim, parse_objective
 from polytag.extras import require
 from polytag.models.options import TrainOptions, check_training
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
-    from polytag.comparison.compare import Comparison
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from polytag.comparison.contest import Contest
     from polytag.models.bundle.bundle import Bundle
 
 MinPhotos = Annotated[int, typer.Option(min=1, help="Minimum test photos for a label to count in mAP and macro-F1.")]
@@ -71,11 +75,101 @@ def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
 
 
 @command("Models")
-def evaluate(bundle: BundleFolder, data: Data, read: ReadOptions, min_photos: MinPhotos = MIN_PHOTOS) -> None:
-    """Test a bundle on photos it has not seen."""
+def evaluate(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Folders of bundles. Several are compared.")],
+    data: Data,
+    read: ReadOptions,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New folder for report, results and predictions.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the results, as JSON.")] = None,
+    split_file: SplitFile = None,
+    part: Annotated[
+        Literal["train", "validation", "test"] | None,
+        typer.Option(metavar="<str>", help="Part to test on: train, validation or test. Default: all photos."),
+    ] = None,
+    engine: Annotated[
+        list[str], typer.Option(metavar="<str,...>", help="What runs the models: float32, int8 or both.")
+    ] = ["float32"],  # noqa: B006
+    min_photos: MinPhotos = MIN_PHOTOS,
+) -> None:
+    """Test bundles on photos they have not seen."""
     require("sklearn", "train", "Evaluation")
+    from polytag.comparison.contest import results
+    from polytag.comparison.retest import open_bundles, part_of, retest, write_evaluation
+    from polytag.files import write_json
+    from polytag.models.bundle.bundle import check_unused
+
+    opened = open_bundles(bundles, engine)
+    check_outputs([json_file], [data, split_file, *bundles], overwrite=False)
+    if out is not None:
+        check_unused(out)
+    dataset = part_of(load(data, read), part, split_file)
+    contest = retest(opened, dataset, min_photos)
+    if json_file is not None:
+        write_json(json_file, results(contest))
+    report = None if out is None else write_evaluation(out, contest, dataset)
+    if len(opened) == 1:
+        print(contest.contestants[0].evaluation)
+    else:
+        _print_contest(contest)
+        for line in contest.contestants[0].evaluation.notes:
+            print(line)
+    if report is not None:
+        print(f"\n{report}")
+
+
+@command("Models")
+def thresholds(
+    bundle: BundleFolder,
+    read: ReadOptions,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATA]", help="Photos to choose on: the data that the model was trained on."),
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help=f"What to choose for: {OBJECTIVES}.")] = None,
+    by_hand: Annotated[
+        list[str], typer.Option("--set", metavar="<label=value,...>", help="Threshold of a label, such as dog=0.4.")
+    ] = [],  # noqa: B006
+    split_file: SplitFile = None,
+    part: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option(metavar="<str>", help="Part to choose on: validation or test. Default: the bundle's validation."),
+    ] = None,
+) -> None:
+    """Change the thresholds of a bundle without training."""
+    require("sklearn", "train", "Choosing thresholds")
+    from polytag.comparison.retest import part_of
+    from polytag.models.bundle import rethreshold
+
+    if objective is not None:
+        parse_objective(objective)
+    if (data is None) != (objective is None) or (data is None and not by_hand):
+        raise SettingsError("Name DATA and --objective to choose thresholds, or --set to set some by hand.")
     opened = pt.Bundle(bundle)
-    print(pt.evaluate(opened, load(data, read), min_photos))
+    chosen = rethreshold.by_hand(opened.labels, by_hand)
+    before = opened.thresholds
+    if data is not None and objective is not None:
+        dataset = load(data, read)
+        if split_file is None and part is None:
+            photos, which = rethreshold.validation_photos(opened, dataset), "the validation set"
+        else:
+            part = part or "validation"
+            photos, which = part_of(dataset, part, split_file), f"the {part} part of {dataset.title}"
+        note(*(f"  {one}" for one in rethreshold.choose_anew(opened, photos, objective, which)))
+    if chosen:
+        rethreshold.set_thresholds(opened, chosen)
+    _print_thresholds(opened, before)
+
+
+def _print_thresholds(bundle: "Bundle", before: "NDArray[np.float32]") -> None:
+    width = max(map(len, bundle.labels))
+    print(f"{'label':{width}}  before  now")
+    for label, old, new in zip(bundle.labels, before, bundle.thresholds, strict=True):
+        print(f"{label:{width}}  {old:6.3f}  {new:.3f}")
+    facts = bundle.manifest
+    print(f"\nthresholds: for {aim(facts.get('objective', 'f1'), facts.get('out_of_reach', ()))}")
+    note("Test scores of the old thresholds were removed from the bundle. Test it again with polytag evaluate.")
 
 
 @command("Models")
@@ -118,19 +212,19 @@ def compare(
         overwrite=overwrite,
         say=note,
     )
-    _print_comparison(comparison)
+    _print_contest(comparison.contest)
+    print(f"\n{comparison.report}")
 
 
-def _print_comparison(comparison: "Comparison") -> None:
+def _print_contest(contest: "Contest") -> None:
     from polytag.comparison.contest import table
 
-    rows = table(comparison.contest)
+    rows = table(contest)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\n{comparison.contest.answer()}\n")
-    for pair in comparison.contest.pairs:
+    print(f"\n{contest.answer()}\n")
+    for pair in contest.pairs:
         for d in pair.differences:
             print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})")
-    print(f"\n{comparison.report}")

@@ -22,11 +22,11 @@ class Contestant:
     Attributes:
         name: baseline, tuned, transfer, …
         evaluation: its scores on the test photos.
-        validation_accuracy: Keras' argmax "accuracy" on the validation photos, 0 to 1.
+        validation_accuracy: Keras' argmax "accuracy" on the validation photos, 0 to 1; ``None`` if unknown.
         trainable_parameters, parameters: number of trainable parameters and of all parameters.
         fit_seconds: wall-clock time of training, including search and embedding, and decoding of photos that were not
             cached.
-        validation_score: mAP on the validation photos, 0 to 1.
+        validation_score: mAP on the validation photos, 0 to 1; NaN if unknown.
         history: loss, learning_rate, validation_loss and validation_mean_average_precision of each epoch.
         kept_epoch: row of the history whose weights were kept; ``None`` without a history or if the weights are the
             mean of several trainings.
@@ -40,7 +40,7 @@ class Contestant:
 
     name: str
     evaluation: Evaluation
-    validation_accuracy: float
+    validation_accuracy: float | None
     trainable_parameters: int
     parameters: int
     fit_seconds: float
@@ -53,6 +53,36 @@ class Contestant:
     calibration: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none", "log_loss": {}})
     objective: str = "f1"
     out_of_reach: Sequence[str] = ()
+
+
+def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engine: str = "float32") -> Contestant:
+    """Return a bundle as a contestant.
+
+    Args:
+        name: its name in the report.
+        evaluation: its scores on the test photos.
+        facts: the bundle's manifest.
+        engine: the engine that was evaluated.
+    """
+    judged = facts["int8"] if engine == "int8" else facts
+    score = judged.get("validation", {}).get("mean_average_precision")
+    return Contestant(
+        name=name,
+        evaluation=evaluation,
+        validation_accuracy=facts["validation_accuracy"] if engine == "float32" else None,
+        trainable_parameters=facts["trainable_parameters"],
+        parameters=facts["parameters"],
+        fit_seconds=facts["fit_seconds"],
+        validation_score=math.nan if score is None else score,
+        history=facts["history"],
+        kept_epoch=facts.get("kept_epoch"),
+        trials=facts.get("trials", ()),
+        recipe=facts["recipe"],
+        importance=facts.get("importance", {}),
+        calibration=facts.get("calibration", {"kind": "none", "log_loss": {}}),
+        objective=facts.get("objective", "f1"),
+        out_of_reach=judged.get("out_of_reach", ()),
+    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +109,7 @@ class Contest:
         contestants: the models, in the order of the tables, on the first split.
         pairs: every two of them, the later minus the earlier, as `pairs` returns them.
         version: version of polytag.
-        seed: seed of the split and of training.
+        seed: seed of the split and of training; text if bundles were trained with several.
         repeats: the scores on all splits, if there was more than one.
         slices: for each column its value on each test photo, "" if it has none, such as {"camera": ["A", "B", …]}.
     """
@@ -94,7 +124,7 @@ class Contest:
     contestants: tuple[Contestant, ...]
     pairs: tuple[Pair, ...]
     version: str
-    seed: int
+    seed: int | str
     repeats: Repeats | None = None
     labels_left_out: Mapping[str, str] = field(default_factory=dict)
     slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -115,8 +145,10 @@ class Contest:
         for pair in self.pairs:
             if (pair.a, pair.b) == (a, b):
                 return {d.metric: d for d in pair.differences}
-            if (pair.a, pair.b) == (b, a):
-                return {d.metric: Difference(d.metric, -d.difference, -d.high, -d.low) for d in pair.differences}
+            if (pair.a, pair.b) == (b, a):  # 0 - x rather than -x, which would turn 0 into -0.
+                return {
+                    d.metric: Difference(d.metric, 0 - d.difference, 0 - d.high, 0 - d.low) for d in pair.differences
+                }
         raise KeyError(f"{a} and {b} were not compared")
 
     @property
@@ -226,7 +258,7 @@ def rows(contest: Contest) -> list[Row]:
     at_half = [f"{c.evaluation.at_half[DECISIVE]:.3f}" for c in contestants]
     return [
         *main,
-        row("Validation accuracy (argmax)", [f"{c.validation_accuracy:.3f}" for c in contestants]),
+        row("Validation accuracy (argmax)", [_share(c.validation_accuracy) for c in contestants]),
         row("Strongest labels", [", ".join(c.evaluation.strongest()) for c in contestants]),
         row("Weakest labels", [", ".join(c.evaluation.weakest()) for c in contestants]),
         row("Trainable parameters", [f"{c.trainable_parameters:,}" for c in contestants]),
@@ -241,6 +273,10 @@ def table(contest: Contest) -> list[tuple[str, ...]]:
     """The comparison as text: a header, then a row for each fact, a column for each model."""
     header = ("", *(c.name for c in contest.contestants))
     return [header, *((row.title, *(f"{c.text} {c.interval}".strip() for c in row.cells)) for row in rows(contest))]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _title(metric: str) -> str:

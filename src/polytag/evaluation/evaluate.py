@@ -3,35 +3,25 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
+from polytag.data.splitting.groups import keep_together
 from polytag.errors import DataError, counted, listed
 from polytag.evaluation.intervals import UNDEFINED, Interval, interval, simultaneous_intervals
 from polytag.evaluation.jackknife import blocks_of, left_out
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_scores, scores
 from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
 from polytag.evaluation.reliability import calibration_error
+from polytag.evaluation.unseen import Tagger, aligned, copies_noted, seen_by
+from polytag.progress import progress_bar
 
 MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
 """The scores that models are compared by."""
-
-
-class Tagger(Protocol):
-    """Anything that turns photos into probabilities, and can therefore be evaluated."""
-
-    labels: tuple[str, ...]
-    thresholds: NDArray[np.float32]
-
-    def predict(self, paths: Any) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """Return probabilities (n, k), NaN for unreadable photos, and the reason for each of those."""
-
-    def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """Return bool (n,): which photos were used in training."""
 
 
 @dataclass(frozen=True)
@@ -138,41 +128,84 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def evaluate(bundle: Tagger, dataset: Dataset, min_photos: int = MIN_PHOTOS) -> Evaluation:
-    """Evaluate a bundle on photos that had no part in its training.
+def evaluate(bundle: Tagger, dataset: Dataset, min_photos: int = MIN_PHOTOS, show_progress: bool = False) -> Evaluation:
+    """Evaluate a bundle on photos that had no part in its training; see `evaluate_all`."""
+    return evaluate_all([bundle], dataset, min_photos, show_progress)[0]
 
-    Training photos are recognized by their content and left out, so that scores are not flattered.
+
+def evaluate_all(
+    bundles: Sequence[Tagger], dataset: Dataset, min_photos: int = MIN_PHOTOS, show_progress: bool = False
+) -> list[Evaluation]:
+    """Evaluate bundles on the same photos, none of which had a part in training any of them.
+
+    Photos that any bundle has seen are left out, so that scores are not flattered: the files themselves, their copies,
+    and photos of the same groups. Copies among the other photos are put into one group, which the intervals count once.
 
     Args:
-        bundle: the model; its thresholds were chosen on validation data.
-        dataset: the photos; its labels must be the bundle's, in any order. Labels that the dataset lacks count as
+        bundles: the models, at least one. All have the same labels, in any order; the first one's order is used.
+        dataset: the photos; its labels must be the bundles', in any order. Labels that the dataset lacks count as
             unknown.
         min_photos: photos with a label below which the label is reported apart and left out of mAP and macro-F1.
+        show_progress: draw progress bars on stderr.
+
+    Returns:
+        The evaluation of each bundle, all on the same photos.
 
     Raises:
         DataError: the labels do not fit, or no photo is left.
         SettingsError: ``min_photos`` is below 1.
     """
     check_min_photos(min_photos)
-    targets, notes = aligned(bundle.labels, dataset)
-    seen = bundle.seen(dataset)
-    if seen.any():
-        notes.append(f"{counted(int(seen.sum()), 'image')} left out because the model has seen them in training")
-        dataset, targets = dataset.take(~seen), targets[~seen]
-    if not len(dataset):
+    labels = bundles[0].labels
+    for other in bundles[1:]:
+        if set(other.labels) != set(labels):
+            differing = sorted(set(other.labels) ^ set(labels))
+            raise DataError(
+                f"The bundles have different labels ({listed(differing)}), so they cannot be compared. Evaluate each "
+                "alone."
+            )
+    targets, notes = aligned(labels, dataset)
+    own = dataset.groups
+    with progress_bar(len(dataset), "looking for duplicates", "photo", show_progress) as bar:
+        joined = keep_together(dataset, on_progress=bar.update)
+    dataset = replace(dataset, groups=joined.groups, look_alikes=joined.look_alikes)
+    seen, said = seen_by(bundles, dataset)
+    notes += said
+    if seen.all():
         raise DataError("The model was trained on all of these images. Evaluate it on others.")
+    dataset, targets, own = dataset.take(~seen), targets[~seen], own[~seen]
 
+    tagged = [_tagged(bundle, labels, dataset) for bundle in bundles]
+    bad = {path: reason for _, reasons, _ in tagged for path, reason in reasons.items()}
+    if bad:
+        readable = np.array([path not in bad for path in dataset.paths])
+        dataset = dataset.without(bad)
+        targets, own = targets[readable], own[readable]
+        tagged = [(probabilities[readable], reasons, speed) for probabilities, reasons, speed in tagged]
+        notes.append(dataset.notes[-1])
+    notes += copies_noted(dataset, own)
+    return [
+        judge(
+            labels, bundle.thresholds[_order(bundle, labels)], dataset, targets, probabilities, speed, notes, min_photos
+        )
+        for bundle, (probabilities, _, speed) in zip(bundles, tagged, strict=True)
+    ]
+
+
+def _order(bundle: Tagger, labels: tuple[str, ...]) -> list[int]:
+    """Where the bundle has each of the labels."""
+    return [bundle.labels.index(label) for label in labels]
+
+
+def _tagged(
+    bundle: Tagger, labels: tuple[str, ...], dataset: Dataset
+) -> tuple[NDArray[np.float32], dict[str, str], float]:
+    """Probabilities (n, k) of the labels, the photos that cannot be read, and photos per second."""
     bundle.predict(dataset.paths[:1])  # Loads the model, which is not part of the throughput.
     start = time.perf_counter()
     probabilities, bad = bundle.predict(dataset.paths)
     seconds = time.perf_counter() - start
-    if bad:
-        readable = np.isfinite(probabilities).all(axis=1)
-        probabilities, targets = probabilities[readable], targets[readable]
-        dataset = dataset.without(bad)
-        notes.append(dataset.notes[-1])
-    speed = len(dataset) / seconds
-    return judge(bundle.labels, bundle.thresholds, dataset, targets, probabilities, speed, notes, min_photos)
+    return probabilities[:, _order(bundle, labels)], bad, (len(dataset) - len(bad)) / seconds
 
 
 def judge(
@@ -300,30 +333,3 @@ def compared(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> list[list[Differ
         for name, value, (low, high) in zip(MAIN_SCORES * len(pairs), values, ends, strict=True)
     ]
     return [found[i : i + len(MAIN_SCORES)] for i in range(0, len(found), len(MAIN_SCORES))]
-
-
-def aligned(labels: tuple[str, ...], dataset: Dataset) -> tuple[NDArray[np.int8], list[str]]:
-    """Return the targets in the order of the model's labels, -1 for labels the dataset lacks, and notes on both.
-
-    Raises:
-        DataError: they share no label.
-    """
-    if dataset.labels == labels:
-        return dataset.targets, []
-    shared = [label for label in labels if label in dataset.labels]
-    if not shared:
-        raise DataError(
-            f"The data has none of the model's labels. Expected some of {listed(list(labels))}, "
-            f"got {listed(list(dataset.labels))}."
-        )
-    targets = np.full((len(dataset), len(labels)), -1, dtype=np.int8)
-    for label in shared:
-        targets[:, labels.index(label)] = dataset.targets[:, dataset.labels.index(label)]
-    notes = []
-    missing = [label for label in labels if label not in dataset.labels]
-    extra = [label for label in dataset.labels if label not in labels]
-    if missing:
-        notes.append(f"labels missing from the data, not judged: {listed(missing)}")
-    if extra:
-        notes.append(f"labels unknown to the model, ignored: {listed(extra)}")
-    return targets, notes

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.data.splitting.learnable import learnable
-from polytag.errors import DataError, counted
+from polytag.errors import DataError, counted, listed
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
@@ -18,6 +19,7 @@ from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import Bundle, check_unused, write_bundle
+from polytag.models.bundle.seen import same_files, seen_photos
 from polytag.models.networks.calibrated import calibrated
 from polytag.models.options import TrainOptions, check_training, is_searched
 from polytag.models.quantization.quantize import quantize
@@ -27,7 +29,6 @@ from polytag.models.search.spaces import SPACES, cnn_score, transfer_score
 from polytag.models.training.cnn import fit_cnn
 from polytag.models.training.loop import Trained
 from polytag.models.training.transfer import fit_transfer, head_batches
-from polytag.photos.content import content_hash
 from polytag.photos.pixels import pixels
 from polytag.progress import progress_bar
 
@@ -76,8 +77,8 @@ def fit(
         features = backbone(recipe.backbone, recipe.image_size, pretrained)
         pretrained = pretrained.identified(features.get_weights())
     train, validation = _read(train, validation, recipe, show_progress)
-    # Hashes are computed now, for the photos as they are used, because files may change during training.
-    fingerprint, hashes = train.fingerprint, [content_hash(path) for path in (*train.paths, *validation.paths)]
+    # Recorded now, for the photos as they are used, because files may change during training.
+    fingerprint, seen = train.fingerprint, _seen(train, validation)
     found = None
     if is_searched(model, options):
         found = _search(train, validation, recipe, options, pretrained, search_log, show_progress)
@@ -103,7 +104,7 @@ def fit(
         **({} if found is None else {"trials": found.trials, "importance": found.importance}),
     }
     _log.info("%s: trained in %.1f s; calibration %s", model, facts["fit_seconds"], calibration.kind)
-    bundle = write_bundle(network, facts, hashes)
+    bundle = write_bundle(network, facts, seen)
     validation = _choose_thresholds(bundle, validation, options.objective)
     if options.int8:
         quantize(bundle, train, validation, objective=options.objective, seed=recipe.seed)
@@ -130,6 +131,22 @@ def _read(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bo
         train = train.without(pixels(train.paths, recipe.image_size, bar.update)[2])
         validation = validation.without(pixels(validation.paths, recipe.image_size, bar.update)[2])
     return _checked(train, validation)
+
+
+def _seen(train: Dataset, validation: Dataset) -> NDArray[np.void]:
+    """Record the photos for the bundle.
+
+    Raises:
+        DataError: photos are in both sets.
+    """
+    records = seen_photos(train, "train"), seen_photos(validation, "validation")
+    both = np.flatnonzero(same_files(validation, records[0]))
+    if len(both):
+        raise DataError(
+            f"{counted(len(both), 'validation image')} are in the training set too "
+            f"({listed([validation.names[i] for i in both])}). Remove them from one set, or split again."
+        )
+    return np.concatenate(records)
 
 
 def _search(

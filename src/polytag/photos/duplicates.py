@@ -3,8 +3,8 @@ cropped or mirrored.
 
 There are two steps. Candidates are pairs with similar coarse, high-passed grey thumbnails, found for all pairs at
 once; if there are embeddings, their neighbours are candidates too. Then one thumbnail of each candidate pair is aligned
-with the other: shift and scale are fitted by Gauss-Newton with free gain and offset, coarse to fine (Lucas & Kanade
-1981; Evangelidis & Psarakis 2008). The correlation of the locally normalised details in the overlap decides.
+with the other, coarse to fine (`polytag.photos.alignment`). The correlation of the locally normalised details in the
+overlap decides.
 Perceptual hashes do the first step only, and miss crops (benchmarks/duplicates.py compares them).
 """
 
@@ -13,7 +13,6 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
-from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from polytag.errors import SettingsError
 from polytag.files import write_json
+from polytag.photos.alignment import align, correlation, high_pass, pooled, zoomed
 from polytag.photos.cache_room import cache_folder
 from polytag.photos.content import content_hash
 from polytag.photos.groups import connected
@@ -208,18 +208,20 @@ def _coarse(
     """High-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and whether each has any details."""
     vectors = np.empty((len(rows), 256), np.float32)
     textured = np.empty(len(rows), bool)
-    sampling = _sampling(_points(THUMBNAIL), np.array([zoom - 1], np.float32), np.zeros(1, np.float32))[0][0]
     for start in range(0, len(rows), BATCH):
         block = thumbnails[rows[start : start + BATCH]].astype(np.float32)
         if mirrored:
             block = block[:, :, ::-1]
-        if zoom != 1:
-            block = sampling @ block @ sampling.T
-        details = _high_pass(_pooled(block, 16), 2).reshape(len(block), -1)
+        details = high_pass(pooled(zoomed(block, zoom), 16), 2).reshape(len(block), -1)
         norms = np.linalg.norm(details, axis=1, keepdims=True)
         vectors[start : start + BATCH] = details / np.maximum(norms, 1e-6)
         textured[start : start + BATCH] = norms[:, 0] >= FLAT * 16
     return vectors, textured
+
+
+def textured(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which photos have enough details to be compared, bool (n,), from their thumbnails, see `Measurements`."""
+    return _coarse(thumbnails, np.arange(len(thumbnails)), False, 1.0)[1]
 
 
 def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) -> Iterator[tuple[int, int, float]]:
@@ -247,16 +249,16 @@ def _verified(
     fit = np.zeros((len(a), 4), np.float32)
     fit[:, 0] = fit[:, 2] = [zoom - 1 for *_, zoom in candidates]
     for side, steps, sigma, least in STAGES:
-        small_left, small_right = _pooled(left, side), _pooled(right, side)
-        fit = _fit(small_left, small_right, fit, steps)
-        similarity, shown_a, shown_b = _correlation(small_left, small_right, fit, sigma)
+        small_left, small_right = pooled(left, side), pooled(right, side)
+        fit = align(small_left, small_right, fit, steps)
+        similarity, shown_a, shown_b = correlation(small_left, small_right, fit, sigma)
         kept = similarity >= least
         a, b, left, right, fit = a[kept], b[kept], left[kept], right[kept], fit[kept]
         similarity, shown_a, shown_b = similarity[kept], shown_a[kept], shown_b[kept]
         if not len(a):
             return []
     stretch = (1 + fit[:, 0]) / (1 + fit[:, 2]) * aspects[b] / aspects[a]
-    inside = _correlation(left, right, fit, sigma, margin=FRAME)[0]
+    inside = correlation(left, right, fit, sigma, margin=FRAME)[0]
     same = (np.abs(np.log(stretch)) <= np.log(STRETCH)) & (inside >= INSIDE)
     cropped = np.minimum(shown_a, shown_b) < CROPPED
     return [
@@ -268,111 +270,3 @@ def _verified(
         )
         for i in np.flatnonzero(same)
     ]
-
-
-def _pooled(photos: NDArray, side: int) -> NDArray[np.float32]:
-    means = _means(photos.shape[1], side)
-    return means @ photos @ means.T
-
-
-@lru_cache
-def _means(side: int, smaller: int) -> NDArray[np.float32]:
-    return np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
-
-
-def _blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian blur as two matrix products, which on small photos is much faster than a sliding filter."""
-    kernel = _kernel(photos.shape[1], sigma)
-    return (kernel @ photos @ kernel.T).astype(np.float32, copy=False)
-
-
-@lru_cache
-def _kernel(side: int, sigma: float) -> NDArray[np.float32]:
-    distance = np.subtract.outer(np.arange(side), np.arange(side))
-    weights = np.exp(-(distance**2) / (2 * sigma**2))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _high_pass(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return photos - _blurred(photos, sigma)
-
-
-def _fit(
-    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], steps: int
-) -> NDArray[np.float32]:
-    """Refine the position of each left photo on its right one.
-
-    Args:
-        left, right: float32 (n, side, side).
-        fit: float32 (n, 4): the point x of the left photo, from -1 to 1, lies at (1 + fit[0]) x + fit[1] on
-            the right one; the same for y with fit[2] and fit[3].
-        steps: Gauss-Newton steps.
-    """
-    n, side, _ = left.shape
-    points = _points(side)
-    slope_y, slope_x = (slope.astype(np.float32) for slope in np.gradient(right, 2 / side, axis=(1, 2)))
-    for _ in range(steps):
-        across, inside_x = _sampling(points, fit[:, 0], fit[:, 1])
-        down, inside_y = _sampling(points, fit[:, 2], fit[:, 3])
-        across = across.transpose(0, 2, 1)
-        laid, by_x, by_y = (down @ image @ across for image in (right, slope_x, slope_y))
-        mask = (inside_y[:, :, None] & inside_x[:, None, :]).astype(np.float32)
-        # Gain and offset of the grey levels are free, so that brighter copies fit as well.
-        columns = np.stack([laid, np.ones_like(laid), by_x * points, by_x, by_y * points[:, None], by_y], axis=1)
-        columns = (columns * mask[:, None]).reshape(n, 6, -1)
-        normal = columns @ columns.transpose(0, 2, 1)
-        normal += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("nii->ni", normal) + 1e-6)[:, :, None]
-        solution = np.linalg.solve(normal, columns @ (left * mask).reshape(n, -1, 1))[..., 0]
-        gain = np.where(np.abs(solution[:, :1]) < 0.1, 0.1, solution[:, :1])
-        fit = np.clip(fit + np.clip(solution[:, 2:] / gain, -0.1, 0.1), -0.5, 0.5)
-    return fit.astype(np.float32)
-
-
-def _points(side: int) -> NDArray[np.float32]:
-    """Centres of a photo's pixels, from -1 to 1."""
-    return ((np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1).astype(np.float32)
-
-
-def _sampling(
-    points: NDArray[np.float32], scale: NDArray[np.float32], shift: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Matrices (n, side, side) that sample a row at (1 + scale) x + shift, and whether samples are inside (n, side)."""
-    side = len(points)
-    places = (1 + scale[:, None]) * points + shift[:, None]
-    position = np.clip((places + 1) * side / 2 - 0.5, 0, side - 1)
-    # Triangles that are one pixel wide on either side give linear interpolation.
-    weights = np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(side, dtype=np.float32)))
-    return weights.astype(np.float32), np.abs(places) <= 1
-
-
-def _correlation(
-    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float, margin: int = 0
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Correlation of the details where two photos overlap, and the share of each that is visible in the other.
-
-    Args:
-        left, right, fit: as in `_fit`.
-        sigma: width of the high-pass, in pixels.
-        margin: pixels at the left photo's edges that do not count.
-    """
-    side = left.shape[1]
-    across, inside_x = _sampling(_points(side), fit[:, 0], fit[:, 1])
-    down, inside_y = _sampling(_points(side), fit[:, 2], fit[:, 3])
-    mask = inside_y[:, :, None] & inside_x[:, None, :]
-    mask[:, :margin] = mask[:, side - margin :] = mask[:, :, :margin] = mask[:, :, side - margin :] = False
-    laid = (down @ right @ across.transpose(0, 2, 1)).astype(np.float32)
-    a, b = _details(left, sigma) * mask, _details(laid, sigma) * mask
-    norms = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))
-    shown_a = mask.mean(axis=(1, 2))
-    shown_b = np.ones_like(shown_a)
-    for scale, shift in ((fit[:, 0], fit[:, 1]), (fit[:, 2], fit[:, 3])):
-        shown_b *= (np.minimum(shift + 1 + scale, 1) - np.maximum(shift - 1 - scale, -1)) / 2
-    return (a * b).sum(axis=(1, 2)) / np.maximum(norms, 1e-6), shown_a, shown_b
-
-
-def _details(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """High-passed and locally normalised photos, so that a frame does not outweigh the picture."""
-    details = _high_pass(photos, sigma)
-    energy = np.maximum(_blurred(details**2, 2 * sigma), 0)
-    floor = 0.1 * details.std(axis=(1, 2), keepdims=True) + 1
-    return details / (np.sqrt(energy) + floor)

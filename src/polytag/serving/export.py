@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 from polytag.data.sample.scenes import draw_labels, draw_scene
 from polytag.errors import DataError, ImageError, SettingsError, counted, printable
-from polytag.evaluation.evaluate import aligned
 from polytag.evaluation.metrics import scores
+from polytag.evaluation.unseen import aligned
 from polytag.files import write_json
 from polytag.models.bundle.bundle import Bundle, new_folder
 from polytag.models.quantization.quantize import CALIBRATION_PHOTOS, MAX_LOSS

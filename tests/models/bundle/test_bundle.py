@@ -35,7 +35,7 @@ def test_tagging_needs_no_training_packages(bundle, squares) -> None:
     assert done.stdout.startswith("{")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.keras", "training-images.txt", "bundle.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.keras", "seen-photos.npy", "bundle.json"])
 def test_a_missing_file_is_named(bundle, name: str) -> None:
     (bundle / name).unlink()
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
@@ -43,7 +43,7 @@ def test_a_missing_file_is_named(bundle, name: str) -> None:
 
 
 def test_an_altered_file_is_refused_when_it_is_used(bundle, squares) -> None:
-    for name in ("model.onnx", "model.keras", "training-images.txt"):
+    for name in ("model.onnx", "model.keras", "seen-photos.npy"):
         with (bundle / name).open("r+b") as file:
             file.seek(100)
             byte = file.read(1)

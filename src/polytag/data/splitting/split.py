@@ -77,7 +77,20 @@ def split(
             f"the split leaves {listed(empty)} empty: expected images in each of the three parts; add some there"
         )
     train, validation, test = (dataset.take(parts == part) for part in PARTS)
-    return train, validation, test
+    return _without_shared_groups(train, validation), validation, test
+
+
+def _without_shared_groups(train: Dataset, validation: Dataset) -> Dataset:
+    """Leave out training photos of which a given split has copies, or photos of the same group, in validation."""
+    shared = np.isin(train.groups, validation.groups)
+    if not shared.any():
+        return train
+    if shared.all():
+        raise DataError(
+            "every training image of the given split belongs to a group with validation images. Split without it."
+        )
+    note = f"{counted(int(shared.sum()), 'training image')} left out: validation has images of the same groups"
+    return replace(train.take(~shared), notes=(*train.notes, note))
 
 
 def split_facts(

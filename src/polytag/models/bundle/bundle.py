@@ -6,7 +6,7 @@
     model.onnx             network for tagging
     model-int8.onnx        quantized network, if it was requested and is accurate enough
     model.keras            Keras network, for further training and for exports
-    training-images.txt    content hashes of the photos that were used for training and validation
+    seen-photos.npy        content hashes and fingerprints of the photos that the model has seen
     MODEL_CARD.md          content of bundle.json as text
 
 Opening a bundle and tagging photos do not import Keras, scikit-learn or pandas.
@@ -31,17 +31,18 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import BundleError, ImageError, SettingsError, raise_machine_error
-from polytag.files import beside, write_atomically, write_json
+from polytag.files import beside, write_atomically, write_bytes_atomically, write_json
+from polytag.models.bundle.seen import SEEN_PARTS, from_bytes, same_files, same_pictures, to_bytes
 from polytag.models.runtimes import openvino
 from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel, export_onnx
-from polytag.photos.content import content_hash
 from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
+from polytag.photos.measure import measure
 
 FORMAT = 1
 """Version of the bundle format."""
 
-HASH_DIGITS = 32
-"""Hexadecimal digits of a content hash that are stored per photo."""
+SEEN_FILE = "seen-photos"
+"""Beginning of the name of the file with the photos that the model has seen."""
 
 INT8_FILE = "model-int8.onnx"
 
@@ -203,9 +204,29 @@ class Bundle:
         return keras.saving.load_model(self._checked("model.keras"), compile=False)
 
     def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """Return which photos of a dataset were used for training or validation, by content; bool (n,)."""
-        known = set(self._checked("training-images.txt").read_text().split())
-        return np.array([content_hash(path)[:HASH_DIGITS] in known for path in dataset.paths], dtype=bool)
+        """Return which photos of a dataset were used for training, validation or thresholds; bool (n,).
+
+        Copies count too: files that were re-encoded, resized, cropped or mirrored are recognized by fingerprints.
+        """
+        known = self.seen_photos
+        found = same_files(dataset, known)
+        rest = np.flatnonzero(~found)
+        found[rest] = same_pictures(measure(dataset.paths[rest]), known)
+        return found
+
+    def seen_as(self, dataset: Dataset, part: str) -> NDArray[np.bool_]:
+        """Return which files of a dataset were used as "train", "validation" or "thresholds"; bool (n,)."""
+        known = self.seen_photos
+        return same_files(dataset, known[known["part"] == SEEN_PARTS.index(part)])
+
+    @property
+    def seen_photos(self) -> NDArray[np.void]:
+        """The photos that the model has seen, array (m,) of dtype `polytag.models.bundle.seen.PHOTO`."""
+        return from_bytes(self._checked(self._seen_file).read_bytes())
+
+    @property
+    def _seen_file(self) -> str:
+        return next((name for name in self.manifest["files"] if name.startswith(SEEN_FILE)), f"{SEEN_FILE}.npy")
 
     def save(self, path: str | os.PathLike[str]) -> "Bundle":
         """Copy the bundle to a folder that does not exist yet."""
@@ -220,10 +241,24 @@ class Bundle:
         """Record a file that was written into the bundle's folder."""
         self.record(files=self.manifest["files"] | {name: _sha256(self.path / name)})
 
-    def record(self, **facts: Any) -> None:
-        """Add entries, such as test scores, to the manifest."""
-        self.manifest.update(facts)
+    def record(self, forget: Sequence[str] = (), /, **facts: Any) -> None:
+        """Add entries, such as test scores, to the manifest, and remove those named in ``forget``."""
+        self.manifest = {name: fact for name, fact in self.manifest.items() if name not in forget} | facts
         _describe(self.path, self.manifest)
+
+    def add_seen(self, records: NDArray[np.void]) -> None:
+        """Add photos, as `polytag.models.bundle.seen.seen_photos` records them, to those that the model has seen."""
+        old = self._seen_file
+        content = to_bytes(np.concatenate([self.seen_photos, records]))
+        digest = hashlib.sha256(content).hexdigest()
+        # A new name, so that the folder is complete at every moment, before and after bundle.json is replaced.
+        new = f"{SEEN_FILE}-{digest[:8]}.npy"
+        with write_bytes_atomically(self.path / new) as file:
+            file.write(content)
+        files = {name: sha256 for name, sha256 in self.manifest["files"].items() if name != old}
+        self.record(files=files | {new: digest})
+        if old != new:
+            (self.path / old).unlink(missing_ok=True)
 
     def _checked(self, name: str) -> Path:
         path = self.path / name
@@ -266,20 +301,19 @@ def _are_thresholds(values: Any, k: int) -> bool:
     return thresholds.shape == (k,) and bool(((thresholds > 0) & (thresholds < 1)).all())
 
 
-def write_bundle(model: Any, manifest: Mapping[str, Any], training_photos: Iterable[str]) -> Bundle:
+def write_bundle(model: Any, manifest: Mapping[str, Any], seen: NDArray[np.void]) -> Bundle:
     """Write a bundle to a temporary folder, which is deleted with the object. `Bundle.save` makes a permanent copy.
 
     Args:
         model: `keras.Model` from photos uint8 (batch, size, size, 3) to probabilities float32 (batch, k).
         manifest: labels, recipe and other entries of ``bundle.json``. Thresholds are 0.5 until they are recorded.
-        training_photos: `content_hash` of each training and validation photo.
+        seen: the training and validation photos, as `polytag.models.bundle.seen.seen_photos` records them.
     """
     folder = Path(tempfile.mkdtemp(prefix="polytag-"))
     try:
         model.save(folder / "model.keras")
         export_onnx(model, folder / "model.onnx")
-        hashes = sorted({photo[:HASH_DIGITS] for photo in training_photos})
-        (folder / "training-images.txt").write_text("\n".join(hashes) + "\n")
+        (folder / f"{SEEN_FILE}.npy").write_bytes(to_bytes(seen))
         _describe(
             folder,
             {

@@ -175,9 +175,16 @@ def _labels(manifest: Manifest) -> str:
 
 def _decisions(manifest: Manifest) -> str:
     lines = []
+    chosen = manifest.get("chosen", {})
     if "objective" in manifest:
         objective = as_it_is(aim(manifest["objective"], manifest.get("out_of_reach", ())))
-        lines.append(f"Thresholds were chosen on the validation photos for {objective}.")
+        on = "on the validation photos"
+        if "photos" in chosen:
+            on = f"after training on {counted(chosen['photos'], 'photo')} ({as_it_is(chosen['which'])})"
+        lines.append(f"Thresholds were chosen {on} for {objective}.")
+    by_hand = [f"{label} ({value:g})" for label, value in chosen.get("by_hand", {}).items()]
+    if by_hand:
+        lines.append(f"Set by hand: {as_it_is(listed(by_hand, MAX_NAMES))}.")
     if "thresholds" in manifest.get("int8", {}):
         lines.append("The quantized model has its own thresholds, chosen the same way from its own probabilities.")
     if "calibration" in manifest:

@@ -4,16 +4,19 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from polytag.models.bundle.bundle import FORMAT, Bundle
+from polytag.models.bundle.seen import PHOTO, to_bytes
 from polytag.photos.decode import PIXEL_PATH
 
 LABELS = ("red", "green", "blue")
 SIZE = 32
 
 
-def write_colour_bundle(folder: Path) -> Bundle:
-    """Write it, with thresholds of 0.5."""
-    import numpy as np
+def write_colour_bundle(folder: Path, seen: NDArray[np.void] | None = None) -> Bundle:
+    """Write it, with thresholds of 0.5 and a record of the photos it has seen."""
     from onnx import TensorProto, helper, numpy_helper
 
     folder.mkdir(parents=True)
@@ -31,7 +34,10 @@ def write_colour_bundle(folder: Path) -> Bundle:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
-    content = {"model.onnx": model.SerializeToString(), "training-images.txt": b""}
+    content = {
+        "model.onnx": model.SerializeToString(),
+        "seen-photos.npy": to_bytes(np.zeros(0, PHOTO) if seen is None else seen),
+    }
     for name, data in content.items():
         (folder / name).write_bytes(data)
     manifest = {

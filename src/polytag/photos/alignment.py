@@ -1,0 +1,128 @@
+"""Alignment of small grey photos: lay one on another, and compare their details where they overlap.
+
+Shift and scale are fitted by Gauss-Newton with free gain and offset (Lucas & Kanade 1981; Evangelidis & Psarakis 2008).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pooled(photos: NDArray, side: int) -> NDArray[np.float32]:
+    """Photos (n, s, s) as means over squares, float32 (n, side, side); ``side`` divides s."""
+    means = _means(photos.shape[1], side)
+    return means @ photos @ means.T
+
+
+@lru_cache
+def _means(side: int, smaller: int) -> NDArray[np.float32]:
+    return np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
+
+
+def zoomed(photos: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
+    """The central part of each photo, float32 (n, side, side); ``zoom`` is its share of the side."""
+    if zoom == 1:
+        return photos
+    centers = pixel_centers(photos.shape[1])
+    sampling = sampling_matrices(centers, np.array([zoom - 1], np.float32), np.zeros(1, np.float32))[0][0]
+    return sampling @ photos @ sampling.T
+
+
+def blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian blur as two matrix products, which on small photos is much faster than a sliding filter."""
+    kernel = _kernel(photos.shape[1], sigma)
+    return (kernel @ photos @ kernel.T).astype(np.float32, copy=False)
+
+
+@lru_cache
+def _kernel(side: int, sigma: float) -> NDArray[np.float32]:
+    distance = np.subtract.outer(np.arange(side), np.arange(side))
+    weights = np.exp(-(distance**2) / (2 * sigma**2))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def high_pass(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Photos without their coarse shades; ``sigma`` is the width of the blur in pixels."""
+    return photos - blurred(photos, sigma)
+
+
+def align(
+    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], steps: int
+) -> NDArray[np.float32]:
+    """Refine the position of each left photo on its right one.
+
+    Args:
+        left, right: float32 (n, side, side).
+        fit: float32 (n, 4): the point x of the left photo, from -1 to 1, lies at (1 + fit[0]) x + fit[1] on
+            the right one; the same for y with fit[2] and fit[3].
+        steps: Gauss-Newton steps.
+    """
+    n, side, _ = left.shape
+    points = pixel_centers(side)
+    slope_y, slope_x = (slope.astype(np.float32) for slope in np.gradient(right, 2 / side, axis=(1, 2)))
+    for _ in range(steps):
+        across, inside_x = sampling_matrices(points, fit[:, 0], fit[:, 1])
+        down, inside_y = sampling_matrices(points, fit[:, 2], fit[:, 3])
+        across = across.transpose(0, 2, 1)
+        laid, by_x, by_y = (down @ image @ across for image in (right, slope_x, slope_y))
+        mask = (inside_y[:, :, None] & inside_x[:, None, :]).astype(np.float32)
+        # Gain and offset of the grey levels are free, so that brighter copies fit as well.
+        columns = np.stack([laid, np.ones_like(laid), by_x * points, by_x, by_y * points[:, None], by_y], axis=1)
+        columns = (columns * mask[:, None]).reshape(n, 6, -1)
+        normal = columns @ columns.transpose(0, 2, 1)
+        normal += np.eye(6, dtype=np.float32) * (1e-3 * np.einsum("nii->ni", normal) + 1e-6)[:, :, None]
+        solution = np.linalg.solve(normal, columns @ (left * mask).reshape(n, -1, 1))[..., 0]
+        gain = np.where(np.abs(solution[:, :1]) < 0.1, 0.1, solution[:, :1])
+        fit = np.clip(fit + np.clip(solution[:, 2:] / gain, -0.1, 0.1), -0.5, 0.5)
+    return fit.astype(np.float32)
+
+
+def pixel_centers(side: int) -> NDArray[np.float32]:
+    """Centers of a photo's pixels, from -1 to 1."""
+    return ((np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1).astype(np.float32)
+
+
+def sampling_matrices(
+    points: NDArray[np.float32], scale: NDArray[np.float32], shift: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Matrices (n, side, side) that sample a row at (1 + scale) x + shift, and whether samples are inside (n, side)."""
+    side = len(points)
+    places = (1 + scale[:, None]) * points + shift[:, None]
+    position = np.clip((places + 1) * side / 2 - 0.5, 0, side - 1)
+    # Triangles that are one pixel wide on either side give linear interpolation.
+    weights = np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(side, dtype=np.float32)))
+    return weights.astype(np.float32), np.abs(places) <= 1
+
+
+def correlation(
+    left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float, margin: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Correlation of the details where two photos overlap, and the share of each that is visible in the other.
+
+    Args:
+        left, right, fit: as in `align`.
+        sigma: width of the high-pass, in pixels.
+        margin: pixels at the left photo's edges that do not count.
+    """
+    side = left.shape[1]
+    across, inside_x = sampling_matrices(pixel_centers(side), fit[:, 0], fit[:, 1])
+    down, inside_y = sampling_matrices(pixel_centers(side), fit[:, 2], fit[:, 3])
+    mask = inside_y[:, :, None] & inside_x[:, None, :]
+    mask[:, :margin] = mask[:, side - margin :] = mask[:, :, :margin] = mask[:, :, side - margin :] = False
+    laid = (down @ right @ across.transpose(0, 2, 1)).astype(np.float32)
+    a, b = details(left, sigma) * mask, details(laid, sigma) * mask
+    norms = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))
+    shown_a = mask.mean(axis=(1, 2))
+    shown_b = np.ones_like(shown_a)
+    for scale, shift in ((fit[:, 0], fit[:, 1]), (fit[:, 2], fit[:, 3])):
+        shown_b *= (np.minimum(shift + 1 + scale, 1) - np.maximum(shift - 1 - scale, -1)) / 2
+    return (a * b).sum(axis=(1, 2)) / np.maximum(norms, 1e-6), shown_a, shown_b
+
+
+def details(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """High-passed and locally normalised photos, so that a frame does not outweigh the picture."""
+    details = high_pass(photos, sigma)
+    energy = np.maximum(blurred(details**2, 2 * sigma), 0)
+    floor = 0.1 * details.std(axis=(1, 2), keepdims=True) + 1
+    return details / (np.sqrt(energy) + floor)
