@@ -371,6 +371,8 @@ def test_known_names_settle_what_blanks_mean() -> None:
 NAME = st.text(
     st.characters(categories=("L", "N"), include_characters="'\"#=-_()&+.äß字"), min_size=1, max_size=8
 ).filter(lambda name: any(c.isalpha() for c in name) and kind_of(name) is Kind.TEXT and name not in CONJUNCTIONS)
+# Hashtags lose their mark, and a lone quote at the start is a sign of a torn list.
+NAME = NAME.filter(lambda name: name[0] not in "#'\"")
 WORDS = st.lists(NAME, min_size=1, max_size=3).map(" ".join)
 
 

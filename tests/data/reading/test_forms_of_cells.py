@@ -66,6 +66,9 @@ def test_the_mark_that_explains_the_cells_separates(mark: str, names: list[str],
         lambda names: str(np.array(names)) if names else "[]",
         lambda names: "[" + ", ".join(f'"{name}"' for name in names) + "]",
         lambda names: "[" + ", ".join(names) + "]",
+        lambda names: "[" + "; ".join(names) + "]",
+        lambda names: "(" + ", ".join(names) + ")",
+        lambda names: "{" + ",".join(names) + "}",
         lambda names: '{"choices": [' + ", ".join(f'"{name}"' for name in names) + "]}",
     ],
 )
@@ -172,6 +175,8 @@ def test_lone_punctuation_is_no_label(tmp_path: Path) -> None:
     [
         (["01", "10", "11", "01"], "vectors of 2 entries"),
         (["01 01", "10 11", "00 10"], "vectors of 4 entries"),
+        (["0/1/0", "1/1/0"], "vectors of 3 entries"),
+        (["0-1", "1-1", "1-0"], "vectors of 2 entries"),
         (["101", "1", "11", "110"], "vectors that lost their leading zeros, or numbers"),
         (["0 1 0 1", "1 1 0", "0 0 0 1"], "multi-hot vectors of different lengths"),
     ],
@@ -192,6 +197,20 @@ def test_percentages_are_shares(tmp_path: Path) -> None:
     text = "image,dog,cat\na.jpg,99%,1 %\nb.jpg,0%,82 %\nc.jpg,50.5%,100%\n"
     assert "--at-least" in refusal(tmp_path, text)
     assert table(tmp_path, text, at_least=0.5).targets.tolist() == [[1, 0], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("yes, no", [("J", "N"), ("checked", "unchecked"), ("+", "-"), ("99,5 %", "0,5 %")])
+def test_more_spellings_of_yes_and_no(yes: str, no: str, tmp_path: Path) -> None:
+    options = {"at_least": 0.9} if "%" in yes else {}
+    found = table(tmp_path, f"image;dog;cat\na.jpg;{yes};{no}\nb.jpg;{no};{no}\nc.jpg;{yes};{yes}\n", **options)
+    assert values(found) == {"dog": [1, 0, 1], "cat": [0, 0, 1]}
+
+
+def test_numbers_of_labels_are_read_if_no_column_names_them(tmp_path: Path) -> None:
+    found = table(tmp_path, "image_id,category_id,bbox_x\na.jpg,3,7\na.jpg,5,9\nb.jpg,3,2\n")
+    assert (found.images, found.labels, found.targets.tolist()) == (["a.jpg", "b.jpg"], ("3", "5"), [[1, 1], [1, 0]])
+    found = table(tmp_path, "image,category_id,common\na.jpg,3,dog\nb.jpg,5,cat\nc.jpg,5,cat\n")
+    assert found.labels == ("dog", "cat")
 
 
 def test_an_audit_sees_the_same_signs() -> None:

@@ -152,7 +152,7 @@ def _refuse_doubtful(
             f"{path.name}: '{names.doubtful}' in {where} may separate labels or be part of them: if it separates, add "
             f"--label-separator '{names.doubtful}', otherwise --label-separator '|'"
         )
-    why = doubt(labels, counts, filled, by_blanks="blanks" in names.separator)
+    why = doubt(labels, counts, filled, by_blanks="blanks" in names.separator, is_list=names.is_list)
     if why is not None:
         raise DataError(
             f"{path.name}: the {counted(len(labels), 'label')} in {where}, separated by {names.separator}, {why}: say "

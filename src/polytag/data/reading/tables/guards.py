@@ -33,7 +33,9 @@ CONJUNCTIONS = {"and", "the", "of", "with", "und", "mit", "der", "et", "avec", "
 """Words that no label consists of: a column split into them holds sentences."""
 
 
-def doubt(labels: Sequence[str], counts: Sequence[int], n_rows: int, by_blanks: bool = False) -> str | None:
+def doubt(
+    labels: Sequence[str], counts: Sequence[int], n_rows: int, by_blanks: bool = False, is_list: bool = False
+) -> str | None:
     """Why these labels look misread, in a clause without a subject, or ``None`` if they look like labels.
 
     Args:
@@ -41,10 +43,13 @@ def doubt(labels: Sequence[str], counts: Sequence[int], n_rows: int, by_blanks: 
         counts: the number of rows that have each label.
         n_rows: the number of rows that have any label.
         by_blanks: whether blanks separated them.
+        is_list: whether they stood in lists, which leave no doubt about where a label ends.
     """
     pieces = [label for label in labels if _is_piece(label)]
     if 2 * len(pieces) > len(labels):
         return f"look like pieces of a list or JSON, such as {_examples(pieces)}"
+    if is_list:
+        return None
     words_alone = [label for label in labels if label in CONJUNCTIONS and by_blanks]
     if words_alone:
         return f"look like the words of sentences, such as {_examples(words_alone)}"

@@ -98,7 +98,7 @@ def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
 
 def split_digits(cell: str) -> list[str] | None:
     """The entries of a cell such as ``0 1 0``, ``0,1,0``, ``01 01`` or ``010``; ``None`` if it is not of this form."""
-    if re.fullmatch(r"[01]+(?:[\s,;|]+[01]+)*", cell) and not re.fullmatch(r"[01]", cell):
+    if re.fullmatch(r"'?[01]+(?:[\s,;|/:_-]+[01]+)*", cell) and not re.fullmatch(r"[01]", cell):
         return re.findall("[01]", cell)
     return re.split(r"[\s,;|]+", cell) if re.fullmatch(r"[01](?:\.0*)?(?:[\s,;|]+[01](?:\.0*)?)+", cell) else None
 

@@ -33,6 +33,9 @@ LABEL_HEADERS |= {
     "метки",
 }
 ENDS_AS_LABEL = re.compile(r"(?:labels?|class(?:es)?|tags?|categor(?:y|ies)|keywords?|genres?)$")
+LABEL_NUMBERS = re.compile(r"(?:label|class|category|tag|attribute)(?:id|idx|index|no|number)")
+"""Headers of columns that number the labels, which are used if no column names them."""
+
 SPLIT_HEADERS = {"split", "part", "set", "subset", "fold", "partition", "tags", "tag", "dataset", "phase", "parts"}
 GROUP_HEADERS = {"group", "groups", "groupid", "groupids"}
 OFFERED_HEADERS = re.compile(
@@ -144,9 +147,9 @@ def is_vector(column: Column, n_labels: int = 0) -> list[list[str] | None] | Non
         The entries of each cell, ``None`` for a blank one; or ``None`` if the column holds anything else.
     """
     filled = [word for word in column.words if not _is_blank(word)]
-    if not filled or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|]|[01]{2,}|array\(|[01]$", filled[0]):
+    if not filled or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|/:_-]|'?[01]{2,}|array\(|[01]$", filled[0]):
         return None
-    if set(filled) <= {"1,0", "0,0"}:
+    if set(filled) <= {"1,0", "0,0"} and n_labels != 2:
         return None  # decimal commas
     if n_labels > 1 and all(re.fullmatch("[01]+", word) for word in filled) and max(map(len, filled)) > 1:
         filled = [word.zfill(n_labels) for word in filled]
@@ -324,6 +327,9 @@ def _names_column(
             f"{path} has several columns that could hold the labels ({listed([header[i] for i in likely])}): "
             "name one with --label-column"
         )
+    numbered = [i for i in candidates if LABEL_NUMBERS.fullmatch(plain(header[i]))]
+    if len(numbered) == 1:
+        return numbered[0]
     numeric = [header[i] or f"column {i + 1}" for i in candidates if readings[i].is_numeric]
     also = f"; {listed(numeric)} hold numbers, and --label-column can name one" if numeric else ""
     raise DataError(f"{path} has an image column but no labels: expected a column of names or 0/1 columns{also}")

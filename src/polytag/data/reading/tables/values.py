@@ -20,6 +20,8 @@ YES_AND_NO = (
     ("present", "absent"),
     ("y", "n"),
     ("t", "f"),
+    ("j", "n"),
+    ("checked", "unchecked"),
     ("on", "off"),
     ("positive", "negative"),
     ("pos", "neg"),
@@ -45,7 +47,7 @@ YES_AND_NO = (
 )
 """Pairs of words for present and absent, in lower case."""
 
-TICKS = ("✓", "✔", "☑", "✅", "●", "○", "x", "*", "•", "×", "✗", "✘", "☒")
+TICKS = ("✓", "✔", "☑", "✅", "●", "○", "x", "+", "*", "•", "×", "✗", "✘", "☒")
 """Marks that say present where the other cells of a column are blank; the likelier ones first."""
 
 CROSSES = ("-", "–", "—", "☐")
@@ -54,7 +56,7 @@ CROSSES = ("-", "–", "—", "☐")
 UNKNOWN_WORDS = ("?", "??", "u", "nan", "unknown", "uncertain", "unsure", "n/a", "na", "<na>", "null")
 
 
-DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|[1-9]\d*,\d{1,2})%?")
+DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|[1-9]\d*,\d{1,2})")
 """Numbers as many languages write them; 1,000 is a thousand."""
 
 
@@ -77,7 +79,7 @@ _WORDS |= {yes: Kind.PRESENT for yes, _ in YES_AND_NO}
 _WORDS |= dict.fromkeys(TICKS, Kind.PRESENT)
 _WORDS |= {"": Kind.BLANK, "1": Kind.PRESENT, "0": Kind.ABSENT, "-1": Kind.MINUS}
 
-_LETTERS = {"y", "n", "t", "f", "si", "no", "on", "pos", "neg", "u", "na", "*"}
+_LETTERS = {"y", "j", "n", "t", "f", "si", "no", "on", "pos", "neg", "u", "na", "*"}
 """Words that are abbreviations of other things too: alone in a column they decide nothing."""
 
 
@@ -98,10 +100,12 @@ def number_of(word: str) -> float | None:
     """The number in a cell, also as a percentage or with a decimal comma; ``None`` for anything else."""
     if not word or word[-1] not in "0123456789.%":
         return None
-    if DECIMAL_COMMA.fullmatch(word):
-        word = word.replace(",", ".")
+    percent = word[-1] == "%"
+    digits = word[:-1].rstrip() if percent else word
+    if DECIMAL_COMMA.fullmatch(digits):
+        digits = digits.replace(",", ".")
     try:
-        return float(word[:-1]) / 100 if word[-1] == "%" else float(word)
+        return float(digits) / 100 if percent else float(digits)
     except ValueError:
         return None
 

@@ -99,6 +99,8 @@ def split_names(
         where: the lines of a cell, by its position, for messages.
     """
     rows = [1] * len(cells) if counts is None else list(counts)
+    if separator is None:
+        cells = _without_brackets(cells)
     stripped = [cell.strip() for cell in cells]
     lists = [parse_list(cell) for cell in stripped]
     n_lists = sum(n for items, n in zip(lists, rows, strict=True) if items is not None)
@@ -136,6 +138,21 @@ def split_names(
     doubtful = leftover.mark if leftover is not None and leftover.may_separate else None
     names = _named(pieces, " and ".join(said) or "nothing (one name a cell)", notes, open_lists)
     return replace(names, doubtful=doubtful)
+
+
+def _without_brackets(cells: Sequence[str]) -> Sequence[str]:
+    """Take the brackets off if every filled cell stands in them without quotes inside, as in ``(dog, cat)``."""
+    stripped = [cell.strip() for cell in cells]
+    filled = [cell for cell in stripped if cell]
+    for opening, closing in ("()", "[]", "{}"):
+        inside = [cell[1:-1] for cell in filled if cell[0] == opening and cell[-1] == closing and len(cell) > 1]
+        text = "".join(inside)
+        plain = text.translate(str.maketrans("", "", f"{opening}{closing}'\"")) == text
+        # Numbers in brackets are lists, unless a cell is no list to any parser.
+        words = re.search(r"[^\W\d]|[;|]", text) or any(parse_list(cell) is None for cell in filled)
+        if inside and len(inside) == len(filled) and plain and words:
+            return [cell[1:-1] for cell in stripped]
+    return cells
 
 
 def _named(sets: list[tuple[str, ...]], said: str, notes: Sequence[str], unparsed: Sequence[str]) -> Names:
