@@ -137,6 +137,9 @@ def test_other_refusals(data, tmp_path) -> None:
         told = refused(command, data, "--objective", "precision=2", "--out", tmp_path / "r")
         assert "must be f1, subset, precision=0.9, recall=0.9 or fnr=0.1" in told
     assert "name each model once" in refused("compare", data, "--models", "tuned,tuned", "--out", tmp_path / "r")
+    for number, message in (("tuned", "must be like tuned=1"), ("mlknn=1", "not compared"), ("tuned=9", "1 to 5")):
+        refusal = refused("compare", data, "--repeats", 5, "--fewer-repeats", number, "--out", tmp_path / "r")
+        assert message in refusal
     assert "is not a bundle" in refused("tag", tmp_path, data / "0.png")
     assert "is not a bundle" in refused("evaluate", tmp_path, data)
     assert "no labels.csv" in refused("split", tmp_path)
@@ -186,11 +189,10 @@ OPTIONS: dict[str, Any] = {
 def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, asked: dict[str, Any]) -> None:
     weights = find_weights(None, "efficientnet_lite0").path
     given = [word for option in OPTIONS.items() for word in option]
-    own = (
-        ["--models", "tuned, transfer", "--tune", "tuned", "--tune", "transfer", "--min-photos", 7]
-        if command == "compare"
-        else []
-    )
+    own = []
+    if command == "compare":
+        own = ["--models", "tuned, transfer", "--tune", "tuned", "--tune", "transfer"]
+        own += ["--min-photos", 7, "--repeats", 5, "--fewer-repeats", "tuned=1, transfer=2"]
     words = [command, data, "--out", tmp_path / "out", "--weights", weights, "--int8", *given, *own]
     assert refused(*words).endswith("asked")
     options = TrainOptions(
@@ -203,6 +205,7 @@ def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, ask
     if command == "compare":
         expected |= {"models": ["tuned", "transfer"], "tune": ["tuned", "transfer"], "given_split": None}
         expected |= {"resume": False, "overwrite": False, "min_photos": 7}
+        expected |= {"repeats": 5, "fewer_repeats": {"tuned": 1, "transfer": 2}}
     else:
         expected["model"] = "transfer"
     for name in ("data", "train", "validation", "say"):

@@ -1,7 +1,8 @@
 """Commands that train models and test them."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -190,30 +191,43 @@ def compare(
     ] = ["tuned"],  # noqa: B006
     split_file: SplitFile = None,
     min_photos: MinPhotos = MIN_PHOTOS,
+    repeats: Annotated[
+        int, typer.Option(help="Number of splits and trainings. Scores become means, with their spread.")
+    ] = 1,
+    fewer_repeats: Annotated[
+        list[str], typer.Option(metavar="<str,...>", help="Models with fewer repeats, such as tuned=1,baseline=2.")
+    ] = [],  # noqa: B006
     resume: Annotated[
-        bool, typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted run.")
+        bool,
+        typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted run, or add repeats."),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on unseen photos."""
     require("keras", "train", "Training")
-    from polytag.comparison.compare import check_comparison
+    from polytag.comparison.plan import check_comparison
 
-    check_comparison(out, models, options, tune=tune, resume=resume, overwrite=overwrite)
+    how: dict[str, Any] = {
+        "tune": tune,
+        "repeats": repeats,
+        "fewer_repeats": dict(map(_number_of_repeats, fewer_repeats)),
+        "resume": resume,
+        "overwrite": overwrite,
+    }
+    check_comparison(out, models, options, **how)
     comparison = pt.compare(
-        load(data, read),
-        out,
-        models,
-        options,
-        given_split=split_file,
-        tune=tune,
-        min_photos=min_photos,
-        resume=resume,
-        overwrite=overwrite,
-        say=note,
+        load(data, read), out, models, options, given_split=split_file, say=note, min_photos=min_photos, **how
     )
     _print_contest(comparison.contest)
     print(f"\n{comparison.report}")
+
+
+def _number_of_repeats(text: str) -> tuple[str, int]:
+    """Parse "tuned=1"."""
+    model, _, number = text.partition("=")
+    if not number.isdecimal():
+        raise pt.SettingsError(f"fewer repeats must be like tuned=1, not '{text}'")
+    return model, int(number)
 
 
 def _print_contest(contest: "Contest") -> None:
@@ -227,4 +241,5 @@ def _print_contest(contest: "Contest") -> None:
     print(f"\n{contest.answer()}\n")
     for pair in contest.pairs:
         for d in pair.differences:
-            print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})")
+            ends = f" (95 % interval {d.low:+.3f} to {d.high:+.3f})" if math.isfinite(d.low) else ""
+            print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f}{ends}")

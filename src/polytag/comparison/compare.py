@@ -1,15 +1,14 @@
-"""The main job: split once, train several models, test each once on the same photos, write a report.
+"""The main job: split, train several models, test each once on the same photos, write a report.
 
-The run's folder fills step by step (``split.csv``, one bundle per model, then results and report), so an interrupted
-run continues with what is missing.
+With repeats, this is done on several splits. The run's folder fills step by step (``split.csv``, one bundle per model,
+then results and report), so an interrupted run continues with what is missing.
 """
 
 import hashlib
-import json
+import math
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,28 @@ from typing import Any
 import numpy as np
 
 from polytag.comparison.contest import Contest, Contestant, pairs, results
+from polytag.comparison.plan import Plan, check_backbone, check_comparison
+from polytag.comparison.repeats import Repeats
 from polytag.comparison.report import write_report
+from polytag.comparison.run_folder import prepare_folder, repeat_folder
 from polytag.data.dataset import PARTS, Dataset, describe_left_out
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.learnable import check_learnable, learnable
 from polytag.data.splitting.split import split, split_facts
 from polytag.data.splitting.split_file import with_split, write_split
-from polytag.errors import DataError, SettingsError, counted, raise_machine_error
+from polytag.errors import DataError, counted
 from polytag.evaluation.evaluate import evaluate
+from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
 from polytag.evaluation.slices import automatic_slices
 from polytag.files import write_json
-from polytag.models.backbones.weights import Weights
-from polytag.models.bundle.bundle import Bundle, check_unused
+from polytag.models.bundle.bundle import Bundle
 from polytag.models.bundle.card import quantization_summary
-from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
-from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED, takes
+from polytag.models.options import TrainOptions
+from polytag.models.recipe import MODEL_NAMES
 from polytag.photos.measure import measure
 from polytag.photos.pixels import pixels
 from polytag.progress import progress_bar
-
-RUN_FILE = "run.json"
-"""The settings of a run. The file marks a folder as written by polytag."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,32 @@ class Comparison:
         """The report, one HTML file."""
         return self.folder / "report.html"
 
-    def bundle(self, model: str) -> Bundle:
-        """The bundle of one model."""
-        return Bundle(self.folder / model)
+    def bundle(self, model: str, repeat: int = 1) -> Bundle:
+        """The bundle of one model, of the first repeat unless another is named."""
+        return Bundle(repeat_folder(self.folder, repeat) / model)
+
+
+Found = tuple[dict[str, Mapping[str, float]], list[Contestant]]
+"""What a repeat found: the scores of each model and, of the first repeat, all that the report needs."""
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """One split, and the seed to train with.
+
+    Attributes:
+        number: 1, 2, …
+        seed: seed of training, and of the split unless the data came with one.
+        parts: train, validation and test.
+        notes: what splitting found, in words.
+        split: how the split was made, for the bundles.
+    """
+
+    number: int
+    seed: int
+    parts: tuple[Dataset, Dataset, Dataset]
+    notes: list[str]
+    split: dict[str, Any]
 
 
 def compare(
@@ -66,6 +88,8 @@ def compare(
     *,
     given_split: str | os.PathLike[str] | None = None,
     tune: Sequence[str] = ("tuned",),
+    repeats: int = 1,
+    fewer_repeats: Mapping[str, int] | None = None,
     min_photos: int = MIN_PHOTOS,
     resume: bool = False,
     overwrite: bool = False,
@@ -74,6 +98,9 @@ def compare(
     **settings: Any,
 ) -> Comparison:
     """Train models and compare them on the same unseen photos.
+
+    Each repeat draws a new split and trains every model anew, with the next seed. If the data came with a split, or
+    one is given, all repeats use it and only trainings vary. Pixels and embeddings are shared by all repeats.
 
     Labels that are too rare to learn are left out and named.
 
@@ -85,7 +112,9 @@ def compare(
         given_split: a file such as ``split.csv``, to use its split.
         tune: models whose hyperparameters are searched; "tuned" always is.
         min_photos: test photos that a label needs to count in mAP and macro-F1. Labels with fewer are reported apart.
-        resume: continue an interrupted run. The data and the settings must be the same.
+        repeats: number of splits and trainings.
+        fewer_repeats: models that get fewer repeats, with their number.
+        resume: continue an interrupted run. The data and the settings must be the same, but repeats may be added.
         overwrite: replace an earlier run.
         show_progress: draw progress bars on stderr.
         say: called with one line of plain text per step.
@@ -99,103 +128,37 @@ def compare(
     check_min_photos(min_photos)
     options = (options or TrainOptions()).override(settings)
     folder = Path(out)
-    plan, weights, started = check_comparison(folder, models, options, tune=tune, resume=resume, overwrite=overwrite)
+    plan = check_comparison(
+        folder,
+        models,
+        options,
+        tune=tune,
+        repeats=repeats,
+        fewer_repeats=fewer_repeats,
+        resume=resume,
+        overwrite=overwrite,
+    )
     check_learnable(data)
     if given_split is not None:
         with_split(data, given_split)
-    _check_backbone(plan, weights, folder, resume)
+    check_backbone(plan.options, plan.weights, folder, resume)
     data = _read(data, options.image_size, show_progress, say)
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:
-        parts, notes = _parts(data, options.seed, given_split, bar.update)
-    train, validation, test = parts
-    if train.labels_left_out:
-        say(describe_left_out(train.labels_left_out))
-    request = _request(data, parts, models, tune, options, weights) | {"min_photos": min_photos}
-    _prepare(folder, request, started if resume else None)
-    write_split(folder / "split.csv", *parts)
-    say("split: " + ", ".join(f"{len(part):,} {name}" for name, part in zip(PARTS, parts, strict=True)))
+        first = _repeat(data, 1, options.seed, given_split, bar.update)
+    one_split = given_split is not None or data.parts is not None
+    last = max(plan.repeats.values())
+    splits, notes = _check_splits(_repeats(data, first, 1 if one_split else last, given_split))
+    request = _request(data, splits, models, tune, options, plan) | {"min_photos": min_photos}
+    prepare_folder(folder, request, plan.started if resume else None)
 
-    contestants = []
-    for model in models:
-        bundle = _train(train, validation, model, plan[model], folder, show_progress, say)
-        split_record = split_facts(data, parts, options.seed, given_split) | {"notes": notes}
-        contestants.append(_test(bundle, test, model, split_record, min_photos))
-        say(f"{model}: test samples-F1 {contestants[-1].evaluation.scores['samples_f1']:.3f}")
-    if rarity := contestants[0].evaluation.rarity:
-        say(rarity)
-    contest = _contest(data, parts, notes, contestants, options.seed)
+    first = replace(first, notes=[*first.notes, *notes])
+    repeated = _repeats(data, first, last, given_split)
+    found = [_run(repeat, plan, folder, min_photos, show_progress, say) for repeat in repeated]
+    contest = _contest(data, first, found, one_split)
+    test = first.parts[2]
     write_json(folder / "results.json", results(contest))
     write_report(folder, contest, dict(zip(test.names, test.paths, strict=True)))
     return Comparison(folder, contest)
-
-
-def check_comparison(
-    out: str | os.PathLike[str],
-    models: Sequence[str],
-    options: TrainOptions,
-    *,
-    tune: Sequence[str] = ("tuned",),
-    resume: bool = False,
-    overwrite: bool = False,
-) -> tuple[dict[str, TrainOptions], Weights | None, dict[str, Any] | None]:
-    """Refuse a comparison that cannot work, before any photo is read. Arguments are those of `compare`.
-
-    Returns:
-        The options of each model, the weights of the backbone if a model has one, and the settings of the run that
-        the folder already holds, if there is one.
-
-    Raises:
-        SettingsError: a setting or the folder cannot be used, or a package is missing.
-        WeightsError: the weights file is missing or of another kind.
-    """
-    unknown = [model for model in models if model not in ALL_MODELS]
-    if unknown:
-        raise SettingsError(f"each model must be one of {', '.join(ALL_MODELS)}, not '{unknown[0]}'")
-    if not models or len(set(models)) < len(models):
-        raise SettingsError(f"name each model once, of {', '.join(ALL_MODELS)}; got {', '.join(models) or 'none'}")
-    _check_use(models, tune, options)
-    plan = {model: _options_for(model, options, tune) for model in models}
-    weights = [check_training(model, plan[model])[1] for model in models]
-    return plan, next(filter(None, weights), None), _started(Path(out), resume, overwrite)
-
-
-def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:
-    """The options for one model: what it can use, and a search only if it was asked for."""
-    options = options.of_use_to(model)
-    if model not in (*tune, "tuned"):
-        return options.override({"trials": None, "timeout": None})
-    return options if options.searches else options.override({"trials": DEFAULT_TRIALS})
-
-
-def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions) -> None:
-    """Refuse names, and options that no model can use."""
-    for model in tune:
-        if model not in SEARCHED:
-            raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
-    idle = [model for model in tune if model not in models and model != "tuned"]
-    if idle:
-        raise SettingsError(f"{idle[0]} cannot be searched without being compared. Add it to the models.")
-    if options.searches and not {"tuned", *tune} & set(models):
-        raise SettingsError(
-            "trials and timeout are for a search, but none of the models is searched. Name one to tune."
-        )
-    used = {name for model in models for name in options.of_use_to(model).settings}
-    useless = [name for name in options.settings if name not in used]
-    if options.weights is not None and not any(takes(model, "backbone") for model in models):
-        useless.append("weights")
-    if useless:
-        raise SettingsError(f"{useless[0].replace('_', ' ')} means nothing to {', '.join(models)}. Leave it out.")
-
-
-def _check_backbone(plan: Mapping[str, TrainOptions], weights: Weights | None, folder: Path, resume: bool) -> None:
-    """Find out now whether the weights fit: before an earlier run is replaced and before hours of training."""
-    # Imported late, because it loads Keras.
-    from polytag.models.backbones.backbone import backbone
-
-    embedding = [model for model in plan if takes(model, "backbone")]
-    if weights is not None and not (resume and all((folder / model).exists() for model in embedding)):
-        recipe = plan[embedding[0]].recipe(embedding[0])
-        backbone(recipe.backbone, recipe.image_size, weights)
 
 
 def _read(data: Dataset, image_size: int, show_progress: bool, say: Callable[[str], object]) -> Dataset:
@@ -211,25 +174,94 @@ def _read(data: Dataset, image_size: int, show_progress: bool, say: Callable[[st
 
 def _request(
     data: Dataset,
-    parts: Sequence[Dataset],
+    splits: Sequence[str],
     models: Sequence[str],
     tune: Sequence[str],
     options: TrainOptions,
-    weights: Weights | None,
+    plan: Plan,
 ) -> dict[str, Any]:
-    """What a run is asked for: a resumed run must be asked for the same."""
+    """What a run is asked for: a resumed run must be asked for the same, or for more repeats."""
     return {
         "polytag": version("polytag"),
         "models": list(models),
         "objective": options.objective,
         "seed": options.seed,
+        "repeats": plan.repeats,
         "data": data.fingerprint,
-        "split": hashlib.sha256(repr([part.names for part in parts]).encode()).hexdigest()[:16],
-        "weights": None if weights is None else weights.name,
+        "split": list(splits),
+        "weights": None if plan.weights is None else plan.weights.name,
         "int8": options.int8,
         "tune": sorted({"tuned", *tune} & set(models)),
         "settings": {name: value for name, value in options.settings.items() if name != "seed"},
     }
+
+
+def _check_splits(repeats: Iterator[_Repeat]) -> tuple[list[str], list[str]]:
+    """Make all splits once: one that cannot be learned from is found before hours of training.
+
+    Returns:
+        A digest of each split, and notes on those whose labels differ from the labels of the first.
+    """
+    digests, notes, labels = [], [], None
+    for repeat in repeats:
+        train = repeat.parts[0]
+        labels = labels or train.labels
+        digests.append(_digest(repeat))
+        if train.labels != labels:
+            told = describe_left_out(train.labels_left_out) if train.labels_left_out else "no label left out"
+            notes.append(f"repeat {repeat.number} scores other labels than the first: {told}")
+    return digests, notes
+
+
+def _digest(repeat: _Repeat) -> str:
+    """16 hexadecimal digits that change with the split."""
+    return hashlib.sha256(repr([part.names for part in repeat.parts]).encode()).hexdigest()[:16]
+
+
+def _repeats(data: Dataset, first: _Repeat, last: int, given_split: str | os.PathLike[str] | None) -> Iterator[_Repeat]:
+    """Yield the repeats up to the last one. Splits are made on demand, because each copies all targets."""
+    yield first
+    for number in range(2, last + 1):
+        seed = first.seed + number - 1
+        if given_split is not None or data.parts is not None:
+            yield replace(first, number=number, seed=seed)
+        else:
+            yield _repeat(data, number, seed, None)
+
+
+def _run(
+    repeat: _Repeat, plan: Plan, folder: Path, min_photos: int, show_progress: bool, say: Callable[[str], object]
+) -> Found:
+    """Train and test the models on one split.
+
+    Returns:
+        The scores of each model that has this repeat, and on the first repeat all that the report needs.
+    """
+    train, validation, test = repeat.parts
+    out = repeat_folder(folder, repeat.number)
+    out.mkdir(exist_ok=True)
+    write_split(out / "split.csv", *repeat.parts)
+    last = max(plan.repeats.values())
+    name = f"repeat {repeat.number} of {last}: " if last > 1 else ""
+    sizes = ", ".join(f"{len(part):,} {of}" for of, part in zip(PARTS, repeat.parts, strict=True))
+    if train.labels_left_out:
+        say(f"{name}{describe_left_out(train.labels_left_out)}")
+    say(f"{name}split: {sizes}")
+    scores: dict[str, Mapping[str, float]] = {}
+    contestants = []
+    for model in [model for model, times in plan.repeats.items() if repeat.number <= times]:
+        options = plan.options[model].override({"seed": repeat.seed})
+        bundle = _train(train, validation, model, options, out, show_progress, lambda line: say(f"{name}{line}"))
+        if repeat.number == 1:
+            contestants.append(_test(bundle, test, model, repeat.split, min_photos))
+        elif "test" not in bundle.manifest:
+            _test(bundle, test, model, repeat.split, min_photos)
+        # The record, so that a resumed run need not tag the test photos of further repeats again.
+        scores[model] = {metric: bundle.manifest["test"].get(metric, math.nan) for metric in TITLES}
+        say(f"{name}{model}: test samples-F1 {scores[model]['samples_f1']:.3f}")
+    if contestants and (rarity := contestants[0].evaluation.rarity):
+        say(rarity)
+    return scores, contestants
 
 
 def _train(
@@ -291,26 +323,41 @@ def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, 
     )
 
 
-def _contest(
-    data: Dataset, parts: Sequence[Dataset], notes: Sequence[str], contestants: Sequence[Contestant], seed: int
-) -> Contest:
+def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: bool) -> Contest:
+    contestants, repeats = found[0][1], None
+    if len(found) > 1:
+        seeds = tuple(range(first.seed, first.seed + len(found)))
+        scores = {c.name: [scores.get(c.name) for scores, _ in found] for c in contestants}
+        repeats = Repeats(seeds, len(first.parts[0]), len(first.parts[2]), scores, one_split)
     # Photos may have become unreadable since the split.
-    judged = parts[2].take(np.isin(parts[2].names, contestants[0].evaluation.names))
+    judged = first.parts[2].take(np.isin(first.parts[2].names, contestants[0].evaluation.names))
     return Contest(
         data_name=data.title,
         images=len(data),
-        labels=parts[0].labels,
+        labels=first.parts[0].labels,
         fingerprint=data.fingerprint,
-        parts={name: len(part) for name, part in zip(PARTS, parts, strict=True)},
-        notes=tuple(notes),
+        parts={name: len(part) for name, part in zip(PARTS, first.parts, strict=True)},
+        notes=tuple(first.notes),
         left_out=data.left_out,
-        labels_left_out=parts[0].labels_left_out,
+        labels_left_out=first.parts[0].labels_left_out,
         contestants=tuple(contestants),
-        pairs=pairs(contestants),
+        pairs=pairs(contestants, repeats),
         version=version("polytag"),
-        seed=seed,
+        seed=first.seed,
+        repeats=repeats,
         slices=automatic_slices(measure(judged.paths).records, judged.targets),
     )
+
+
+def _repeat(
+    data: Dataset,
+    number: int,
+    seed: int,
+    given_split: str | os.PathLike[str] | None,
+    on_progress: Callable[[int], object] = lambda n: None,
+) -> _Repeat:
+    parts, notes = _parts(data, seed, given_split, on_progress)
+    return _Repeat(number, seed, parts, notes, split_facts(data, parts, seed, given_split) | {"notes": notes})
 
 
 def _parts(
@@ -339,46 +386,3 @@ def _parts(
     test = test.without_labels(train.labels_left_out)
     check_validation(validation)
     return (train, validation, test), notes
-
-
-def _started(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-    """Return what the run in this folder was asked for, ``None`` if there is no run. Nothing is changed."""
-    if resume and overwrite:
-        raise SettingsError("--resume and --overwrite exclude each other. Choose one.")
-    if not folder.exists():
-        check_unused(folder)
-        return None
-    try:
-        if folder.is_dir() and not any(folder.iterdir()):
-            return None
-        started = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise_machine_error(error)
-        started = None
-    if not isinstance(started, dict) or not {"polytag", "models", "data", "split"} <= started.keys():
-        raise SettingsError(f"{folder} exists and is not a run of polytag. Name another folder with --out.")
-    if not resume and not overwrite:
-        raise SettingsError(f"{folder} already holds a run. Add --resume to continue it, or --overwrite to replace it.")
-    return started
-
-
-def _prepare(folder: Path, request: dict[str, Any], started: dict[str, Any] | None) -> None:
-    """Check that a resumed run is the same, or make room for a new one. Only files of polytag are removed."""
-    if started is not None:
-        changed = [name for name in request if started.get(name) != request[name]]
-        if changed:
-            raise SettingsError(
-                f"{folder} was started with other {', '.join(changed)}. Repeat its settings, or add --overwrite."
-            )
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for model in ALL_MODELS:
-            for leftover in (folder / model, *folder.glob(f".{model}.*")):
-                if (leftover / "bundle.json").exists() or leftover.name.startswith("."):
-                    shutil.rmtree(leftover)
-        for name in ("results.json", "report.html", "report.md", "search.log", "split.csv"):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{folder} cannot be written ({error.strerror}). Name another place with --out.") from None
-    write_json(folder / RUN_FILE, request)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from polytag.comparison.repeats import Repeats
+from polytag.comparison.repeats import Repeats, with_test_photos
 from polytag.errors import counted
 from polytag.evaluation.evaluate import MAIN_SCORES, Difference, Evaluation, compared
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES
@@ -106,11 +106,11 @@ class Contest:
         notes: what reading and splitting recognized, decided and left out, in words.
         left_out: photos that could not be used, with the reason.
         labels_left_out: labels that could not be learned, with the reason.
-        contestants: the models, in the order of the tables, on the first split.
+        contestants: the models, in the order of the tables, on the first repeat.
         pairs: every two of them, the later minus the earlier, as `pairs` returns them.
         version: version of polytag.
         seed: seed of the split and of training; text if bundles were trained with several.
-        repeats: the scores on all splits, if there was more than one.
+        repeats: the scores of all repeats, if there is more than one.
         slices: for each column its value on each test photo, "" if it has none, such as {"camera": ["A", "B", …]}.
     """
 
@@ -140,6 +140,14 @@ class Contest:
             return contestant.evaluation.scores[metric]
         return self.repeats.mean(contestant.name, metric)
 
+    def uncertainty(self, contestant: Contestant, metric: str) -> str:
+        """The 95 % interval of a score, or its standard deviation over the repeats; "" if there is neither."""
+        if self.repeats is not None and self.repeats.count(contestant.name) > 1:
+            spread = self.repeats.spread(contestant.name, metric)
+            return f"± {spread:.3f}" if math.isfinite(spread) else ""
+        low, high = contestant.evaluation.intervals[metric]
+        return f"[{low:.3f}–{high:.3f}]" if math.isfinite(low) else ""
+
     def between(self, a: str, b: str) -> dict[str, Difference]:
         """Return the differences of a minus b, by score."""
         for pair in self.pairs:
@@ -156,7 +164,7 @@ class Contest:
         """What the scores rest on, in words."""
         if self.repeats is None:
             return "in this one training on this one split"
-        return f"over {len(self.repeats.seeds)} splits and trainings"
+        return self.repeats.scope
 
     def answer(self) -> str:
         """Say which model tags these photos best, by how much, and whether to believe it, in a few sentences."""
@@ -164,44 +172,58 @@ class Contest:
         name = best.name[0].upper() + best.name[1:]
         tags = f"{name} tags these photos best" if others else f"{name} tags these photos"
         score = f"samples-F1 {self.score(best, DECISIVE):.3f}"
-        if self.repeats is None:
+        if self.repeats is None or self.repeats.count(best.name) == 1:
             low, high = best.evaluation.intervals[DECISIVE]
             score += f" (95 % interval {low:.3f} to {high:.3f})"
         else:
-            score += f" ± {self.repeats.spread(best.name, DECISIVE):.3f}"
+            score += f" {self.uncertainty(best, DECISIVE)}"
         right = f"{self.score(best, 'subset_accuracy') * 100:.0f} % of"
-        photos = f"{right} {counted(len(best.evaluation.names), 'unseen test photo')}"
-        sentences = [f"{tags} {self.scope}: {score}.", f"All labels are right on {photos}."]
-        if others:
-            d = self.between(best.name, others[0].name)[DECISIVE]
-            lead = f"Its lead over {others[0].name} is {d.difference:+.3f}"
-            if math.isfinite(d.low):
-                lead += f" (95 % interval {d.low:+.3f} to {d.high:+.3f})"
-            sentences.append(f"{lead}, which {self.verdict(d)}.")
-        return " ".join(sentences)
+        photos = counted(len(best.evaluation.names), "unseen test photo")
+        share = f"All labels are right on {right} {photos}."
+        if self.repeats is not None:
+            share = f"On average, all labels are right on {right} the unseen test photos."
+        lead = [self._lead(best.name, others[0].name)] if others else []
+        return " ".join([f"{tags} {self.scope}: {score}.", share, *lead])
+
+    def _lead(self, best: str, other: str) -> str:
+        """Say by how much the best model leads, and whether to believe it."""
+        d = self.between(best, other)[DECISIVE]
+        lead = f"Its lead over {other} is {d.difference:+.3f}"
+        if math.isfinite(d.low):
+            lead += f" (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+        if self.repeats is not None:
+            common = self.repeats.count(best, other)
+            if common < max(self.repeats.count(best), self.repeats.count(other)):
+                # On these alone even the order of the two may differ.
+                lead += f" on the {counted(common, 'repeat')} that both have"
+        return f"{lead}, which {self.verdict(d)}."
 
     def verdict(self, difference: Difference) -> str:
         """Say whether a difference is more than chance, and what varied."""
+        chance, more = "the choice of test photos; another training may differ", "test photos"
+        if self.repeats is not None:
+            chance, more = "splits and trainings", "repeats"
+            if self.repeats.one_split:
+                chance, more = "trainings and the choice of test photos", "repeats or test photos"
         if difference.beyond_chance:
-            if self.repeats is None:
-                return "is more than chance in the choice of test photos; another training may differ"
-            return "is more than chance in splits and trainings"
-        return "may be chance: " + (
-            "more test photos would tell" if self.repeats is None else "more repeats would tell"
-        )
+            return f"is more than chance in {chance}"
+        return f"may be chance: more {more} would tell"
 
 
 def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> tuple[Pair, ...]:
     """Compare every two contestants, the later minus the earlier; their intervals hold together.
 
     Without repeats the intervals say what other test photos would change, with repeats what other splits and trainings
-    would change.
+    would change. With repeats on one split they say what other test photos and trainings would change.
     """
     both = [(b, a) for i, a in enumerate(contestants) for b in contestants[i + 1 :]]
     if repeats is None:
         found = compared([(b.evaluation, a.evaluation) for b, a in both])
     else:
         found = repeats.compared([(b.name, a.name) for b, a in both])
+        if repeats.one_split:
+            once = compared([(b.evaluation, a.evaluation) for b, a in both])
+            found = [list(map(with_test_photos, *pair)) for pair in zip(found, once, strict=True)]
     return tuple(Pair(b.name, a.name, tuple(d)) for (b, a), d in zip(both, found, strict=True))
 
 
@@ -255,9 +277,12 @@ def rows(contest: Contest) -> list[Row]:
 
     main = [score(name, _title(name)) for name in MAIN_SCORES]
     others = [score(name, title) for name, title in TITLES.items() if name not in MAIN_SCORES]
+    repeats = contest.repeats
+    times = [] if repeats is None else [row("Repeats", [f"{repeats.count(c.name)}" for c in contestants])]
     at_half = [f"{c.evaluation.at_half[DECISIVE]:.3f}" for c in contestants]
     return [
         *main,
+        *times,
         row("Validation accuracy (argmax)", [_share(c.validation_accuracy) for c in contestants]),
         row("Strongest labels", [", ".join(c.evaluation.strongest()) for c in contestants]),
         row("Weakest labels", [", ".join(c.evaluation.weakest()) for c in contestants]),
@@ -287,11 +312,7 @@ def _cell(contest: Contest, c: Contestant, metric: str) -> Cell:
     value = contest.score(c, metric)
     if not math.isfinite(value):
         return Cell("–")
-    if contest.repeats is not None:
-        spread = contest.repeats.spread(c.name, metric)
-        return Cell(f"{value:.3f}", f"± {spread:.3f}" if math.isfinite(spread) else "", value)
-    low, high = c.evaluation.intervals[metric]
-    return Cell(f"{value:.3f}", f"[{low:.3f}–{high:.3f}]" if math.isfinite(low) else "", value)
+    return Cell(f"{value:.3f}", contest.uncertainty(c, metric), value)
 
 
 def results(contest: Contest) -> dict[str, Any]:

@@ -26,6 +26,9 @@ def doubts(contest: Contest) -> list[str]:
     judged = ~unknown.all(axis=0)
     absent = np.mean((e.targets == 0).sum(axis=0)[judged] / (~unknown).sum(axis=0)[judged])
     unproven = [c.name for c in others if not contest.between(best.name, c.name)[DECISIVE].beyond_chance]
+    repeats = contest.repeats
+    counts = {} if repeats is None else {c.name: repeats.count(c.name) for c in contest.contestants}
+    fewer = [f"{name} ({times})" for name, times in counts.items() if times < max(counts.values())]
     left_out = [f"{name} ({reason})" for name, reason in contest.left_out.items()]
     unlearned = [f"{label} ({reason})" for label, reason in contest.labels_left_out.items()]
     found = [
@@ -35,9 +38,18 @@ def doubts(contest: Contest) -> list[str]:
             "these labels, and no score counts them.",
         ),
         (
-            contest.repeats is None,
+            repeats is None,
             f"Each model was trained once, on one split (seed {contest.seed}). Intervals say what other test photos "
             "would change, not what another training or split would.",
+        ),
+        (
+            repeats is not None and repeats.one_split,
+            "All trainings used the split that came with the data. Nothing here says what another split would change.",
+        ),
+        (
+            fewer,
+            f"Models with fewer repeats: {', '.join(fewer)}. Their means rest on those alone. Two models are compared "
+            "only on repeats that both have, and have an interval only if these are two or more.",
         ),
         (n < FEW_TEST_PHOTOS, f"The test set is small: {counted(n, 'photo')}. It may show none of the rare errors."),
         (

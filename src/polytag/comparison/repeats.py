@@ -1,4 +1,4 @@
-"""Repeats: the same models on several splits, each trained anew on each."""
+"""Repeats: the same models trained several times, on a new split each time unless the data has one of its own."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,30 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from polytag.errors import SettingsError, counted
 from polytag.evaluation.evaluate import MAIN_SCORES, Difference
 from polytag.evaluation.intervals import LEVEL
+
+
+def repeats_of_each(models: Sequence[str], repeats: int, fewer: Mapping[str, int]) -> dict[str, int]:
+    """Return the number of repeats of each model.
+
+    Args:
+        models: names of the models.
+        repeats: number of repeats.
+        fewer: models that get fewer repeats, with their number.
+
+    Raises:
+        SettingsError: a number is out of range, or no model of that name is compared.
+    """
+    if repeats < 1:
+        raise SettingsError(f"repeats must be 1 or more, not {repeats}")
+    for model, number in fewer.items():
+        if model not in models:
+            raise SettingsError(f"{model} is not compared, so it cannot be repeated. Add it to the models.")
+        if not 1 <= number <= repeats:
+            raise SettingsError(f"{model} can have 1 to {counted(repeats, 'repeat')}, not {number}")
+    return {model: fewer.get(model, repeats) for model in models}
 
 
 @dataclass(frozen=True)
@@ -20,12 +42,27 @@ class Repeats:
         seeds: the seed of split and training of each repeat, N of them.
         train_photos, test_photos: number of photos in these parts of a split.
         scores: for each model its scores on each repeat; ``None`` where the model was not trained.
+        one_split: whether all repeats share one split because the data came with it; only trainings vary then.
     """
 
     seeds: tuple[int, ...]
     train_photos: int
     test_photos: int
     scores: Mapping[str, Sequence[Mapping[str, float] | None]]
+    one_split: bool = False
+
+    @property
+    def scope(self) -> str:
+        """What varied, in words."""
+        numbers = [self.count(model) for model in self.scores]
+        least, most = min(numbers), max(numbers)
+        number = f"{most}" if least == most else f"{least} to {most}"
+        return f"over {number} trainings on one split" if self.one_split else f"over {number} splits and trainings"
+
+    def count(self, *models: str) -> int:
+        """Number of repeats on which all of these models were trained."""
+        found = zip(*(self.scores[model] for model in models), strict=True)
+        return sum(None not in scores for scores in found)
 
     def of(self, model: str, metric: str) -> np.ndarray:
         """The score on each repeat, float64 (N,); NaN where the model was not trained."""
@@ -46,7 +83,8 @@ class Repeats:
         """Compare models pairwise on the repeats that both have.
 
         Splits share photos, so their scores are not independent. The variance is corrected for that (Nadeau & Bengio
-        2003, Inference for the Generalization Error). The intervals hold together with 95 % probability (Bonferroni).
+        2003, Inference for the Generalization Error). On one split, trainings are independent, and the intervals say
+        nothing about other test photos. The intervals hold together with 95 % probability (Bonferroni).
 
         Args:
             pairs: names of models; differences are the first minus the second.
@@ -63,17 +101,47 @@ class Repeats:
         n = len(values)
         if n < 2:
             return Difference(metric, float(values.mean()) if n else math.nan, math.nan, math.nan)
-        mean, variance = float(values.mean()), float(values.var(ddof=1))
-        error = math.sqrt((1 / n + self.test_photos / self.train_photos) * variance)
-        half = float(student.ppf(level, n - 1)) * error
+        # Scores move in steps. With few photos they can agree by accident, which must not pass for certainty, so the
+        # deviation is at least the weight of one photo.
+        mean, variance = float(values.mean()), max(float(values.var(ddof=1)), 1 / self.test_photos**2)
+        shared = 0.0 if self.one_split else self.test_photos / self.train_photos
+        half = float(student.ppf(level, n - 1)) * math.sqrt((1 / n + shared) * variance)
         return Difference(metric, mean, mean - half, mean + half)
 
     def recorded(self) -> dict[str, Any]:
-        """The content of results.json about the repeats. Undefined scores are ``None``."""
+        """The content of results.json about the repeats. Undefined numbers are ``None``."""
 
-        def plain(found: Mapping[str, float] | None) -> dict[str, float | None] | None:
-            if found is None:
-                return None
-            return {name: value if math.isfinite(value) else None for name, value in found.items()}
+        def number(value: float) -> float | None:
+            return value if math.isfinite(value) else None
 
-        return {"seeds": list(self.seeds), "scores": {m: [plain(f) for f in found] for m, found in self.scores.items()}}
+        def summary(model: str) -> dict[str, Any]:
+            found = self.scores[model]
+            names = next((scores for scores in found if scores is not None), {})
+            return {
+                "repeats": self.count(model),
+                "mean": {name: number(self.mean(model, name)) for name in names},
+                "standard_deviation": {name: number(self.spread(model, name)) for name in names},
+                "scores": [None if f is None else {name: number(value) for name, value in f.items()} for f in found],
+            }
+
+        return {
+            "seeds": list(self.seeds),
+            "one_split": self.one_split,
+            "models": {model: summary(model) for model in self.scores},
+        }
+
+
+def with_test_photos(trainings: Difference, photos: Difference) -> Difference:
+    """Widen the interval of several trainings on one split by what other test photos would change.
+
+    Both sources of error are independent, so the distances from the difference to the ends of the intervals are added
+    as squares (MOVER; Zou & Donner 2008, Construction of Confidence Limits about Effect Measures).
+
+    Args:
+        trainings: the mean difference over trainings, with the interval of `Repeats.compared`.
+        photos: the difference of one training, with the interval of `polytag.evaluation.evaluate.compared`.
+    """
+    below = math.hypot(trainings.difference - trainings.low, photos.difference - photos.low)
+    above = math.hypot(trainings.high - trainings.difference, photos.high - photos.difference)
+    mean = trainings.difference
+    return Difference(trainings.metric, mean, mean - below, mean + above)

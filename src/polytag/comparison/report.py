@@ -81,7 +81,7 @@ def _words(contest: Contest) -> dict[str, Any]:
             "Photos": f"{contest.images:,}",
             "Labels": f"{len(contest.labels):,}",
             "Split": " · ".join(f"{n:,} {part}" for part, n in contest.parts.items()),
-            "Seed": contest.seed,
+            **_seeds(contest),
             "polytag": contest.version,
             "Fingerprint": contest.fingerprint,
         },
@@ -99,18 +99,26 @@ def _words(contest: Contest) -> dict[str, Any]:
     }
 
 
+def _seeds(contest: Contest) -> dict[str, Any]:
+    if contest.repeats is None:
+        return {"Seed": contest.seed}
+    return {"Seeds": f"{contest.repeats.seeds[0]} to {contest.repeats.seeds[-1]}"}
+
+
 def _varied(contest: Contest) -> str:
     """What the intervals of differences account for."""
-    if contest.repeats is not None:
-        return (
-            f"Every model was trained on {len(contest.repeats.seeds)} splits. The intervals say what other splits and "
-            "trainings would change (corrected resampled t-test). They hold together: if all models were equally good, "
-            "the chance that this report finds any difference would be at most 5 %."
-        )
+    if contest.repeats is None:
+        models = "Every model was scored on the same test photos."
+        changes = "other test photos would change, not what another training or split would"
+    elif contest.repeats.one_split:
+        models = "Every model was trained several times on the split that came with the data."
+        changes = "other test photos and trainings would change, not what another split would"
+    else:
+        models = "Each repeat drew a new split and trained every model anew."
+        changes = "other splits and trainings would change (corrected resampled t-test, Nadeau & Bengio 2003)"
     return (
-        "Every model was scored on the same test photos. The intervals say what other test photos would change, not "
-        "what another training or split would. They hold together: if all models were equally good, the chance that "
-        "this report finds any difference would be 5 %."
+        f"{models} The intervals say what {changes}. They hold together: if all models were equally good, the chance "
+        "that this report finds any difference would be at most 5 %."
     )
 
 

@@ -1,0 +1,104 @@
+"""Plan of a comparison: which model is trained how and how often. What cannot work is refused here."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytag.comparison.repeats import repeats_of_each
+from polytag.comparison.run_folder import check_repeats, started_run
+from polytag.errors import SettingsError
+from polytag.models.backbones.weights import Weights
+from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
+from polytag.models.recipe import ALL_MODELS, SEARCHED, takes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison will do.
+
+    Attributes:
+        options: how each model is trained.
+        weights: weights of the backbone, ``None`` if no model has one.
+        repeats: number of repeats of each model.
+        started: settings of the run that the folder already holds, ``None`` if there is none.
+    """
+
+    options: dict[str, TrainOptions]
+    weights: Weights | None
+    repeats: dict[str, int]
+    started: dict[str, Any] | None
+
+
+def check_comparison(
+    out: str | os.PathLike[str],
+    models: Sequence[str],
+    options: TrainOptions,
+    *,
+    tune: Sequence[str] = ("tuned",),
+    repeats: int = 1,
+    fewer_repeats: Mapping[str, int] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """Refuse a comparison that cannot work, before any photo is read. Arguments are those of `compare`.
+
+    Raises:
+        SettingsError: a setting or the folder cannot be used, or a package is missing.
+        WeightsError: the weights file is missing or of another kind.
+    """
+    unknown = [model for model in models if model not in ALL_MODELS]
+    if unknown:
+        raise SettingsError(f"each model must be one of {', '.join(ALL_MODELS)}, not '{unknown[0]}'")
+    if not models or len(set(models)) < len(models):
+        raise SettingsError(f"name each model once, of {', '.join(ALL_MODELS)}; got {', '.join(models) or 'none'}")
+    _check_use(models, tune, options)
+    times = repeats_of_each(models, repeats, fewer_repeats or {})
+    plan = {model: _options_for(model, options, tune) for model in models}
+    weights = [check_training(model, plan[model])[1] for model in models]
+    for model in models:
+        plan[model].override({"seed": options.seed + times[model] - 1}).recipe(model)
+    started = started_run(Path(out), resume, overwrite)
+    if resume and started is not None:
+        check_repeats(Path(out), times, started)
+    return Plan(plan, next(filter(None, weights), None), times, started)
+
+
+def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:
+    """The options for one model: what it can use, and a search only if it was asked for."""
+    options = options.of_use_to(model)
+    if model not in (*tune, "tuned"):
+        return options.override({"trials": None, "timeout": None})
+    return options if options.searches else options.override({"trials": DEFAULT_TRIALS})
+
+
+def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions) -> None:
+    """Refuse names, and options that no model can use."""
+    for model in tune:
+        if model not in SEARCHED:
+            raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
+    idle = [model for model in tune if model not in models and model != "tuned"]
+    if idle:
+        raise SettingsError(f"{idle[0]} cannot be searched without being compared. Add it to the models.")
+    if options.searches and not {"tuned", *tune} & set(models):
+        raise SettingsError(
+            "trials and timeout are for a search, but none of the models is searched. Name one to tune."
+        )
+    used = {name for model in models for name in options.of_use_to(model).settings}
+    useless = [name for name in options.settings if name not in used]
+    if options.weights is not None and not any(takes(model, "backbone") for model in models):
+        useless.append("weights")
+    if useless:
+        raise SettingsError(f"{useless[0].replace('_', ' ')} means nothing to {', '.join(models)}. Leave it out.")
+
+
+def check_backbone(plan: Mapping[str, TrainOptions], weights: Weights | None, folder: Path, resume: bool) -> None:
+    """Find out now whether the weights fit: before an earlier run is replaced and before hours of training."""
+    # Imported late, because it loads Keras.
+    from polytag.models.backbones.backbone import backbone
+
+    embedding = [model for model in plan if takes(model, "backbone")]
+    if weights is not None and not (resume and all((folder / model).exists() for model in embedding)):
+        recipe = plan[embedding[0]].recipe(embedding[0])
+        backbone(recipe.backbone, recipe.image_size, weights)

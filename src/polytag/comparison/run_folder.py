@@ -1,0 +1,118 @@
+"""The folder of a run: what it was asked for, whether it can be continued, and how it is emptied.
+
+::
+
+    run.json               the settings; the file marks a folder as written by polytag
+    split.csv              the split of the first repeat
+    baseline/, tuned/, …   the bundles of the first repeat
+    repeat-2/, …           split and bundles of each further repeat
+    results.json           all numbers
+    report.html, report.md
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polytag.errors import SettingsError, counted, raise_machine_error
+from polytag.files import write_json
+from polytag.models.bundle.bundle import check_unused
+from polytag.models.recipe import ALL_MODELS
+
+RUN_FILE = "run.json"
+"""The settings of a run."""
+
+WRITTEN = ("results.json", "report.html", "report.md", "search.log", "split.csv")
+"""Files that a run writes besides its bundles and settings."""
+
+
+def repeat_folder(folder: Path, repeat: int) -> Path:
+    """Return the folder of a repeat, counted from 1. The first one is the run's own folder."""
+    return folder if repeat == 1 else folder / f"repeat-{repeat}"
+
+
+def started_run(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+    """Return what the run in this folder was asked for, ``None`` if there is no run. Nothing is changed.
+
+    Raises:
+        SettingsError: the folder holds something else, or a run and neither ``resume`` nor ``overwrite`` is set.
+    """
+    if resume and overwrite:
+        raise SettingsError("--resume and --overwrite exclude each other. Choose one.")
+    if not folder.exists():
+        check_unused(folder)
+        return None
+    try:
+        if folder.is_dir() and not any(folder.iterdir()):
+            return None
+        started = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise_machine_error(error)
+        started = None
+    if not isinstance(started, dict) or not {"polytag", "models", "data", "split"} <= started.keys():
+        raise SettingsError(f"{folder} exists and is not a run of polytag. Name another folder with --out.")
+    if not resume and not overwrite:
+        raise SettingsError(f"{folder} already holds a run. Add --resume to continue it, or --overwrite to replace it.")
+    return started
+
+
+def check_repeats(folder: Path, repeats: Mapping[str, int], started: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with fewer repeats, because choosing among finished ones would flatter a model.
+
+    Raises:
+        SettingsError: a model had more repeats.
+    """
+    for model, before in (started.get("repeats") or {}).items():
+        if repeats.get(model, before) < before:
+            raise SettingsError(
+                f"{folder} was started with {counted(before, 'repeat')} of {model}. Give as many or more, or add "
+                "--overwrite."
+            )
+
+
+def prepare_folder(folder: Path, request: Mapping[str, Any], started: Mapping[str, Any] | None) -> None:
+    """Check that a resumed run is the same, or make room for a new one. Only files of polytag are removed.
+
+    Args:
+        folder: the run's folder.
+        request: what the run is asked for now. "repeats" may rise, with more hashes in "split".
+        started: what the run was asked for earlier, ``None`` for a new run.
+
+    Raises:
+        SettingsError: a setting differs, or the folder cannot be written.
+    """
+    if started is not None:
+        check_repeats(folder, request["repeats"], started)
+        splits = started["split"]
+        comparable = {**started, "repeats": request["repeats"]}
+        if isinstance(splits, list) and splits == request["split"][: len(splits)]:
+            comparable["split"] = request["split"]
+        changed = [name for name in request if comparable.get(name) != request[name]]
+        if changed:
+            raise SettingsError(
+                f"{folder} was started with other {', '.join(changed)}. Repeat its settings, or add --overwrite."
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if started is None:
+            _empty(folder)
+            for repeat in filter(Path.is_dir, folder.glob("repeat-*")):
+                _empty(repeat)
+                if not any(repeat.iterdir()):
+                    repeat.rmdir()
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written ({error.strerror}). Name another place with --out.") from None
+    if request != started:
+        write_json(folder / RUN_FILE, request)
+
+
+def _empty(folder: Path) -> None:
+    """Remove the bundles and files of one repeat."""
+    for model in ALL_MODELS:
+        for leftover in (folder / model, *folder.glob(f".{model}.*")):
+            if (leftover / "bundle.json").exists() or leftover.name.startswith("."):
+                shutil.rmtree(leftover)
+    for name in WRITTEN:
+        (folder / name).unlink(missing_ok=True)
