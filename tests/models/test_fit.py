@@ -289,3 +289,11 @@ def test_photos_that_cannot_be_read_leave_nothing_to_learn_from(squares, tmp_pat
     none = replace(train, paths=np.full(len(train), str(broken)))
     with pytest.raises(DataError):
         pt.fit(none, validation, "baseline", image_size=32, epochs=1, show_progress=False)
+
+
+def test_photos_in_both_sets_are_refused(squares) -> None:
+    train, validation, _ = squares
+    both = validation.take(np.arange(len(validation)))
+    both = replace(both, paths=np.append(both.paths[:-1], train.paths[0]))
+    with pytest.raises(DataError, match="also contains 1 validation image"):
+        pt.fit(train, both, "baseline", image_size=32, epochs=1, show_progress=False)

@@ -143,8 +143,8 @@ def _seen(train: Dataset, validation: Dataset) -> NDArray[np.void]:
     both = np.flatnonzero(same_files(validation, records[0]))
     if len(both):
         raise DataError(
-            f"{counted(len(both), 'validation image')} are in the training set too "
-            f"({listed([validation.names[i] for i in both])}). Remove them from one set, or split again."
+            f"The training set also contains {counted(len(both), 'validation image')} "
+            f"({listed([validation.names[i] for i in both])}). Remove them from one of the sets, or split again."
         )
     return np.concatenate(records)
 

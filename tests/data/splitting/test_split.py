@@ -385,3 +385,16 @@ def test_shares_count_photos_labels_and_combinations() -> None:
     assert all(sum(counts) == total and len(counts) == 3 for _, total, counts in table)
     assert table[0][2] == [len(part) for part in parts]
     assert [what for what, *_ in shares(parts, combinations=1)][-1] == "label0 + label1"
+
+
+def test_training_photos_of_a_group_in_validation_are_left_out() -> None:
+    given = np.array(["train", "train", "train", "validation", "test"] * 20)
+    groups = np.arange(100)
+    groups[3] = groups[0]
+    groups[8] = groups[6] = groups[5]
+    train, validation, test = split(dataset(draw_targets(100, [0.5, 0.3]), groups, given))
+    assert (len(train), len(validation), len(test)) == (57, 20, 20)
+    assert not np.isin(train.groups, validation.groups).any()
+    assert train.notes[-1] == "3 training images left out: validation has images of the same groups"
+    with pytest.raises(DataError, match="every training image"):
+        split(dataset(draw_targets(100, [0.5, 0.3]), np.where(given == "test", groups, 0), given))
