@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from polytag.comparison.contest import Contest, Contestant, pairs, results
+from polytag.comparison.contest import Contest, Contestant, contestant, pairs, results
 from polytag.comparison.plan import Plan, check_backbone, check_comparison
 from polytag.comparison.repeats import Repeats
 from polytag.comparison.report import write_report
@@ -303,24 +303,7 @@ def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, 
         tested=evaluation.recorded(),
         split=split_record,
     )
-    facts = bundle.manifest
-    return Contestant(
-        name=model,
-        evaluation=evaluation,
-        validation_accuracy=facts["validation_accuracy"],
-        trainable_parameters=facts["trainable_parameters"],
-        parameters=facts["parameters"],
-        fit_seconds=facts["fit_seconds"],
-        validation_score=facts["validation"]["mean_average_precision"] or 0.0,
-        history=facts["history"],
-        kept_epoch=facts.get("kept_epoch"),
-        trials=facts.get("trials", ()),
-        recipe=facts["recipe"],
-        importance=facts.get("importance", {}),
-        calibration=facts["calibration"],
-        objective=facts["objective"],
-        out_of_reach=facts["out_of_reach"],
-    )
+    return contestant(model, evaluation, bundle.manifest)
 
 
 def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: bool) -> Contest:
