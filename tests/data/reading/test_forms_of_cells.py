@@ -213,6 +213,21 @@ def test_numbers_of_labels_are_read_if_no_column_names_them(tmp_path: Path) -> N
     assert found.labels == ("dog", "cat")
 
 
+@pytest.mark.parametrize("word", ["&", "and", "und"])
+def test_enumerations(word: str, tmp_path: Path) -> None:
+    def write(names: list[str]) -> str:
+        return ", ".join(names[:-1]) + f" {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+    text, chosen = rows(FRUIT, 30, write)
+    found = table(tmp_path, text)
+    assert [{found.labels[j] for j in np.flatnonzero(row)} for row in found.targets] == [set(one) for one in chosen]
+
+
+def test_a_column_of_another_kind_next_to_labels_is_not_taken_for_one(tmp_path: Path) -> None:
+    found = table(tmp_path, "image,sex,dog,cat\na.jpg,F,1,0\nb.jpg,F,0,0\nc.jpg,M,1,1\n")
+    assert found.labels == ("dog", "cat")
+
+
 def test_an_audit_sees_the_same_signs() -> None:
     combinations = [f"{a} {b} {c}" for a in FRUIT for b in FRUIT for c in FRUIT if len({a, b, c}) == 3]
     targets = np.eye(len(combinations), dtype=np.int8)

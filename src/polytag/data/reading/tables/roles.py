@@ -354,7 +354,7 @@ def _refuse_wrong(path: Path, cells: Cells, columns: Sequence[int], readings: di
     for i in columns:
         reading, column = readings[i], cells.columns[i]
         wrong = [kind in (Kind.NUMBER, Kind.TEXT, Kind.SHARE) for kind in reading.kinds]
-        if not any(wrong) or plain(cells.header[i]) in LABEL_HEADERS:
+        if not any(wrong) or plain(cells.header[i]) in LABEL_HEADERS | SIDE_HEADERS:
             continue
         rows = column.rows_where(wrong)
         # A count of visits is often 0 or 1 and sometimes more; it is no label.

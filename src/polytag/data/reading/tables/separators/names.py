@@ -42,6 +42,9 @@ ORDINARY = frozenset(mark.strip() for mark in MARKS if len(mark.strip()) == 1)
 JOINING = (r"\s*[+/&]\s*", r"\s+(?:and|und|et|y|e|en|och|og)\s+")
 """What may join two names in a cell where another mark separates. It separates only names that are known elsewhere."""
 
+ENUMERATION = r",\s*|\s+&\s+|\s+(?:and|und|et|y|e|en|och|og)\s+"
+"""What separates names in an enumeration, as in ``dog, cat and bird``."""
+
 BULLET = re.compile(r"^(?:[-*•·–]\s+)+")
 """A mark before a name, as in a list."""
 
@@ -231,11 +234,32 @@ def _punctuation(
     if mark is not None and mark not in WEAK and _in_use(mark, cells, rows):
         return None
     found = find_punctuation(cells, vocabulary, ORDINARY)
+    enumeration = _enumeration(cells, mark, found)
+    if enumeration is not None and not vocabulary:
+        return enumeration
     if found is None or mark is None or not _in_use(mark, cells, rows):
         return found
     # Names hold commas: punctuation separates if it leaves fewer labels.
     labels = {name for cell in cells for name in _distinct(_pieces(cell, MARKS[mark]))}
     return found if found.n_labels < len(labels) else None
+
+
+def _enumeration(cells: Sequence[str], mark: str | None, found: Punctuation | None) -> Punctuation | None:
+    """Commas and a conjunction, as in ``dog, cat & bird``, if both together leave fewer labels than one of them."""
+    if not any("," in cell for cell in cells):
+        return None
+
+    def count(pattern: str | None) -> int:
+        return len({name for cell in cells for name in _distinct(_pieces(cell, pattern))})
+
+    fewest = min(count(MARKS[mark] if mark else None), count(found.pattern if found else None))
+    n_labels = count(ENUMERATION)
+    return Punctuation(", &", ENUMERATION, n_labels) if n_labels < fewest and _joins(cells) else None
+
+
+def _joins(cells: Sequence[str]) -> bool:
+    """Return whether a conjunction follows a comma in a cell."""
+    return any(re.search(r",.*(?:&|\s(?:and|und|et|y|e|en|och|og)\s)", cell) for cell in cells)
 
 
 def _in_use(mark: str, cells: Sequence[str], rows: Sequence[int]) -> bool:
