@@ -1,4 +1,4 @@
-"""Options for reading labels: those of `polytag.read` and of every command that takes DATA."""
+"""Options of `polytag.read` and of every command that takes DATA."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from polytag.errors import SettingsError, listed
 
 CONFLICTS = ("unknown", "union", "drop")
-"""How to settle labels on which two rows of one image disagree."""
+"""Ways to settle labels on which two rows for the same image disagree."""
 
 BLANKS = ("absent", "unknown")
 
@@ -31,10 +31,14 @@ class ReadOptions:
         Sequence[str], "Column with labels, may be repeated. Put a name that contains a comma in double quotes."
     ] = ()
     label_separator: Annotated[str | None, "Text between the labels in a cell. Default: detected."] = None
-    group_column: Annotated[str | None, "Column whose equal values must stay in one part, such as a patient."] = None
+    group_column: Annotated[
+        str | None, "Column of groups, such as patients, whose photos must stay in one part of the split."
+    ] = None
     split_column: Annotated[str | None, "Column with the split (train, validation, test). Default: detected."] = None
     blank: Annotated[Literal["absent", "unknown"] | None, "Meaning of blank cells in 0/1 columns."] = None
-    at_least: Annotated[float | None, "Share from which a label counts as present, for columns of shares."] = None
+    at_least: Annotated[
+        float | None, "Minimum value for a label to count as present, in columns of values from 0 to 1."
+    ] = None
     labels: Annotated[Sequence[str], "Label names for the entries of a multi-hot vector."] = ()
     conflicts: Annotated[
         Literal["unknown", "union", "drop"] | None,
@@ -42,7 +46,7 @@ class ReadOptions:
     ] = None
 
     def __post_init__(self) -> None:
-        """Bring paths and sequences to one type, and refuse values that cannot be meant."""
+        """Convert paths and sequences to one type, and refuse invalid values."""
         if self.images is not None:
             object.__setattr__(self, "images", Path(self.images).expanduser())
         columns = (self.label_column,) if isinstance(self.label_column, str) else tuple(self.label_column)
@@ -83,7 +87,7 @@ class ReadOptions:
 
     @property
     def column_flags(self) -> list[str]:
-        """The options in use that only make sense for the columns of a table."""
+        """The options in use that apply only to the columns of a table."""
         return [f"--{name.replace('_', '-')}" for name in COLUMN_OPTIONS if getattr(self, name) not in (None, ())]
 
 
@@ -97,4 +101,4 @@ COLUMN_OPTIONS = (
     "at_least",
     "labels",
 )
-"""Options for the columns of a table. A form without columns refuses them."""
+"""Options for the columns of a table. Formats without columns refuse these options."""
