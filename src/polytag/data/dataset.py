@@ -1,4 +1,4 @@
-"""Dataset: photos with their labels, the one object that reading, splitting, training and judging share."""
+"""The dataset of photos with their labels, which reading, splitting, training and evaluation share."""
 
 import hashlib
 import os
@@ -15,13 +15,13 @@ from polytag.errors import DataError, counted, listed
 from polytag.photos.content import content_hash
 
 ODD_PATH = re.compile(r"/[./]|\\|/$")
-"""A path that may need normalising."""
+"""Pattern of paths that may need normalization."""
 
 LABELS_NAMED = 20
-"""Most labels named in one note."""
+"""Maximum number of labels named in one note."""
 
 PARTS = ("train", "validation", "test")
-"""The parts of a split, in order."""
+"""Names of the parts of a split, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,20 +29,21 @@ class Dataset:
     """Photos and their labels.
 
     Attributes:
-        paths: str (n,), the photos' files.
-        targets: int8 (n, k): 1 the label is present, 0 absent, -1 unknown.
-        labels: the k names, in a fixed order.
-        groups: int64 (n,): photos that show the same picture share a number, and a split keeps them together.
-        root: the folder that all paths lie in; a photo's `names` are relative to it.
-        parts: str (n,), "train", "validation" or "test" where the table came with a split, else ``None``.
-        notes: what reading recognised, decided and left out, in words.
-        left_out: the photos that are listed but cannot be used, each with the reason.
-        labels_left_out: the labels that cannot be learned, each with the reason.
-        repeats: the photos that are listed more than once, each with its line numbers.
-        disputed: the photos whose rows, or whose names and 0/1 columns, contradict each other, each with
-            the labels on which they do.
-        look_alikes: int64 (n,): photos that resemble each other but were too many to stay together share a number, and
-            others have -1; ``None`` if all look-alikes are in one group.
+        paths: str (n,), the paths of the photo files.
+        targets: int8 (n, k), 1 if the label is present, 0 if it is absent, -1 if it is unknown.
+        labels: the names of the k labels, in a fixed order.
+        groups: int64 (n,), group numbers. Photos that show the same picture have the same number, and a split keeps
+            them together.
+        root: the folder that contains all photos. The `names` of the photos are relative to it.
+        parts: str (n,), "train", "validation" or "test" if the table came with a split, else ``None``.
+        notes: messages about what was recognized, decided and left out during reading.
+        left_out: photos that are listed but cannot be used, each with the reason.
+        labels_left_out: labels that cannot be learned, each with the reason.
+        repeats: photos that are listed more than once, each with its line numbers.
+        disputed: photos whose rows contradict each other, or whose label names contradict the 0/1 columns, each with
+            the labels in question.
+        look_alikes: int64 (n,), numbers of the sets of similar photos that were too large to stay together, and -1 for
+            all other photos; ``None`` if each set of look-alikes is in one group.
     """
 
     paths: NDArray[np.str_]
@@ -81,9 +82,9 @@ class Dataset:
 
     @cached_property
     def names(self) -> list[str]:
-        """The photos' paths relative to `root`, with forward slashes."""
+        """Paths of the photos relative to `root`, with forward slashes."""
         folder = os.path.join(os.path.abspath(self.root), "")
-        # Cutting off the folder takes a hundredth of the time of relpath, which a million photos notice.
+        # Removing the prefix is a hundred times faster than relpath, which matters for a million photos.
         return [
             path[len(folder) :]
             if path.startswith(folder) and not ODD_PATH.search(path, len(folder) - 1)
@@ -93,14 +94,14 @@ class Dataset:
 
     @property
     def title(self) -> str:
-        """What the data are called: the folder's name, or that of the folder above one that is just called images."""
+        """Name of the data: the name of the root folder, or of its parent if the root is called "images"."""
         return (self.root.parent if self.root.name == "images" else self.root).name
 
     def take(self, rows: ArrayLike) -> "Dataset":
-        """The photos at these rows (int) or where this mask is true (bool), as a new dataset."""
+        """Return a new dataset of the photos at these rows (int), or of those where this mask is true (bool)."""
         rows = np.asarray(rows)
         if not rows.size:
-            rows = rows.astype(np.int64)  # NumPy takes an empty list for floats.
+            rows = rows.astype(np.int64)  # NumPy converts an empty list to floats.
         return replace(
             self,
             paths=self.paths[rows],
@@ -111,7 +112,7 @@ class Dataset:
         )
 
     def without(self, reasons: Mapping[str, str]) -> "Dataset":
-        """The dataset less the photos at these paths; they are named in `left_out` with the reasons."""
+        """Return the dataset without the photos at these paths, which are added to `left_out` with the reasons."""
         keep = np.array([path not in reasons for path in self.paths], dtype=bool)
         if keep.all():
             return self
@@ -124,7 +125,7 @@ class Dataset:
         return replace(self.take(keep), notes=(*self.notes, note), left_out={**self.left_out, **gone})
 
     def without_labels(self, reasons: Mapping[str, str]) -> "Dataset":
-        """The dataset without these labels; `labels_left_out` and a note name them with the reasons."""
+        """Return the dataset without these labels, which `labels_left_out` and a note list with the reasons."""
         keep = [j for j, label in enumerate(self.labels) if label not in reasons]
         if len(keep) == len(self.labels):
             return self
@@ -139,7 +140,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any photo's content, any label and the labels' order."""
+        """16 hexadecimal digits that change if the content of a photo, a label or the order of labels changes."""
         digest = hashlib.sha256("\0".join(self.labels).encode())
         for path, row in zip(self.paths, self.targets, strict=True):
             digest.update(content_hash(path).encode())
@@ -148,6 +149,6 @@ class Dataset:
 
 
 def describe_left_out(reasons: Mapping[str, str]) -> str:
-    """Say in one line which labels are left out, and why."""
+    """Describe in one line which labels are left out and why."""
     named = listed([f"{label} ({reason})" for label, reason in reasons.items()], LABELS_NAMED)
     return f"{counted(len(reasons), 'label')} left out of training: {named}"

@@ -1,21 +1,21 @@
-"""How often labels occur together, and which sets of labels occur."""
+"""Count how often labels occur together, and which sets of labels occur."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 65_536
-"""Photos counted at once. Below 2**24 photos float32 counts are exact, so BLAS can do the counting."""
+"""Number of photos counted at once. Below 2**24 photos, float32 counts are exact, so BLAS can do the counting."""
 
 
 def cooccurrence(targets: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count photos for each pair of labels.
 
     Args:
-        targets: int8 (n, k): 1 present, 0 absent, -1 unknown.
+        targets: int8 (n, k), 1 for present, 0 for absent, -1 for unknown.
 
     Returns:
         Two int64 arrays (k, k). The first counts the photos on which both labels are present. The second counts the
-        photos on which the row's label is present and the column's label is known.
+        photos on which the label of the row is present and the label of the column is known.
     """
     k = targets.shape[1]
     both, known = np.zeros((k, k), np.int64), np.zeros((k, k), np.int64)
@@ -31,11 +31,11 @@ def label_sets(present: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[n
     """Number the distinct sets of labels.
 
     Args:
-        present: bool (n, k).
+        present: bool (n, k), the labels of each photo.
 
     Returns:
-        The number of each photo's set, int64 (n,), and a photo that has each set, int64 (m,). Of two sets of the same
-        size, the one with the earlier label at the first difference has the lower number.
+        int64 (n,), the number of the label set of each photo, and int64 (m,), an example photo for each set. If two
+        sets have the same size, the one with the earlier label at the first difference has the lower number.
     """
     n = len(present)
     if not n:

@@ -1,6 +1,7 @@
-"""Alignment of small grey photos: lay one on another, and compare their details where they overlap.
+"""Align small grey photos and compare their details where they overlap.
 
-Shift and scale are fitted by Gauss-Newton with free gain and offset (Lucas & Kanade 1981; Evangelidis & Psarakis 2008).
+Shift and scale are fitted by the Gauss-Newton method, with free gain and offset (Lucas & Kanade 1981; Evangelidis &
+Psarakis 2008).
 """
 
 from functools import lru_cache
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def pooled(photos: NDArray, side: int) -> NDArray[np.float32]:
-    """Photos (n, s, s) as means over squares, float32 (n, side, side); ``side`` divides s."""
+    """Reduce photos (n, s, s) to means over squares, float32 (n, side, side). s must be a multiple of ``side``."""
     means = _means(photos.shape[1], side)
     return means @ photos @ means.T
 
@@ -21,7 +22,7 @@ def _means(side: int, smaller: int) -> NDArray[np.float32]:
 
 
 def zoomed(photos: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
-    """The central part of each photo, float32 (n, side, side); ``zoom`` is its share of the side."""
+    """Enlarge the central part of each photo, float32 (n, side, side). ``zoom`` is its fraction of the side."""
     if zoom == 1:
         return photos
     centers = pixel_centers(photos.shape[1])
@@ -30,7 +31,7 @@ def zoomed(photos: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
 
 
 def blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian blur as two matrix products, which on small photos is much faster than a sliding filter."""
+    """Apply a Gaussian blur as two matrix products. For small photos, this is much faster than a sliding filter."""
     kernel = _kernel(photos.shape[1], sigma)
     return (kernel @ photos @ kernel.T).astype(np.float32, copy=False)
 
@@ -43,20 +44,20 @@ def _kernel(side: int, sigma: float) -> NDArray[np.float32]:
 
 
 def high_pass(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Photos without their coarse shades; ``sigma`` is the width of the blur in pixels."""
+    """Subtract a blurred copy from each photo. ``sigma`` is the width of the blur in pixels."""
     return photos - blurred(photos, sigma)
 
 
 def align(
     left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], steps: int
 ) -> NDArray[np.float32]:
-    """Refine the position of each left photo on its right one.
+    """Refine the position of each left photo on the corresponding right photo.
 
     Args:
-        left, right: float32 (n, side, side).
-        fit: float32 (n, 4): the point x of the left photo, from -1 to 1, lies at (1 + fit[0]) x + fit[1] on
-            the right one; the same for y with fit[2] and fit[3].
-        steps: Gauss-Newton steps.
+        left, right: float32 (n, side, side), the photos.
+        fit: float32 (n, 4), the initial positions. The point x of the left photo, from -1 to 1, lies at
+            (1 + fit[0]) x + fit[1] on the right photo. fit[2] and fit[3] do the same for y.
+        steps: number of Gauss-Newton steps.
     """
     n, side, _ = left.shape
     points = pixel_centers(side)
@@ -67,7 +68,7 @@ def align(
         across = across.transpose(0, 2, 1)
         laid, by_x, by_y = (down @ image @ across for image in (right, slope_x, slope_y))
         mask = (inside_y[:, :, None] & inside_x[:, None, :]).astype(np.float32)
-        # Gain and offset of the grey levels are free, so that brighter copies fit as well.
+        # The gain and offset of the grey levels are fitted too, so that brightened copies also match.
         columns = np.stack([laid, np.ones_like(laid), by_x * points, by_x, by_y * points[:, None], by_y], axis=1)
         columns = (columns * mask[:, None]).reshape(n, 6, -1)
         normal = columns @ columns.transpose(0, 2, 1)
@@ -79,18 +80,22 @@ def align(
 
 
 def pixel_centers(side: int) -> NDArray[np.float32]:
-    """Centers of a photo's pixels, from -1 to 1."""
+    """Return the coordinates of pixel centers, from -1 to 1."""
     return ((np.arange(side, dtype=np.float32) + 0.5) * 2 / side - 1).astype(np.float32)
 
 
 def sampling_matrices(
     points: NDArray[np.float32], scale: NDArray[np.float32], shift: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Matrices (n, side, side) that sample a row at (1 + scale) x + shift, and whether samples are inside (n, side)."""
+    """Return matrices that sample a row at (1 + scale) x + shift, and whether each sample is inside the photo.
+
+    Returns:
+        float32 (n, side, side) and bool (n, side).
+    """
     side = len(points)
     places = (1 + scale[:, None]) * points + shift[:, None]
     position = np.clip((places + 1) * side / 2 - 0.5, 0, side - 1)
-    # Triangles that are one pixel wide on either side give linear interpolation.
+    # Triangular weights that extend one pixel to each side give linear interpolation.
     weights = np.maximum(0, 1 - np.abs(position[:, :, None] - np.arange(side, dtype=np.float32)))
     return weights.astype(np.float32), np.abs(places) <= 1
 
@@ -98,12 +103,12 @@ def sampling_matrices(
 def correlation(
     left: NDArray[np.float32], right: NDArray[np.float32], fit: NDArray[np.float32], sigma: float, margin: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Correlation of the details where two photos overlap, and the share of each that is visible in the other.
+    """Correlate the details where two photos overlap, and measure which fraction of each is visible in the other.
 
     Args:
         left, right, fit: as in `align`.
         sigma: width of the high-pass, in pixels.
-        margin: pixels at the left photo's edges that do not count.
+        margin: number of pixels at each edge of the left photo to ignore.
     """
     side = left.shape[1]
     across, inside_x = sampling_matrices(pixel_centers(side), fit[:, 0], fit[:, 1])
@@ -121,7 +126,7 @@ def correlation(
 
 
 def details(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """High-passed and locally normalised photos, so that a frame does not outweigh the picture."""
+    """Apply a high-pass filter and normalize locally, so that a frame does not outweigh the picture."""
     details = high_pass(photos, sigma)
     energy = np.maximum(blurred(details**2, 2 * sigma), 0)
     floor = 0.1 * details.std(axis=(1, 2), keepdims=True) + 1

@@ -1,11 +1,11 @@
 """Find photos that show the same picture: identical files, and copies that were re-encoded, resized, brightened,
 cropped or mirrored.
 
-There are two steps. Candidates are pairs with similar coarse, high-passed grey thumbnails, found for all pairs at
-once; if there are embeddings, their neighbours are candidates too. Then one thumbnail of each candidate pair is aligned
-with the other, coarse to fine (`polytag.photos.alignment`). The correlation of the locally normalised details in the
-overlap decides.
-Perceptual hashes do the first step only, and miss crops (benchmarks/duplicates.py compares them).
+The search has two steps. The first step finds candidates: pairs with similar coarse, high-passed grey thumbnails and,
+if there are embeddings, pairs with similar embeddings. The second step aligns the two thumbnails of each candidate
+pair, coarse to fine (`polytag.photos.alignment`). The pair is accepted if the locally normalized details correlate
+well enough where the thumbnails overlap.
+Perceptual hashes only perform the first step, and they miss crops (benchmarks/duplicates.py compares the two).
 """
 
 import hashlib
@@ -59,7 +59,7 @@ STRETCH = 1.12
 """Maximum change of proportions between copies of a picture. A larger change means that the alignment is wrong."""
 
 PER_PHOTO = 20
-"""Maximum number of candidates per photo. In a burst of similar photos, the nearest ones are enough to connect all."""
+"""Maximum number of candidates per photo. In a burst of similar photos, the most similar pairs connect all photos."""
 
 FLAT = 1.0
 """Minimum deviation of details in a coarse thumbnail, in grey levels (0 to 255). Blank photos resemble every photo."""
@@ -153,7 +153,7 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
 
 
 def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Merge groups that are connected by a pair: int64 (n,), numbered from 0 in order of first appearance."""
+    """Merge groups that a pair connects, and number them from 0 in order of first appearance, int64 (n,)."""
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
     same = enumerate(first[members].tolist())
     return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
@@ -205,7 +205,7 @@ def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> l
 def _coarse(
     thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, zoom: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """High-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and whether each has any details."""
+    """Return high-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and whether each has details."""
     vectors = np.empty((len(rows), 256), np.float32)
     textured = np.empty(len(rows), bool)
     for start in range(0, len(rows), BATCH):
@@ -225,7 +225,7 @@ def textured(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) -> Iterator[tuple[int, int, float]]:
-    """For each row of a, at most `PER_PHOTO` other rows of b whose product with it is at least ``least``."""
+    """Yield, for each row of a, up to `PER_PHOTO` other rows of b whose dot product with it is at least ``least``."""
     for start in range(0, len(a), BATCH):
         products = a[start : start + BATCH] @ b.T
         products[np.arange(len(products)), np.arange(start, start + len(products))] = -1
@@ -240,7 +240,7 @@ def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) ->
 def _verified(
     thumbnails: NDArray[np.uint8], aspects: NDArray, candidates: list[tuple[int, int, float]], mirrored: bool
 ) -> list[Pair]:
-    """The pairs among these candidates that show the same picture."""
+    """Return the candidate pairs that show the same picture."""
     a, b = (np.array([candidate[side] for candidate in candidates]) for side in (0, 1))
     left = thumbnails[a].astype(np.float32)
     right = thumbnails[b].astype(np.float32)

@@ -1,10 +1,12 @@
-"""Fingerprints recognize a photo and its copies when the photo itself is no longer there.
+"""Compute fingerprints that recognize a photo and its copies when the photo itself is no longer available.
 
-A fingerprint says for each of 32 × 32 squares of the photo whether it is lighter than its surroundings: one bit each,
-`BYTES` bytes in all. Grey levels, colors and everything smaller than a square are gone, so no photo can be rebuilt.
+A fingerprint records for each of 32 × 32 squares of the photo whether the square is lighter than its surroundings. This
+takes one bit per square, or `BYTES` bytes in total. Grey levels, colors and all details smaller than a square are lost,
+so photos cannot be reconstructed.
 
-The search is that of `polytag.photos.duplicates`, with a fingerprint in place of one of the two thumbnails: coarse
-squares give candidates, then the photo is aligned with the fingerprint, and the agreement of their details decides.
+The search works as in `polytag.photos.duplicates`, with a fingerprint in place of one of the two thumbnails. Coarse
+squares give candidates. Each candidate photo is then aligned with the fingerprint, and it counts as a copy if their
+details agree well enough.
 """
 
 from collections.abc import Iterator
@@ -17,34 +19,34 @@ from polytag.photos.duplicates import PER_PHOTO, ZOOMS, textured
 from polytag.photos.measure import Measurements
 
 SIDE = 32
-"""Squares along each side of a photo. Thumbnails are a multiple of it."""
+"""Number of squares along each side of a photo. The side of a thumbnail is a multiple of this number."""
 
 BYTES = SIDE * SIDE // 8
-"""Size of a fingerprint."""
+"""Size of a fingerprint in bytes."""
 
 SIGMA = 2.0
-"""Width of the surroundings of a square, in squares."""
+"""Width of the surroundings that each square is compared with, in squares."""
 
 CANDIDATE = 0.45
-"""Least correlation of coarse details that makes a photo a candidate."""
+"""Minimum correlation of coarse details that makes a photo a candidate."""
 
 STAGES = ((16, 5, 1.5), (SIDE, 4, SIGMA))
-"""Stages of the alignment: side in pixels, Gauss-Newton steps, width of the high-pass in pixels."""
+"""Stages of the alignment: side in pixels, number of Gauss-Newton steps, width of the high-pass filter in pixels."""
 
 AGREEMENT = 0.85
-"""Least agreement of details that makes a photo a copy, from -1 to 1."""
+"""Minimum agreement of details that makes a photo a copy, from -1 to 1."""
 
 OVERLAP = 0.5
-"""Least share of the fingerprint that the photo must cover."""
+"""Minimum fraction of the fingerprint that the photo must cover."""
 
 PHOTOS, KNOWN = 512, 4096
-"""Photos and fingerprints that are compared at once."""
+"""Number of photos and number of fingerprints that are compared at once."""
 
 
 def fingerprints(measured: Measurements) -> NDArray[np.uint8]:
     """Compute the fingerprints of photos, uint8 (n, `BYTES`).
 
-    Photos that cannot be read or have hardly any details get zeros: they cannot be recognized.
+    Photos that cannot be read or have hardly any details get zeros, which means that they cannot be recognized.
     """
     found = np.zeros((len(measured.paths), BYTES), np.uint8)
     for start in range(0, len(found), PHOTOS):
@@ -56,10 +58,12 @@ def fingerprints(measured: Measurements) -> NDArray[np.uint8]:
 
 
 def recognized(measured: Measurements, known: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which photos are copies of photos whose fingerprints are known: re-encoded, resized, cropped or mirrored.
+    """Return which photos are copies of the photos with these fingerprints.
+
+    Copies may be re-encoded, resized, cropped or mirrored.
 
     Args:
-        measured: the n photos' measurements.
+        measured: the measurements of n photos.
         known: uint8 (m, `BYTES`), as `fingerprints` returns them.
 
     Returns:
@@ -83,22 +87,22 @@ def recognized(measured: Measurements, known: NDArray[np.uint8]) -> NDArray[np.b
 
 
 def _signs(known: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Fingerprints as 1 where lighter and -1 where not, float32 (m, SIDE, SIDE)."""
+    """Return fingerprints as 1 for lighter squares and -1 for others, float32 (m, SIDE, SIDE)."""
     return np.unpackbits(known, axis=1).reshape(-1, SIDE, SIDE).astype(np.float32) * 2 - 1
 
 
 def _coarse(details: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Details as 16×16 unit vectors, float32 (n, 256)."""
+    """Reduce details to 16×16 squares and return them as unit vectors, float32 (n, 256)."""
     vectors = pooled(details, 16).reshape(len(details), 256)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
 Candidates = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
-"""Pairs of a photo and a fingerprint, and the scale at which they resemble each other."""
+"""Pairs of a photo and a fingerprint, each with the scale at which the two are most similar."""
 
 
 def _candidates(views: list[NDArray[np.float32]], signs: NDArray[np.float32]) -> Candidates:
-    """The most similar fingerprints of each photo, each with its best scale.
+    """Return the most similar fingerprints for each photo, each with the best scale.
 
     Args:
         views: coarse details of the photos at each of `ZOOMS`, each float32 (n, 256).
@@ -127,20 +131,20 @@ def _batches(candidates: Candidates, size: int = 256) -> Iterator[Candidates]:
 def _agreement(
     photos: NDArray[np.float32], signs: NDArray[np.float32], scales: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Agreement of photos with fingerprints after alignment, float32 (n,), from -1 to 1.
+    """Return the agreement of photos with fingerprints after alignment, float32 (n,), from -1 to 1.
 
-    The agreement is the share of details whose sign agrees, weighted by how strong they are, less the share whose sign
-    does not. It is -1 where the two overlap too little.
+    The agreement is the fraction of details with the same sign minus the fraction with a different sign, both weighted
+    by the strength of the details. The agreement is -1 if a photo and its fingerprint overlap too little.
 
     Args:
         photos: grey photos, float32 (n, SIDE, SIDE).
-        signs: the fingerprints to compare them with, float32 (n, SIDE, SIDE).
-        scales: where the alignment starts, float32 (n,).
+        signs: the fingerprint to compare with each photo, float32 (n, SIDE, SIDE).
+        scales: initial scales for the alignment, float32 (n,).
     """
     fit = np.zeros((len(photos), 4), np.float32)
     fit[:, 0] = fit[:, 2] = scales - 1
     for side, steps, sigma in STAGES:
-        # Blurred, because steps between squares have no slope to follow.
+        # The squares are blurred because the alignment needs gradients, and steps between squares have none.
         fit = align(blurred(pooled(signs, side), 0.7), details(pooled(photos, side), sigma), fit, steps)
     centers = pixel_centers(SIDE)
     across, inside_x = sampling_matrices(centers, fit[:, 0], fit[:, 1])

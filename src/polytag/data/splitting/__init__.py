@@ -1,1 +1,1 @@
-"""Split into training, validation and test sets without leaks."""
+"""Split datasets into training, validation and test sets without leaks."""

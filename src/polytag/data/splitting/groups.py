@@ -13,11 +13,12 @@ from polytag.photos.groups import connected_up_to
 from polytag.photos.measure import measure
 
 GIANT, LEAST_GIANT = 0.2, 20
-"""A group of look-alikes with more than this share of all photos, and more than this many, is broken up: parts of
-70, 15 and 15 % cannot be made of such groups."""
+"""A group of look-alikes is broken up if it has more than this fraction of all photos, and more than this number.
+Parts with 70%, 15% and 15% of the photos cannot be made from such large groups."""
 
 CLUSTER, LEAST_CLUSTER = 0.02, 10
-"""Largest share of all photos, or number if that is more, that stays together where a giant group was broken up."""
+"""Maximum size of the clusters that stay together when a giant group is broken up: a fraction of all photos or a
+number of photos, whichever is larger."""
 
 
 def keep_together(
@@ -25,19 +26,19 @@ def keep_together(
     embeddings: NDArray[np.float32] | None = None,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> Dataset:
-    """Join the groups of photos that show the same picture.
+    """Merge the groups of photos that show the same picture.
 
-    Photos of a fixed camera can resemble each other so much that more than a fifth of all photos hang together. Such
-    a group alone is broken up: identical files, the dataset's own groups and the most similar photos stay together.
+    Photos from a fixed camera can be so similar that more than a fifth of all photos are connected. Only such a group
+    is broken up. Identical files, the dataset's own groups and the most similar photos still stay together.
 
     Args:
         dataset: the n photos.
-        embeddings: float32 (n, d), rows of NaN where there is none; they help to find more duplicates.
-        on_progress: called with the number of photos that became ready.
+        embeddings: float32 (n, d), used to find more duplicates. Rows of photos without an embedding are NaN.
+        on_progress: called with the number of photos just processed.
 
     Returns:
-        The dataset with larger ``groups``, with ``look_alikes`` if a group was broken up, and with notes that say what
-        was kept together and what was not.
+        The dataset with merged ``groups``, with ``look_alikes`` if a group was broken up, and with notes about which
+        photos were kept together and which were not.
     """
     measured = measure(dataset.paths, on_progress)
     pairs = recall_duplicates(measured, embeddings)
@@ -67,7 +68,7 @@ def keep_together(
 def _broken_up(
     pairs: Sequence[Pair], own: NDArray[np.int64], broken: NDArray[np.bool_], most: int
 ) -> NDArray[np.int64]:
-    """Groups of all pairs but the loosest of those photos whose group is broken up, int64 (n,)."""
+    """Return groups that connect all pairs except the least similar ones in broken-up groups, int64 (n,)."""
     _, first, members = np.unique(own, return_index=True, return_inverse=True)
     always = [(a, b) for b, a in enumerate(first[members].tolist())]
     always += [(pair.a, pair.b) for pair in pairs if pair.kind == "exact" or not broken[pair.a]]
@@ -85,11 +86,11 @@ def _unreadable(dataset: Dataset, errors: Mapping[str, ImageError]) -> list[str]
 
 @dataclass(frozen=True)
 class Leaks:
-    """What `leaks` found. It is true if a group is in more than one part.
+    """Leaks between the parts of a split. The object is true if a group is in more than one part.
 
     Attributes:
         groups: number of groups of photos that are in more than one part.
-        apart: number of photos that have look-alikes in another part because their group was too large to be kept
+        apart: number of photos that have look-alikes in another part because their group was too large to stay
             together.
     """
 
@@ -105,7 +106,7 @@ class Leaks:
 
 
 def leaks(parts: Sequence[Dataset]) -> Leaks:
-    """Count the groups of photos, as `keep_together` makes them, that are in more than one part."""
+    """Count the groups of photos that are in more than one part. `keep_together` forms the groups."""
     apart = sum(
         int((part.look_alikes == cluster).sum())
         for cluster in _straddling([part.look_alikes for part in parts if part.look_alikes is not None]) - {-1}
@@ -116,7 +117,7 @@ def leaks(parts: Sequence[Dataset]) -> Leaks:
 
 
 def _straddling(numbers: Sequence[NDArray[np.int64]]) -> set[int]:
-    """The numbers that are in more than one of the arrays."""
+    """Return the numbers that are in more than one of the arrays."""
     seen: dict[int, int] = {}
     found: set[int] = set()
     for array, values in enumerate(numbers):

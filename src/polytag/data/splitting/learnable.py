@@ -1,4 +1,4 @@
-"""Which labels can be learned from a split, and which are too rare."""
+"""Find out which labels can be learned from a split and which are too rare."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +7,11 @@ from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted, listed
 
 NAMED = 20
-"""Most labels named in an error."""
+"""Maximum number of labels named in an error message."""
 
 
 def check_learnable(dataset: Dataset) -> None:
-    """Refuse data from which no label can be learned, however it is split.
+    """Refuse a dataset from which no label can be learned with any split.
 
     Raises:
         DataError: there are fewer than 3 groups of images, no learnable label, or more learnable labels than images.
@@ -28,7 +28,7 @@ def check_learnable(dataset: Dataset) -> None:
 
 
 def learnable(train: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
-    """Leave out the labels that cannot be learned. The datasets name them in ``labels_left_out`` and in the notes.
+    """Leave out the labels that cannot be learned. Both datasets list them in ``labels_left_out`` and in the notes.
 
     Raises:
         DataError: no label is left.
@@ -42,15 +42,15 @@ def learnable(train: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
 def unlearnable(train: Dataset, validation: Dataset | None = None) -> dict[str, str]:
     """Find the labels that cannot be learned.
 
-    To be learned, a label must be present on at least one training photo, absent from at least one, and present in at
-    least two groups of training and validation photos. One group shows a single picture, which says nothing about the
-    label elsewhere.
+    To be learned, a label must be present on at least one training photo, absent from at least one other, and present
+    in at least two groups of training and validation photos. All photos of a group show the same picture, so a single
+    group says nothing about how the label looks elsewhere.
 
     Returns:
-        The labels with the reason, in the order of the labels.
+        The labels that cannot be learned, each with the reason, in the order of the dataset's labels.
     """
     in_training = _groups_with(train)
-    # Group numbers of datasets that were read separately mean different groups, so each dataset is counted apart.
+    # Group numbers are only comparable within a dataset, so each dataset is counted separately.
     in_all = in_training if validation is None else in_training + _groups_with(validation)
     photos = (train.targets == 1).sum(axis=0)
     if validation is not None:
@@ -68,11 +68,11 @@ def unlearnable(train: Dataset, validation: Dataset | None = None) -> dict[str, 
 
 
 def _groups_with(dataset: Dataset) -> NDArray[np.int64]:
-    """Number of groups that have each label, int64 (k,)."""
+    """Return the number of groups that have each label, int64 (k,)."""
     k = len(dataset.labels)
     _, member = np.unique(dataset.groups, return_inverse=True)
     rows, labels = np.nonzero(dataset.targets == 1)
-    # One integer per pair of group and label: sorting these is many times faster than sorting rows.
+    # Each pair of group and label becomes one integer, because sorting integers is many times faster than sorting rows.
     pairs = np.unique(member[rows] * k + labels)
     return np.bincount(pairs % k, minlength=k)
 

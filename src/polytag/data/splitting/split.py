@@ -1,9 +1,9 @@
-"""Train, validation and test without leaks: iterative stratification over groups.
+"""Split into training, validation and test sets without leaks, by iterative stratification over groups.
 
-No library stratifies several labels and keeps groups together at the same time. Here each group of photos is one
-example with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, as implemented in
-scikit-multilearn) distributes the groups. A short local search then moves single groups until the count of each label
-in each part is as close to its share as possible.
+No library both stratifies several labels and keeps groups together. Here, each group of photos counts as one example
+with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, as implemented in
+scikit-multilearn) distributes the groups. A short local search then moves individual groups until the count of each
+label in each part is as close to its target as possible.
 """
 
 import os
@@ -29,20 +29,20 @@ def split(
     given: str | os.PathLike[str] | None = None,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[Dataset, Dataset, Dataset]:
-    """Split into train, validation and test.
+    """Split into training, validation and test sets.
 
-    Photos of one group stay together, and so do photos that show the same picture (`keep_together`). Every label with
-    three groups or more is in all three parts, unless other labels of the same few groups make that impossible. A label
-    with two groups is put into training if the other labels allow it. A split that comes with the data, as
-    ``dataset.parts`` or a file, is kept. If it has no validation or no test part, that part is drawn from its training
-    part, and the notes say so.
+    Photos of the same group stay together, and so do photos that show the same picture (`keep_together`). Every label
+    that occurs in at least three groups is in all three parts, unless other labels of these groups make that
+    impossible. A label that occurs in two groups is put into the training set if the other labels allow it. A split
+    that comes with the data, as ``dataset.parts`` or as a file, is kept. If that split has no validation or test part,
+    the missing part is drawn from its training part, and a note says so.
 
     Args:
         dataset: the photos.
-        ratios: the shares of the three parts, summing to 1.
-        seed: the same seed gives the same split.
-        given: a CSV file with the columns image and part, such as `write_split` writes.
-        on_progress: called with the number of photos that were looked at.
+        ratios: the fractions of photos in the three parts, which sum to 1.
+        seed: seed of the split. The same seed always gives the same split.
+        given: a CSV file with the columns image and part, such as one that `write_split` wrote.
+        on_progress: called with the number of photos just processed.
 
     Raises:
         SettingsError: the ratios or the seed are out of range.
@@ -65,7 +65,7 @@ def split(
         rows = np.flatnonzero(parts == "train")
         shares_of = [ratios[PARTS.index(part)] for part in lacking]
         numbers = _deal(dataset, rows, (1 - sum(shares_of), *shares_of), seed) if len(rows) else rows
-        parts = parts.astype(np.array(PARTS).dtype)  # wide enough for "validation", which "train" is not
+        parts = parts.astype(np.array(PARTS).dtype)  # wide enough for "validation", unlike an array of "train"
         for number, part in enumerate(lacking, start=1):
             parts[rows[numbers == number]] = part
         drawn = " and ".join(f"a {part} part ({counted(int((parts == part).sum()), 'image')})" for part in lacking)
@@ -81,7 +81,7 @@ def split(
 
 
 def _without_shared_groups(train: Dataset, validation: Dataset) -> Dataset:
-    """Leave out training photos of which a given split has copies, or photos of the same group, in validation."""
+    """Leave out training photos that have copies, or photos of the same group, in the validation part of the split."""
     shared = np.isin(train.groups, validation.groups)
     if not shared.any():
         return train
@@ -96,7 +96,7 @@ def _without_shared_groups(train: Dataset, validation: Dataset) -> Dataset:
 def split_facts(
     dataset: Dataset, parts: Sequence[Dataset], seed: int, given: str | os.PathLike[str] | None
 ) -> dict[str, Any]:
-    """How `split` came to these parts, and what there is to say of them: for a bundle to record."""
+    """Return facts about the split and its parts, which a bundle records."""
     own = f"a part that it lacks is drawn from its training part (seed {seed})"
     if given is not None:
         how = f"as {Path(given).name} says; {own}"
@@ -108,22 +108,22 @@ def split_facts(
 
 
 def shares(parts: Sequence[Dataset], combinations: int = 10) -> list[tuple[str, int, list[int]]]:
-    """How photos, labels and the commonest combinations of labels are shared out.
+    """Count how photos, labels and the most common combinations of labels are distributed among the parts.
 
     Args:
-        parts: train, validation and test.
-        combinations: how many of the combinations of two labels and more to count.
+        parts: training, validation and test set.
+        combinations: number of combinations of two or more labels to count.
 
     Returns:
-        (what, its number of photos in all parts, its number in each part): "images", then each label in the
-        dataset's order, then combinations such as "dog + cat" from the commonest on.
+        A list of tuples (name, number of photos in all parts, number of photos in each part). The names are "images",
+        then each label in the dataset's order, then combinations such as "dog + cat", the most common first.
     """
     labels = parts[0].labels
     present = [part.targets == 1 for part in parts]
     rows = [("images", [len(part) for part in parts])]
     rows += [(label, [int(p[:, j].sum()) for p in present]) for j, label in enumerate(labels)]
     sets, which = np.unique(np.concatenate(present), axis=0, return_inverse=True)
-    which = which.ravel()  # NumPy 2.0 alone keeps an axis
+    which = which.ravel()  # NumPy 2.0 keeps an axis, unlike other versions
     part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     counts = np.stack([np.bincount(which[part_of == i], minlength=len(sets)) for i in range(len(parts))], axis=1)
     several = [i for i in np.argsort(-counts.sum(axis=1), kind="stable") if sets[i].sum() > 1]

@@ -1,4 +1,4 @@
-"""Split files: which photo is in which part."""
+"""Read and write split files, which say which photo is in which part."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from polytag.files import write_atomically
 
 
 def write_split(path: str | os.PathLike[str], train: Dataset, validation: Dataset, test: Dataset) -> None:
-    """Write which part each photo is in: a CSV with the columns image, part and group."""
+    """Write the part of each photo to a CSV file with the columns image, part and group."""
     with write_atomically(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "part", "group"])
@@ -27,17 +27,17 @@ def write_split(path: str | os.PathLike[str], train: Dataset, validation: Datase
 
 
 def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
-    """Give each photo the part that a split file names.
+    """Assign each photo the part that a split file names.
 
-    Photos are matched as `polytag.read` matches them: by path, else by the longest agreeing end of the path. Photos
-    that the file does not name are left out; they and names without a photo are counted in the notes.
+    Photos are matched as in `polytag.read`: by path, or else by the longest matching end of the path. Photos that the
+    file does not list are left out. The notes count these photos, and also the names that match no photo.
 
     Args:
         dataset: the photos.
-        path: a CSV file with a column of images and one of parts, such as `write_split` writes.
+        path: a CSV file with a column of images and a column of parts, such as one that `write_split` wrote.
 
     Raises:
-        DataError: the file cannot be read, names a photo in two parts, or none of the photos.
+        DataError: the file cannot be read, lists a photo in two parts, or lists none of the photos.
     """
     path = Path(path)
     names = dataset.names
@@ -74,7 +74,7 @@ def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
 
 
 def _rows(path: Path) -> list[tuple[int, str, str]]:
-    """Line, image and part of each row."""
+    """Return the line number, image and part of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()

@@ -1,4 +1,4 @@
-"""Stratification: dealing groups of photos to the parts of a split."""
+"""Stratify groups of photos across the parts of a split."""
 
 from collections.abc import Sequence
 from itertools import chain, permutations
@@ -14,17 +14,18 @@ RATIOS = (0.70, 0.15, 0.15)
 
 
 COMBINATIONS = 100
-"""Most combinations of labels that the split balances, besides each label. The commonest are taken."""
+"""Maximum number of label combinations that the split balances in addition to each label. The most common ones are
+used."""
 
 
 def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], seed: int) -> NDArray[np.int64]:
-    """Return the number of each row's part, int64 (len(rows),)."""
+    """Return the part of each row as a number, int64 (len(rows),)."""
     groups, member = np.unique(dataset.groups[rows], return_inverse=True)
     if len(groups) < len(ratios):
         raise DataError(
             f"{counted(len(groups), 'different image')}: expected at least {len(ratios)}, one for each part"
         )
-    # Per group: how many of its photos carry each label, and how many photos there are.
+    # Each row of counts holds a group's number of photos per label, and its number of photos in the last column.
     counts = np.zeros((len(groups), len(dataset.labels) + 1))
     np.add.at(counts, member, np.column_stack([dataset.targets[rows] == 1, np.ones(len(rows))]))
     order = np.random.default_rng(seed).permutation(len(groups))
@@ -32,9 +33,9 @@ def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], se
         n_splits=len(ratios), order=1, sample_distribution_per_fold=list(ratios), random_state=seed
     )
     present = (counts[order, :-1] > 0).astype(int)
-    # Groups without any label would be dealt at random: give them a label of their own.
+    # Groups without labels would be distributed at random, so they get an artificial label.
     present = np.column_stack([present, present.sum(axis=1) == 0])
-    # The stratifier shuffles with the seed; it reports folds as test indices.
+    # The stratifier shuffles with the seed and reports folds as test indices.
     assigned = np.zeros(len(groups), dtype=np.int64)
     for number, (_, fold) in enumerate(stratifier.split(np.zeros((len(groups), 1)), present)):
         assigned[order[fold]] = number
@@ -42,18 +43,19 @@ def _deal(dataset: Dataset, rows: NDArray[np.int64], ratios: Sequence[float], se
 
 
 def _commonest(present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return which of the commonest combinations of labels each group has: 0 or 1, float64 (groups, combinations)."""
+    """Return which of the most common label combinations each group has, as 0 or 1, float64 (groups, combinations)."""
     sets, which, count = np.unique(present, axis=0, return_inverse=True, return_counts=True)
-    which = which.ravel()  # NumPy 2.0 alone keeps an axis
+    which = which.ravel()  # NumPy 2.0 keeps an axis, unlike other versions
     chosen = [i for i in np.argsort(-count, kind="stable") if count[i] >= 1 / min(RATIOS) and sets[i].sum() > 1]
     return (which[:, None] == np.array(chosen[:COMBINATIONS], dtype=np.int64)).astype(np.float64)
 
 
 def _needs(counts: NDArray, combinations: int, parts: int) -> tuple[NDArray, NDArray]:
-    """Return how many photos of each label a part needs, and what lacking them costs.
+    """Return how many photos of each label a part needs, and the penalty if it has fewer.
 
-    Each part needs each label. A label with fewer groups than parts is needed in training only, with all its groups,
-    because one group is too few to learn it; a label with a single group is needed nowhere. Combinations are optional.
+    Each part needs each label. If a label has fewer groups than there are parts, only the training part needs it, with
+    all its groups, because a single group is too little to learn from. If a label has just one group, no part needs
+    it. Combinations are optional.
 
     Returns:
         float64 (parts, k + 1 + combinations) and (k + 1 + combinations,).
@@ -64,28 +66,28 @@ def _needs(counts: NDArray, combinations: int, parts: int) -> tuple[NDArray, NDA
     few = np.flatnonzero((groups > 1) & (groups < parts))
     needed[0, few] = counts[:, few].sum(axis=0)
     penalty = np.full(needed.shape[1], 1e3)
-    # A part without photos, or without a label of many groups, is worse.
+    # It is worse if a part has no photos, or lacks a label that has enough groups for all parts.
     penalty[few] = 1e2
     return needed, penalty
 
 
 def _refine(counts: NDArray, combinations: NDArray, assigned: NDArray[np.int64], ratios: NDArray) -> NDArray[np.int64]:
-    """Move groups between parts as long as that brings the parts closer to their shares.
+    """Move groups between parts as long as that brings the parts closer to their targets.
 
-    The cost of part p is Σ over labels (count − due)² / due, and the same for combinations of labels and for the number
-    of photos. A label that a part lacks costs far more (`_needs`). If no single move helps and a label is still
-    lacking, pairs of moves are tried, of which the first moves a group with the label.
+    The cost of a part is the sum of (count − target)² / target over labels, combinations of labels and the number of
+    photos. A missing label costs far more (`_needs`). If no single move helps and a part still lacks a label, pairs of
+    moves are tried. The first move of each pair moves a group with that label.
 
     Args:
-        counts: (groups, k + 1), photos of each group with each label; the last column counts photos.
-        combinations: (groups, c), which groups have which combination; any part may lack one.
+        counts: (groups, k + 1), the number of photos per group and label. The last column counts all photos.
+        combinations: (groups, c), 1 if a group has a combination, else 0. A part may lack combinations.
         assigned: int (groups,), the part of each group.
-        ratios: (parts,), summing to 1.
+        ratios: (parts,), the fractions of photos, which sum to 1.
     """
     needed, penalty = _needs(counts, combinations.shape[1], len(ratios))
-    # Groups that count alike are interchangeable: it is kinds of them that move.
+    # Groups with equal counts are interchangeable, so the search moves kinds of groups rather than individual groups.
     kinds, kind = np.unique(np.hstack([counts, combinations]), axis=0, return_inverse=True)
-    kind = kind.ravel()  # NumPy 2.0 alone keeps an axis
+    kind = kind.ravel()  # NumPy 2.0 keeps an axis, unlike other versions
     members: list[list[list[int]]] = [[[] for _ in kinds] for _ in ratios]
     for group, part in enumerate(assigned.tolist()):
         members[part][kind[group]].append(group)
