@@ -1,1 +1,1 @@
-"""Judge probabilities against labels: metrics, thresholds, calibration. NumPy and scikit-learn only."""
+"""Score probabilities against labels: metrics, thresholds, calibration. NumPy and scikit-learn only."""

@@ -1,4 +1,4 @@
-"""Evaluation: how good a bundle is on photos it has never seen."""
+"""Evaluation of bundles on photos that they have never seen."""
 
 import math
 import time
@@ -21,7 +21,7 @@ from polytag.evaluation.unseen import Tagger, aligned, copies_noted, seen_by
 from polytag.progress import progress_bar
 
 MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
-"""The scores that models are compared by."""
+"""The scores by which models are compared."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,18 @@ class Evaluation:
     Attributes:
         labels: the k labels.
         thresholds: float32 (k,), the thresholds in use.
-        scores: each of `polytag.evaluation.metrics.TITLES`. mAP and macro-F1 leave out the labels in ``too_rare``.
-        intervals: the 95 % interval of each score. The calibration error has none (NaN).
-        left_out: each of `MAIN_SCORES` without each block of photos, float64 (b,).
+        scores: one for each key of `polytag.evaluation.metrics.TITLES`. mAP and macro-F1 exclude the labels in
+            ``too_rare``.
+        intervals: the 95% interval of each score; NaN for the calibration error, which has no interval.
+        left_out: for each of `MAIN_SCORES`, the score without each block of photos, float64 (b,).
         at_half: the scores with a threshold of 0.5 for every label.
-        per_label: for each label its precision, recall, f1, average_precision and accuracy (NaN where undefined),
-            support (photos with the label) and threshold.
-        label_intervals: for each label the 95 % intervals of precision, recall, f1 and average_precision.
+        per_label: the precision, recall, f1, average_precision and accuracy of each label (NaN if undefined), its
+            support (number of photos with the label) and its threshold.
+        label_intervals: the 95% intervals of precision, recall, f1 and average_precision for each label.
         too_rare: labels with fewer than ``min_photos`` photos, in the order of ``labels``.
-        min_photos: photos with a label that its scores need.
-        names, targets, probabilities, groups: the photos, n of them.
-        images_per_second: throughput from file to probabilities on this machine.
+        min_photos: minimum number of photos that a label needs for reliable scores.
+        names, targets, probabilities, groups: the names, targets, probabilities and groups of the n photos.
+        images_per_second: throughput on this machine, from file to probabilities.
         notes: what was left out, and why.
     """
 
@@ -63,7 +64,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def strongest(self, count: int = 3) -> list[str]:
-        """Return the labels with the highest F1, best first. No label is among the weakest too."""
+        """Return the labels with the highest F1, best first. None of them is also among the weakest."""
         ranked = sorted(self._judged(), key=lambda label: -self.per_label[label]["f1"])
         return ranked[: min(count, (len(ranked) + 1) // 2)]
 
@@ -74,7 +75,7 @@ class Evaluation:
 
     @property
     def rarity(self) -> str:
-        """One line that names the labels that are too rare to judge, "" if there are none."""
+        """Return one line that names the labels that are too rare to score, or "" if there are none."""
         if not self.too_rare:
             return ""
         named = listed([f"{label} ({self.per_label[label]['support']:.0f})" for label in self.too_rare], 20)
@@ -82,7 +83,7 @@ class Evaluation:
         return f"too rare to judge, with fewer than {least}, so left out of mAP and macro-F1: {named}"
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a bundle records of its test besides the scores, for JSON. Undefined numbers are ``None``."""
+        """Return the test results that a bundle records in addition to the scores. Undefined numbers are ``None``."""
 
         def number(value: float) -> float | None:
             return value if math.isfinite(value) else None
@@ -129,30 +130,31 @@ class Evaluation:
 
 
 def evaluate(bundle: Tagger, dataset: Dataset, min_photos: int = MIN_PHOTOS, show_progress: bool = False) -> Evaluation:
-    """Evaluate a bundle on photos that had no part in its training; see `evaluate_all`."""
+    """Evaluate a bundle on photos that were not used in its training; see `evaluate_all`."""
     return evaluate_all([bundle], dataset, min_photos, show_progress)[0]
 
 
 def evaluate_all(
     bundles: Sequence[Tagger], dataset: Dataset, min_photos: int = MIN_PHOTOS, show_progress: bool = False
 ) -> list[Evaluation]:
-    """Evaluate bundles on the same photos, none of which had a part in training any of them.
+    """Evaluate bundles on the same photos, none of which was used in training any of the bundles.
 
-    Photos that any bundle has seen are left out, so that scores are not flattered: the files themselves, their copies,
-    and photos of the same groups. Copies among the other photos are put into one group, which the intervals count once.
+    Photos that any bundle has seen are excluded, because they would inflate the scores. So are copies of these photos
+    and photos from the same groups. Copies among the remaining photos form one group, which the intervals count once.
 
     Args:
-        bundles: the models, at least one. All have the same labels, in any order; the first one's order is used.
-        dataset: the photos; its labels must be the bundles', in any order. Labels that the dataset lacks count as
+        bundles: the models, at least one. All have the same labels, in any order; the first bundle's order is used.
+        dataset: the photos, with the same labels as the bundles, in any order. Labels that the dataset lacks count as
             unknown.
-        min_photos: photos with a label below which the label is reported apart and left out of mAP and macro-F1.
+        min_photos: minimum number of photos with a label. Labels with fewer photos are reported separately and excluded
+            from mAP and macro-F1.
         show_progress: draw progress bars on stderr.
 
     Returns:
         The evaluation of each bundle, all on the same photos.
 
     Raises:
-        DataError: the labels do not fit, or no photo is left.
+        DataError: the labels of the dataset and the bundles do not match, or no photo is left.
         SettingsError: ``min_photos`` is below 1.
     """
     check_min_photos(min_photos)
@@ -193,14 +195,14 @@ def evaluate_all(
 
 
 def _order(bundle: Tagger, labels: tuple[str, ...]) -> list[int]:
-    """Where the bundle has each of the labels."""
+    """Return the position of each label among the bundle's labels."""
     return [bundle.labels.index(label) for label in labels]
 
 
 def _tagged(
     bundle: Tagger, labels: tuple[str, ...], dataset: Dataset
 ) -> tuple[NDArray[np.float32], dict[str, str], float]:
-    """Probabilities (n, k) of the labels, the photos that cannot be read, and photos per second."""
+    """Return the probabilities (n, k) of the labels, the unreadable photos with the reasons, and photos per second."""
     bundle.predict(dataset.paths[:1])  # Loads the model, which is not part of the throughput.
     start = time.perf_counter()
     probabilities, bad = bundle.predict(dataset.paths)
@@ -218,7 +220,7 @@ def judge(
     notes: Sequence[str],
     min_photos: int = MIN_PHOTOS,
 ) -> Evaluation:
-    """Score probabilities (n, k) against targets (n, k): the rest of `evaluate` once photos are tagged."""
+    """Score probabilities (n, k) against targets (n, k). This is the part of `evaluate` that follows tagging."""
     support = (targets == 1).sum(axis=0)
     judged = support >= min_photos
     point = scores(targets, probabilities, thresholds, judged)
@@ -269,7 +271,7 @@ def judge(
 def _evidence(
     targets: NDArray[np.int8], assigned: NDArray[np.bool_], blocks: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Number of blocks, int64 (k,), that bear on each score of a label."""
+    """Return, for each score of a label, the number of blocks that affect it, int64 (k,)."""
     present, given = targets == 1, assigned & (targets >= 0)
 
     def count(photos: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -286,9 +288,9 @@ def _evidence(
 
 @dataclass(frozen=True)
 class Difference:
-    """Score of ``a`` minus score of ``b`` on the same photos, with its 95 % interval.
+    """Difference in one score between two models on the same photos, ``a`` minus ``b``, with its 95% interval.
 
-    The intervals of one report hold together: the probability that any of them misses is 5 %.
+    The intervals in one report are simultaneous: the probability that any of them misses the true difference is 5%.
     """
 
     metric: str
@@ -298,7 +300,7 @@ class Difference:
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the interval excludes zero."""
+        """Return whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -310,14 +312,14 @@ def differences(a: Evaluation, b: Evaluation) -> list[Difference]:
 def compared(pairs: Sequence[tuple[Evaluation, Evaluation]]) -> list[list[Difference]]:
     """Compare models pairwise on the same test photos, all pairs and scores at once.
 
-    The intervals are simultaneous: if all models were equally good, the chance that a report finds any difference would
-    be 5 %, however many models it compares.
+    The intervals are simultaneous. If all models were equally good, the probability that a report finds any difference
+    would be 5%, no matter how many models it compares.
 
     Returns:
-        For each pair the difference in each of `MAIN_SCORES`.
+        The difference in each of `MAIN_SCORES` for each pair.
 
     Raises:
-        DataError: the evaluations differ in photos, groups, labels or in which labels are judged.
+        DataError: the evaluations differ in their photos, groups, labels, or the labels that are too rare to score.
     """
     for a, b in pairs:
         same = a.names == b.names and a.labels == b.labels and a.too_rare == b.too_rare

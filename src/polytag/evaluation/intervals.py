@@ -1,6 +1,6 @@
-"""95 % intervals of scores and of differences between models, from the jackknife.
+"""95% intervals of scores and of differences between models, from the jackknife.
 
-`benchmarks/coverage.py` shows by simulation how often each of them covers the truth.
+`benchmarks/coverage.py` shows by simulation how often each interval covers the true value.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 LEVEL = 0.95
-"""Share of intervals that should cover the truth."""
+"""Nominal coverage, the fraction of intervals that should contain the true value."""
 
 DRAWS = 10_000
-"""Draws that decide how wide simultaneous intervals must be. The quantile then varies by about 1 %."""
+"""Number of random draws that determine the width of simultaneous intervals. The quantile varies by about 1%."""
 
 FEW_BLOCKS = 50
-"""Blocks below which correlations cannot be estimated. Scores then count as independent, which is on the safe side."""
+"""Minimum number of blocks for estimating correlations. With fewer, scores count as independent, which is conservative.
+"""
 
 Interval = tuple[float, float]
 
@@ -26,13 +27,13 @@ UNDEFINED: Interval = (float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class Spread:
-    """What the jackknife says about c scores.
+    """Jackknife estimates for c scores.
 
     Attributes:
-        bias: float64 (c,): how much the score on these photos exceeds that on all photos, on average.
-        error: float64 (c,): standard error, which includes the uncertainty of the bias.
+        bias: float64 (c,), the average amount by which a score on a sample like this one exceeds the true score.
+        error: float64 (c,), the standard error, which includes the uncertainty of the bias.
         blocks: number of blocks.
-        deviations: float64 (blocks, c): what each block contributes; their correlation is that of the scores.
+        deviations: float64 (blocks, c), the contribution of each block. Their correlations are those of the scores.
     """
 
     bias: NDArray[np.float64]
@@ -42,9 +43,9 @@ class Spread:
 
 
 def spread(scores: ArrayLike, left_out: NDArray[np.float64]) -> Spread:
-    """Bias and standard error of scores (c,) from their values without each block, float64 (b, c).
+    """Estimate the bias and standard error of scores (c,) from their values without each block, float64 (b, c).
 
-    Blocks whose removal leaves a score undefined say nothing about that score.
+    If a score is undefined without a block, that block is ignored for the score.
     """
     values = np.asarray(left_out, np.float64)
     defined = np.isfinite(values)
@@ -59,21 +60,23 @@ def spread(scores: ArrayLike, left_out: NDArray[np.float64]) -> Spread:
 
 
 def interval(score: float, left_out: NDArray[np.float64], upper: float | None = 1.0, evidence: int = 0) -> Interval:
-    """The interval of one score.
+    """Return the interval of one score.
 
-    It reaches from the bias-corrected score down and from the score itself up (or the other way round), so it always
-    contains the score. The quantile is Student's, because few groups say little about their own spread. A score
+    It extends downward from the bias-corrected score and upward from the score itself, or the other way round, so it
+    always contains the score. The quantile is Student's, because a few groups give a poor estimate of their spread. A
+    score between 0 and 1 gets Wilson's interval (Wilson 1927), based on the number of independent photos that its
+    standard error implies. A score
     between 0 and 1 gets Wilson's interval (Wilson 1927) for as many independent photos as its standard error implies.
 
     Args:
         score: the score on all photos.
         left_out: float64 (b,), the score without each block.
         upper: 1 for a score between 0 and 1, ``None`` for a score without an upper bound.
-        evidence: number of blocks that bear on the score; all when 0.
+        evidence: number of blocks that affect the score; 0 means all of them.
 
     Returns:
-        Lower and upper end; NaN if the score is undefined. A single block says nothing: the interval is then all of 0
-        to 1, or NaN without an upper bound.
+        The lower and upper ends; NaN if the score is undefined. With a single block, the interval is 0 to 1, or NaN if
+        the score has no upper bound.
     """
     found = spread(score, left_out[:, None])
     evidence = min(evidence or found.blocks, found.blocks)
@@ -90,7 +93,7 @@ def interval(score: float, left_out: NDArray[np.float64], upper: float | None = 
 
 
 def _wilson(center: float, score: float, error: float, evidence: int, quantile: float) -> Interval:
-    """Wilson's interval around a center in 0 to 1 for a score with this standard error."""
+    """Return Wilson's interval around a center between 0 and 1 for a score with this standard error."""
     center = min(max(center, 0.0), 1.0)
     photos = score * (1 - score) / error**2 if error > 0 and 0 < score < 1 else float(evidence)
     share = quantile**2 / photos
@@ -102,18 +105,18 @@ def _wilson(center: float, score: float, error: float, evidence: int, quantile: 
 def simultaneous_intervals(
     differences: NDArray[np.float64], left_out: NDArray[np.float64], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Intervals of several differences that hold all together with probability `LEVEL`.
+    """Return intervals of several differences that all hold simultaneously with probability `LEVEL`.
 
-    The quantile is that of the largest of the correlated Student variables (single-step max-T; Hothorn, Bretz &
+    The quantile is that of the maximum of correlated Student variables (single-step max-T; Hothorn, Bretz &
     Westfall 2008, Simultaneous Inference in General Parametric Models).
 
     Args:
         differences: float64 (c,); NaN where undefined.
         left_out: float64 (b, c), the differences without each block.
-        seed: seed of the draws that decide the quantile.
+        seed: seed of the draws that determine the quantile.
 
     Returns:
-        float64 (c, 2), lower and upper ends; NaN where undefined.
+        float64 (c, 2), the lower and upper ends; NaN where undefined.
     """
     found = spread(differences, left_out)
     usable = np.isfinite(differences) & np.isfinite(found.error)
@@ -128,12 +131,12 @@ def simultaneous_intervals(
 
 
 def _largest(deviations: NDArray[np.float64], blocks: int, seed: int) -> float:
-    """Quantile of the largest absolute value of Student variables that correlate as deviations (b, c) do."""
+    """Return the quantile of the maximum absolute value of Student variables correlated like the deviations (b, c)."""
     if deviations.shape[1] < 2 or blocks < FEW_BLOCKS:
         return _student(blocks - 1, max(1, deviations.shape[1]))
     scaled = deviations / np.sqrt((deviations**2).sum(axis=0))
     values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    # Differences between m models span m - 1 dimensions, however many pairs there are.
+    # Differences between m models span only m - 1 dimensions, no matter how many pairs there are.
     kept = values > 1e-9 * values[-1]
     rng = np.random.default_rng(seed)
     normal = rng.standard_normal((DRAWS, int(kept.sum()))) @ (vectors[:, kept] * np.sqrt(values[kept])).T
@@ -143,5 +146,5 @@ def _largest(deviations: NDArray[np.float64], blocks: int, seed: int) -> float:
 
 @cache
 def _student(freedom: int, count: int = 1) -> float:
-    """Two-sided quantile at `LEVEL` of the largest of some independent Student variables (Šidák 1967)."""
+    """Return the two-sided quantile at `LEVEL` of the maximum of independent Student variables (Šidák 1967)."""
     return float(student.ppf((1 + LEVEL ** (1 / count)) / 2, freedom))

@@ -1,8 +1,8 @@
-"""Jackknife: each score again, without one block of photos at a time.
+"""Jackknife: each score is recomputed without one block of photos at a time.
 
-The jackknife gives both things an interval needs: the standard error of a score and its bias. Average precision is
-biased upward when few photos show a label. A percentile bootstrap doubles that bias, which is why polytag does not use
-one; `benchmarks/coverage.py` shows the difference.
+The jackknife estimates both the standard error of a score and its bias, and an interval needs both. Average precision
+is biased upward when few photos show a label. A percentile bootstrap doubles that bias, so polytag does not use one.
+`benchmarks/coverage.py` shows the difference.
 """
 
 import numpy as np
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from polytag.evaluation.metrics import Judged, Sums, label_mean, ranked_positives, summed
 
 BLOCKS = 250
-"""Most blocks. More of them cost time in proportion and hardly change an interval."""
+"""Maximum number of blocks. More blocks take proportionally longer and hardly change an interval."""
 
 
 def blocks_of(groups: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
-    """Number the blocks that the jackknife leaves out one after the other.
+    """Assign each photo to one of the blocks that the jackknife leaves out one after the other.
 
-    A block is a group, since photos of one group are no independent evidence. If there are more than `BLOCKS` groups,
-    they are spread over that many blocks of almost equal size at random.
+    A block is a group, because photos in one group are not independent evidence. If there are more than `BLOCKS`
+    groups, they are distributed at random over that many blocks of almost equal size.
 
     Args:
         groups: int64 (n,), the group of each photo.
         seed: seed of the random assignment.
 
     Returns:
-        int64 (n,), 0 to b - 1. It depends on the groups and the seed only, so models can be compared block by block.
+        int64 (n,), 0 to b - 1. The blocks depend only on the groups and the seed, so models can be compared by block.
     """
     names, member = np.unique(groups, return_inverse=True)
     if len(names) <= BLOCKS:
@@ -40,14 +40,14 @@ def left_out(
     blocks: NDArray[np.int64],
     judged: Judged = None,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Compute all scores without each of b blocks.
+    """Compute all scores without each of b blocks in turn.
 
     Args:
         targets: int8 (n, k), 1, 0 or -1 for unknown.
         probabilities: float32 (n, k), 0 to 1.
         thresholds: float32 (k,).
         blocks: int64 (n,), as `blocks_of` returns them.
-        judged: bool (k,), the labels that count in mAP and macro-F1; all when ``None``.
+        judged: bool (k,), the labels that count in mAP and macro-F1; ``None`` means all labels.
 
     Returns:
         Each score of `polytag.evaluation.metrics.scores`, float64 (b,), and each of `label_scores`, float64 (b, k).
@@ -71,16 +71,16 @@ def left_out(
 def _average_precision(
     present: NDArray[np.bool_], probabilities: NDArray, blocks: NDArray[np.int64], n_blocks: int
 ) -> NDArray[np.float64]:
-    """Average precision of one label without each block, float64 (b,); NaN where no positive is left.
+    """Return the average precision of one label without each block, float64 (b,); NaN if no positive is left.
 
-    It needs the precision at the positives only, so the cost is n + b × positives rather than b × n.
+    Only the precision at the positives is needed, so the cost is n + b × positives rather than b × n.
     """
     positives, rank, order, ranks = ranked_positives(present, probabilities)
     n_positives = len(positives)
     if not n_positives:
         return np.full(n_blocks, np.nan)
     hits = np.searchsorted(rank, rank, side="right")
-    # Photos of each block among those that a positive's rank counts: entered at the first such positive, then summed.
+    # Count, per block, the photos that a positive's rank includes. Enter each at its first such positive, then sum.
     first = np.searchsorted(rank, ranks, side="left")
     counted = first < n_positives
     here = blocks[order]
@@ -95,5 +95,5 @@ def _average_precision(
 
 
 def _counts(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """How often each cell of a table is named; 32 bits, since the table can be large."""
+    """Count the occurrences of each table cell. The counts have 32 bits, because the table can be large."""
     return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int32)

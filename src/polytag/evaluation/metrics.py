@@ -1,8 +1,8 @@
 """Scores of multi-label tagging. Unknown labels are ignored.
 
 Targets are int8 (n, k) with 1 present, 0 absent and -1 unknown; probabilities are float32 (n, k); thresholds are (k,).
-All scores but average precision depend on photos only through sums. `Sums` holds them, so the score without some
-photos costs a subtraction. `polytag.evaluation.jackknife` builds on this.
+All scores except average precision depend on photos only through sums, which `Sums` holds. A score without some of the
+photos therefore costs only a subtraction. `polytag.evaluation.jackknife` builds on this.
 """
 
 from dataclasses import dataclass
@@ -23,36 +23,36 @@ TITLES = {
     "label_ranking_loss": "Ranking loss",
     "calibration_error": "Calibration error",
 }
-"""Names of the scores in tables. Scores whose key ends in loss or error are better when lower."""
+"""Names of the scores in tables. If a key ends in "loss" or "error", lower is better."""
 
 LABEL_TITLES = {"f1": "F1", "average_precision": "AP", "precision": "Precision", "recall": "Recall"}
-"""Names of the scores of a single label that get an interval."""
+"""Names of the scores of individual labels that have an interval."""
 
 VALIDATION_SCORE = "validation_mean_average_precision"
-"""Key in training histories of the score that selects epochs and trials."""
+"""Key, in training histories, of the score that selects epochs and trials."""
 
 ROWS = 4_000_000
-"""Entries processed at once, so that memory does not grow with the number of photos."""
+"""Maximum number of entries processed at once, so that memory use does not grow with the number of photos."""
 
 Judged = NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What the scores need to know about a set of photos, for b sets at once.
+    """Sums from which the scores of a set of photos are computed, for b sets at once.
 
     Attributes:
-        photos: float64 (b, 6): number of photos with a known label, then sums over those photos of samples-F1, exact
-            match, ranking precision, coverage and ranking loss.
-        labels: float64 (b, 4, k): for each label the photos where it is present and assigned, assigned, present and
-            known.
+        photos: float64 (b, 6), the number of photos with a known label, followed by the sums of samples-F1, exact
+            match, ranking precision, coverage and ranking loss over those photos.
+        labels: float64 (b, 4, k), for each label the number of photos where it is both present and assigned, where it
+            is assigned, where it is present, and where it is known.
     """
 
     photos: NDArray[np.float64]
     labels: NDArray[np.float64]
 
     def scores(self, judged: Judged = None) -> dict[str, NDArray[np.float64]]:
-        """All scores of `TITLES` except mAP and calibration error, float64 (b,); NaN where undefined."""
+        """Return all scores in `TITLES` except mAP and calibration error, float64 (b,); NaN where undefined."""
         hits, assigned, present, known = self.labels.transpose(1, 0, 2)
         with np.errstate(invalid="ignore", divide="ignore"):
             samples_f1, exact, ranking, coverage, ranking_loss = (self.photos[:, 1:] / self.photos[:, :1]).T
@@ -70,7 +70,7 @@ class Sums:
             }
 
     def label_scores(self) -> dict[str, NDArray[np.float64]]:
-        """Accuracy, precision, recall and F1 of each label, float64 (b, k); NaN where undefined."""
+        """Return the accuracy, precision, recall and F1 of each label, float64 (b, k); NaN where undefined."""
         hits, assigned, present, known = self.labels.transpose(1, 0, 2)
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
@@ -87,13 +87,13 @@ def summed(
     thresholds: ArrayLike = 0.5,
     blocks: NDArray[np.int64] | None = None,
 ) -> Sums:
-    """Sum what the scores need, over all photos or over each block of photos.
+    """Compute the sums that the scores need, over all photos or over each block of photos.
 
     Args:
         targets: int8 (n, k), 1, 0 or -1 for unknown.
         probabilities: float (n, k), 0 to 1.
         thresholds: minimum probability for assigning a label; (k,) or one for all.
-        blocks: int (n,), the block of each photo, 0 to b - 1, each used at least once; one block when ``None``.
+        blocks: int (n,), the block of each photo, 0 to b - 1. Every block has a photo. ``None`` means a single block.
     """
     n, k = targets.shape
     blocks = np.zeros(n, np.int64) if blocks is None else blocks
@@ -124,20 +124,20 @@ def scores(
     thresholds: ArrayLike = 0.5,
     judged: Judged = None,
 ) -> dict[str, float]:
-    """All scores of `TITLES` except the calibration error.
+    """Compute all scores in `TITLES` except the calibration error.
 
-    They agree with scikit-learn where it has them.
+    Scores that scikit-learn also has agree with scikit-learn.
 
     Args:
         targets: int8 (n, k), 1, 0 or -1 for unknown.
         probabilities: float (n, k), 0 to 1.
         thresholds: minimum probability for assigning a label; (k,) or one for all.
-        judged: bool (k,), the labels that count in mAP and macro-F1; all when ``None``.
+        judged: bool (k,), the labels that count in mAP and macro-F1; ``None`` means all labels.
 
     Returns:
-        Each score. mAP skips labels without a known positive, macro-F1 skips labels that are neither present nor
-        assigned, and every score skips photos without a known label. A score with nothing left is NaN. A photo
-        without labels that gets none has a samples-F1 of 1.
+        The scores by key. mAP skips labels without a known positive, macro-F1 skips labels that are neither present nor
+        assigned, and every score skips photos without a known label. A score with nothing left is NaN. If a photo
+        has no labels and none is assigned, its samples-F1 is 1.
     """
     found = summed(targets, probabilities, thresholds).scores(judged)
     average_precision = label_mean(average_precisions(targets, probabilities)[None], judged)
@@ -148,13 +148,13 @@ def scores(
 def label_scores(
     targets: NDArray[np.int8], probabilities: NDArray[np.float32], thresholds: ArrayLike = 0.5
 ) -> dict[str, NDArray[np.float64]]:
-    """Accuracy, precision, recall, F1 and average precision of each label.
+    """Compute the accuracy, precision, recall, F1 and average precision of each label.
 
-    Arguments as for `scores`.
+    The arguments are the same as for `scores`.
 
     Returns:
-        Each score, float64 (k,). It is NaN where undefined: precision of a label that is never assigned, recall and
-        average precision of one that is never present, F1 of one that is neither.
+        The scores by key, each float64 (k,). If a label is never assigned, its precision is NaN. If it is never
+        present, its recall and average precision are NaN. If it is neither, its F1 is NaN.
     """
     found = {name: value[0] for name, value in summed(targets, probabilities, thresholds).label_scores().items()}
     return found | {"average_precision": average_precisions(targets, probabilities)}
@@ -163,7 +163,7 @@ def label_scores(
 def photo_f1(
     targets: NDArray[np.int8], probabilities: NDArray[np.float32], thresholds: ArrayLike = 0.5
 ) -> NDArray[np.float64]:
-    """F1 of the labels of each photo, float64 (n,), whose mean is samples-F1; NaN for photos without a known label."""
+    """Compute the F1 of each photo's labels, float64 (n,), whose mean is samples-F1; NaN if no label is known."""
     known, present = targets >= 0, targets == 1
     assigned = (probabilities >= np.asarray(thresholds, dtype=np.float32)) & known
     both, either = 2.0 * (assigned & present).sum(axis=1), (assigned.sum(axis=1) + present.sum(axis=1)).astype(float)
@@ -172,9 +172,9 @@ def photo_f1(
 
 
 def average_precisions(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
-    """All-point average precision of each label, Σ (recall step × precision), float64 (k,).
+    """Compute the all-point average precision of each label, Σ (recall step × precision), float64 (k,).
 
-    Photos of equal probability enter together. NaN for labels without a known positive.
+    Photos with equal probabilities are ranked together. The result is NaN for labels without a known positive.
     """
     found = np.full(targets.shape[1], np.nan)
     for j, rows in enumerate((targets >= 0).T):
@@ -187,15 +187,15 @@ def average_precisions(targets: NDArray[np.int8], probabilities: NDArray) -> NDA
 def ranked_positives(
     present: NDArray[np.bool_], probabilities: NDArray
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The positives of one label from the highest probability down.
+    """Return the positives of one label in descending order of probability.
 
     Args:
         present: bool (n,).
         probabilities: float (n,).
 
     Returns:
-        Their indices (m,) and their ranks (m,), which count every photo of at least their probability; then the order
-        of all photos (n,) and their ranks in that order (n,).
+        The indices (m,) and ranks (m,) of the positives, then the order (n,) of all photos and the ranks (n,) in that
+        order. A rank is the number of photos with at least the same probability.
     """
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order]
@@ -206,27 +206,27 @@ def ranked_positives(
 
 
 def argmax_accuracy(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
-    """Share of photos whose most probable label is the *first* one present: what Keras calls "accuracy".
+    """Compute the fraction of photos whose most probable label is the *first* one present, Keras' "accuracy".
 
-    A photo without labels counts as having the first of all. The score says little about several labels at once and
-    is kept for comparison with other work.
+    A photo without labels counts as having the first label. The score says little about multi-label tagging and exists
+    only for comparison with other work.
     """
     return float(np.mean(probabilities.argmax(axis=1) == (targets == 1).argmax(axis=1)))
 
 
 def label_mean(values: NDArray[np.float64], judged: Judged = None) -> NDArray[np.float64]:
-    """Mean over the judged labels of values (b, k), float64 (b,), without those that are NaN."""
+    """Return the mean of the values (b, k) over the scored labels, float64 (b,), ignoring NaN."""
     defined = np.isfinite(values) & (True if judged is None else judged)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0).sum(axis=1) / defined.sum(axis=1)
 
 
 def _ranking(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
-    """Label ranking average precision, coverage error and ranking loss of each photo, float64 (3, n)."""
+    """Return label ranking average precision, coverage error and ranking loss of each photo, float64 (3, n)."""
     known = np.where(targets >= 0, probabilities, -np.inf)
     order = np.argsort(-known, axis=1, kind="stable")
     p, t = np.take_along_axis(known, order, axis=1), np.take_along_axis(targets, order, axis=1)
-    # Labels of equal probability share the last of their places.
+    # Labels with equal probabilities all take the last of their places in the ranking.
     places = np.broadcast_to(np.arange(p.shape[1]), p.shape)
     ends = np.where(np.append(p[:, 1:] != p[:, :-1], np.ones((len(p), 1), bool), axis=1), places, p.shape[1])
     ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]

@@ -1,4 +1,4 @@
-"""What thresholds can be chosen for, as settings and reports name it."""
+"""Objectives for which thresholds can be chosen, and their names in settings and reports."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ OBJECTIVES = "f1, subset, precision=0.9, recall=0.9 or fnr=0.1 (or another value
 
 
 def parse_objective(objective: str) -> tuple[str, float]:
-    """Return the name of an objective, and the value that "precision", "recall" or "fnr" must reach.
+    """Return the name of an objective, and the required value of "precision", "recall" or "fnr".
 
     Raises:
-        SettingsError: unknown objective, or a value that is not between 0 and 1.
+        SettingsError: the objective is unknown, or the value is not between 0 and 1.
     """
     name, given, value = objective.partition("=")
     if name in ("f1", "subset") and not given:
@@ -26,7 +26,7 @@ def parse_objective(objective: str) -> tuple[str, float]:
 
 
 def aim(objective: str, out_of_reach: Sequence[str] = ()) -> str:
-    """Say what thresholds are for, and for which labels validation photos do not confirm it."""
+    """Describe the goal of the thresholds, and name the labels for which the validation photos do not confirm it."""
     name, wanted = parse_objective(objective)
     said = {
         "f1": "the F1 of each label",

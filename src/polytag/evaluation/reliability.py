@@ -1,22 +1,22 @@
-"""Reliability: whether a probability of 0.7 means that 70 % of those labels are there."""
+"""Reliability: whether 70% of the labels with a probability of 0.7 are really present."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-"""Bins of equal width over 0 to 1, as in Naeini et al. 2015."""
+"""Number of bins of equal width between 0 and 1, as in Naeini et al. 2015."""
 
 
 def calibration_error(
     targets: NDArray[np.int8], probabilities: NDArray[np.float32], groups: NDArray[np.int64]
 ) -> float:
-    """Root mean square distance between probability and frequency, within each label and bin, without noise.
+    """Estimate the root mean square distance between probability and frequency, per label and bin, without noise.
 
-    A plain mean over bins is above zero even for perfect probabilities, because frequencies of few photos scatter. This
-    estimate takes only products of different groups' errors, whose expectation is zero for perfect probabilities (the
-    debiased error of Kumar et al. 2019, Verified Uncertainty Calibration, per label and for grouped photos). Errors of
-    different labels cannot cancel. It has no interval: the truth is often near
-    the bound of zero, where neither jackknife nor bootstrap is valid.
+    A plain mean over bins is above zero even for perfect probabilities, because frequencies from few photos
+    scatter. This estimate uses only products of errors from different groups. Their expectation is zero for perfect
+    probabilities (the debiased error of Kumar et al. 2019, Verified Uncertainty Calibration, computed per label and
+    for grouped photos). Errors of different labels cannot cancel. The error has no interval, because its true value is
+    often near the lower bound of zero, where neither the jackknife nor the bootstrap is valid.
 
     Args:
         targets: int8 (n, k), 1, 0 or -1 for unknown.
@@ -24,7 +24,7 @@ def calibration_error(
         groups: int64 (n,).
 
     Returns:
-        0 to 1; NaN if nothing is known.
+        The error, 0 to 1; NaN if all targets are unknown.
     """
     _, member = np.unique(groups, return_inverse=True)
     total, entries = 0.0, 0
@@ -44,7 +44,10 @@ def calibration_error(
 def reliability_bins(
     targets: NDArray[np.int8], probabilities: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Mean probability, share present and number of the known entries (any shape) in each bin that has any."""
+    """Return the mean probability, the fraction present and the number of known entries in each non-empty bin.
+
+    The targets and probabilities can have any common shape.
+    """
     known = targets >= 0
     p, present = probabilities[known].astype(np.float64), targets[known] == 1
     bins = bins_of(p)
@@ -56,5 +59,5 @@ def reliability_bins(
 
 
 def bins_of(probabilities: NDArray) -> NDArray[np.int64]:
-    """The bin of each probability, 0 to `BINS` - 1."""
+    """Return the bin of each probability, 0 to `BINS` - 1."""
     return np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)

@@ -1,4 +1,4 @@
-"""Slices: how well a model does on parts of the test set, such as dark photos or those of one camera."""
+"""Slices: scores of a model on parts of the test set, such as dark photos or photos from one camera."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from polytag.evaluation.jackknife import blocks_of
 from polytag.evaluation.metrics import photo_f1
 
 MIN_SLICE = 20
-"""Photos that a slice needs, and that must be left outside it."""
+"""Minimum number of photos in a slice, and of photos outside it."""
 
 MOST_SLICES = 100
-"""Most slices, the largest first, so that the correction for their number does not hide every difference."""
+"""Maximum number of slices. Beyond this number, the correction for multiple comparisons could hide every difference, so
+only the largest slices are scored."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Slice:
     """Samples-F1 on one part of the test set.
 
     Attributes:
-        column, value: which photos, such as "camera" and "A".
+        column, value: the column and the value that define the slice, such as "camera" and "A".
         photos: number of photos.
-        score: samples-F1 on them, 0 to 1.
-        interval: its 95 % interval.
-        difference: score minus the score of all other photos.
-        low, high: the 95 % interval of the difference; those of all slices hold together.
+        score: samples-F1 on these photos, 0 to 1.
+        interval: the 95% interval of the score.
+        difference: the score minus the score on all other photos.
+        low, high: the ends of the 95% interval of the difference. The intervals of all slices are simultaneous.
     """
 
     column: str
@@ -43,21 +44,21 @@ class Slice:
 
     @property
     def beyond_chance(self) -> bool:
-        """Whether the interval of the difference excludes zero."""
+        """Return whether the interval of the difference excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def slices(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> list[Slice]:
-    """Score every value of every column, worst first.
+    """Score the photos with each value of each column, worst first.
 
-    Values with fewer than `MIN_SLICE` photos, inside or outside, are left out.
+    A value is skipped if fewer than `MIN_SLICE` photos have it or fewer than `MIN_SLICE` photos lack it.
 
     Args:
-        evaluation: of n photos.
-        columns: for each column its value on each of the n photos, "" for photos without one.
+        evaluation: the evaluation of a model on n photos.
+        columns: the value of each column for each of the n photos; "" for photos without a value.
 
     Raises:
-        DataError: a column has another number of values.
+        DataError: a column does not have n values.
     """
     n = len(evaluation.names)
     for name, values in columns.items():
@@ -102,7 +103,7 @@ def slices(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> list
 def _means(
     values: NDArray[np.float64], weights: NDArray[np.float64], blocks: NDArray[np.int64], n_blocks: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted means (c,) of values (n,) with weights (n, c), and the same without each block (b, c)."""
+    """Return weighted means (c,) of values (n,) with weights (n, c), and the means without each block (b, c)."""
     values = np.nan_to_num(values)[:, None] * weights
     by_block = np.zeros((2, n_blocks, weights.shape[1]))
     np.add.at(by_block[0], blocks, values)
@@ -114,12 +115,12 @@ def _means(
 
 
 def automatic_slices(measured: NDArray, targets: NDArray[np.int8]) -> dict[str, list[str]]:
-    """Columns for `slices` that every photo has: light, sharpness, size and number of labels.
+    """Return the columns for `slices` that every photo has: light, sharpness, size and number of labels.
 
-    The darkest, most blurred and smallest fifth of the photos form a slice each.
+    The darkest, the most blurred and the smallest fifth of the photos each form a slice.
 
     Args:
-        measured: of dtype `polytag.photos.measure.RECORD` (n,).
+        measured: `polytag.photos.measure.RECORD` (n,), the measurements of the photos.
         targets: int8 (n, k).
     """
     columns: dict[str, list[str]] = {}

@@ -1,8 +1,9 @@
 """Thresholds: the minimum probability for assigning a label, chosen on validation data and never on test data.
 
-With few positives, the best threshold of a label is mostly luck. Three things reduce that luck. Probabilities are
-calibrated first, so they predict what a threshold is worth. Counts on validation photos only correct that prediction,
-by as much as their number allows. And for F1, each label's threshold is drawn half-way to the best common one.
+With few positives, which threshold is best on the validation photos is mostly luck. Three measures reduce the role of
+luck. First, probabilities are calibrated, so they predict how well a threshold will work. Second, the counts on the
+validation photos only correct that prediction, and the correction grows with the number of positives. Third, for F1,
+each label's threshold is moved halfway to the best common threshold.
 """
 
 import numpy as np
@@ -13,16 +14,17 @@ from scipy.stats import beta
 from polytag.evaluation.objectives import parse_objective
 
 PRIOR = 30.0
-"""Photos with a label at which counting them weighs as much as their probabilities."""
+"""Number of photos with a label at which the counts and the predicted probabilities have equal weight."""
 
 PRECISION_PRIOR = 5.0
-"""Photos that the probabilities count for in a bound on precision (benchmarks/objectives.py)."""
+"""Weight of the probabilities in a bound on precision, in photos (chosen with benchmarks/objectives.py)."""
 
 CONFIDENCE = 0.95
-"""Confidence of the lower bound on precision at one threshold. Choosing the lowest threshold uses up some of it."""
+"""Confidence of the lower bound on precision at one threshold. The actual confidence is lower, because the lowest of
+many thresholds is chosen."""
 
 MARGIN = 1e-6
-"""Least distance of thresholds from 0 and 1."""
+"""Minimum distance of thresholds from 0 and 1."""
 
 STEPS = expit(np.linspace(-4, 4, 81))
 """Thresholds that the objective "subset" tries for each label."""
@@ -39,27 +41,29 @@ def choose_thresholds(
     Args:
         targets: int8 (n, k) of the validation photos, 1, 0 or -1 for unknown.
         probabilities: float32 (n, k), calibrated.
-        objective: what the thresholds are for.
+        objective: the goal of the thresholds.
 
-            - "f1": the F1 of each label. The best threshold is half of the highest F1 that can be expected (Lipton et
-              al. 2014, Optimal Thresholding of Classifiers to Maximize F1 Measure). The middle, on the logit scale,
-              between it and the common threshold with the best F1 is taken.
-            - "subset": photos with exactly the right labels. Starting from "f1", one label after the other takes the
-              threshold with which most photos are right, until none moves. The middle of that, "f1" and 0.5 is taken.
-            - "precision=0.9": for each label the lowest threshold at which a lower confidence bound of its precision
-              reaches the value, so that recall is as high as possible. If none does, the one with the highest bound.
-            - "recall=0.9": for each label the highest threshold whose expected recall reaches the value.
-            - "fnr=0.1": one threshold for all labels, the highest at which the expected share of a photo's labels that
-              are missed is at most the value. This holds for new photos that are exchangeable with the validation
-              photos (conformal risk control, Angelopoulos et al. 2022).
-        groups: int64 (n,), the group of each photo, for "fnr": photos of one group count as one. Each photo is its own
-            group when ``None``.
+            - "f1": the F1 of each label. The best threshold is half of the highest expected F1 (Lipton et al. 2014,
+              Optimal Thresholding of Classifiers to Maximize F1 Measure). The result is the midpoint, on the logit
+              scale, between this threshold and the common threshold with the best F1.
+            - "subset": the number of photos with exactly the right labels. Starting from the "f1" thresholds, each
+              label in turn gets the threshold with the most correct photos, until none changes. The result is the mean
+              of these thresholds, the "f1" thresholds and 0.5 on the logit scale.
+            - "precision=0.9": for each label, the lowest threshold at which a lower confidence bound on the precision
+              reaches the value, so that recall is as high as possible. If no threshold reaches the value, the threshold
+              with the highest bound.
+            - "recall=0.9": for each label, the highest threshold whose expected recall reaches the value.
+            - "fnr=0.1": one threshold for all labels. It is the highest threshold at which the expected fraction of a
+              photo's labels that are missed is at most the value. The guarantee holds for new photos that are
+              exchangeable with the validation photos (conformal risk control, Angelopoulos et al. 2022).
+        groups: int64 (n,), the group of each photo. Only "fnr" uses the groups and counts each group as one photo.
+            ``None`` means that each photo is its own group.
 
     Returns:
-        float32 (k,), above 0 and below 1; 0.5 throughout if no label is ever present.
+        float32 (k,), above 0 and below 1. If no label is ever present, all thresholds are 0.5.
 
     Raises:
-        SettingsError: unknown objective.
+        SettingsError: the objective is unknown.
     """
     name, wanted = parse_objective(objective)
     known, present = targets >= 0, targets == 1
@@ -94,11 +98,11 @@ def out_of_reach(
     objective: str,
     groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return which labels cannot reach the objective, as far as validation photos show; bool (k,).
+    """Return which labels cannot reach the objective according to the validation photos, bool (k,).
 
-    With "precision=0.9" these are labels whose lower bound reaches the value at no threshold, with "recall=0.9" labels
-    that no photo shows, and with "fnr=0.1" all labels if there are too few photos. The other objectives promise
-    nothing. Arguments as for `choose_thresholds`.
+    For "precision=0.9", these are labels with no threshold at which the lower bound reaches the value. For
+    "recall=0.9", they are labels that no photo shows. For "fnr=0.1", all labels are out of reach if there are too few
+    photos. The other objectives promise nothing. The arguments are the same as for `choose_thresholds`.
     """
     name, wanted = parse_objective(objective)
     known, present = targets >= 0, targets == 1
@@ -116,18 +120,18 @@ def out_of_reach(
 def _risk_controlled(
     present: NDArray[np.bool_], probabilities: NDArray[np.float32], wanted: float, groups: NDArray[np.int64] | None
 ) -> tuple[float, bool]:
-    """The highest common threshold at which the risk is controlled, and whether there is one.
+    """Return the highest common threshold at which the risk is controlled, and whether such a threshold exists.
 
-    The loss of a photo is the share of its labels that are missed, that of a group the mean over its photos. Photos
-    without labels miss none and are left out. With m groups, the risk is controlled where (sum of losses + 1) / (m + 1)
-    is at most the value wanted.
+    The loss of a photo is the fraction of its labels that are missed. The loss of a group is the mean over its photos.
+    Photos without labels are ignored, because no label can be missed. With m groups, the risk is controlled if
+    (sum of losses + 1) / (m + 1) is at most the wanted value.
     """
     rows = np.flatnonzero(present.any(axis=1))
     present, probabilities = present[rows], probabilities[rows]
     _, member = np.unique(rows if groups is None else groups[rows], return_inverse=True)
     size = np.bincount(member)
     photos, labels = np.nonzero(present)
-    # Each present label adds its part of the loss as soon as the threshold exceeds its probability.
+    # Each present label contributes to the loss as soon as the threshold exceeds its probability.
     part = 1 / (present.sum(axis=1)[photos] * size[member[photos]])
     p = probabilities[photos, labels].astype(np.float64)
     order = np.argsort(p, kind="stable")
@@ -136,13 +140,13 @@ def _risk_controlled(
     if allowed < 0:
         return MARGIN, False
     first = int(np.searchsorted(missed, allowed + 1e-9, side="right"))
-    # All present labels below this one may be missed; it is assigned itself, since its threshold is inclusive.
+    # All present labels below this one may be missed. This one is still assigned, because thresholds are inclusive.
     highest = p[order[first]] if first < len(order) else 1.0
     return float(np.clip(highest, MARGIN, 1 - MARGIN)), bool(highest >= MARGIN)
 
 
 def best_f1_threshold(present: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> float:
-    """Return the threshold with the best F1, half-way between the two neighboring probabilities."""
+    """Return the threshold with the best F1, halfway between the two neighboring probabilities."""
     if not present.any():
         return 0.5
     cuts, hits, given = _counted(present, probabilities)
@@ -152,8 +156,9 @@ def best_f1_threshold(present: NDArray[np.bool_], probabilities: NDArray[np.floa
 def _counted(
     truth: NDArray, probabilities: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """All thresholds that separate probabilities (n,), from the highest down; with each of them the sum of truth (n,)
-    over the photos that get the label, and their number.
+    """Return all thresholds that separate probabilities (n,), in descending order.
+
+    Also return, for each threshold, the number of photos that get the label and the sum of ``truth`` (n,) over them.
     """
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order].astype(np.float64)
@@ -165,24 +170,24 @@ def _counted(
 def _expected(
     present: NDArray[np.bool_], probabilities: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Thresholds from the highest down, and the recall and F1 to expect from each on new photos.
+    """Return thresholds in descending order, and the expected recall and F1 of each threshold on new photos.
 
-    A photo counts as showing the label partly by its truth and partly by its probability. The truth weighs more the
-    more photos show the label.
+    Whether a photo shows the label is a weighted mean of its target and its probability. The weight of the targets
+    grows with the number of photos that show the label.
     """
     weight = present.sum() / (present.sum() + PRIOR)
     cuts, hits, given = _counted(weight * present + (1 - weight) * probabilities, probabilities)
-    hits += 1e-12  # without any hit, recall is full at once
+    hits += 1e-12  # Without any hit, recall is 1 at every threshold.
     return cuts, hits / hits[-1], 2 * hits / (given + hits[-1])
 
 
 def _precision_bounds(
     present: NDArray[np.bool_], probabilities: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Thresholds from the highest down, and a lower confidence bound of the precision of each.
+    """Return thresholds in descending order, and a lower confidence bound on the precision at each threshold.
 
-    The bound is a quantile of the Beta distribution of the precision. Its prior is the mean probability of the photos
-    that get the label, which counts like `PRECISION_PRIOR` photos.
+    The bound is a quantile of the Beta distribution of the precision. The mean of its prior is the mean probability of
+    the photos that get the label, and the prior counts as `PRECISION_PRIOR` photos.
     """
     cuts, hits, given = _counted(present, probabilities)
     expected = _counted(probabilities, probabilities)[1] / given
@@ -197,7 +202,7 @@ def _midway(a: NDArray[np.float64] | float, b: NDArray[np.float64] | float) -> N
 def _for_whole_photos(
     targets: NDArray[np.int8], probabilities: NDArray[np.float32], start: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Thresholds (k,) with which more photos have all their known labels right than with the starting ones."""
+    """Return thresholds (k,) at which more photos have all their known labels right than at the starting thresholds."""
     known, present = targets >= 0, targets == 1
 
     def wrong(thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -207,7 +212,7 @@ def _for_whole_photos(
     for _ in range(10):
         moved = False
         for j in np.argsort(-present.sum(axis=0), kind="stable"):
-            # Only photos whose other labels are right can become right or wrong as a whole.
+            # A photo can become right or wrong as a whole only if all its other labels are right.
             rows = known[:, j] & (errors.sum(axis=1) == errors[:, j])
             given = probabilities[rows, j, None] >= np.append(STEPS, best[j])
             *lost, now = (given != present[rows, j, None]).sum(axis=0)
@@ -217,6 +222,6 @@ def _for_whole_photos(
                 errors, moved = wrong(best), True
         if not moved:
             break
-    # If labels were independent, 0.5 would be best; its logit is 0.
+    # If labels were independent, 0.5 would be best. Its logit is 0 and adds nothing to the sum.
     middle = expit((logit(best) + logit(start)) / 3)
     return middle if wrong(middle).any(axis=1).sum() <= wrong(start).any(axis=1).sum() else start

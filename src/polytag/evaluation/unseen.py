@@ -1,4 +1,4 @@
-"""Which photos can judge a bundle: those it has not seen, with labels matched by name and copies counted once."""
+"""Selection of photos that a bundle has not seen, with labels matched by name and copies counted once."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,20 +11,20 @@ from polytag.errors import DataError, counted, listed
 
 
 class Tagger(Protocol):
-    """Anything that turns photos into probabilities, and can therefore be evaluated."""
+    """Anything that turns photos into probabilities and can therefore be evaluated."""
 
     labels: tuple[str, ...]
     thresholds: NDArray[np.float32]
 
     def predict(self, paths: Any) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """Return probabilities (n, k), NaN for unreadable photos, and the reason for each of those."""
+        """Return probabilities (n, k), which are NaN for unreadable photos, and the reasons by file."""
 
     def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
-        """Return bool (n,): which photos, or copies of which, were used in training."""
+        """Return, bool (n,), whether each photo or a copy of it was used in training."""
 
 
 def seen_by(bundles: Sequence[Tagger], dataset: Dataset) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which photos to leave out because a model may know them, bool (n,), and why, in words."""
+    """Return which photos to exclude because a model may have seen them, bool (n,), and the reasons in words."""
     by_bundle = [bundle.seen(dataset) for bundle in bundles]
     seen = np.any(by_bundle, axis=0)
     related = np.isin(dataset.groups, dataset.groups[seen]) & ~seen
@@ -40,11 +40,11 @@ def seen_by(bundles: Sequence[Tagger], dataset: Dataset) -> tuple[NDArray[np.boo
 
 
 def copies_noted(dataset: Dataset, own: NDArray[np.int64]) -> list[str]:
-    """Say how many photos are copies of others, and which photos are too much alike to be told apart.
+    """Say how many photos are copies of others, and which photos are too similar to distinguish.
 
     Args:
-        dataset: the photos, copies in one group.
-        own: int64 (n,), the groups that the photos had before.
+        dataset: the photos, with all copies of a photo in one group.
+        own: int64 (n,), the groups of the photos before copies were grouped.
     """
     copies = len(np.unique(own)) - len(np.unique(dataset.groups))
     notes = []
@@ -63,10 +63,12 @@ def copies_noted(dataset: Dataset, own: NDArray[np.int64]) -> list[str]:
 
 
 def aligned(labels: tuple[str, ...], dataset: Dataset) -> tuple[NDArray[np.int8], list[str]]:
-    """Return the targets in the order of the model's labels, -1 for labels the dataset lacks, and notes on both.
+    """Return the targets in the order of the model's labels, and notes on labels that only one of the two has.
+
+    Targets are -1 for labels that the dataset lacks.
 
     Raises:
-        DataError: they share no label.
+        DataError: the model and the dataset have no label in common.
     """
     if dataset.labels == labels:
         return dataset.targets, []
