@@ -1,4 +1,4 @@
-"""Commands that train models and test them."""
+"""Commands that train and test models."""
 
 import math
 from pathlib import Path
@@ -223,7 +223,7 @@ def compare(
 
 
 def _number_of_repeats(text: str) -> tuple[str, int]:
-    """Parse "tuned=1"."""
+    """Parse an entry such as "tuned=1" into a model and its number of repeats."""
     model, _, number = text.partition("=")
     if not number.isdecimal():
         raise pt.SettingsError(f"fewer repeats must be like tuned=1, not '{text}'")

@@ -1,1 +1,1 @@
-"""The main job: train several models on the same data, score each once on test photos, write the report."""
+"""The main job: train several models on the same data, score each model once on test photos, and write a report."""

@@ -1,4 +1,4 @@
-"""The charts of a report, each with the finding it shows and how to read it."""
+"""The charts of a report. Each comes with the finding that it shows and an explanation of how to read it."""
 
 import math
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from polytag.pages.figures import Chart, svg
 from polytag.pages.text import joined
 
 LABELS_IN_COLUMN = 12
-"""Most labels drawn in one column; more go into two."""
+"""Maximum number of labels drawn in one column. With more labels, two columns are used."""
 
 LABELS_IN_MATRIX = 60
-"""Most labels in the matrix of confusions; with more, the confusions are listed."""
+"""Maximum number of labels in the confusion matrix. With more labels, the confusions are listed instead."""
 
 CONFUSIONS = 20
-"""Most confusions listed."""
+"""Maximum number of confusions listed."""
 
 
 def charts(contest: Contest) -> dict[str, Any]:
-    """Draw the charts, and collect the numbers shown beside them."""
+    """Draw the charts, and collect the numbers shown next to them."""
     contestants, best = contest.contestants, contest.ranked[0].evaluation
     order = figures.by_f1(best)
     columns = 1 if len(order) <= LABELS_IN_COLUMN else 2
@@ -66,7 +66,7 @@ def _difference_chart(contest: Contest, metric: str) -> Chart:
 
 
 def _label_finding(contest: Contest) -> str:
-    """Say which model is first on how many labels."""
+    """Say on how many labels each model comes first."""
     rare = contest.contestants[0].evaluation.too_rare
     labels = [label for label in contest.labels if label not in rare]
     f1 = np.array([[c.evaluation.per_label[label]["f1"] for label in labels] for c in contest.contestants])
@@ -85,7 +85,7 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
         if np.isfinite(losses).any() and losses[-1] > 1.1 * np.nanmin(losses):
             overfitted.append((c.name, f"{c.name} after epoch {np.nanargmin(losses) + 1}"))
         if c.history:
-            # The mean of several trainings belongs to no epoch.
+            # Weights averaged over several training runs do not belong to one epoch.
             kept = "averaged trainings" if c.kept_epoch is None else f"epoch {c.kept_epoch + 1} of {len(c.history)}"
             reached.append((c.validation_score, c.name, kept))
     reached.sort(reverse=True)
@@ -109,7 +109,7 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
 
 
 def _search(contestant: Contestant, index: int) -> dict[str, Any]:
-    """The trials of a search; ``best`` is the row of the trial that was trained in full."""
+    """Return the trials of a search; ``best`` is the row of the trial that was trained in full."""
     trials = contestant.trials
     scored = [i for i, trial in enumerate(trials) if trial.get("score") is not None]
     complete = [i for i in scored if trials[i].get("state") == "complete"]
@@ -140,7 +140,7 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
 
 
 def _importance_chart(contestant: Contestant, index: int) -> Chart:
-    """Which hyperparameters made the difference in the search."""
+    """Show how much each hyperparameter mattered in the search."""
     name, share = max(contestant.importance.items(), key=lambda item: item[1])
     complete = sum(trial.get("state") == "complete" for trial in contestant.trials)
     few = " With so few trials this is only a hint." if complete < FEW_TRIALS else ""
@@ -154,7 +154,7 @@ def _importance_chart(contestant: Contestant, index: int) -> Chart:
 
 
 def _outcome_rows(e: Evaluation) -> list[dict[str, Any]]:
-    """How often each label was right, missed, wrong and rightly not assigned, and its scores."""
+    """Count how often each label was right, missed, wrong and correctly not assigned, and add its scores."""
     counts = {kind: where.sum(axis=0) for kind, where in figures.outcomes(e).items()}
     at = {label: j for j, label in enumerate(e.labels)}
     return [
@@ -169,7 +169,7 @@ def _outcome_rows(e: Evaluation) -> list[dict[str, Any]]:
 
 
 def _confusions(e: Evaluation) -> dict[str, Any]:
-    """Which label was assigned where another was missed: a matrix, or only a list if too many labels are involved."""
+    """Show which label was assigned when another was missed, as a matrix or, with too many labels, only as a list."""
     outcome = figures.outcomes(e)
     missed, wrong = outcome["missed"].astype(np.int32), outcome["wrong"].astype(np.int32)
     counts = missed.T @ wrong

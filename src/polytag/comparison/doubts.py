@@ -1,4 +1,4 @@
-"""Doubts: why not to trust a contest's numbers too far, as far as the numbers themselves show it."""
+"""Doubts: reasons, found in the numbers themselves, not to rely too much on the results of a contest."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from polytag.evaluation.metrics import TITLES
 from polytag.pages.text import joined
 
 FEW_TEST_PHOTOS, FEW_POSITIVES, FEW_TRIALS = 300, 20, 20
-"""A number below these is called uncertain."""
+"""Numbers of test photos, positives and trials below which results are reported as uncertain."""
 
 NAMED = 20
-"""Most labels or photos named in one sentence."""
+"""Maximum number of labels or photos named in one sentence."""
 
 
 def doubts(contest: Contest) -> list[str]:
@@ -99,5 +99,5 @@ def _about_training(c: Contestant) -> list[str]:
 
 
 def in_text(metric: str) -> str:
-    """The name of a score within a sentence."""
+    """Return the name of a score as it is written within a sentence."""
     return TITLES[metric][0].lower() + TITLES[metric][1:]

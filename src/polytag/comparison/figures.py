@@ -1,4 +1,4 @@
-"""The figures of a report: one function each, from numbers to a Matplotlib figure."""
+"""The figures of a report. Each function turns numbers into one Matplotlib figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ from polytag.pages.figures import (
 )
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-"""Marker of each model, in the order of the tables, as in `COLOURS`."""
+"""Marker of each model, in the same order as `COLOURS` and the columns of the tables."""
 
 SYMBOLS = ("●", "■", "◆", "▲", "▼", "✚", "✖", "★")
-"""The same markers in text."""
+"""The same markers as text."""
 
 
 def colour_of(index: int) -> str:
@@ -40,9 +40,10 @@ def colour_of(index: int) -> str:
 
 
 def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str]) -> Figure:
-    """Draw each pair's difference in one score with its 95 % interval, and zero.
+    """Draw the difference of each pair in one score with its 95% interval, and a line at zero.
 
-    A full marker in the color of the leading model means more than chance. A hollow grey one may be chance.
+    A filled marker in the color of the leading model means that the difference is more than chance. A hollow gray
+    marker means that the difference may be chance.
     """
     names = [f"{short(p.a, 13)} − {short(p.b, 13)}" for p in pairs]
     left = room(names)
@@ -73,8 +74,8 @@ def _of_metric(pair: Pair, metric: str) -> Difference:
 
 
 def label_f1(evaluations: Sequence[Evaluation], labels: Sequence[str]) -> Figure:
-    """Draw the F1 of some labels: a row for each, a marker and interval for each model, and the number of photos."""
-    # All parts of the labels get the same room, so that they have the same scale side by side.
+    """Draw the F1 of some labels, one row per label, with a marker and an interval per model, and the photo count."""
+    # All charts leave the same room for label names, so that charts side by side have the same scale.
     left = room([short(label) for label in evaluations[0].labels])
     height = 0.16 + 0.06 * len(evaluations)
     figure, axes = panel(4.4, 0.54 + height * len(labels), left=left, right=0.6, top=0.24, bottom=0.3)
@@ -101,9 +102,9 @@ def _beside(axes: Axes) -> dict[str, Any]:
 
 
 def learning_curve(contestants: Sequence[Contestant], validation: str, training: str | None = None) -> Figure:
-    """Draw a quantity by epoch on the validation photos (solid) and one on the training photos (dotted).
+    """Draw one quantity on the validation photos (solid) and one on the training photos (dotted), by epoch.
 
-    A marker shows the epoch whose weights were kept.
+    A marker shows the epoch whose weights are in the bundle.
     """
     figure, axes = panel(4.4, 2.9, left=0.5, right=0.15, bottom=0.5)
     heights: list[float] = []
@@ -119,7 +120,7 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
         if kept is not None:
             value = contestant.history[kept].get(validation, math.nan)
             axes.plot(kept + 1, value, MARKERS[i % len(MARKERS)], color=colour_of(i), markersize=7)
-    # The loss of the first epochs can be many times that of later ones.
+    # The loss in the first epochs can be many times the loss in later epochs.
     if training and heights and max(heights) > 6 * min(heights):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -134,9 +135,10 @@ def learning_curve(contestants: Sequence[Contestant], validation: str, training:
 
 
 def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: str) -> Figure:
-    """Draw the score of each trial of a search: full if completed, hollow if stopped early, × if failed.
+    """Draw the score of each trial of a search.
 
-    The line is the best completed trial so far.
+    The marker is filled if the trial was completed, hollow if it was stopped early, and × if it failed. The line shows
+    the best completed trial so far.
     """
     figure, axes = panel(4.4, 2.4, left=0.5, right=0.15, bottom=0.5)
     scored = [trial["score"] for trial in trials if trial.get("score") is not None]
@@ -163,7 +165,7 @@ def trial_scores(trials: Sequence[Mapping[str, Any]], best: int | None, colour: 
 
 
 def importance_bars(importance: Mapping[str, float], colour: str) -> Figure:
-    """Draw the share of each hyperparameter in the differences between trials, a row for each."""
+    """Draw, one row per hyperparameter, the fraction of the differences between trials that it explains."""
     names = [short(name.replace("_", " ")) for name in importance]
     left = room(names)
     figure, axes = panel(4.4, 0.4 + 0.26 * len(names), left=left, right=0.6, bottom=0.3)
@@ -177,10 +179,10 @@ def importance_bars(importance: Mapping[str, float], colour: str) -> Figure:
 
 
 def confusion_heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> Figure:
-    """Draw in how many photos the label of the row was missed while that of the column was wrongly assigned.
+    """Draw the number of photos in which the row's label was missed and the column's label was wrongly assigned.
 
     Args:
-        counts: int (k, k). Rows and columns without any count are left out.
+        counts: int (k, k), the number of photos. All-zero rows and columns are omitted.
         labels: the k labels.
     """
     missed, given = (np.flatnonzero(counts.sum(axis=axis)) for axis in (1, 0))
@@ -190,13 +192,13 @@ def confusion_heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> Fig
 
 
 def reliability(mean: NDArray[np.float64], share: NDArray[np.float64], count: NDArray[np.int64], index: int) -> Figure:
-    """Draw how often a label was really there against its probability; a perfect model is on the diagonal.
+    """Draw how often labels were present against their predicted probability; a perfect model is on the diagonal.
 
-    The bars below count, on a logarithmic scale, the probabilities behind each point.
+    The bars below show, on a logarithmic scale, the number of probabilities behind each point.
 
     Args:
         mean, share, count: as `polytag.evaluation.reliability.reliability_bins` returns them.
-        index: column of the model in the tables, which decides its color.
+        index: column of the model in the tables, which determines its color.
     """
     figure, axes = panel(2.9, 3.55, left=0.5, right=0.12, bottom=1.35)
     counts = axes_at(figure, 0.5, 0.5, 2.9 - 0.5 - 0.12, 0.65)
@@ -208,7 +210,7 @@ def reliability(mean: NDArray[np.float64], share: NDArray[np.float64], count: ND
     axes.set_xticks(ticks, [""] * 5)
     axes.set_yticks(ticks, named)
     axes.set_ylabel("share really there", color=MUTED)
-    # A bar stands at its bin, not at the mean of its probabilities. It starts at 0.5, which a logarithm can show.
+    # Each bar stands at its bin, not at the mean probability. Bars start at 0.5, because a log scale cannot show 0.
     middles = (np.floor(mean * BINS).clip(max=BINS - 1) + 0.5) / BINS
     counts.bar(middles, count - 0.5, 0.8 / BINS, 0.5, color=colour_of(index), alpha=0.55, linewidth=0)
     counts.set_yscale("log")
@@ -227,12 +229,12 @@ def reliability(mean: NDArray[np.float64], share: NDArray[np.float64], count: ND
 
 
 def _thousands(value: float) -> str:
-    """1, 10, 100, 1k, 10k, …"""
+    """Format a number as 1, 10, 100, 1k, 10k, …"""
     return f"{value:g}" if value < 1000 else f"{value / 1000:g}k"
 
 
 def by_f1(evaluation: Evaluation) -> list[str]:
-    """Return the labels by F1, best first; those that are too rare to judge or have none come last."""
+    """Return the labels by F1, best first. Labels that are too rare to score or have no F1 come last."""
 
     def key(label: str) -> tuple[bool, float]:
         f1 = evaluation.per_label[label]["f1"]
@@ -242,9 +244,9 @@ def by_f1(evaluation: Evaluation) -> list[str]:
 
 
 def outcomes(evaluation: Evaluation, photos: slice = slice(None)) -> dict[str, NDArray[np.bool_]]:
-    """Return where a label was wrong, missed, right, assigned though the truth is unknown, or rightly not assigned.
+    """Return where labels were wrong, missed, right, assigned with an unknown truth, or correctly not assigned.
 
-    The last is called "absent". Each is bool (n, k) of the given photos.
+    Labels that were correctly not assigned are called "absent". Each array is bool (n, k) for the given photos.
     """
     targets, given = evaluation.targets[photos], evaluation.probabilities[photos] >= evaluation.thresholds
     present, absent = targets == 1, targets == 0

@@ -1,4 +1,4 @@
-"""Label curves: what each threshold of a label would change, for the interactive part of the report."""
+"""Label curves: the effect of each possible threshold of a label, for the interactive part of the report."""
 
 import base64
 import hashlib
@@ -12,22 +12,23 @@ from polytag.evaluation.evaluate import Evaluation
 from polytag.evaluation.reliability import reliability_bins
 
 MOST_LABELS = 100
-"""Most labels with curves, the most frequent first, so that the page stays small."""
+"""Maximum number of labels with curves, the most frequent first. The limit keeps the page small."""
 
 CUTS = np.unique(np.concatenate([[0.001, 0.002, 0.005, 0.995, 0.998, 0.999], np.arange(1, 100) / 100]))
-"""Thresholds of the slider."""
+"""Thresholds that the slider offers."""
 
 SCRIPT = (Path(__file__).parent / "label_curves.js").read_text(encoding="utf-8")
-"""Draws the curves. The page allows this script only, by its hash."""
+"""The script that draws the curves. By its hash, the page allows only this script to run."""
 
 
 def label_curves(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what the page needs for the curves.
+    """Return the data and the script that the page needs to draw the curves.
 
     Returns:
-        "curves": JSON with the thresholds and, for each label, its photos, its own threshold, the photos that get it
-        and those that get it rightly at each threshold, and its reliability bins. "curve_labels": these labels.
-        "script" and its "script_hash" for the page's content security policy.
+        "curves": JSON with the thresholds. For each label, it also has the number of photos with the label, the label's
+        own threshold, the numbers of assigned and correctly assigned photos at each threshold, and the reliability
+        bins. "curve_labels": the labels in "curves". "script": the script. "script_hash": its hash, for the page's
+        content security policy.
     """
     support = {label: evaluation.per_label[label]["support"] for label in evaluation.labels}
     frequent = sorted(evaluation.labels, key=lambda label: -support[label])[:MOST_LABELS]

@@ -1,6 +1,6 @@
 """The report of a contest, as a page (report.html) and as text (report.md).
 
-Findings are put into words in this package, from the numbers alone. The words that never change are in the templates.
+This package writes sentences that depend on the numbers. Sentences that never change are in the templates.
 """
 
 import math
@@ -30,7 +30,7 @@ from polytag.pages.text import joined
 from polytag.pages.thumbnails import thumbnail
 
 PHOTOS_SHOWN = 8
-"""Most photos in each gallery."""
+"""Maximum number of photos in each gallery."""
 
 
 def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> Path:
@@ -38,12 +38,12 @@ def write_report(folder: Path, contest: Contest, photos: Mapping[str, str]) -> P
 
     Args:
         folder: an existing folder.
-        contest: with at least one contestant.
-        photos: the file of each test photo by its name in `Evaluation.names`, for thumbnails. A photo that is missing
-            here or on disk is shown as a placeholder.
+        contest: the contest, with at least one contestant.
+        photos: the file of each test photo, by its name in `Evaluation.names`, for thumbnails. If a photo is missing
+            here or on disk, the report shows a placeholder.
 
     Returns:
-        The path of report.html, which needs no other file.
+        The path of report.html, which does not depend on any other file.
     """
     words = _words(contest)
     pictures = (
@@ -69,7 +69,7 @@ def _environment(**escaping: Any) -> Environment:
 
 
 def _words(contest: Contest) -> dict[str, Any]:
-    """What both forms of the report say."""
+    """Return the content that both formats of the report share."""
     best = contest.ranked[0]
     return {
         "contest": contest,
@@ -106,7 +106,7 @@ def _seeds(contest: Contest) -> dict[str, Any]:
 
 
 def _varied(contest: Contest) -> str:
-    """What the intervals of differences account for."""
+    """Describe the sources of variation that the intervals of differences account for."""
     if contest.repeats is None:
         models = "Every model was scored on the same test photos."
         changes = "other test photos would change, not what another training or split would"
@@ -123,7 +123,7 @@ def _varied(contest: Contest) -> str:
 
 
 def _compared(pair: Pair) -> str:
-    """Say in one sentence what the intervals of a pair show."""
+    """Summarize in one sentence what the intervals of a pair show."""
     found: dict[str, list[str]] = {"better": [], "worse": [], "unclear": []}
     for d in pair.differences:
         if math.isfinite(d.difference):
@@ -136,7 +136,7 @@ def _compared(pair: Pair) -> str:
 
 
 def _photos(e: Evaluation, files: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """The photos that were tagged worst and best, one of each group."""
+    """Return the photos with the worst and the best tags, at most one from each group."""
     outcome = figures.outcomes(e)
     known, present = e.targets >= 0, e.targets == 1
     p = np.clip(e.probabilities.astype(float), 1e-6, 1 - 1e-6)
@@ -158,7 +158,7 @@ def _photos(e: Evaluation, files: Mapping[str, str]) -> dict[str, list[dict[str,
 
 
 def _photo(e: Evaluation, i: int, files: Mapping[str, str]) -> dict[str, Any]:
-    """A photo with its tags (kind, label, probability), and either its picture or the reason why it has none."""
+    """Return a photo's tags (kind, label, probability), and its thumbnail or the reason why there is no thumbnail."""
     tags = [
         (kind, e.labels[j], float(e.probabilities[i, j]))
         for kind, where in figures.outcomes(e, slice(i, i + 1)).items()

@@ -1,4 +1,4 @@
-"""Compare bundles that exist already: the report on unseen photos, without any training."""
+"""Comparison of existing bundles on unseen photos, with a report but without any training."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from polytag.photos.measure import measure
 
 
 def open_bundles(folders: Sequence[str | os.PathLike[str]], engines: Sequence[str] = ("float32",)) -> dict[str, Bundle]:
-    """Open bundles with each of some engines, and name them.
+    """Open each bundle with each of the engines, and give it a name.
 
     Returns:
-        The bundles by name: the folder's name, or its path if two folders have the same name, with the engine if it is
-        not float32.
+        The bundles by name. The name is that of the folder, or its path if two folders have the same name. It includes
+        the engine unless the engine is float32.
 
     Raises:
         BundleError: a folder is not a bundle, or a bundle lacks an engine.
@@ -44,16 +44,16 @@ def open_bundles(folders: Sequence[str | os.PathLike[str]], engines: Sequence[st
 
 
 def part_of(data: Dataset, part: str | None = None, split: str | os.PathLike[str] | None = None) -> Dataset:
-    """Return one part of a split, or all photos that the split names if no part is asked for.
+    """Return one part of a split, or all photos in the split if no part is given.
 
     Args:
         data: the photos.
         part: "train", "validation" or "test".
-        split: a file with the columns image and part. By default the split that came with the data.
+        split: a file with the columns "image" and "part". Default: the split that came with the data.
 
     Raises:
-        SettingsError: unknown part, or a part is asked for but there is no split.
-        DataError: the split does not fit the data, or the part is empty.
+        SettingsError: the part is unknown, or a part is given but there is no split.
+        DataError: the split does not match the data, or the part is empty.
     """
     if part is not None and part not in PARTS:
         raise SettingsError(f"The part must be one of {', '.join(PARTS)}, not '{part}'.")
@@ -72,16 +72,16 @@ def part_of(data: Dataset, part: str | None = None, split: str | os.PathLike[str
 def retest(
     bundles: Mapping[str, Bundle], data: Dataset, min_photos: int = MIN_PHOTOS, show_progress: bool = True
 ) -> Contest:
-    """Evaluate bundles on the same photos, which none of them has seen, and compare them pairwise.
+    """Evaluate bundles on the same photos, which no bundle has seen, and compare the bundles pairwise.
 
     Args:
-        bundles: the bundles by name; all have the same labels.
-        data: the photos. Those that a bundle has seen are left out.
-        min_photos: photos with a label that the label needs to count in mAP and macro-F1.
+        bundles: the bundles by name. All have the same labels.
+        data: the photos. Photos that any bundle has seen are excluded.
+        min_photos: minimum number of photos with a label for the label to count in mAP and macro-F1.
         show_progress: draw progress bars on stderr.
 
     Raises:
-        DataError: the labels do not fit, or no photo is left.
+        DataError: the labels of the bundles and the data do not match, or no photo is left.
     """
     evaluations = evaluate_all(list(bundles.values()), data, min_photos, show_progress)
     contestants = [
@@ -112,9 +112,9 @@ def write_evaluation(folder: str | os.PathLike[str], contest: Contest, data: Dat
     """Write report.html, report.md, results.json and predictions.parquet into a new folder.
 
     Args:
-        folder: must not exist. It appears only when everything is written.
-        contest: as `retest` returns it.
-        data: its photos, for the report's thumbnails.
+        folder: the new folder, which must not exist yet. It appears only after everything has been written.
+        contest: the contest that `retest` returned.
+        data: the photos of the contest, for the thumbnails in the report.
 
     Returns:
         The path of report.html.
@@ -128,7 +128,7 @@ def write_evaluation(folder: str | os.PathLike[str], contest: Contest, data: Dat
 
 
 def write_predictions(path: str | os.PathLike[str], evaluations: Mapping[str, Evaluation]) -> None:
-    """Write truth and probabilities of every photo, from which all scores can be computed again, as Parquet.
+    """Write the targets and probabilities of every photo to a Parquet file, so that all scores can be recomputed.
 
     The columns are image, group (int64; the intervals count a group once), "target LABEL" (int8; null if unknown) and
     "MODEL LABEL" (float32, the probability). Thresholds are in results.json.

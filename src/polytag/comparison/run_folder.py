@@ -1,4 +1,4 @@
-"""The folder of a run: what it was asked for, whether it can be continued, and how it is emptied.
+"""The folder of a run: its settings, the check whether the run can be resumed, and the removal of an earlier run.
 
 ::
 
@@ -22,22 +22,23 @@ from polytag.models.bundle.bundle import check_unused
 from polytag.models.recipe import ALL_MODELS
 
 RUN_FILE = "run.json"
-"""The settings of a run."""
+"""Name of the file with the settings of a run."""
 
 WRITTEN = ("results.json", "report.html", "report.md", "search.log", "split.csv")
-"""Files that a run writes besides its bundles and settings."""
+"""Files that a run writes in addition to its bundles and settings."""
 
 
 def repeat_folder(folder: Path, repeat: int) -> Path:
-    """Return the folder of a repeat, counted from 1. The first one is the run's own folder."""
+    """Return the folder of a repeat, counted from 1. The first repeat uses the run's own folder."""
     return folder if repeat == 1 else folder / f"repeat-{repeat}"
 
 
 def started_run(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-    """Return what the run in this folder was asked for, ``None`` if there is no run. Nothing is changed.
+    """Return the settings of the run in this folder, or ``None`` if there is no run. Nothing is changed.
 
     Raises:
-        SettingsError: the folder holds something else, or a run and neither ``resume`` nor ``overwrite`` is set.
+        SettingsError: the folder holds something other than a run, or it holds a run and neither ``resume`` nor
+            ``overwrite`` is set.
     """
     if resume and overwrite:
         raise SettingsError("--resume and --overwrite exclude each other. Choose one.")
@@ -59,10 +60,10 @@ def started_run(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] |
 
 
 def check_repeats(folder: Path, repeats: Mapping[str, int], started: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with fewer repeats, because choosing among finished ones would flatter a model.
+    """Refuse to resume a run with fewer repeats, because selecting among finished repeats would bias the scores.
 
     Raises:
-        SettingsError: a model had more repeats.
+        SettingsError: a model had more repeats in the earlier run.
     """
     for model, before in (started.get("repeats") or {}).items():
         if repeats.get(model, before) < before:
@@ -73,12 +74,14 @@ def check_repeats(folder: Path, repeats: Mapping[str, int], started: Mapping[str
 
 
 def prepare_folder(folder: Path, request: Mapping[str, Any], started: Mapping[str, Any] | None) -> None:
-    """Check that a resumed run is the same, or make room for a new one. Only files of polytag are removed.
+    """Check that a resumed run has the same settings, or clear the folder for a new run.
+
+    Only files that polytag wrote are removed.
 
     Args:
         folder: the run's folder.
-        request: what the run is asked for now. "repeats" may rise, with more hashes in "split".
-        started: what the run was asked for earlier, ``None`` for a new run.
+        request: the current settings. "repeats" may be higher than before, with more hashes in "split".
+        started: the settings of the earlier run, ``None`` for a new run.
 
     Raises:
         SettingsError: a setting differs, or the folder cannot be written.
