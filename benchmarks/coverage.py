@@ -27,13 +27,14 @@ from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_mean, label_s
 from polytag.evaluation.min_photos import MIN_PHOTOS
 
 LABELS, SPREAD, PHOTO_SHARE, GROUP_SHARE = 20, 2.5, 0.2, 0.2
-"""Labels; standard deviation of logits; shares of their variance that a photo's labels and a group's photos share."""
+"""Number of labels, standard deviation of the logits, and the fractions of their variance that are common to the labels
+of a photo and to the photos of a group."""
 
 THRESHOLD, POPULATION, RESAMPLES = 0.35, 100_000, 200
 
 
 class World:
-    """A kind of photos, and the true scores of two models on them; b sees the logits of a through noise."""
+    """A population of photos, and the true scores of two models. The second model sees noisy logits of the first."""
 
     def __init__(self, photos: int, rare: bool, groups: int, seed: int, noise: float = 0.0):
         low, high = (2, 46) if rare else (16, 0.4 * photos)
@@ -50,7 +51,7 @@ class World:
         self.truth = [self._true_scores(targets, p), self._true_scores(targets, self.blurred(p))]
 
     def draw(self, n: int, groups: int) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64]]:
-        """Probabilities, targets and groups of n photos."""
+        """Return the probabilities, targets and groups of n photos."""
         rng, share = self.rng, GROUP_SHARE if groups else 0.0
         group = rng.integers(groups, size=n) if groups else np.arange(n)
         alike = rng.standard_normal((2, groups or 1, LABELS))[:, group if groups else np.zeros(n, int)]
@@ -68,14 +69,14 @@ class World:
         return scores(targets, p, self.thresholds), label_scores(targets, p, self.thresholds)
 
     def true(self, model: int, judged: NDArray[np.bool_]) -> dict[str, float]:
-        """The true scores of a model when these labels are judged."""
+        """Return the true scores of a model if only these labels count in mAP and macro-F1."""
         found, by_label = self.truth[model]
         macro = {"mean_average_precision": "average_precision", "macro_f1": "f1"}
         return found | {name: float(label_mean(by_label[of][None], judged)[0]) for name, of in macro.items()}
 
 
 def percentile(targets: NDArray, p: NDArray, groups: NDArray, rng: np.random.Generator) -> tuple[float, float]:
-    """The percentile bootstrap's interval of mAP over all labels that are present."""
+    """Return the percentile bootstrap interval of mAP over all labels that are present."""
     _, member = np.unique(groups, return_inverse=True)
     n_groups = member.max() + 1
     weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES)[:, member].astype(float)
@@ -92,7 +93,7 @@ def percentile(targets: NDArray, p: NDArray, groups: NDArray, rng: np.random.Gen
 
 
 def cell(world: World, sets: int, min_photos: int) -> tuple[dict, dict]:
-    """Coverage and width of each interval, and coverage of labels' intervals by their number of photos."""
+    """Return the coverage and width of each interval, and the coverage of labels' intervals by number of photos."""
     covered, width = defaultdict(list), defaultdict(list)
     by_support = defaultdict(list)
     for _ in range(sets):
@@ -132,7 +133,7 @@ def cell(world: World, sets: int, min_photos: int) -> tuple[dict, dict]:
 
 
 def family_wise_errors(world: World, models: list[int], sets: int, min_photos: int) -> dict[int, float]:
-    """How often any of the differences between so many equally good models seems to be beyond chance."""
+    """Return how often any difference between equally good models seems more than chance, by number of models."""
     false = dict.fromkeys(models, 0)
     for _ in range(sets):
         p, targets, groups = world.draw(world.photos, world.groups)

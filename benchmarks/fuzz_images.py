@@ -28,13 +28,13 @@ from polytag.photos.kinds import kind_of_content
 from polytag.photos.measure import measurements_of
 
 PORTION = 500
-"""Inputs of one child process."""
+"""Number of inputs per child process."""
 
 ODD_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 70000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 def seeds() -> dict[str, bytes]:
-    """Sound photos of each format, by name."""
+    """Return undamaged photos in each format, by name."""
     pillow_heif.register_heif_opener()
     rng = np.random.default_rng(0)
     colours = Image.fromarray(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8))
@@ -51,7 +51,7 @@ def seeds() -> dict[str, bytes]:
 
     def saved(image: Image.Image, form: str, **options: object) -> bytes:
         file = io.BytesIO()
-        # Saving leaves settings behind in the images, so that only copies are saved.
+        # Saving leaves settings behind in an image, so only copies are saved.
         if "save_all" in options:
             options["append_images"] = [frame.copy() for frame in frames]
         image.copy().save(file, form, **options)
@@ -94,7 +94,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def damaged(files: list[bytes], number: int, seed: int) -> bytes:
-    """The input of this number: one of the files, damaged."""
+    """Return the input with this number, a damaged version of one of the files."""
     rng = np.random.default_rng([seed, number])
     data = bytearray(files[number % len(files)])
     for _ in range(int(rng.integers(1, 4))):
@@ -122,7 +122,7 @@ def damaged(files: list[bytes], number: int, seed: int) -> bytes:
 
 
 def attempt(data: bytes) -> str:
-    """What becomes of one input: "pixels", or the kind of `ImageError`; anything else is raised."""
+    """Decode one input and return "pixels" or the kind of `ImageError`. Any other exception is raised."""
     kind_of_content(data)
     try:
         header, small = examine(data, 32)
@@ -138,7 +138,7 @@ def attempt(data: bytes) -> str:
 
 
 def run_portion(first: int, last: int, seed: int) -> None:
-    """Run some inputs and print a line for each: its number, and what became of it."""
+    """Decode a range of inputs, and print the number and the result of each input on a line."""
     files = list(seeds().values())
     for number in range(first, last):
         print(number, flush=True)

@@ -26,7 +26,7 @@ LABELS, NEW, OVERCONFIDENCE = 20, 20_000, 1.6
 
 
 def draw(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Targets and overconfident probabilities of n photos."""
+    """Return the targets and overconfident probabilities of n photos."""
     spread = np.where(np.arange(LABELS) % 2, 4.0, 2.0)
     centers = np.log(np.geomspace(0.03, 0.4, LABELS)) * np.sqrt(1 + spread**2 / 4)
     logits = centers + spread * rng.standard_normal((n, LABELS))
@@ -35,7 +35,7 @@ def draw(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int8], NDArray[np
 
 
 def counted(targets: NDArray[np.int8], p: NDArray[np.float32], wanted: float) -> NDArray[np.float32]:
-    """The lowest threshold of each label whose precision on these photos reaches the value."""
+    """Return, for each label, the lowest threshold at which the precision on these photos reaches the value."""
     chosen = np.full(targets.shape[1], 0.5, np.float32)
     for j in range(targets.shape[1]):
         order = np.argsort(-p[:, j])
@@ -46,7 +46,7 @@ def counted(targets: NDArray[np.int8], p: NDArray[np.float32], wanted: float) ->
 
 
 def missed_share(targets: NDArray[np.int8], p: NDArray[np.float32], thresholds: NDArray[np.float32]) -> float:
-    """Mean share of a photo's labels that are missed, over photos that have any."""
+    """Return the mean fraction of a photo's labels that are missed, over photos with labels."""
     present = targets == 1
     missed, n = (present & (p < thresholds)).sum(axis=1), present.sum(axis=1)
     return float((missed[n > 0] / n[n > 0]).mean())

@@ -24,7 +24,7 @@ PLANET = [f"tag_{j}" for j in range(17)]
 
 
 def names(head: str, name: str, n: int, labels: list[str], mark: str, most: int) -> Lines:
-    """A column of names."""
+    """Yield the lines of a table with a column of label names."""
     rng = random.Random(0)
     yield head
     for i in range(n):
@@ -32,7 +32,7 @@ def names(head: str, name: str, n: int, labels: list[str], mark: str, most: int)
 
 
 def columns(name: str, n: int, k: int, values: str, blank: float = 0.0) -> Lines:
-    """A column for each label."""
+    """Yield the lines of a table with one column per label."""
     rng = random.Random(0)
     yield "image," + ",".join(f"label {j}" for j in range(k))
     cells = values.split()
@@ -42,7 +42,7 @@ def columns(name: str, n: int, k: int, values: str, blank: float = 0.0) -> Lines
 
 
 def nih(n: int) -> Lines:
-    """Names beside ages, patients and follow-up counts."""
+    """Yield the lines of a table with label names next to ages, patients and follow-up counts."""
     rng = random.Random(0)
     findings = [f"Finding {j}" for j in range(14)]
     yield "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender"
@@ -52,7 +52,7 @@ def nih(n: int) -> Lines:
 
 
 def open_images(n: int) -> Lines:
-    """Long form: an image in several rows, each with a label and whether it is there."""
+    """Yield the lines of a table in long format. Each row has an image, a label and whether the label is present."""
     rng = random.Random(0)
     yield "ImageID,Source,LabelName,Confidence"
     for i in range(n):
@@ -61,7 +61,7 @@ def open_images(n: int) -> Lines:
 
 
 def odir(n: int) -> Lines:
-    """0/1 columns, a list and a vector of the same labels, and three columns of photos."""
+    """Yield the lines of a table with 0/1 columns, a list and a vector of the labels, and three columns of photos."""
     rng = random.Random(0)
     letters = "NDGCAHMO"
     yield "ID,Patient Age,Left-Fundus,Right-Fundus," + ",".join(letters) + ",labels,target,filename"
@@ -92,7 +92,7 @@ FORMS: dict[str, tuple[Callable[[], Lines], str]] = {
 
 
 def measure(form: str) -> dict[str, float | int | str]:
-    """Read one form; runs in a process of its own."""
+    """Read a table in one format. Each call runs in a separate process."""
     import polytag as pt
     from polytag.data.reading.photo_index import PhotoIndex
 

@@ -1,7 +1,7 @@
-"""The main job: split, train several models, test each once on the same photos, write a report.
+"""The main job: split the data, train several models, test each once on the same photos, and write a report.
 
 With repeats, this is done on several splits. The run's folder fills step by step (``split.csv``, one bundle per model,
-then results and report), so an interrupted run continues with what is missing.
+results and report), so an interrupted run can resume with the missing steps.
 """
 
 import hashlib
@@ -49,28 +49,28 @@ class Comparison:
 
     @property
     def report(self) -> Path:
-        """The report, one HTML file."""
+        """Return the path of the report, a single HTML file."""
         return self.folder / "report.html"
 
     def bundle(self, model: str, repeat: int = 1) -> Bundle:
-        """The bundle of one model, of the first repeat unless another is named."""
+        """Open the bundle of one model, by default from the first repeat."""
         return Bundle(repeat_folder(self.folder, repeat) / model)
 
 
 Found = tuple[dict[str, Mapping[str, float]], list[Contestant]]
-"""What a repeat found: the scores of each model and, of the first repeat, all that the report needs."""
+"""The results of a repeat: the scores of each model and, for the first repeat, the contestants for the report."""
 
 
 @dataclass(frozen=True)
 class _Repeat:
-    """One split, and the seed to train with.
+    """One split, and the seed for training.
 
     Attributes:
-        number: 1, 2, …
-        seed: seed of training, and of the split unless the data came with one.
-        parts: train, validation and test.
-        notes: what splitting found, in words.
-        split: how the split was made, for the bundles.
+        number: number of the repeat, counted from 1.
+        seed: seed of training, and of the split unless the data came with a split.
+        parts: the training, validation and test sets.
+        notes: sentences about what was found while splitting the data.
+        split: how the split was made, recorded in the bundles.
     """
 
     number: int
@@ -99,22 +99,24 @@ def compare(
 ) -> Comparison:
     """Train models and compare them on the same unseen photos.
 
-    Each repeat draws a new split and trains every model anew, with the next seed. If the data came with a split, or
-    one is given, all repeats use it and only trainings vary. Pixels and embeddings are shared by all repeats.
+    Each repeat draws a new split and trains every model again, with the next seed. If the data came with a split or
+    ``given_split`` is set, all repeats use that split and only training varies. All repeats share cached pixels and
+    embeddings.
 
-    Labels that are too rare to learn are left out and named.
+    Labels that are too rare to learn are left out and reported.
 
     Args:
         data: the photos.
         out: the run's folder. It must not exist, unless ``resume`` or ``overwrite`` is set.
         models: names of the models, in the order of the table.
-        options: how to train; each model takes the options that mean something to it. Default: ``TrainOptions()``.
-        given_split: a file such as ``split.csv``, to use its split.
-        tune: models whose hyperparameters are searched; "tuned" always is.
-        min_photos: test photos that a label needs to count in mAP and macro-F1. Labels with fewer are reported apart.
-        repeats: number of splits and trainings.
-        fewer_repeats: models that get fewer repeats, with their number.
-        resume: continue an interrupted run. The data and the settings must be the same, but repeats may be added.
+        options: the training options. Each model uses the options that apply to it. Default: ``TrainOptions()``.
+        given_split: a file with a split to use, such as ``split.csv``.
+        tune: models whose hyperparameters are searched. Hyperparameters of "tuned" are always searched.
+        min_photos: minimum number of test photos for a label to count in mAP and macro-F1. Labels with fewer photos are
+            reported separately.
+        repeats: number of splits and training runs.
+        fewer_repeats: the number of repeats for models that get fewer.
+        resume: resume an interrupted run. The data and the settings must be the same, but repeats may be added.
         overwrite: replace an earlier run.
         show_progress: draw progress bars on stderr.
         say: called with one line of plain text per step.
@@ -162,9 +164,9 @@ def compare(
 
 
 def _read(data: Dataset, image_size: int, show_progress: bool, say: Callable[[str], object]) -> Dataset:
-    """Measure the photos and cache their pixels. Leave out photos that cannot be read, and say which."""
+    """Measure the photos and cache their pixels. Leave out unreadable photos, and report them."""
     with progress_bar(2 * len(data), "reading photos", "photo", show_progress) as bar:
-        # The split compares measurements, and measuring also caches pixels of the usual size.
+        # The split needs the measurements, and measuring also caches pixels at the usual size.
         measure(data.paths, bar.update)
         readable = data.without(pixels(data.paths, image_size, bar.update)[2])
     for line in readable.notes[len(data.notes) :]:
@@ -180,7 +182,7 @@ def _request(
     options: TrainOptions,
     plan: Plan,
 ) -> dict[str, Any]:
-    """What a run is asked for: a resumed run must be asked for the same, or for more repeats."""
+    """Return the settings of a run. A resumed run must have the same settings, except that repeats may be added."""
     return {
         "polytag": version("polytag"),
         "models": list(models),
@@ -197,10 +199,10 @@ def _request(
 
 
 def _check_splits(repeats: Iterator[_Repeat]) -> tuple[list[str], list[str]]:
-    """Make all splits once: one that cannot be learned from is found before hours of training.
+    """Make all splits once, to find a split that cannot be learned from before hours of training.
 
     Returns:
-        A digest of each split, and notes on those whose labels differ from the labels of the first.
+        A digest of each split, and notes on splits with labels that differ from the first split's labels.
     """
     digests, notes, labels = [], [], None
     for repeat in repeats:
@@ -214,12 +216,12 @@ def _check_splits(repeats: Iterator[_Repeat]) -> tuple[list[str], list[str]]:
 
 
 def _digest(repeat: _Repeat) -> str:
-    """16 hexadecimal digits that change with the split."""
+    """Return 16 hexadecimal digits that identify the split."""
     return hashlib.sha256(repr([part.names for part in repeat.parts]).encode()).hexdigest()[:16]
 
 
 def _repeats(data: Dataset, first: _Repeat, last: int, given_split: str | os.PathLike[str] | None) -> Iterator[_Repeat]:
-    """Yield the repeats up to the last one. Splits are made on demand, because each copies all targets."""
+    """Yield the repeats up to number ``last``. Splits are made on demand, because each split copies all targets."""
     yield first
     for number in range(2, last + 1):
         seed = first.seed + number - 1
@@ -235,7 +237,7 @@ def _run(
     """Train and test the models on one split.
 
     Returns:
-        The scores of each model that has this repeat, and on the first repeat all that the report needs.
+        The scores of each model that has this repeat, and for the first repeat the contestants for the report.
     """
     train, validation, test = repeat.parts
     out = repeat_folder(folder, repeat.number)
@@ -256,7 +258,7 @@ def _run(
             contestants.append(_test(bundle, test, model, repeat.split, min_photos))
         elif "test" not in bundle.manifest:
             _test(bundle, test, model, repeat.split, min_photos)
-        # The record, so that a resumed run need not tag the test photos of further repeats again.
+        # The recorded scores are used, so that a resumed run need not tag the test photos of further repeats again.
         scores[model] = {metric: bundle.manifest["test"].get(metric, math.nan) for metric in TITLES}
         say(f"{name}{model}: test samples-F1 {scores[model]['samples_f1']:.3f}")
     if contestants and (rarity := contestants[0].evaluation.rarity):
@@ -273,7 +275,7 @@ def _train(
     show_progress: bool,
     say: Callable[[str], object],
 ) -> Bundle:
-    """Train a model, or open its bundle if an interrupted run already trained it."""
+    """Train a model, or open its bundle if an interrupted run has already trained the model."""
     from polytag.models.fit import fit
 
     out = folder / model
@@ -296,7 +298,7 @@ def _train(
 
 
 def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, Any], min_photos: int) -> Contestant:
-    """Evaluate a model on the test photos, record the result in its bundle, and return what the report needs."""
+    """Evaluate a model on the test photos, record the result in its bundle, and return a contestant for the report."""
     evaluation = evaluate(bundle, test, min_photos)
     bundle.record(
         test={name: value for name, value in evaluation.scores.items() if value == value},
@@ -312,7 +314,7 @@ def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: b
         seeds = tuple(range(first.seed, first.seed + len(found)))
         scores = {c.name: [scores.get(c.name) for scores, _ in found] for c in contestants}
         repeats = Repeats(seeds, len(first.parts[0]), len(first.parts[2]), scores, one_split)
-    # Photos may have become unreadable since the split.
+    # Photos may have become unreadable since the split was made.
     judged = first.parts[2].take(np.isin(first.parts[2].names, contestants[0].evaluation.names))
     return Contest(
         data_name=data.title,
@@ -346,7 +348,7 @@ def _repeat(
 def _parts(
     data: Dataset, seed: int, given_split: str | os.PathLike[str] | None, on_progress: Callable[[int], object]
 ) -> tuple[tuple[Dataset, Dataset, Dataset], list[str]]:
-    """Split, and return train, validation and test with notes about them."""
+    """Split the data, and return the training, validation and test sets with notes about them."""
     from polytag.models.fit import check_validation
 
     train, validation, test = split(data, seed=seed, given=given_split, on_progress=on_progress)

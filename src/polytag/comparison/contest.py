@@ -1,4 +1,4 @@
-"""Contest: several models on the same test photos, as numbers: the table, results.json, who wins."""
+"""Contest: the results of several models on the same test photos, the table, results.json and the winner."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,22 @@ class Contestant:
     """One trained and evaluated model.
 
     Attributes:
-        name: baseline, tuned, transfer, …
-        evaluation: its scores on the test photos.
+        name: the name of the model, such as "baseline", "tuned" or "transfer".
+        evaluation: the scores of the model on the test photos.
         validation_accuracy: Keras' argmax "accuracy" on the validation photos, 0 to 1; ``None`` if unknown.
         trainable_parameters, parameters: number of trainable parameters and of all parameters.
-        fit_seconds: wall-clock time of training, including search and embedding, and decoding of photos that were not
-            cached.
+        fit_seconds: wall-clock time of training. It includes the search, the computation of embeddings, and the
+            decoding of photos that were not cached.
         validation_score: mAP on the validation photos, 0 to 1; NaN if unknown.
         history: loss, learning_rate, validation_loss and validation_mean_average_precision of each epoch.
-        kept_epoch: row of the history whose weights were kept; ``None`` without a history or if the weights are the
-            mean of several trainings.
-        trials: trials of the search, each with score (or None), state and hyperparameters; empty without a search.
-        recipe: the settings it was trained with.
-        importance: share of each hyperparameter of the search, most important first, sum 1; empty if unknown.
-        calibration: the kind, and the cross-validated log_loss of each kind on validation photos.
-        objective: what the thresholds were chosen for.
+        kept_epoch: row in the history of the epoch whose weights are in the bundle; ``None`` if there is no history or
+            if the weights are averaged over several training runs.
+        trials: trials of the search, each with its score (or None), state and hyperparameters; empty without a search.
+        recipe: the settings with which the model was trained.
+        importance: relative importance of each hyperparameter in the search, most important first. The values sum to 1.
+            Empty if unknown.
+        calibration: the kind of calibration, and the cross-validated log_loss of each kind on the validation photos.
+        objective: the objective for which the thresholds were chosen.
         out_of_reach: labels that cannot reach the objective.
     """
 
@@ -56,11 +57,11 @@ class Contestant:
 
 
 def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engine: str = "float32") -> Contestant:
-    """Return a bundle as a contestant.
+    """Create a contestant from the evaluation and the manifest of a bundle.
 
     Args:
-        name: its name in the report.
-        evaluation: its scores on the test photos.
+        name: name of the model in the report.
+        evaluation: the scores of the bundle on the test photos.
         facts: the bundle's manifest.
         engine: the engine that was evaluated.
     """
@@ -87,7 +88,7 @@ def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engi
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models compared on the same photos. Differences are ``a`` minus ``b``."""
+    """The comparison of two models on the same photos. Differences are ``a`` minus ``b``."""
 
     a: str
     b: str
@@ -99,19 +100,19 @@ class Contest:
     """Everything that a report shows.
 
     Attributes:
-        data_name: folder or table, for headings.
+        data_name: name of the folder or table with the data, for headings.
         images, labels: number of photos used, and the labels.
-        fingerprint: fingerprint of photos and labels.
+        fingerprint: fingerprint of the photos and labels.
         parts: number of photos in "train", "validation" and "test".
-        notes: what reading and splitting recognized, decided and left out, in words.
+        notes: sentences about what was recognized, decided and left out while reading and splitting the data.
         left_out: photos that could not be used, with the reason.
         labels_left_out: labels that could not be learned, with the reason.
-        contestants: the models, in the order of the tables, on the first repeat.
-        pairs: every two of them, the later minus the earlier, as `pairs` returns them.
+        contestants: the results of the models on the first repeat, in the order of the tables.
+        pairs: the differences between every two models, the later minus the earlier, as returned by `pairs`.
         version: version of polytag.
-        seed: seed of the split and of training; text if bundles were trained with several.
+        seed: seed of the split and of training; text if the bundles were trained with different seeds.
         repeats: the scores of all repeats, if there is more than one.
-        slices: for each column its value on each test photo, "" if it has none, such as {"camera": ["A", "B", …]}.
+        slices: the value of each column for each test photo, such as {"camera": ["A", "B", …]}; "" if it has no value.
     """
 
     data_name: str
@@ -131,17 +132,17 @@ class Contest:
 
     @property
     def ranked(self) -> list[Contestant]:
-        """The contestants, best first; by their mean if there are repeats."""
+        """Return the contestants, best first. With repeats, they are ranked by their mean score."""
         return sorted(self.contestants, key=lambda c: -self.score(c, DECISIVE))
 
     def score(self, contestant: Contestant, metric: str) -> float:
-        """A score on the test photos, or its mean over the repeats."""
+        """Return a score on the test photos, or its mean over the repeats."""
         if self.repeats is None:
             return contestant.evaluation.scores[metric]
         return self.repeats.mean(contestant.name, metric)
 
     def uncertainty(self, contestant: Contestant, metric: str) -> str:
-        """The 95 % interval of a score, or its standard deviation over the repeats; "" if there is neither."""
+        """Return the 95% interval of a score, or its standard deviation over the repeats; "" if there is neither."""
         if self.repeats is not None and self.repeats.count(contestant.name) > 1:
             spread = self.repeats.spread(contestant.name, metric)
             return f"± {spread:.3f}" if math.isfinite(spread) else ""
@@ -149,11 +150,11 @@ class Contest:
         return f"[{low:.3f}–{high:.3f}]" if math.isfinite(low) else ""
 
     def between(self, a: str, b: str) -> dict[str, Difference]:
-        """Return the differences of a minus b, by score."""
+        """Return the difference in each score, ``a`` minus ``b``."""
         for pair in self.pairs:
             if (pair.a, pair.b) == (a, b):
                 return {d.metric: d for d in pair.differences}
-            if (pair.a, pair.b) == (b, a):  # 0 - x rather than -x, which would turn 0 into -0.
+            if (pair.a, pair.b) == (b, a):  # Not -x, which would turn 0 into -0.
                 return {
                     d.metric: Difference(d.metric, 0 - d.difference, 0 - d.high, 0 - d.low) for d in pair.differences
                 }
@@ -161,13 +162,13 @@ class Contest:
 
     @property
     def scope(self) -> str:
-        """What the scores rest on, in words."""
+        """Describe the data on which the scores are based."""
         if self.repeats is None:
             return "in this one training on this one split"
         return self.repeats.scope
 
     def answer(self) -> str:
-        """Say which model tags these photos best, by how much, and whether to believe it, in a few sentences."""
+        """Say in a few sentences which model tags these photos best, by how much, and whether the lead is reliable."""
         best, *others = self.ranked
         name = best.name[0].upper() + best.name[1:]
         tags = f"{name} tags these photos best" if others else f"{name} tags these photos"
@@ -186,7 +187,7 @@ class Contest:
         return " ".join([f"{tags} {self.scope}: {score}.", share, *lead])
 
     def _lead(self, best: str, other: str) -> str:
-        """Say by how much the best model leads, and whether to believe it."""
+        """Say by how much the best model leads, and whether the lead is reliable."""
         d = self.between(best, other)[DECISIVE]
         lead = f"Its lead over {other} is {d.difference:+.3f}"
         if math.isfinite(d.low):
@@ -194,12 +195,12 @@ class Contest:
         if self.repeats is not None:
             common = self.repeats.count(best, other)
             if common < max(self.repeats.count(best), self.repeats.count(other)):
-                # On these alone even the order of the two may differ.
+                # On the repeats that both models have, even their order may differ.
                 lead += f" on the {counted(common, 'repeat')} that both have"
         return f"{lead}, which {self.verdict(d)}."
 
     def verdict(self, difference: Difference) -> str:
-        """Say whether a difference is more than chance, and what varied."""
+        """Say whether a difference is more than chance, and which sources of variation were considered."""
         chance, more = "the choice of test photos; another training may differ", "test photos"
         if self.repeats is not None:
             chance, more = "splits and trainings", "repeats"
@@ -211,10 +212,11 @@ class Contest:
 
 
 def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> tuple[Pair, ...]:
-    """Compare every two contestants, the later minus the earlier; their intervals hold together.
+    """Compare every two contestants, the later minus the earlier, with simultaneous intervals.
 
-    Without repeats the intervals say what other test photos would change, with repeats what other splits and trainings
-    would change. With repeats on one split they say what other test photos and trainings would change.
+    Without repeats, the intervals reflect how much the differences would vary with other test photos. With repeats,
+    they reflect other splits and training runs. With repeats on one split, they reflect other test photos and training
+    runs.
     """
     both = [(b, a) for i, a in enumerate(contestants) for b in contestants[i + 1 :]]
     if repeats is None:
@@ -229,7 +231,7 @@ def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table: its text, its interval or spread ("" if none), and its number (NaN if it has none)."""
+    """One cell of the table: its text, its interval or spread ("" if it has neither), and its number (NaN if none)."""
 
     text: str
     interval: str = ""
@@ -241,10 +243,10 @@ class Row:
     """One row of the table.
 
     Attributes:
-        title: what the row shows.
-        cells: one for each model.
-        metric: key of the score, "" if the row shows none.
-        best: which cells show the best value; none if only one model has a value.
+        title: the title of the row.
+        cells: one cell per model.
+        metric: key of the score, or "" if the row does not show a score.
+        best: whether each cell shows the best value; all False if only one model has a value.
     """
 
     title: str
@@ -253,12 +255,12 @@ class Row:
 
     @property
     def lower(self) -> bool:
-        """Whether lower is better."""
+        """Return whether lower is better."""
         return self.metric.endswith(("loss", "error"))
 
     @property
     def best(self) -> tuple[bool, ...]:
-        """Which cells show the best value. Values that read the same are equally good."""
+        """Return which cells show the best value. Values with the same text are equally good."""
         values = [round(cell.value, 3) for cell in self.cells]
         finite = [value for value in values if math.isfinite(value)]
         top = (min if self.lower else max)(finite) if len(finite) > 1 else None
@@ -266,7 +268,7 @@ class Row:
 
 
 def rows(contest: Contest) -> list[Row]:
-    """The comparison: a row for each fact, a cell for each model."""
+    """Return the comparison as rows, with one row per fact and one cell per model."""
     contestants = contest.contestants
 
     def row(title: str, texts: Sequence[str]) -> Row:
@@ -295,7 +297,7 @@ def rows(contest: Contest) -> list[Row]:
 
 
 def table(contest: Contest) -> list[tuple[str, ...]]:
-    """The comparison as text: a header, then a row for each fact, a column for each model."""
+    """Return the comparison as text, with a header, one row per fact and one column per model."""
     header = ("", *(c.name for c in contest.contestants))
     return [header, *((row.title, *(f"{c.text} {c.interval}".strip() for c in row.cells)) for row in rows(contest))]
 
@@ -316,7 +318,7 @@ def _cell(contest: Contest, c: Contestant, metric: str) -> Cell:
 
 
 def results(contest: Contest) -> dict[str, Any]:
-    """The content of results.json. Undefined scores are null."""
+    """Return the content of results.json. Undefined scores are null."""
 
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Plan of a comparison: which model is trained how and how often. What cannot work is refused here."""
+"""Plan of a comparison: how each model is trained, and how often. Comparisons that cannot work are refused here."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from polytag.models.recipe import ALL_MODELS, SEARCHED, takes
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison will do.
+    """The models, options and repeats of a comparison.
 
     Attributes:
-        options: how each model is trained.
-        weights: weights of the backbone, ``None`` if no model has one.
+        options: the training options of each model.
+        weights: weights of the backbone, ``None`` if no model has a backbone.
         repeats: number of repeats of each model.
-        started: settings of the run that the folder already holds, ``None`` if there is none.
+        started: settings of the run that the folder already holds, ``None`` if there is no run.
     """
 
     options: dict[str, TrainOptions]
@@ -42,11 +42,11 @@ def check_comparison(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Plan:
-    """Refuse a comparison that cannot work, before any photo is read. Arguments are those of `compare`.
+    """Refuse a comparison that cannot work, before any photo is read. The arguments are those of `compare`.
 
     Raises:
         SettingsError: a setting or the folder cannot be used, or a package is missing.
-        WeightsError: the weights file is missing or of another kind.
+        WeightsError: the weights file is missing or belongs to a different backbone.
     """
     unknown = [model for model in models if model not in ALL_MODELS]
     if unknown:
@@ -66,7 +66,7 @@ def check_comparison(
 
 
 def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:
-    """The options for one model: what it can use, and a search only if it was asked for."""
+    """Return the options that one model can use, with a search only if it was requested for this model."""
     options = options.of_use_to(model)
     if model not in (*tune, "tuned"):
         return options.override({"trials": None, "timeout": None})
@@ -74,7 +74,7 @@ def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> Trai
 
 
 def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions) -> None:
-    """Refuse names, and options that no model can use."""
+    """Refuse unknown model names, and options that no model can use."""
     for model in tune:
         if model not in SEARCHED:
             raise SettingsError(f"only {' and '.join(SEARCHED)} can be searched, not '{model}'")
@@ -94,8 +94,8 @@ def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions
 
 
 def check_backbone(plan: Mapping[str, TrainOptions], weights: Weights | None, folder: Path, resume: bool) -> None:
-    """Find out now whether the weights fit: before an earlier run is replaced and before hours of training."""
-    # Imported late, because it loads Keras.
+    """Check that the weights match the backbone before an earlier run is replaced and before hours of training."""
+    # This import is here because it loads Keras.
     from polytag.models.backbones.backbone import backbone
 
     embedding = [model for model in plan if takes(model, "backbone")]

@@ -1,4 +1,4 @@
-"""Repeats: the same models trained several times, on a new split each time unless the data has one of its own."""
+"""Repeats: the same models trained several times, each time on a new split unless the data has its own split."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def repeats_of_each(models: Sequence[str], repeats: int, fewer: Mapping[str, int
         fewer: models that get fewer repeats, with their number.
 
     Raises:
-        SettingsError: a number is out of range, or no model of that name is compared.
+        SettingsError: a number is out of range, or ``fewer`` names a model that is not compared.
     """
     if repeats < 1:
         raise SettingsError(f"repeats must be 1 or more, not {repeats}")
@@ -36,13 +36,13 @@ def repeats_of_each(models: Sequence[str], repeats: int, fewer: Mapping[str, int
 
 @dataclass(frozen=True)
 class Repeats:
-    """Scores of models over N splits and trainings.
+    """Scores of models over N splits and training runs.
 
     Attributes:
-        seeds: the seed of split and training of each repeat, N of them.
-        train_photos, test_photos: number of photos in these parts of a split.
-        scores: for each model its scores on each repeat; ``None`` where the model was not trained.
-        one_split: whether all repeats share one split because the data came with it; only trainings vary then.
+        seeds: N seeds, one per repeat, for the split and training.
+        train_photos, test_photos: number of photos in the training set and the test set of a split.
+        scores: the scores of each model on each repeat; ``None`` if the model was not trained on that repeat.
+        one_split: whether all repeats share the split that came with the data. If so, only training varies.
     """
 
     seeds: tuple[int, ...]
@@ -53,44 +53,44 @@ class Repeats:
 
     @property
     def scope(self) -> str:
-        """What varied, in words."""
+        """Describe what varied between repeats."""
         numbers = [self.count(model) for model in self.scores]
         least, most = min(numbers), max(numbers)
         number = f"{most}" if least == most else f"{least} to {most}"
         return f"over {number} trainings on one split" if self.one_split else f"over {number} splits and trainings"
 
     def count(self, *models: str) -> int:
-        """Number of repeats on which all of these models were trained."""
+        """Return the number of repeats on which all of these models were trained."""
         found = zip(*(self.scores[model] for model in models), strict=True)
         return sum(None not in scores for scores in found)
 
     def of(self, model: str, metric: str) -> np.ndarray:
-        """The score on each repeat, float64 (N,); NaN where the model was not trained."""
+        """Return the score on each repeat, float64 (N,); NaN where the model was not trained."""
         return np.array([math.nan if found is None else found[metric] for found in self.scores[model]])
 
     def mean(self, model: str, metric: str) -> float:
-        """The mean over the repeats on which the score is defined."""
+        """Return the mean over the repeats on which the score is defined."""
         values = self.of(model, metric)
         return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
     def spread(self, model: str, metric: str) -> float:
-        """The standard deviation over the repeats; NaN with fewer than two."""
+        """Return the standard deviation over the repeats; NaN with fewer than two repeats."""
         values = self.of(model, metric)
         values = values[np.isfinite(values)]
         return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
     def compared(self, pairs: Sequence[tuple[str, str]]) -> list[list[Difference]]:
-        """Compare models pairwise on the repeats that both have.
+        """Compare models pairwise on the repeats that both models have.
 
-        Splits share photos, so their scores are not independent. The variance is corrected for that (Nadeau & Bengio
-        2003, Inference for the Generalization Error). On one split, trainings are independent, and the intervals say
-        nothing about other test photos. The intervals hold together with 95 % probability (Bonferroni).
+        Splits share photos, so scores on different splits are not independent. The variance is corrected for that
+        (Nadeau & Bengio 2003, Inference for the Generalization Error). On one split, training runs are independent, and
+        the intervals do not account for other test photos. The intervals are simultaneous at 95% (Bonferroni).
 
         Args:
-            pairs: names of models; differences are the first minus the second.
+            pairs: names of two models each; differences are the first minus the second.
 
         Returns:
-            For each pair the difference in each of `MAIN_SCORES`; without an interval on fewer than two repeats.
+            The difference in each of `MAIN_SCORES` for each pair. With fewer than two repeats, it has no interval.
         """
         level = 1 - (1 - LEVEL) / (2 * max(1, len(pairs) * len(MAIN_SCORES)))
         return [[self._difference(a, b, metric, level) for metric in MAIN_SCORES] for a, b in pairs]
@@ -101,15 +101,15 @@ class Repeats:
         n = len(values)
         if n < 2:
             return Difference(metric, float(values.mean()) if n else math.nan, math.nan, math.nan)
-        # Scores move in steps. With few photos they can agree by accident, which must not pass for certainty, so the
-        # deviation is at least the weight of one photo.
+        # Scores change in steps, so with few photos they can agree by accident. To keep this from passing for
+        # certainty, the deviation is at least the weight of one photo.
         mean, variance = float(values.mean()), max(float(values.var(ddof=1)), 1 / self.test_photos**2)
         shared = 0.0 if self.one_split else self.test_photos / self.train_photos
         half = float(student.ppf(level, n - 1)) * math.sqrt((1 / n + shared) * variance)
         return Difference(metric, mean, mean - half, mean + half)
 
     def recorded(self) -> dict[str, Any]:
-        """The content of results.json about the repeats. Undefined numbers are ``None``."""
+        """Return the part of results.json about the repeats. Undefined numbers are ``None``."""
 
         def number(value: float) -> float | None:
             return value if math.isfinite(value) else None
@@ -132,14 +132,15 @@ class Repeats:
 
 
 def with_test_photos(trainings: Difference, photos: Difference) -> Difference:
-    """Widen the interval of several trainings on one split by what other test photos would change.
+    """Widen the interval over several training runs on one split to account for other test photos.
 
-    Both sources of error are independent, so the distances from the difference to the ends of the intervals are added
-    as squares (MOVER; Zou & Donner 2008, Construction of Confidence Limits about Effect Measures).
+    The two sources of error are independent, so the distances from the difference to the ends of the two intervals are
+    combined as the root of the sum of squares (MOVER; Zou & Donner 2008, Construction of Confidence Limits about Effect
+    Measures).
 
     Args:
-        trainings: the mean difference over trainings, with the interval of `Repeats.compared`.
-        photos: the difference of one training, with the interval of `polytag.evaluation.evaluate.compared`.
+        trainings: the mean difference over training runs, with the interval from `Repeats.compared`.
+        photos: the difference of one training run, with the interval from `polytag.evaluation.evaluate.compared`.
     """
     below = math.hypot(trainings.difference - trainings.low, photos.difference - photos.low)
     above = math.hypot(trainings.high - trainings.difference, photos.high - photos.difference)
