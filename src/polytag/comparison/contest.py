@@ -231,7 +231,7 @@ def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table: its text, its interval or spread ("" if it has neither), and its number (NaN if none)."""
+    """One cell of the table: its text, its interval or spread ("" if it has neither), and its number or NaN."""
 
     text: str
     interval: str = ""

@@ -139,8 +139,9 @@ def evaluate_all(
 ) -> list[Evaluation]:
     """Evaluate bundles on the same photos, none of which was used in training any of the bundles.
 
-    Photos that any bundle has seen are excluded, because they would inflate the scores. So are copies of these photos
-    and photos from the same groups. Copies among the remaining photos form one group, which the intervals count once.
+    Photos that any bundle has seen are excluded, because they would inflate the scores. Copies of these photos and
+    photos from the same groups are excluded too. Remaining copies of the same photo form one group,
+    which the intervals count once.
 
     Args:
         bundles: the models, at least one. All have the same labels, in any order; the first bundle's order is used.

@@ -172,8 +172,8 @@ def _expected(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return thresholds in descending order, and the expected recall and F1 of each threshold on new photos.
 
-    Whether a photo shows the label is a weighted mean of its target and its probability. The weight of the targets
-    grows with the number of photos that show the label.
+    Each photo counts with a weighted mean of its target and its probability. The weight of the targets grows
+    with the number of photos that show the label.
     """
     weight = present.sum() / (present.sum() + PRIOR)
     cuts, hits, given = _counted(weight * present + (1 - weight) * probabilities, probabilities)
