@@ -1,1 +1,1 @@
-"""Read label tables, annotation files and folders in every supported form; write them too."""
+"""Read label tables, annotation files and folders in every supported format, and write tables."""

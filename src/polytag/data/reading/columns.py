@@ -1,7 +1,7 @@
-"""What the columns of a table of labels mean: image, names, 0/1 columns, split, groups.
+"""Interpret the columns of a label table: image, label names, 0/1 columns, split and groups.
 
-Real tables come with odd headers, several separators, many spellings of yes and no, and columns that are no labels.
-What was decided is said; what could be meant in two ways is refused with the option that decides.
+Real tables have odd headers, various separators, many spellings of yes and no, and columns that are not labels. Every
+decision is reported. If a table could be read in two ways, reading stops with an error that names the option to set.
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,26 @@ from polytag.errors import DataError, SettingsError, counted, listed
 
 
 def read_table(path: Path, options: ReadOptions | None = None) -> Table:
-    """Read a CSV, TSV, Parquet or Excel file and tell its columns apart.
+    """Read a CSV, TSV, Parquet or Excel file and interpret its columns.
 
     Raises:
-        DataError: it cannot be read or understood; the message says what was expected and what to do.
+        DataError: the file cannot be read or understood. The message says what was expected and what to do.
     """
     options = options or ReadOptions()
     return table_of_cells(path, read_cells(path, options), options)
 
 
 def table_of_cells(path: Path, cells: Cells, options: ReadOptions, row_parts: Sequence[str] | None = None) -> Table:
-    """Tell the columns of a table apart, whatever file or files its cells come from.
+    """Interpret the columns of a table, whose cells may come from one or more files.
 
     Args:
-        path: what the cells come from, for messages; photos are looked for beside it.
+        path: the file or folder that the cells come from. Messages name it, and photos are searched for next to it.
         cells: the table.
         options: how to read it.
-        row_parts: the part of each row, if each part of the split has its own file.
+        row_parts: the part of the split for each row, if each part has its own file.
 
     Raises:
-        DataError: it cannot be understood; the message says what was expected and what to do.
+        DataError: the table cannot be understood. The message says what was expected and what to do.
     """
     _check_images(path, cells)
     roles = find_roles(path, cells, options)
@@ -78,7 +78,7 @@ def table_of_cells(path: Path, cells: Cells, options: ReadOptions, row_parts: Se
         parts=_parts(cells, roles.split, row_parts, rows, labelled.long is not None),
         groups=None if roles.group is None else _groups(cells, roles.group, rows, labelled.long is not None),
         place=cells.place,
-        # A table that is a link is at home where the link is.
+        # If the table is a symbolic link, photos are searched for next to the link.
         homes=(path.parent.resolve(),),
         notes=(*cells.notes, *labelled.notes, *offers),
         long_form=labelled.long is not None,
@@ -108,7 +108,7 @@ def _images(cells: Cells) -> list[str]:
 def _parts(
     cells: Cells, split: int | None, row_parts: Sequence[str] | None, rows: NDArray[np.int64], long: bool
 ) -> list[str] | None:
-    """The part of each image: from the column of the split, or from the file that each row comes from."""
+    """Return the part of each image, from the split column or from the file that each row comes from."""
     if row_parts is not None:
         column = Column.of(row_parts)
     elif split is not None:
@@ -137,7 +137,7 @@ def _groups(cells: Cells, i: int, rows: NDArray[np.int64], long: bool) -> list[s
     column, image = cells.columns[i], cells.columns[cells.image_index]
     if not long:
         return column.spread(column.words)
-    # The first row of an image that names a group speaks for all its rows.
+    # The first row that names a group for an image decides for all rows of that image.
     filled = np.array([bool(word) for word in column.words])[column.codes]
     group = np.full(len(image.values), -1, dtype=np.int64)
     order = np.flatnonzero(filled)[::-1]
@@ -146,7 +146,7 @@ def _groups(cells: Cells, i: int, rows: NDArray[np.int64], long: bool) -> list[s
 
 
 def _labelled(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
-    """The labels, from whichever columns hold them."""
+    """Read the labels from whichever columns hold them."""
     if options.at_least is not None and not _has_shares(cells, roles):
         raise SettingsError(f"--at-least is for shares between 0 and 1, and no column of {path.name} holds labels so")
     if options.label_separator is not None and not roles.names:

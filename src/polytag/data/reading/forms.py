@@ -34,7 +34,7 @@ FILE_ENDINGS = (*TABLE_ENDINGS, ".json", ".xml")
 """Extensions of files that can be read."""
 
 KEYWORDS, FOLDER = "xmp", "folder"
-"""Values of --label-column for photo keywords as labels, and for folder names as labels."""
+"""Values of --label-column that make photo keywords or folder names the labels."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Form:
 
     Attributes:
         name: short description of the format.
-        find: function that returns whatever shows that a folder has this format, or a falsy value.
+        find: function that returns evidence that a folder has this format, such as a list of files, or a falsy value.
         read: function that makes a table from the folder and the result of ``find``. It returns ``None`` if the folder
-            turns out not to have this format.
+            turns out to have another format.
         fields: whether --label-column can choose among fields. Other column options are refused.
         columns: whether the format consists of tables, which accept all column options.
     """
@@ -80,7 +80,7 @@ FORMS = (
     Form("keywords inside photos", has_keywords, _records(read_keywords)),
     Form("one table of any name", only_table, lambda _, table, o: read_one(table, o), columns=True),
 )
-"""All formats that a folder can have. The first match is read."""
+"""All formats that a folder can have. The first format that matches is used."""
 
 
 def read_form(path: Path, options: ReadOptions | None = None) -> Table:
@@ -119,7 +119,7 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
 
 
 def inputs_of(path: Path) -> list[Path]:
-    """Return the label files that are read for a file or folder, without photos and files for individual photos."""
+    """Return the label files of a file or folder, without photos and without files for individual photos."""
     if not path.is_dir():
         return [path]
     folder = path.resolve()
@@ -185,7 +185,7 @@ def _read_json(path: Path, options: ReadOptions) -> Table:
 
 
 def _folders_or_keywords(folder: Path) -> Table:
-    """Read folders as labels. Raise an error if photos contain keywords, because the folders may only be albums."""
+    """Read folder names as labels. Raise an error if photos have keywords, because the folders may just be albums."""
     if has_keywords(folder):
         raise DataError(
             f"{folder}: the photos have keywords and are sorted into folders, and either could be the labels: "
@@ -203,7 +203,7 @@ def _refuse_columns(path: Path, options: ReadOptions) -> None:
 
 
 def readable(folder: Path, depth: int = 2) -> list[Path]:
-    """Return files and folders at or below a folder that can be read and whose photos exist, nearest first."""
+    """Return the readable files and folders at or below a folder whose photos exist, nearest first."""
 
     def walk(place: Path, depth: int) -> Iterator[Path]:
         if any(form.find(place) for form in FORMS[:8] if form.name != "annotation files of a tool"):

@@ -1,6 +1,6 @@
-"""Download Kaggle datasets, named ``kaggle:OWNER/NAME[/FILE]``, with kagglehub, and choose what to read.
+"""Download Kaggle datasets with kagglehub and choose what to read. Sources are named ``kaggle:OWNER/NAME[/FILE]``.
 
-kagglehub keeps downloads in its own cache. A cached copy is used without network access.
+kagglehub stores downloads in its own cache. A cached copy is used without network access.
 """
 
 from contextlib import suppress
@@ -23,7 +23,7 @@ def fetch(source: str) -> tuple[Path, Path, str]:
 
     Raises:
         DataError: kagglehub is not installed, Kaggle cannot be reached or does not have the dataset, or the dataset
-            contains nothing that polytag reads, or more than one thing that it could read.
+            does not contain exactly one source of labels that polytag can read.
         SettingsError: the source does not name a dataset.
     """
     owner, _, rest = source.removeprefix(SCHEME).partition("/")
@@ -70,14 +70,17 @@ def _download(handle: str) -> tuple[Path, str]:
             ) from None
         return kept, f"Kaggle cannot be reached: using the earlier download of {handle} in {kept}"
     except Exception as error:
-        # kagglehub raises whatever error occurs while it parses, unpacks or writes files.
+        # kagglehub passes on any error that occurs while it parses, unpacks or writes files.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"kagglehub cannot download {handle}: {reason}") from None
     return folder, f"{handle} from Kaggle, in {folder}"
 
 
 def _kept(handle: str) -> Path | None:
-    """Return the newest complete download. kagglehub needs network access unless it gets the version number."""
+    """Return the newest complete download.
+
+    kagglehub itself cannot find it offline, because it needs network access to look up the version number.
+    """
     import kagglehub
     import kagglehub.config
     import requests

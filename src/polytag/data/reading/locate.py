@@ -1,7 +1,8 @@
-"""Where the photos are: from the names that a table lists to files in a folder, and never outside of it.
+"""Find the files of the photos that a table lists. All files must be inside the folder of the photos.
 
-One index of all files below the folder answers every name. Names may come from another machine, as a URL or with
-another ending; the longest agreeing end of the path decides. What fits two files is refused.
+All names are looked up in one index of the files below the folder. A name may be a path from another machine, be a URL
+or have a different extension, so the file whose path agrees with the end of the name in the most folders is chosen.
+Names that match two files equally well are refused.
 """
 
 import os
@@ -26,13 +27,13 @@ from polytag.errors import DataError, counted, listed
 
 @dataclass(frozen=True)
 class Found:
-    """The photos of a table.
+    """Files of the photos in a table.
 
     Attributes:
-        root: the folder that all photos lie in.
-        files: the file of each row; where it is missing, the path at which it would be.
+        root: the folder that contains all photos.
+        files: the file of each row. If a file is missing, this is its expected path.
         missing: the files that do not exist.
-        notes: what was decided.
+        notes: messages about what was decided.
     """
 
     root: Path
@@ -45,11 +46,12 @@ def find_photos(table: Table, images: Path | None = None) -> Found:
     """Find the photo of each row.
 
     Args:
-        table: what names the photos.
-        images: the folder to look in, otherwise the table's homes.
+        table: the table that names the photos.
+        images: the folder to search. If ``None``, the table's ``homes`` are searched.
 
     Raises:
-        DataError: there is no such folder, no photo is found, a name is ambiguous, or numbers lost their zeros.
+        DataError: the folder does not exist, no photo is found, a name is ambiguous or leads outside of the folder, or
+            numeric names lost their leading zeros.
     """
     if images is not None and not images.is_dir():
         raise DataError(f"--images must name a folder, and {images} is not one")
@@ -90,19 +92,19 @@ def find_photos(table: Table, images: Path | None = None) -> Found:
 
 
 def any_found(names: Sequence[str], homes: Sequence[Path]) -> bool:
-    """Whether one of the names, or of a sample of 200, is a file in or below the homes."""
+    """Return whether any of the names, or of a sample of about 200, is a file in or below the homes."""
     return any(match.files for match in _search(names[:: max(1, len(names) // 200)], homes)[1].values())
 
 
 def finds_again(names: Sequence[str], home: Path, files: Sequence[Path]) -> bool:
-    """Whether a table in this folder with these names leads to exactly these files."""
+    """Return whether a table in this folder that lists these names leads to exactly these files."""
     matches = _search(names, [home])[1]
     wanted = (os.path.realpath(file.parent) + os.sep + file.name for file in files)
     return all(matches[name].files == (file,) for name, file in zip(names, wanted, strict=True))
 
 
 def _search(names: Sequence[str], homes: Sequence[Path]) -> tuple[PhotoIndex, dict[str, Match]]:
-    """Look the names up in the nearest of the homes where any of them is, and what the index of it holds."""
+    """Look up the names in the nearest home that contains at least one of them. Return its index and the matches."""
     nearest: tuple[PhotoIndex, dict[str, Match]] | None = None
     for home in homes:
         index = PhotoIndex([home])
@@ -114,10 +116,10 @@ def _search(names: Sequence[str], homes: Sequence[Path]) -> tuple[PhotoIndex, di
 
 
 def _consistent(names: Sequence[str], matches: dict[str, Match]) -> dict[str, Match]:
-    """Drop matches that only the base name supports where the table itself has that base name in several folders.
+    """Drop matches by base name alone if the table lists that base name in several folders.
 
-    ``b/1.jpg`` is missing rather than found at ``a/1.jpg`` when the table lists ``a/1.jpg`` too. All true matches of
-    one table drop the same number of leading folders, or fewer.
+    For example, if the table lists both ``a/1.jpg`` and ``b/1.jpg``, and only ``a/1.jpg`` exists, then ``b/1.jpg`` is
+    missing. Correct matches within a table ignore the same number of leading folders, or fewer.
     """
     base = {name: stem_key(spellings_of(name)[-1].rpartition("/")[2]) for name in names}
     repeated = {stem for stem, n in Counter(base.values()).items() if n > 1}
@@ -142,7 +144,7 @@ def _consistent(names: Sequence[str], matches: dict[str, Match]) -> dict[str, Ma
 
 
 def _refuse_one_file_for_two(names: Iterable[str], matches: Mapping[str, Match]) -> None:
-    """Refuse two different paths of which one file could be either."""
+    """Refuse a table with two different paths that match the same file equally well."""
     first: dict[str, str] = {}
     for name in names:
         match = matches[name]
@@ -161,7 +163,7 @@ def _refuse_one_file_for_two(names: Iterable[str], matches: Mapping[str, Match])
 
 
 def _refuse_outside(table: Table, lost: Sequence[str], home: str) -> None:
-    """Refuse names of files that exist outside of the folder, as those with .. may."""
+    """Refuse names of existing files outside of the folder, such as paths that contain ``..``."""
     for name in lost:
         path = spellings_of(name)[0]
         if (path.startswith("/") or ".." in path) and os.path.isfile(os.path.normpath(os.path.join(home, path))):
@@ -197,7 +199,7 @@ def _either(files: list[str]) -> str:
 
 
 def _root(files: Mapping[str, str], homes: Sequence[str]) -> str:
-    """The folder from which most of what the names say leads to the files: one for all, in or below the homes."""
+    """Return the common root of all files, in or below the homes. The names should be paths relative to this root."""
     folders = set()
     for name, file in files.items():
         folder = os.path.dirname(file)
@@ -210,7 +212,7 @@ def _root(files: Mapping[str, str], homes: Sequence[str]) -> str:
 
 
 def _outside_index(homes: Sequence[str], name: str) -> str | None:
-    """A file that the index leaves out, as in a hidden folder, when its path is given exactly."""
+    """Return a file that the index leaves out, such as one in a hidden folder, if the name is its exact path."""
     if not any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.split("/")):
         return None
     for home in homes:
@@ -221,7 +223,7 @@ def _outside_index(homes: Sequence[str], name: str) -> str | None:
 
 
 def _inside(name: str) -> str:
-    """The name as a path that cannot lead out of a folder."""
+    """Return the name as a path that cannot lead out of a folder."""
     return "/".join(part for part in spellings_of(name)[-1].split("/") if part not in ("", ".", "..")) or "unnamed"
 
 

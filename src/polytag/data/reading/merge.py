@@ -1,4 +1,4 @@
-"""Rows of one photo come together: labels are joined, contradictions settled or refused, nothing is silent."""
+"""Merge all rows of each photo. Contradictions are resolved or refused, and everything that was done is reported."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from polytag.photos.groups import connected
 
 @dataclass(frozen=True)
 class Merged:
-    """Photos, each once, in the order of their first rows.
+    """Distinct photos, in the order of their first rows.
 
     Attributes:
-        files: the n photos.
+        files: the files of the n photos.
         rows: int64 (n,), the first row of each photo.
-        targets: int8 (n, k).
+        targets: int8 (n, k), 1 for present, 0 for absent, -1 for unknown.
         parts: the part of each photo, or ``None``.
-        groups: photo → the groups that its rows name; only photos with a group.
-        lines: photo → the places of its rows; only photos with several rows that are not long form.
-        disputed: photo → bool (k,), the labels on which its rows contradict each other.
-        notes: what was done, in words.
+        groups: maps each photo that has groups to the groups that its rows name.
+        lines: maps each photo that has several rows to the places of its rows. Empty for tables in long form.
+        disputed: maps each photo with contradictory rows to the labels in question, bool (k,).
+        notes: messages about what was done.
     """
 
     files: list[str]
@@ -37,7 +37,7 @@ class Merged:
 
 
 def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
-    """Bring the rows of each photo together; ``files`` has the photo's file of each row.
+    """Merge the rows of each photo. ``files`` contains the photo file of each row.
 
     Raises:
         ConflictError: rows contradict each other and ``conflicts`` is ``None``.
@@ -58,7 +58,7 @@ def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
         clash |= table.disagreements[i]
     for i, rows in rows_of.items():
         values = table.targets[rows]
-        # What one row knows settles what another leaves open; of two that differ the larger says "present".
+        # Known values override unknown ones (-1). If two known values differ, "present" (1) wins.
         targets[i] = values.max(axis=0)
         clash = (values == 0).any(axis=0) & (targets[i] == 1)
         if clash.any() and not table.long_form:
@@ -93,11 +93,11 @@ def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
 
 
 def _settle(disputed: Mapping[str, NDArray[np.bool_]], conflicts: str | None, found: list[str]) -> list[str]:
-    """What becomes of contradictions, as notes."""
+    """Return notes about how contradictions are resolved, or refuse them."""
     if not disputed:
         return []
     if conflicts is None:
-        # On a single line it is the names that contradict the 0/1 columns.
+        # If only a single line is named, its label names contradict its 0/1 columns.
         raise ConflictError(
             f"{counted(len(disputed), 'image')} with labels that contradict each other: {listed(found, 200)}; "
             "decide with --conflicts unknown (only the disputed labels become unknown), union or drop"
@@ -111,14 +111,14 @@ def _settle(disputed: Mapping[str, NDArray[np.bool_]], conflicts: str | None, fo
 
 
 def join_groups(contents: NDArray[np.int64], named: Sequence[frozenset[str]]) -> NDArray[np.int64]:
-    """Photos share a group if they share their content or a group's name, directly or through other photos.
+    """Group photos that share their content or the name of a group, directly or through other photos.
 
     Args:
-        contents: int64 (n,), photos of identical content share a number.
-        named: the groups that each photo was given.
+        contents: int64 (n,), content numbers. Photos with identical content have the same number.
+        named: the names of the groups that each photo belongs to.
 
     Returns:
-        int64 (n,), numbered from 0 in order of first appearance.
+        int64 (n,), group numbers from 0 in order of first appearance.
     """
     first: dict[int | str, int] = {}
     keys: list[tuple[int | str, ...]] = [(int(own), *names) for own, names in zip(contents, named, strict=True)]

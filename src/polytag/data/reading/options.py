@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from polytag.errors import SettingsError, listed
 
 CONFLICTS = ("unknown", "union", "drop")
-"""Ways to settle labels on which two rows for the same image disagree."""
+"""Ways to resolve contradictions between rows for the same image."""
 
 BLANKS = ("absent", "unknown")
 
@@ -87,7 +87,7 @@ class ReadOptions:
 
     @property
     def column_flags(self) -> list[str]:
-        """The options in use that apply only to the columns of a table."""
+        """Return the flags of options in use that apply only to the columns of a table."""
         return [f"--{name.replace('_', '-')}" for name in COLUMN_OPTIONS if getattr(self, name) not in (None, ())]
 
 

@@ -1,6 +1,7 @@
-"""An index of the files below some folders, and which of them a name means.
+"""Index the files below a list of folders, and find the file that a name refers to.
 
-Names may come from another machine, as a URL or with another ending; the longest agreeing end of the path decides.
+A name may be a path from another machine, be a URL or have a different extension, so the file whose path agrees with
+the end of the name in the most folders is chosen.
 """
 
 import os
@@ -13,20 +14,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from polytag.photos.kinds import EXTENSIONS
 
 PHOTO_ENDINGS = EXTENSIONS
-"""Endings that may differ between a table and the file, or be missing in the table."""
+"""Extensions that may differ between a table and the file, or be missing from the table."""
 
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
-"""What annotation tools put before the name of an uploaded file."""
+"""Prefix that annotation tools add to the name of an uploaded file."""
 
 SHOWN = 4
-"""How many candidates of an ambiguous name are kept."""
+"""Number of candidates that are reported for an ambiguous name."""
 
 ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 """Leading zeros of a number, which spreadsheets drop."""
 
 
 def key(text: str) -> str:
-    """Text as it is compared: without case and in one Unicode form."""
+    """Return text in the form used for comparisons: case-folded and with normalized Unicode."""
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
@@ -34,12 +35,12 @@ def key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Match:
-    """What an index holds for one name.
+    """The result of looking up a name in an index.
 
     Attributes:
-        files: one file if the name is found, several if it is ambiguous, none if it is missing.
-        agreeing: how many folders at the end of the path agree with the name.
-        without_prefix: found only without the prefix that an annotation tool puts before an upload.
+        files: one file if the name is found, several files if it is ambiguous, empty if it is missing.
+        agreeing: number of folders at the end of the path that agree with the name.
+        without_prefix: whether the file was only found without the prefix that an annotation tool adds to uploads.
     """
 
     files: tuple[str, ...] = ()
@@ -51,7 +52,10 @@ MISSING = Match()
 
 
 class _Tails:
-    """The files of one stem by the folders at the end of their paths, so that 200,000 ``view1.jpg`` are no burden."""
+    """Files with the same stem, indexed by the last folders of their paths.
+
+    The index keeps look-ups fast even if there are 200,000 files called ``view1.jpg``.
+    """
 
     def __init__(self, files: list[str]):
         self.files = files
@@ -59,7 +63,10 @@ class _Tails:
         self._depths: list[dict[tuple[str, ...], list[str]]] = []
 
     def nearest(self, folders: Sequence[str]) -> tuple[int, list[str]]:
-        """How many folders agree at most, from the last on, and the files where they do; only some if none do."""
+        """Return the maximum number of agreeing folders, counted from the last folder, and the files that reach it.
+
+        If no folder agrees, only the first few files are returned.
+        """
         most, files = 0, self.files[: 2 * SHOWN]
         for depth in range(1, len(folders) + 1):
             if len(self._depths) < depth:
@@ -75,15 +82,15 @@ class _Tails:
 
 
 def _last_folders(file: str, n: int) -> tuple[str, ...]:
-    """The last n folders of a path, the last first."""
+    """Return the last n folders of a path, starting with the last."""
     return tuple(key(part) for part in reversed(os.path.dirname(file).split(os.sep)[-n:]))
 
 
 class PhotoIndex:
-    """The files below some folders, by name without case, Unicode form and photo ending.
+    """Index of the files below a list of folders, by name. Case, Unicode form and photo extension are ignored.
 
     Args:
-        homes: folders, the nearest first. A folder inside another is part of it.
+        homes: the folders, nearest first. A folder inside another folder is not indexed twice.
     """
 
     def __init__(self, homes: Sequence[str | os.PathLike[str]]):
@@ -98,7 +105,7 @@ class PhotoIndex:
 
     @classmethod
     def of_files(cls, files: Iterable[str], root: str = "/") -> "PhotoIndex":
-        """Index names that are already known, relative to a root."""
+        """Return an index of known files, whose paths are relative to a root."""
         index = cls(())
         index.homes = (root,)
         for file in files:
@@ -119,7 +126,7 @@ class PhotoIndex:
                 known.append(file)
 
     def find(self, name: str) -> Match:
-        """Find the file that a table's name means."""
+        """Find the file that a name in a table refers to."""
         spellings = spellings_of(name)
         for spelling in spellings:
             match = self._match(spelling)
@@ -152,7 +159,8 @@ class PhotoIndex:
             tails = self._tails[stem_key(base)] = _Tails(found)
         most, nearest = tails.nearest(folders)
         same_name = [file for file in nearest if key(os.path.basename(file)) == key(base)] if nearest else []
-        # A file of the same name elsewhere and a file of another ending here: nothing tells which is meant.
+        # One file has the same name but is in another folder, and one is in the right folder but has another extension.
+        # Either could be meant, so the name is ambiguous.
         if not same_name and key(base) in tails.names:
             elsewhere = next(file for file in found if key(os.path.basename(file)) == key(base))
             return Match(tuple(sorted({elsewhere, *nearest[:SHOWN]})), most)
@@ -163,7 +171,7 @@ class PhotoIndex:
         return Match(tuple(sorted(nearest)), most)
 
     def _exactly(self, name: str) -> str | None:
-        """The file at this path, relative to one of the homes."""
+        """Return the file at this path relative to one of the homes."""
         for home in self.homes:
             file = os.path.normpath(os.path.join(home, name))
             if file in self._files:
@@ -171,7 +179,7 @@ class PhotoIndex:
         return None
 
     def lost_zeros(self, names: Iterable[str], taken: Iterable[str]) -> tuple[str, str] | None:
-        """A name that is missing and a file that no name means, which differ only in leading zeros."""
+        """Return a missing name and an unused file that differ only in leading zeros, or ``None``."""
         short: dict[str, str] = {}
         for name in names:
             stem = stem_key(spellings_of(name)[0].rpartition("/")[2])
@@ -187,7 +195,7 @@ class PhotoIndex:
 
 
 def _walk(home: str) -> Iterable[str]:
-    """All files in and below a folder, but hidden ones. Links to folders inside are not followed twice."""
+    """Yield all files in and below a folder, except hidden ones. Links to folders inside it are not followed."""
     waiting = [home]
     linked: set[str] = set()
     while waiting:
@@ -206,7 +214,7 @@ def _walk(home: str) -> Iterable[str]:
                             linked.add(target)
                             waiting.append(entry.path)
         except (PermissionError, FileNotFoundError, NotADirectoryError):
-            continue  # what may not be looked into holds no photos that could be read
+            continue  # Photos in an unreadable folder could not be read anyway.
 
 
 def is_below(path: str, folder: str) -> bool:
@@ -219,7 +227,7 @@ def stem_key(base: str) -> str:
 
 
 def _agreeing(file: str, folders: Sequence[str]) -> int:
-    """How many folders, from the last on, the file's path has in common with a name."""
+    """Return how many folders, counted from the last one, a file's path has in common with a name."""
     n = 0
     path = os.path.dirname(file)
     for folder in folders:
@@ -231,7 +239,7 @@ def _agreeing(file: str, folders: Sequence[str]) -> int:
 
 
 def spellings_of(name: str) -> list[str]:
-    """How a name may be meant: as a path, with ``\\`` as ``/``, and as a URL."""
+    """Return the possible interpretations of a name: a path, with each backslash replaced by a slash, and a URL."""
     path = name.strip()
     if "\\" in path:
         path = path.replace("\\", "/")

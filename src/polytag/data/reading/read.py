@@ -1,7 +1,7 @@
-"""Photos and their labels, in whatever form people have them → Dataset.
+"""Read photos and their labels in any supported format into a `Dataset`.
 
-`forms.py` recognises the form and makes a `Table` of it. Here the photos are found, rows of the same photo
-are brought together, and what cannot be used is reported. So all forms are treated alike.
+`forms.py` detects the format and reads it into a `Table`. This module then finds the photos, merges the rows of each
+photo and reports what cannot be used. All formats are therefore treated in the same way.
 """
 
 import os
@@ -28,17 +28,17 @@ def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **s
     """Read photos and their labels.
 
     Args:
-        source: a table (CSV, TSV, Parquet or Excel), a folder that holds one, a file or folder of an annotation
-            tool, a folder with a subfolder of photos for each label, or ``kaggle:OWNER/NAME[/FILE]``.
-        options: how to read; everything that is not set is detected.
+        source: a table (CSV, TSV, Parquet or Excel), a folder that contains a table, a file or folder written by an
+            annotation tool, a folder with a subfolder of photos for each label, or ``kaggle:OWNER/NAME[/FILE]``.
+        options: options for reading. Everything that is not set is detected.
         settings: fields of `ReadOptions`, such as ``images="photos"``. They override ``options``.
 
     Returns:
-        The photos in the source's order, each once. Photos that are listed but missing are named in ``left_out``.
+        The distinct photos, in the order of the source. ``left_out`` lists photos that are in the source but missing.
 
     Raises:
-        SettingsError: an option is out of range, or does not go with the others or with this kind of source.
-        DataError: the source or the folder of photos cannot be understood; the message says what to do.
+        SettingsError: an option is out of range, or cannot be combined with other options or with this source.
+        DataError: the source or the folder of photos cannot be understood. The message says what to do.
         ConflictError: rows contradict each other and ``conflicts`` is ``None``.
     """
     options = (options or ReadOptions()).override(settings)
@@ -75,7 +75,7 @@ def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **s
 def _usable(
     table: Table, found: Found, merged: Merged, options: ReadOptions
 ) -> tuple[list[int], dict[str, str], list[str]]:
-    """The positions of photos that can be used, the others with the reason, and notes about them."""
+    """Return the positions of usable photos, the other photos with the reasons, and notes about them."""
     dropped = set(merged.disputed) if options.conflicts == "drop" else set()
     if len(dropped) == len(merged.files):
         raise DataError(f"{table.source} has no usable row: every image was left out because its rows conflict")
@@ -112,7 +112,7 @@ def _usable(
 
 
 def _groups(table: Table, merged: Merged, present: list[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """The group of each photo: by content, and by name where the table has groups."""
+    """Return the group of each photo, by content and, if the table has groups, also by name."""
     contents = grouped(present)
     notes = []
     copies = len(present) - len(np.unique(contents))
@@ -127,7 +127,7 @@ def _groups(table: Table, merged: Merged, present: list[str]) -> tuple[NDArray[n
 
 
 def _names(files: Sequence[str], root: Path) -> dict[str, str]:
-    """The photos' names, relative to the root, with forward slashes."""
+    """Return the names of the photos relative to the root, with forward slashes."""
     start = str(root).rstrip(os.sep) + os.sep
     return {
         file: (file[len(start) :] if file.startswith(start) else os.path.relpath(file, root)).replace(os.sep, "/")

@@ -1,4 +1,4 @@
-"""What every source of labels becomes: a table of images and targets."""
+"""The table of images and targets that every source of labels is converted to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,29 +20,29 @@ PART_NAMES = {
 
 
 NOT_ANNOTATED = "not annotated"
-"""Why a photo is left out of which the source says nothing, not even that it carries no label."""
+"""Reason for leaving out a photo about which the source says nothing, not even that it has no labels."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a source of labels says, row by row: every form that polytag reads becomes one.
+    """The content of a label source, row by row. Every format that polytag reads is converted to such a table.
 
     Attributes:
-        images: what names the photo of each row, a path relative to the photos' folder.
-        lines: each row's place in the source, from 1.
-        targets: int8 (rows, k): 1, 0 or -1 (unknown); 1 where names and 0/1 columns disagree.
-        disagreements: bool (rows, k): where names and 0/1 columns disagree.
-        labels: the k names, in the source's order.
+        images: the photo of each row, as a path relative to the folder of the photos.
+        lines: the place of each row in the source, from 1.
+        targets: int8 (rows, k), 1, 0 or -1 (unknown). 1 if label names and 0/1 columns disagree.
+        disagreements: bool (rows, k), whether label names and 0/1 columns disagree.
+        labels: the names of the k labels, in the order of the source.
         source: the name of the file or folder, for messages.
-        recognised: what was recognised, in one sentence.
-        parts: the part of each row where the source comes with a split, else ``None``.
-        groups: the group of each row where the source names groups, else ``None``; "" is a group of its own.
-        place: what `lines` counts: "line", "row" or "record".
-        homes: the folders where the photos are looked for, and below which, the nearest first.
-        notes: what was decided on reading.
-        left_out: photos that the source cannot speak for, each with the reason.
-        long_form: several rows of one image are the labels of that image: a label that one row lacks and another has
-            is present, and that is no contradiction. Rows contradict each other only in `parts` or `disagreements`.
+        recognised: the format that was recognized, in one sentence.
+        parts: the part of each row if the source comes with a split, else ``None``.
+        groups: the group of each row if the source names groups, else ``None``. Rows with "" belong to no common group.
+        place: the unit that `lines` counts: "line", "row" or "record".
+        homes: the folders that are searched for the photos, including their subfolders, nearest first.
+        notes: messages about what was decided during reading.
+        left_out: photos whose labels the source does not say, each with the reason.
+        long_form: whether an image has the labels of all its rows. If so, it is no contradiction if a label is missing
+            from one row and present in another. Rows contradict each other only in `parts` or `disagreements`.
     """
 
     images: list[str]

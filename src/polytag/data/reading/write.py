@@ -107,7 +107,7 @@ def check_names(names: Sequence[str], labels: Sequence[str]) -> None:
 
 
 def _writable(name: str) -> bool:
-    """Return whether a name is free of NUL and valid UTF-8. Names from old archives may not be."""
+    """Return whether a name is valid UTF-8 without NUL. Names from old archives may be invalid."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -116,14 +116,14 @@ def _writable(name: str) -> bool:
 
 
 def _in_words(reason: str) -> str | None:
-    """Return a reason as one line of valid UTF-8. It is meant for people, and it may quote names that are not UTF-8."""
+    """Return a reason as one line of valid UTF-8. A reason is meant for people and may quote names in any encoding."""
     return " ".join(reason.replace("\0", " ").encode(errors="replace").decode().split()) or None
 
 
 def _write_text(
     path: Path, names: Sequence[str], dataset: Dataset, extra: Sequence[tuple[str, Sequence[str | None]]], mark: str
 ) -> None:
-    # If a column contains only ones and blanks, blank means absent to a reader, so "?" marks unknown cells there.
+    # If a column contains only ones and blanks, `read` takes the blanks as absent, so unknown cells get "?" there.
     unknown = ["?" if zeros == 0 else None for zeros in (dataset.targets == 0).sum(axis=0)]
     with write_atomically(path) as file:
         writer = csv.writer(file, delimiter=mark, lineterminator="\n")
@@ -151,7 +151,7 @@ def _write_parquet(
 
 
 def _parquet_label(column: NDArray[np.int8]) -> Any:
-    """Return a label's column as numbers, or as strings if it has no 0 and blanks would be read as absent."""
+    """Return a label's column as numbers, or as strings if it has no 0, because `read` would take blanks as absent."""
     import pyarrow
 
     if (column < 0).any() and not (column == 0).any():

@@ -1,1 +1,1 @@
-"""The parts of reading a table: files to cells, cells to values and names, and checks on the outcome."""
+"""Read tables: convert files to cells and cells to values and label names, and check the result."""

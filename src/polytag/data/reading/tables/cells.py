@@ -1,7 +1,8 @@
-"""CSV, TSV, Parquet and Excel files → header and columns, before anyone knows what a column means.
+"""Read CSV, TSV, Parquet and Excel files into a header and columns, without interpreting the columns.
 
-Text files come in several encodings, with several delimiters, several header lines, headers repeated where tables
-were pasted together, or no header at all; Parquet comes with types. `columns.py` need not know of any of that.
+Text files have various encodings and delimiters. They may have no header, several header lines, or headers that are
+repeated because tables were pasted together. Parquet files have typed columns. This module hides these differences from
+`columns.py`.
 """
 
 import os
@@ -35,7 +36,7 @@ MAX_HEADER_LINES = 3
 ENDINGS = "|".join(sorted(ending[1:] for ending in PHOTO_ENDINGS))
 LOOKS_LIKE_IMAGE = re.compile(rf"\.(?:{ENDINGS})$", re.IGNORECASE)
 SAMPLE = 200
-"""How many cells of a column are looked up among the files to tell whether it names photos."""
+"""Number of cells of a column that are looked up among the files to check whether the column names photos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +44,14 @@ class Cells:
     """A table of cells.
 
     Attributes:
-        header: the columns' names, stripped of blanks.
-        columns: the cells below, as they are in the file.
-        lines: int64 (n,), each row's place in the file, from 1.
-        image_index: the column that names the images.
-        repeats: how many repeated header lines were skipped.
-        place: what `lines` counts, "line" or "row".
-        has_header: whether the names of the columns stand in the file.
-        notes: what was decided.
+        header: the names of the columns, without surrounding blanks.
+        columns: the cells below the header, unchanged.
+        lines: int64 (n,), the place of each row in the file, from 1.
+        image_index: the position of the column that names the images.
+        repeats: the number of repeated header lines that were skipped.
+        place: the unit that `lines` counts, "line" or "row".
+        has_header: whether the file contains the names of the columns.
+        notes: messages about what was decided.
     """
 
     header: list[str]
@@ -74,15 +75,15 @@ class Cells:
         return len(self.lines)
 
     def line(self, row: int) -> str:
-        """A row's place in words."""
+        """Return the place of a row, such as "line 3"."""
         return f"{self.place} {int(self.lines[row])}"
 
 
 def read_cells(path: Path, options: ReadOptions | None = None) -> Cells:
-    """Read a file's cells and find its image column.
+    """Read the cells of a file and find its image column.
 
     Raises:
-        DataError: it cannot be read, or has no image column, or no rows.
+        DataError: the file cannot be read, has no image column, or has no rows.
     """
     options = options or ReadOptions()
     ending = path.suffix.lower()
@@ -101,17 +102,17 @@ def read_cells(path: Path, options: ReadOptions | None = None) -> Cells:
 
 
 def plain(header: str) -> str:
-    """A header's leading word in lower case without blanks and underscores: " Classes(a, b)" → "classes"."""
+    """Return the first word of a header in lower case, without blanks and punctuation: " Classes(a, b)" → "classes"."""
     return re.sub(r"[\s_\-#.]", "", re.split(r"[(\[{:]", header)[0]).lower()
 
 
 def reads_as_header(image: str) -> bool:
-    """Whether an image's cell below the header would be taken for a header repeated there."""
+    """Return whether a cell in the image column would be mistaken for a repeated header."""
     return not looks_like_image(image) and plain(image) in IMAGE_HEADERS
 
 
 def column_called(header: Sequence[str], name: str, path: Path, flag: str) -> int:
-    """The column of this name, which the user gave with the flag."""
+    """Return the position of the column that the user named with this flag."""
     wanted = " ".join(name.split())
     for same in (str, str.lower):
         for i, cell in enumerate(header):
@@ -125,7 +126,7 @@ def column_called(header: Sequence[str], name: str, path: Path, flag: str) -> in
 
 
 def looks_like_image(cell: str) -> bool:
-    """Whether a cell ends as the name of a photo does, be it a URL with a query."""
+    """Return whether a cell ends with the extension of a photo. The cell may be a URL with a query."""
     cell = cell.strip()
     if "?" in cell:
         path, _, query = cell.partition("?")
@@ -141,7 +142,7 @@ def _below_header(
     options: ReadOptions,
     notes: tuple[str, ...],
 ) -> Cells:
-    """Part the header from the rows."""
+    """Separate the header from the rows."""
     n = len(lines)
     top = [[column.words[column.codes[row]] for column in columns] for row in range(min(n, MAX_HEADER_LINES + 1))]
     image_index, header_lines, said = _image_column(path, top[:MAX_HEADER_LINES], columns, 1, options)
@@ -154,7 +155,7 @@ def _below_header(
     header = top[header_lines - 1] if header_lines else [f"column {i + 1}" for i in range(len(columns))]
     rows = np.arange(n) >= header_lines
     if header_lines:
-        # Tables that were pasted together repeat their header further down.
+        # If tables were pasted together, the header is repeated further down.
         repeated = np.ones(n, dtype=bool)
         if by_ending:
             repeated = np.array([reads_as_header(word) for word in image.words])[image.codes]
@@ -180,11 +181,11 @@ def _below_header(
 def _header_lines(
     path: Path, top: list[list[str]], columns: list[Column], image_index: int, lines: NDArray[np.int64]
 ) -> int:
-    """How many lines stand above the first image."""
+    """Return the number of lines above the first image."""
     cells = [row[image_index] for row in top]
     if plain(cells[0]) in IMAGE_HEADERS:
         return 1
-    # A header's cell has no ending as a file has it, be it one that is no image's.
+    # Unlike a file name, a header has no extension. Any extension counts, because the file may not be an image.
     data = (i for i, cell in enumerate(cells) if looks_like_image(cell) or (i and Path(cell).suffix))
     header_lines = next(data, len(top))
     if header_lines > MAX_HEADER_LINES:
@@ -196,7 +197,7 @@ def _header_lines(
 
 
 def _is_data(row: list[str], columns: list[Column], image_index: int) -> bool:
-    """Whether what may be a header is a row like those below: its labels recur there, and no cell is a header's."""
+    """Return whether a possible header is a data row, with labels that recur below and without known headers."""
     if looks_like_image(row[image_index]):
         return True
     if any(plain(cell) in IMAGE_HEADERS | HEADER_WORDS for cell in row):
@@ -212,7 +213,7 @@ def _count(column: Column, cell: str) -> int:
 
 
 def _pieces_recur(column: Column, cell: str) -> bool:
-    """Whether all names in a cell stand in other cells too."""
+    """Return whether all names in a cell also occur in other cells."""
     marks = r"[|;,，、\s]+"
     below = {piece for word in column.words if word != cell for piece in re.split(marks, word)}
     pieces = [piece for piece in re.split(marks, cell) if piece]
@@ -220,7 +221,7 @@ def _pieces_recur(column: Column, cell: str) -> bool:
 
 
 def _share_of_images(column: Column, header: str | None) -> float:
-    """The share of cells that look like images; the first line, which may be a header, does not count."""
+    """Return the fraction of cells that look like images, without the first line if it may be a header."""
     looks = [looks_like_image(word) for word in column.words]
     n = sum(count for count, like in zip(column.counts.tolist(), looks, strict=True) if like)
     rows = len(column)
@@ -233,14 +234,14 @@ def _share_of_images(column: Column, header: str | None) -> float:
 def _image_column(
     path: Path, top: list[list[str]], columns: list[Column], first: int, options: ReadOptions
 ) -> tuple[int, int, tuple[str, ...]]:
-    """The column that names the images, the line that its header stands in, and what there is to say.
+    """Return the column that names the images, the line of its header, and notes about the decision.
 
     Args:
         path: the table.
         top: the lines that may be the header.
-        columns: all cells, the header's included if `first` is 1.
-        first: the number of lines that say nothing about a column.
-        options: may name the column.
+        columns: all cells, including the header if `first` is 1.
+        first: the number of lines at the top to ignore when columns are examined, 0 or 1.
+        options: options for reading, which may name the column.
     """
     header = top[0]
     if options.image_column is not None:
@@ -264,7 +265,7 @@ def _image_column(
         if len(called) == 1:
             return called[0], line, ()
         if called:
-            # Headers such as id and file_id: the one whose files exist, else the first.
+            # Among headers such as id and file_id, the column whose files exist is chosen, or else the first.
             i, note = _whose_files_exist(path, row, columns, called, options, strict=False)
             return i, line, (note,) if note else ()
     named = _by_files(path, columns, options)
@@ -280,7 +281,7 @@ def _index(path: Path, options: ReadOptions) -> PhotoIndex:
 
 
 def _hits(index: PhotoIndex, column: Column) -> tuple[float, float]:
-    """The share of a column's cells, in a sample, that are files; and about how many files the column names."""
+    """Return the fraction of sampled cells that name files, and about how many files the whole column names."""
     words = [word for word in column.words if word]
     sample = words[1 :: max(1, len(words) // SAMPLE)] or words
     share = sum(bool(index.find(word).files) for word in sample) / max(1, len(sample))
@@ -288,7 +289,7 @@ def _hits(index: PhotoIndex, column: Column) -> tuple[float, float]:
 
 
 def _by_files(path: Path, columns: list[Column], options: ReadOptions) -> int | None:
-    """The column whose cells are the names of files, if there is one."""
+    """Return the column whose cells are file names, or ``None`` if there is no such column."""
     index = _index(path, options)
     if not len(index):
         return None
@@ -305,7 +306,7 @@ def _whose_files_exist(
     options: ReadOptions,
     strict: bool = True,
 ) -> tuple[int, str | None]:
-    """Of several columns that may name the images, the one whose files exist, and that names the most of them."""
+    """Choose, among columns that may name the images, the one that names the most existing files."""
     index = _index(path, options)
     hits = {i: _hits(index, columns[i]) for i in candidates}
     best = max(candidates, key=lambda i: hits[i][1])
@@ -323,7 +324,7 @@ def _whose_files_exist(
 
 
 def _same_files(index: PhotoIndex, a: Column, b: Column) -> bool:
-    """Whether two columns name the same files, in a sample of rows."""
+    """Return whether two columns name the same files in a sample of rows."""
     rows = range(1, len(a), max(1, len(a) // SAMPLE))
     pairs = ((a.words[a.codes[row]], b.words[b.codes[row]]) for row in rows)
     return all(

@@ -1,7 +1,7 @@
-"""A column of a table: its distinct cells and which row has which.
+"""Represent a table column by its distinct cells and the position of each row's cell among them.
 
-Tables repeat themselves: a million rows of 0 and 1 are two distinct cells. Everything that judges a column looks at its
-distinct cells, so that its cost does not grow with the rows.
+Tables are repetitive. For example, a million rows of 0 and 1 contain just two distinct cells. All checks of a column
+look at its distinct cells only, so their cost does not grow with the number of rows.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Codes(dict[str, int]):
-    """Numbers cells in order of appearance."""
+    """Mapping that numbers cells in order of appearance."""
 
     def __missing__(self, cell: str) -> int:
         self[cell] = code = len(self)
@@ -24,7 +24,7 @@ class _Codes(dict[str, int]):
 
 
 class ColumnBuilder:
-    """Collects the cells of one column, chunk by chunk."""
+    """Builder that collects the cells of one column, chunk by chunk."""
 
     def __init__(self) -> None:
         self._codes = _Codes()
@@ -45,8 +45,8 @@ class Column:
     """The cells of one column.
 
     Attributes:
-        values: the distinct cells as they are in the file, in order of appearance.
-        codes: int32 (n,), the position in `values` of each row's cell.
+        values: the distinct cells, unchanged, in order of appearance.
+        codes: int32 (n,), the position of each row's cell in `values`.
     """
 
     values: list[str]
@@ -64,26 +64,26 @@ class Column:
 
     @cached_property
     def words(self) -> list[str]:
-        """The distinct cells with single blanks between words and none at the ends."""
+        """The distinct cells with single blanks between words and no surrounding blanks."""
         return [" ".join(value.split()) for value in self.values]
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """int64 (values,), the number of rows of each distinct cell."""
+        """Number of rows of each distinct cell, int64 (values,)."""
         return np.bincount(self.codes, minlength=len(self.values))
 
     @property
     def is_blank(self) -> bool:
-        """Whether no cell holds anything."""
+        """Whether all cells are blank."""
         return not any(self.words)
 
     @property
     def n_filled(self) -> int:
-        """The number of rows whose cell is not blank."""
+        """Number of rows with a non-blank cell."""
         return int(sum(count for count, word in zip(self.counts.tolist(), self.words, strict=True) if word))
 
     def map(self, change: Callable[[str], str]) -> "Column":
-        """The column with each distinct cell changed."""
+        """Return the column with a function applied to each distinct cell."""
         changed = [change(value) for value in self.values]
         if changed == self.values:
             return self
@@ -92,7 +92,7 @@ class Column:
         return Column(list(codes), new[self.codes])
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Column":
-        """The column with these rows only."""
+        """Return the column with these rows only."""
         codes = self.codes[rows]
         used = np.flatnonzero(np.bincount(codes, minlength=len(self.values)))
         renumbered = np.zeros(len(self.values), dtype=np.int32)
@@ -100,15 +100,15 @@ class Column:
         return Column([self.values[code] for code in used.tolist()], renumbered[codes])
 
     def spread(self, items: Sequence[T]) -> list[T]:
-        """One item per row, from one item per distinct cell."""
+        """Return one item per row, given one item per distinct cell."""
         return [items[code] for code in self.codes.tolist()]
 
     def first_rows(self) -> NDArray[np.int64]:
-        """int64 (values,), the first row of each distinct cell."""
+        """Return the first row of each distinct cell, int64 (values,)."""
         first = np.full(len(self.values), len(self.codes), dtype=np.int64)
         np.minimum.at(first, self.codes, np.arange(len(self.codes)))
         return first
 
     def rows_where(self, chosen: Sequence[bool]) -> NDArray[np.int64]:
-        """The rows whose distinct cell is chosen."""
+        """Return the rows whose distinct cell is chosen."""
         return np.flatnonzero(np.asarray(chosen, dtype=bool)[self.codes])

@@ -1,4 +1,4 @@
-"""From columns of names to labels, alone, beside 0/1 columns, or in long form."""
+"""Convert columns of label names to labels, on their own, together with 0/1 columns, or in long form."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from polytag.data.reading.tables.values import Kind
 from polytag.errors import DataError, counted, listed
 
 UNKNOWN = ("?", "??")
-"""Cells that say that nobody knows the labels."""
+"""Cells that mean that the labels are unknown."""
 
 BLANK = ("nan", "<na>", *UNKNOWN)
-"""Cells that name no label."""
+"""Cells that do not name a label."""
 
 
 def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
-    """Columns of names, with 0/1 columns of the same labels beside them, or in long form."""
+    """Read columns of label names. The table may also have 0/1 columns for the same labels, or be in long form."""
     headers = {cells.header[i] for i in roles.indicators}
     columns = [cells.columns[i] for i in roles.names]
     if options.label_separator is None:
@@ -67,7 +67,7 @@ def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> 
 
 
 def _refuse_bits(path: Path, cells: Cells, roles: Roles) -> None:
-    """Stop if the column holds cells of 0 and 1 that may be vectors."""
+    """Raise an error if a column contains cells of 0 and 1 that may be vectors."""
     for i in roles.names:
         column = cells.columns[i]
         found = ambiguous_bits(column.words)
@@ -81,7 +81,7 @@ def _refuse_bits(path: Path, cells: Cells, roles: Roles) -> None:
 
 
 def _split(path: Path, cells: Cells, roles: Roles, headers: set[str], options: ReadOptions) -> Names:
-    """Split the cells of all columns of names alike."""
+    """Split the cells of all columns of names in the same way."""
     columns = [cells.columns[i] for i in roles.names]
     firsts: list[NDArray[np.int64] | None] = [None] * len(columns)
     owner = [(c, code) for c, column in enumerate(columns) for code in range(len(column.values))]
@@ -110,7 +110,7 @@ def _split(path: Path, cells: Cells, roles: Roles, headers: set[str], options: R
 
 
 def _divide(sets: list[tuple[str, ...]], columns: Sequence[Column]) -> list[list[tuple[str, ...]]]:
-    """The names of each column's distinct cells, from those of all columns."""
+    """Divide the names in the distinct cells of all columns by column."""
     bounds = np.cumsum([0, *(len(column.values) for column in columns)]).tolist()
     return [sets[start:stop] for start, stop in pairwise(bounds)]
 
@@ -118,7 +118,7 @@ def _divide(sets: list[tuple[str, ...]], columns: Sequence[Column]) -> list[list
 def _flat(
     columns: Sequence[Column], per_column: Sequence[list[tuple[str, ...]]], labels: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows and labels of all names: int64 (m,) each, without repeats in a row."""
+    """Return the row and the label of each name, int64 (m,) each, without repetitions in a row."""
     place = {label: i for i, label in enumerate(labels)}
     rows, found = [], []
     for column, sets in zip(columns, per_column, strict=True):
@@ -144,7 +144,7 @@ def _refuse_doubtful(
     label: NDArray[np.int64],
     n_rows: int,
 ) -> None:
-    """Stop if the labels look misread."""
+    """Raise an error if the labels look misread."""
     filled = int(np.count_nonzero(np.bincount(rows, minlength=n_rows)))
     counts = np.bincount(label, minlength=len(labels)).tolist()
     if names.doubtful is not None:
@@ -171,7 +171,7 @@ def _names_and_columns(
     options: ReadOptions,
     notes: tuple[str, ...],
 ) -> Labelled:
-    """Names and 0/1 columns: they must agree where both speak of a label."""
+    """Combine names with 0/1 columns, and record where they disagree about a label."""
     headers = tuple(cells.header[i] for i in roles.indicators)
     twice = [label for label, count in Counter(headers).items() if count > 1]
     if twice:
@@ -206,7 +206,7 @@ def _long(
     where: str,
     notes: tuple[str, ...],
 ) -> Labelled:
-    """One label per row: the labels of an image are those of all its rows."""
+    """Read a table with one label per row. An image has the labels of all its rows."""
     per_row = np.full(len(cells), -1, dtype=np.int64)
     per_row[rows] = label
     values, otherwise, said = np.ones(len(cells), dtype=np.int8), 0, ""
@@ -235,7 +235,7 @@ def _long(
 
 
 def _examples(column: Column, sets: Sequence[tuple[str, ...]]) -> str | None:
-    """Two cells as they were read."""
+    """Describe how up to two example cells were read, or return ``None`` if no cell has several names."""
     several = sorted((i for i, names in enumerate(sets) if len(names) > 1), key=lambda i: -len(sets[i]))[:1]
     chosen = [*several, *(i for i, names in enumerate(sets) if names and i not in several)][:2]
     if not several:

@@ -1,4 +1,4 @@
-"""From the columns of a table to its labels: 0/1 columns, shares and multi-hot vectors."""
+"""Convert 0/1 columns, columns of values between 0 and 1, and multi-hot vectors to labels."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ class Labelled:
     """The labels of a table.
 
     Attributes:
-        targets: int8 (n, k), per row, or per image in long form.
-        disagreements: bool (n, k).
-        labels: the k names.
-        form: the form in words.
-        used: the columns that hold them.
-        notes: what was decided.
-        long: the images, in long form.
+        targets: int8 (n, k), one row per row of the table, or per image if the table is in long form.
+        disagreements: bool (n, k), whether the table contradicts itself about a label.
+        labels: the names of the k labels.
+        form: description of the format.
+        used: positions of the columns that contain the labels.
+        notes: messages about what was decided.
+        long: the labels by image if the table is in long form, else ``None``.
     """
 
     targets: NDArray[np.int8]
@@ -41,7 +41,7 @@ class Labelled:
 
 
 def from_columns(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
-    """0/1 columns and columns of shares."""
+    """Read 0/1 columns and columns of values between 0 and 1."""
     chosen = sorted({*roles.indicators, *roles.shares})
     if roles.named:
         chosen = [i for i in roles.named if i in chosen]
@@ -69,7 +69,7 @@ def from_columns(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -
 def indicator_targets(
     path: Path, labels: Sequence[str], readings: Sequence[Reading], options: ReadOptions
 ) -> tuple[NDArray[np.int8], tuple[str, ...]]:
-    """int8 (n, k) from 0/1 columns, and what was decided about -1 and blanks."""
+    """Return targets from 0/1 columns, int8 (n, k), and notes about the meaning of -1 and blanks."""
     held = frozenset[Kind]().union(*(reading.held for reading in readings))
     minus = -1
     notes = []
@@ -103,14 +103,14 @@ def indicator_targets(
 
 
 def _blank_of(reading: Reading, options: ReadOptions) -> int:
-    """What a blank cell means: beside nothing but present it is absent, beside both it is unknown."""
+    """Return the meaning of a blank cell: absent (0) if all other cells say present, else unknown (-1)."""
     if options.blank is not None:
         return 0 if options.blank == "absent" else -1
     return 0 if reading.only((Kind.PRESENT, Kind.BLANK)) else -1
 
 
 def from_vector(path: Path, cells: Cells, i: int, options: ReadOptions) -> Labelled:
-    """A column of multi-hot vectors, whose entries the user names."""
+    """Read a column of multi-hot vectors. The user names the entries of the vectors."""
     column = cells.columns[i]
     entries = is_vector(column, len(options.labels)) or []
     n = max(len(entry) for entry in entries if entry)

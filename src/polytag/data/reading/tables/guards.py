@@ -1,7 +1,7 @@
-"""Signs that a table was misread: its labels are not labels.
+"""Detect signs that a table was misread, so that its labels are not really labels.
 
-A wrong guess about a separator turns combinations into labels, or pieces of lists. Training on them succeeds and means
-nothing. So such labels stop a run, and an audit reports them.
+If the separator is guessed wrong, combinations of labels or pieces of lists become labels. Training on such labels
+succeeds, but the result is meaningless. Reading therefore stops with an error, and an audit reports such labels.
 """
 
 import re
@@ -14,36 +14,40 @@ from polytag.data.dataset import Dataset
 from polytag.data.reading.tables.separators.punctuation import recombined
 
 FEWEST_ROWS = 8
-"""Below this number of filled rows nothing can be said about how many labels there should be."""
+"""Minimum number of non-blank rows, and of labels, for checks that compare the number of labels with the data."""
 
 FEWEST_JOINED = 3
-"""Minimum number of labels with punctuation inside, such as ``dog_cat``, that may be combinations of other labels."""
+"""Minimum number of labels such as ``dog_cat`` before they are checked for being combinations of other labels."""
 
 SHARE_OF_ROWS = 0.5
-"""Labels per filled row from which on most labels may be no labels, if nearly all are used only once."""
+"""Labels look misread if there are at least this many per non-blank row and nearly all of them are used only once."""
 
 USED_ONCE = 0.8
 
 PERMUTED = 0.5
-"""Share of labels of several words, and words per label, from which on labels look like combinations."""
+"""Labels look like combinations if at least this fraction of them has several words, and if these labels have at most
+this many distinct words per label."""
 
 FUNCTION_WORDS = {"a", "an", "the", "is", "are", "of", "with", "in", "on", "and", "der", "die", "und", "le", "la", "et"}
 
 CONJUNCTIONS = {"and", "the", "of", "with", "und", "mit", "der", "et", "avec", "los", "och", "oder", "or"}
-"""Words that no label consists of: a column split into them holds sentences."""
+"""Words that are never labels. If a split at blanks gives such labels, the column contains sentences."""
 
 
 def doubt(
     labels: Sequence[str], counts: Sequence[int], n_rows: int, by_blanks: bool = False, is_list: bool = False
 ) -> str | None:
-    """Why these labels look misread, in a clause without a subject, or ``None`` if they look like labels.
+    """Explain why these labels look misread, or return ``None`` if they do not.
 
     Args:
-        labels: the names.
-        counts: the number of rows that have each label.
-        n_rows: the number of rows that have any label.
-        by_blanks: whether blanks separated them.
-        is_list: whether they stood in lists, which leave no doubt about where a label ends.
+        labels: the names of the labels.
+        counts: the number of rows with each label.
+        n_rows: the number of rows with any label.
+        by_blanks: whether the labels were separated by blanks.
+        is_list: whether the labels come from lists, in which the end of each label is unambiguous.
+
+        Returns:
+            The explanation as a clause without a subject, such as "look like sentences".
     """
     pieces = [label for label in labels if _is_piece(label)]
     if 2 * len(pieces) > len(labels):
@@ -78,9 +82,9 @@ def doubt(
 
 
 def suspicious_labels(dataset: Dataset) -> str | None:
-    """Why the labels of a dataset look misread, in one sentence, or ``None``.
+    """Explain in one sentence why the labels of a dataset look misread, or return ``None`` if they do not.
 
-    The same signs stop `polytag.read` unless the separator is given.
+    For the same reasons, `polytag.read` raises an error unless the separator is given.
     """
     present = dataset.targets == 1
     why = doubt(dataset.labels, present.sum(axis=0).tolist(), int(np.count_nonzero(present.any(axis=1))))
@@ -88,7 +92,7 @@ def suspicious_labels(dataset: Dataset) -> str | None:
 
 
 def _is_piece(label: str) -> bool:
-    """Whether a label looks torn out of a list: brackets or quotes that do not close, or that enclose it."""
+    """Return whether a label looks like a piece of a list, with unbalanced or enclosing brackets or quotes."""
     if re.fullmatch(r"""(['"]).*\1|\[.*\]|\{.*\}""", label):
         return True
     if any(label.count(opening) != label.count(closing) for opening, closing in ("[]", "{}")):
@@ -97,7 +101,7 @@ def _is_piece(label: str) -> bool:
 
 
 def _recombine(words: Sequence[frozenset[str]]) -> bool:
-    """Whether labels share their words with so many others that the words must be the labels."""
+    """Return whether the words of labels recur so often in other labels that the words must be the actual labels."""
     used = Counter(word for label in words for word in label)
     return bool(used) and float(np.median(list(used.values()))) >= 3 and max(map(len, words)) > 2
 

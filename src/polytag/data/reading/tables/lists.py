@@ -1,4 +1,4 @@
-"""Cells that hold a list: as Python, JSON, NumPy or an annotation tool writes it, and vectors of 0 and 1."""
+"""Parse cells that contain lists, as written by Python, JSON, NumPy or annotation tools, and vectors of 0 and 1."""
 
 import ast
 import json
@@ -13,10 +13,10 @@ NAMES_KEYS = ("choices", "labels", "label", "classes", "tags", "values", "taxono
 
 
 def parse_list(cell: str) -> list[str] | None:
-    """The items of a cell that holds a list, or ``None`` if it holds none.
+    """Return the items of the list in a cell, or ``None`` if the cell does not contain a list.
 
     Args:
-        cell: the cell, without blanks at its ends.
+        cell: the cell, without surrounding blanks.
     """
     wrapped = WRAPPERS.match(cell)
     if wrapped:
@@ -27,7 +27,7 @@ def parse_list(cell: str) -> list[str] | None:
     if not inside:
         return []
     if cell[0] in "[(":
-        # NumPy puts blanks between: ['a' 'b'] would be one text to Python.
+        # NumPy separates items by blanks. Python would read ['a' 'b'] as a single string.
         between = QUOTED.sub("", inside)
         if between != inside and not between.strip():
             return [_unquote(quoted) for quoted in QUOTED.findall(inside)]
@@ -38,7 +38,7 @@ def parse_list(cell: str) -> list[str] | None:
             return _names(parse(cell))
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-    # [dog, cat], as some scripts write it. Brackets that are part of a name hold no comma.
+    # Some scripts write lists without quotes, such as [dog, cat].
     if cell[0] == "[" and not re.search(r"[\[\]{}\"']", inside):
         return [piece.strip() for piece in inside.split(",")]
     return None
@@ -52,10 +52,10 @@ def _unquote(quoted: str) -> str:
 
 
 def _names(value: Any) -> list[str]:
-    """The names in what was parsed.
+    """Return the names in a parsed list.
 
     Raises:
-        TypeError: it holds no list of names.
+        TypeError: the value does not contain a list of names.
     """
     if isinstance(value, dict):
         key = next(
@@ -72,7 +72,7 @@ def _names(value: Any) -> list[str]:
         if isinstance(item, dict):
             names += _names(item)
         elif isinstance(item, list | tuple):
-            # A path in a tree of labels, as Label Studio's taxonomies have it.
+            # The item is a path in a tree of labels, as in Label Studio's taxonomies.
             names.append("/".join(str(part) for part in item))
         elif item is not None:
             names.append(str(item))
@@ -80,7 +80,7 @@ def _names(value: Any) -> list[str]:
 
 
 def vector_length(items: Sequence[Sequence[str] | None]) -> int | None:
-    """The length of the vectors, if every list is one of the same length that holds nothing but 0 and 1."""
+    """Return the length of the vectors, or ``None`` unless all lists have the same length and contain only 0 and 1."""
     lengths = {len(entries) for entries in items if entries is not None}
     if len(lengths) != 1 or None in items or (n := lengths.pop()) < 2:
         return None
@@ -88,7 +88,7 @@ def vector_length(items: Sequence[Sequence[str] | None]) -> int | None:
 
 
 def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
-    """Whether every list has the same length and holds numbers from 0 to 1 with decimals."""
+    """Return whether all lists have the same length and contain numbers from 0 to 1, not only 0 and 1."""
     lengths = {len(entries) for entries in items if entries is not None}
     if len(lengths) != 1 or None in items or lengths.pop() < 2:
         return False
@@ -97,20 +97,20 @@ def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
 
 
 def split_digits(cell: str) -> list[str] | None:
-    """The entries of a cell such as ``0 1 0``, ``0,1,0``, ``01 01`` or ``010``; ``None`` if it is not of this form."""
+    """Return the entries of a cell such as ``0 1 0``, ``0,1,0``, ``01 01`` or ``010``, or ``None`` for other cells."""
     if re.fullmatch(r"'?[01]+(?:[\s,;|/:_-]+[01]+)*", cell) and not re.fullmatch(r"[01]", cell):
         return re.findall("[01]", cell)
     return re.split(r"[\s,;|]+", cell) if re.fullmatch(r"[01](?:\.0*)?(?:[\s,;|]+[01](?:\.0*)?)+", cell) else None
 
 
 def ambiguous_bits(cells: Sequence[str]) -> tuple[int, str] | None:
-    """Find out whether cells of 0 and 1 may be vectors although their lengths differ.
+    """Check whether cells of 0 and 1 may be vectors although their lengths differ.
 
     Args:
         cells: the distinct cells, with single blanks between words.
 
     Returns:
-        The position of the shortest cell and what the cells may be, or ``None`` if they are no vectors.
+        The position of the shortest cell and a description of the cells, or ``None`` if they are not vectors.
     """
     filled = [(i, cell) for i, cell in enumerate(cells) if cell]
     lists = [(i, parse_list(cell) or split_digits(cell) or [cell]) for i, cell in filled]
@@ -120,7 +120,7 @@ def ambiguous_bits(cells: Sequence[str]) -> tuple[int, str] | None:
     if all(re.fullmatch("[01]+", cell) for _, cell in filled):
         longest = max(len(cell) for _, cell in filled)
         return (shortest, "vectors that lost their leading zeros, or numbers") if longest > 1 else None
-    # A list of labels names none of them twice.
+    # Lists that name entries twice are vectors, because a list of labels names each label once.
     repeating = sum(len(set(entries)) < len(entries) for _, entries in lists)
     return (shortest, "multi-hot vectors of different lengths") if 2 * repeating > len(lists) else None
 
@@ -130,7 +130,7 @@ def _is_bit(entry: str) -> bool:
 
 
 def bit(entry: str) -> int:
-    """0 or 1 for an entry of a vector."""
+    """Convert an entry of a vector to 0 or 1."""
     return int(entry[:1] in ("1", "T", "t"))
 
 

@@ -1,4 +1,4 @@
-"""Long form: one label per row, so that an image stands in several rows."""
+"""Read tables in long form, with one label per row and therefore several rows per image."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ BOX_HEADERS |= {"xcenter", "ycenter", "bboxx", "bboxy", "bboxw", "bboxh", "bboxw
 
 @dataclass(frozen=True, eq=False)
 class LongForm:
-    """The labels of images, each from all its rows.
+    """Labels of images, collected from all rows of each image.
 
     Attributes:
-        images: the n images, in order of their first rows.
+        images: the names of the n images, in order of their first rows.
         first: int64 (n,), the first row of each image.
-        targets: int8 (n, k).
-        disagreements: bool (n, k), where one row says present and another absent.
+        targets: int8 (n, k), 1 for present, 0 for absent, -1 for unknown.
+        disagreements: bool (n, k), whether one row says present and another says absent.
     """
 
     images: list[str]
@@ -32,13 +32,13 @@ class LongForm:
 
 
 def is_long_form(image: Column, n_names: NDArray[np.int64], has_boxes: bool, has_confidence: bool) -> bool:
-    """Whether each row is one label of an image.
+    """Return whether each row is one label of an image.
 
     Args:
         image: the column of image names.
         n_names: int (rows,), the number of names in each row.
         has_boxes: whether the table has columns of boxes or polygons.
-        has_confidence: whether the table says of each row how sure it is.
+        has_confidence: whether the table has a column with the confidence of each row.
     """
     if (n_names > 1).any():
         return False
@@ -48,14 +48,14 @@ def is_long_form(image: Column, n_names: NDArray[np.int64], has_boxes: bool, has
 def gather(
     image: Column, label: NDArray[np.int64], values: NDArray[np.int8], n_labels: int, otherwise: int
 ) -> LongForm:
-    """Bring the rows of each image together.
+    """Merge the rows of each image.
 
     Args:
         image: the column of image names.
-        label: int (rows,), the label of each row, or -1 if it names none.
-        values: int8 (rows,), 1 present, 0 absent, -1 unknown.
+        label: int (rows,), the label of each row, or -1 if the row has no label.
+        values: int8 (rows,), 1 for present, 0 for absent, -1 for unknown.
         n_labels: the number of labels.
-        otherwise: what labels without a row are, 0 or -1.
+        otherwise: the value of labels without a row, 0 or -1.
     """
     names: dict[str, int] = {}
     number = np.array([names.setdefault(word, len(names)) for word in image.words], dtype=np.int64)[image.codes]

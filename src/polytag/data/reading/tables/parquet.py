@@ -1,4 +1,4 @@
-"""Parquet files: columns of every type become the cells that a text file would have."""
+"""Read Parquet files. Columns of all types are converted to the cells that a text file would contain."""
 
 import json
 import re
@@ -18,13 +18,13 @@ PARQUET_ENDINGS = (".parquet", ".pq")
 def read_parquet(path: Path) -> tuple[list[str], list[Column]]:
     """Read a Parquet file.
 
-    Lists become cells in JSON. What cannot name or tell anything, such as bytes, becomes a column of blanks.
+    Lists become cells in JSON. Columns that cannot contain names or labels, such as bytes, become blank.
 
     Returns:
         The header and the columns.
 
     Raises:
-        DataError: the file cannot be read or holds no table.
+        DataError: the file cannot be read or does not contain a table.
     """
     import pyarrow
 
@@ -44,18 +44,18 @@ def read_parquet(path: Path) -> tuple[list[str], list[Column]]:
 
 
 def _columns(path: Path) -> list[tuple[str, Any, Any]]:
-    """Name, type and values of each column."""
+    """Return the name, type and values of each column."""
     import pyarrow
     from pyarrow import parquet
 
     with path.open("rb") as source, parquet.ParquetFile(source) as file:
         schema = file.schema_arrow
-        # What holds the photos' own bytes, or vectors, is not worth its memory; pandas' row numbers name nothing.
+        # Image data and embeddings would only waste memory, and the row numbers that pandas adds are not data.
         wanted = [i for i, column in enumerate(schema) if not re.fullmatch(r"__index_level_\d+__", column.name)]
         readable = [i for i in wanted if _is_words(schema.field(i).type)]
         names = {schema.field(i).name for i in readable}
         table = file.read(columns=list(names))
-    # Two columns may share a name: they come one after the other, as in the file.
+    # Two columns may have the same name. They are matched by their order in the file.
     read = defaultdict(list)
     for name, column in zip(table.column_names, table.columns, strict=True):
         read[name].append(column)
@@ -70,7 +70,7 @@ def _columns(path: Path) -> list[tuple[str, Any, Any]]:
 
 
 def _is_words(kind: Any) -> bool:
-    """Whether a Parquet column of this type holds words or numbers, or lists of words or whole numbers."""
+    """Return whether a Parquet column of this type contains words or numbers, or lists of words or whole numbers."""
     from pyarrow import types
 
     if types.is_list(kind) or types.is_large_list(kind):
@@ -90,7 +90,7 @@ def _as_cells(kind: Any, values: Any) -> Column:
         return Column.of(list_cell(value) for value in values.to_pylist())
     whole = types.is_integer(kind) or types.is_boolean(kind)
     if whole and values.null_count == len(values):
-        return Column.of(["?"] * len(values))  # a label that nobody knows anything about is a label all the same
+        return Column.of(["?"] * len(values))  # A label with only unknown values is still a label.
     if types.is_null(kind):
         return Column([""], np.zeros(len(values), np.int32))
     if isinstance(values, pyarrow.ChunkedArray):
@@ -99,17 +99,17 @@ def _as_cells(kind: Any, values: Any) -> Column:
         values = values.dictionary_encode()
     distinct = [_text(value) for value in values.dictionary.to_pylist()]
     codes = values.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False).astype(np.int32)
-    # Distinct values may have the same text, and a dictionary may hold what no row has.
+    # Distinct values may have the same text, and a dictionary may contain values that no row uses.
     merged: dict[str, int] = {}
     renumbered = np.array([merged.setdefault(text, len(merged)) for text in [*distinct, ""]], dtype=np.int32)
     return Column(list(merged), renumbered[codes]).take(np.arange(len(codes)))
 
 
 def list_cell(value: Sequence[Any] | None) -> str:
-    """The cell of a list, in JSON; blank for no list."""
+    """Return a list as a JSON cell, or a blank cell for ``None``."""
     if value is None:
         return ""
-    # A name may be anything; quoted, it is one name. Numbers stay numbers, so that a vector can be told.
+    # Names may contain any characters, so they are quoted. Numbers stay numbers, so that vectors are recognized.
     items = [item if isinstance(item, int) else str(item) for item in value if item is not None]
     return json.dumps(items, ensure_ascii=False)
 
@@ -117,5 +117,5 @@ def list_cell(value: Sequence[Any] | None) -> str:
 def _text(value: Any) -> str:
     if value is None or value != value:
         return ""
-    # Whole numbers become floats as soon as a column has a gap.
+    # Whole numbers are stored as floats if a column has missing values.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,6 +1,6 @@
-"""What each column of a table is for: labels, split, groups, remarks, or nothing.
+"""Find the role of each column of a table: labels, split, groups, remarks, or none.
 
-Columns are told apart by their cells first and by their headers second.
+Cells are considered first and headers second.
 """
 
 import re
@@ -34,7 +34,7 @@ LABEL_HEADERS |= {
 }
 ENDS_AS_LABEL = re.compile(r"(?:labels?|class(?:es)?|tags?|categor(?:y|ies)|keywords?|genres?)$")
 LABEL_NUMBERS = re.compile(r"(?:label|class|category|tag|attribute)(?:id|idx|index|no|number)")
-"""Headers of columns that number the labels, which are used if no column names them."""
+"""Headers of columns with label numbers. Such a column is used if no column contains label names."""
 
 SPLIT_HEADERS = {"split", "part", "set", "subset", "fold", "partition", "tags", "tag", "dataset", "phase", "parts"}
 GROUP_HEADERS = {"group", "groups", "groupid", "groupids"}
@@ -47,26 +47,26 @@ SIDE_HEADERS |= {"updatedat", "timestamp", "sex", "gender", "patientsex", "patie
 SIDE_HEADERS |= {"hash", "camera", "device", "title", "description", "annotationid", "viewposition", "view", "who"}
 SIDE_HEADERS |= {"created", "modified", "owner", "photographer", "email", "status", "leadtime", "width", "height"}
 ID_HEADERS = {"id", "ids", "index", "idx", "unnamed", "rowid", "uid", "uuid"}
-"""A first column called so numbers rows, also where there are so few that the numbers are 0 and 1."""
+"""Headers that mean row numbers in the first column, even if the table is so short that they are just 0 and 1."""
 
 DATE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ]\d{1,2}:.*)?$|^\d{1,2}:\d{2}(?::\d{2})?$")
 
 
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """The columns by what they are for, each by its position.
+    """Roles of the columns of a table. Columns are identified by position.
 
     Attributes:
-        indicators: 0/1 columns that are labels, or would be without a column of names.
-        shares: columns of shares that are labels.
-        names: columns of names; more than one only if they were named.
-        vector: a column of multi-hot vectors that is the only source of labels.
-        confidence: says of each row how sure its name is.
-        has_boxes: whether columns hold boxes or polygons.
-        split: the column of the split.
-        group: the column of groups.
-        offered: columns that probably are groups.
-        readings: how each column reads as one for a label.
+        indicators: 0/1 columns that are labels, or would be labels if there were no column of names.
+        shares: label columns with values between 0 and 1.
+        names: columns of label names. There is more than one only if the user named them.
+        vector: the column of multi-hot vectors if it is the only source of labels.
+        confidence: the column with the confidence of each row's label.
+        has_boxes: whether there are columns with boxes or polygons.
+        split: the column with the split.
+        group: the column with groups.
+        offered: columns that probably contain groups.
+        readings: each column, interpreted as the column of a label.
         named: the columns that the user named as labels.
     """
 
@@ -84,11 +84,11 @@ class Roles:
 
 
 def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
-    """Tell what each column is for.
+    """Find the role of each column.
 
     Raises:
-        DataError: it cannot be told; the message names the option that decides.
-        SettingsError: an option names a column that is taken for something else.
+        DataError: the role of a column is ambiguous. The message names the option to set.
+        SettingsError: an option names a column that has another role.
     """
     header = cells.header
     named = tuple(dict.fromkeys(column_called(header, name, path, "--label-column") for name in options.label_column))
@@ -104,7 +104,7 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     free = [i for i in free if i not in (split, group)]
     remarks = {i for i in free if plain(header[i]) in NOTE_HEADERS and not readings[i].is_indicator}
     free = [i for i in free if i not in remarks]
-    # A separator says that the cells hold names.
+    # If the user gives a separator, the cells contain names rather than vectors.
     n_labels = len(options.labels)
     possible_vectors = others if n_labels or options.label_separator is None else []
     vectors = {i for i in possible_vectors if is_vector(cells.columns[i], n_labels) is not None}
@@ -137,20 +137,20 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
 
 
 def is_vector(column: Column, n_labels: int = 0) -> list[list[str] | None] | None:
-    """Return the entries of each distinct cell if the column holds multi-hot vectors or vectors of shares.
+    """Return the entries of each distinct cell if the column contains multi-hot vectors or vectors of values in [0, 1].
 
     Args:
         column: the column.
-        n_labels: the number of labels that the user named. Vectors that lost their leading zeros get them back.
+        n_labels: the number of labels that the user named. It is used to restore leading zeros that vectors have lost.
 
     Returns:
-        The entries of each cell, ``None`` for a blank one; or ``None`` if the column holds anything else.
+        The entries of each cell, with ``None`` for blank cells, or ``None`` if the column contains anything else.
     """
     filled = [word for word in column.words if not _is_blank(word)]
     if not filled or not re.match(r"[\[({]|[01](?:\.0*)?[\s,;|/:_-]|'?[01]{2,}|array\(|[01]$", filled[0]):
         return None
     if set(filled) <= {"1,0", "0,0"} and n_labels != 2:
-        return None  # decimal commas
+        return None  # The cells are numbers with decimal commas.
     if n_labels > 1 and all(re.fullmatch("[01]+", word) for word in filled) and max(map(len, filled)) > 1:
         filled = [word.zfill(n_labels) for word in filled]
     items = [parse_list(word) or split_digits(word) for word in filled]
@@ -165,7 +165,7 @@ def _is_blank(word: str) -> bool:
 
 
 def label_rank(header: str) -> int:
-    """2 if a header says label, 1 if it ends so, 0 otherwise."""
+    """Return 2 if a header means label, 1 if it ends with such a word, and 0 otherwise."""
     word = plain(header)
     return 2 if word in LABEL_HEADERS else int(bool(ENDS_AS_LABEL.search(word)))
 
@@ -206,7 +206,7 @@ def _parts_or_refuse(path: Path, cells: Cells, i: int, flag: str) -> None:
 
 
 def part_of(cell: str) -> str | None:
-    """The part of the split that a cell means."""
+    """Return the part of the split that a cell means, or ``None``."""
     word = re.sub(r"[\s_\-]*(?:set|split|data|images?|\d{4})$", "", cell.strip().lower())
     return PART_NAMES.get(cell.strip().lower()) or PART_NAMES.get(word)
 
@@ -224,13 +224,13 @@ def _group_column(
         if chosen == cells.image_index or chosen in named:
             raise SettingsError(f"the column '{cells.header[chosen]}' cannot be --group-column and something else too")
         return chosen
-    # Numbers group too, unless they are nothing but 0 and 1.
+    # Group numbers are accepted too, but a column of only 0 and 1 is probably a label.
     groups = (i for i in free if plain(cells.header[i]) in GROUP_HEADERS and not readings[i].is_indicator)
     return next(groups, None)
 
 
 def _offered(cells: Cells, free: Sequence[int], group: int | None) -> tuple[int, ...]:
-    """Columns that probably say which images belong together, and do for some images."""
+    """Return columns that probably say which images belong together, and that group at least two images."""
     if group is not None:
         return ()
     n_images = len(cells.columns[cells.image_index].values)
@@ -257,7 +257,7 @@ def _named_roles(
     group: int | None,
     has_boxes: bool,
 ) -> Roles:
-    """The columns that the user named decide alone."""
+    """Return the roles if the user named the label columns. Other columns are then not used as labels."""
     blank = [cells.header[i] for i in named if i not in readings]
     if blank:
         raise DataError(f"{path}: --label-column names {listed(blank)}, and every cell there is blank")
@@ -298,7 +298,7 @@ def _names_column(
     vectors: set[int],
     boxes: set[int],
 ) -> int | None:
-    """The column of names that is the source of labels, or ``None`` if 0/1 columns or others are."""
+    """Return the column of names that contains the labels, or ``None`` if the labels are in other columns."""
     header = cells.header
     candidates = [i for i in free if i not in indicators and i not in vectors and not readings[i].is_shares]
     called = [i for i in candidates if label_rank(header[i]) == 2]
@@ -341,7 +341,7 @@ def _holds_lists(column: Column) -> bool:
 
 
 def _is_side(cells: Cells, i: int) -> bool:
-    """Whether a column of text cannot be labels: dates, other images, addresses."""
+    """Return whether a text column cannot contain labels because it contains dates, image names or URLs."""
     words = [word for word in cells.columns[i].words if word][:200]
     odd = sum(
         bool(DATE.match(word)) or looks_like_image(word) or word.startswith(("http://", "https://")) for word in words
@@ -350,14 +350,14 @@ def _is_side(cells: Cells, i: int) -> bool:
 
 
 def _refuse_wrong(path: Path, cells: Cells, columns: Sequence[int], readings: dict[int, Reading]) -> None:
-    """Refuse a cell that is out of place in a column of 0 and 1."""
+    """Refuse an invalid cell in a column of 0 and 1."""
     for i in columns:
         reading, column = readings[i], cells.columns[i]
         wrong = [kind in (Kind.NUMBER, Kind.TEXT, Kind.SHARE) for kind in reading.kinds]
         if not any(wrong) or plain(cells.header[i]) in LABEL_HEADERS | SIDE_HEADERS:
             continue
         rows = column.rows_where(wrong)
-        # A count of visits is often 0 or 1 and sometimes more; it is no label.
+        # A column of counts, such as visits, is not a label although most of its cells may be 0 or 1.
         is_count = reading.is_numeric and sum(wrong) > 1
         if 2 * len(rows) < column.n_filled and not is_count:
             raise DataError(

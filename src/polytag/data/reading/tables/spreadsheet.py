@@ -16,13 +16,13 @@ OTHER_SPREADSHEETS = (".xls", ".ods", ".numbers", ".xlsb")
 
 
 def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
-    """Read the sheet of a workbook that lists images: the only sheet with cells, or the first with image names.
+    """Read the only sheet of a workbook that has cells, or else the first sheet that lists image names.
 
     Returns:
-        The columns, a header's cells included; int64 (n,) the number of each row; and a note about the sheet or None.
+        The columns, including any header; the number of each row, int64 (n,); and a note about the sheet or ``None``.
 
     Raises:
-        DataError: openpyxl is missing, the file is damaged, or several sheets hold something.
+        DataError: openpyxl is missing, the file is damaged or empty, or none of several sheets lists images.
     """
     if path.suffix.lower() in OTHER_SPREADSHEETS:
         raise DataError(f"{path} is a spreadsheet that polytag does not read: save it as CSV (UTF-8) or .xlsx")
@@ -39,7 +39,7 @@ def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str |
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): name a workbook, a CSV or a Parquet file") from None
     except Exception as error:
-        # openpyxl raises whatever zip files and XML stumble over.
+        # openpyxl passes on any error from its zip and XML libraries.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} is not an Excel workbook ({reason}): save the table as CSV (UTF-8)") from None
     filled = {title: rows for title, rows in sheets.items() if rows}
@@ -63,13 +63,13 @@ def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str |
 
 
 def _names_images(rows: list[tuple[int, list[str]]]) -> bool:
-    """Return whether at least half of the rows below the first name an image file."""
+    """Return whether at least half of the rows after the first row name an image file."""
     below = [any(os.path.splitext(cell.strip())[1].lower() in PHOTO_ENDINGS for cell in row) for _, row in rows[1:]]
     return bool(below) and 2 * sum(below) >= len(below)
 
 
 def _rows(sheet: Any) -> list[tuple[int, list[str]]]:
-    """The rows of a sheet that are not blank, with their numbers; trailing blank cells are dropped."""
+    """Return the non-blank rows of a sheet with their numbers, without trailing blank cells."""
     rows = []
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
         cells = [_text(value) for value in row]

@@ -1,4 +1,4 @@
-"""CSV and TSV files: delimiters, quotes, encodings and lines."""
+"""Read CSV and TSV files, and detect their delimiter and encoding."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from polytag.files import csv_text
 
 ROWS_AT_ONCE = 20_000
 HEAD_BYTES = 1 << 18
-"""How much of a file decides its delimiter: 256 KiB."""
+"""Number of bytes at the start of a file that are used to detect the delimiter: 256 KiB."""
 
 OTHER_FILES = (
     (b"PK\x03\x04", "a zip archive: unpack it"),
@@ -27,22 +27,22 @@ OTHER_FILES = (
     (b"SQLite format 3", "a SQLite database: export the table as CSV"),
     (b"\x1f\x8b", "compressed: unpack it with gunzip"),
 )
-"""First bytes of files that are not text, and what to do with them."""
+"""First bytes of files that are not text, each with advice to the user."""
 
 
 MIN_LETTERS = 0.8
-"""Minimum fraction of letters among the characters outside ASCII for text to be plausible in an encoding."""
+"""Minimum fraction of letters among the non-ASCII characters if text is decoded with the right encoding."""
 
 MAX_ACCENTED = 0.6
-"""Maximum fraction of letters outside ASCII in words that have any. Western words rarely hold more, and Cyrillic or
-Greek text that is decoded as Western consists of nothing else."""
+"""Maximum fraction of non-ASCII letters in words that contain any. Western words rarely have more, but Cyrillic or
+Greek text that is decoded as Western consists only of such letters."""
 
 
 def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
     """Read the non-blank rows of a CSV or TSV file.
 
     Returns:
-        The columns, a header's cells included; int64 (n,) the line where each row begins, from 1; and a note about the
+        The columns, including any header; the line in which each row begins, from 1, int64 (n,); and a note about the
         encoding, or ``None`` for UTF-8.
 
     Raises:
@@ -71,12 +71,12 @@ def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
         raise _not_utf8(path, data) from None
     if first is None:
         raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
-    # What polytag has quoted against spreadsheets that would run it as a formula comes back as it was.
+    # This undoes the quoting that keeps spreadsheets from running cells written by polytag as formulas.
     return [builder.build().map(csv_text) for builder in builders], np.array(lines, dtype=np.int64), note
 
 
 def _rows(path: Path, data: bytes, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not blank, with the line where it begins."""
+    """Yield each non-blank row with the line in which it begins."""
     line = 1
     try:
         reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding, newline=""), delimiter=delimiter)
@@ -128,10 +128,10 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _encoding(path: Path, data: bytes) -> tuple[str, str | None]:
-    """The encoding of a text, and a note unless it is UTF-8.
+    """Return the encoding of a text, and a note unless it is UTF-8.
 
     Raises:
-        DataError: the text is damaged, or its encoding cannot be told.
+        DataError: the text is damaged, or its encoding cannot be detected.
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         try:
@@ -154,7 +154,7 @@ def _encoding(path: Path, data: bytes) -> tuple[str, str | None]:
 
 
 def _western_word(data: bytes) -> str | None:
-    """An accented word of a text in Windows-1252, or ``None`` if the text is hardly in that encoding."""
+    """Return an accented word from a text in Windows-1252, or ``None`` if this encoding is unlikely."""
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
@@ -171,7 +171,7 @@ def _western_word(data: bytes) -> str | None:
 
 
 def _looks_utf16(data: bytes) -> bool:
-    """UTF-16 announces itself by its first two bytes, or by a zero in every second one."""
+    """Return whether data look like UTF-16, which has a byte order mark or a zero in about every second byte."""
     head = data[:400]
     return data[:2] in (b"\xff\xfe", b"\xfe\xff") or head.count(0) >= 0.4 * len(head) > 0
 
@@ -189,9 +189,9 @@ def _not_utf8(path: Path, data: bytes) -> DataError:
 
 
 def _delimiter(head: str) -> tuple[str, int]:
-    """The delimiter that gives every row the same number of cells, and how many lines to skip before the table.
+    """Return the delimiter that gives most rows the same number of cells, and how many lines to skip before the table.
 
-    Excel writes the delimiter into a first line of its own, ``sep=;``.
+    Excel may write the delimiter into a separate first line, such as ``sep=;``.
     """
     lines = [line for line in head.splitlines() if line.strip()][:200]
     if lines and (named := re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\r\n "))):
@@ -199,7 +199,7 @@ def _delimiter(head: str) -> tuple[str, int]:
     best = ","
     most = 0.0
     for candidate in sorted((",", "\t", ";"), key=lines[0].find) if lines else ():
-        # A cell too long to be read is reported, with its line, when the whole table is read.
+        # Oversized cells are reported with their line when the whole table is read.
         with suppress(csv.Error):
             widths = Counter(len(row) for row in csv.reader(lines, delimiter=candidate))
             width, rows = widths.most_common(1)[0]

@@ -1,6 +1,6 @@
-"""What a cell of a column for one label says: present, absent, unknown, nothing, or something else.
+"""Interpret the cells of a label's column: present, absent, unknown, blank, or anything else.
 
-People write 0 and 1 in many ways. A column is one for a label if all its cells are among them.
+There are many ways to write 0 and 1. A column can be a label if all its cells are written in one of these ways.
 """
 
 import re
@@ -48,20 +48,20 @@ YES_AND_NO = (
 """Pairs of words for present and absent, in lower case."""
 
 TICKS = ("✓", "✔", "☑", "✅", "●", "○", "x", "+", "*", "•", "×", "✗", "✘", "☒")
-"""Marks that say present where the other cells of a column are blank; the likelier ones first."""
+"""Marks that mean present if the other cells of a column are blank, the most likely first."""
 
 CROSSES = ("-", "–", "—", "☐")
-"""Marks that say absent where the column has a tick."""
+"""Marks that mean absent if the column also has a tick."""
 
 UNKNOWN_WORDS = ("?", "??", "u", "nan", "unknown", "uncertain", "unsure", "n/a", "na", "<na>", "null")
 
 
 DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|[1-9]\d*,\d{1,2})")
-"""Numbers as many languages write them; 1,000 is a thousand."""
+"""Pattern of numbers with a decimal comma. It does not match 1,000, which means a thousand."""
 
 
 class Kind(Enum):
-    """What one cell of a column says."""
+    """Meaning of a cell."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -80,11 +80,11 @@ _WORDS |= dict.fromkeys(TICKS, Kind.PRESENT)
 _WORDS |= {"": Kind.BLANK, "1": Kind.PRESENT, "0": Kind.ABSENT, "-1": Kind.MINUS}
 
 _LETTERS = {"y", "j", "n", "t", "f", "si", "no", "on", "pos", "neg", "u", "na", "*"}
-"""Words that are abbreviations of other things too: alone in a column they decide nothing."""
+"""Words that may also be abbreviations of other things. A column that contains only one of them is not a 0/1 column."""
 
 
 def kind_of(word: str) -> Kind:
-    """What a cell says, without its column."""
+    """Return the meaning of a cell regardless of its column."""
     known = _WORDS.get(word) or _WORDS.get(word.casefold())
     if known is not None:
         return known
@@ -97,7 +97,7 @@ def kind_of(word: str) -> Kind:
 
 
 def number_of(word: str) -> float | None:
-    """The number in a cell, also as a percentage or with a decimal comma; ``None`` for anything else."""
+    """Return the number in a cell, which may be a percentage or have a decimal comma, or ``None`` for other cells."""
     if not word or word[-1] not in "0123456789.%":
         return None
     percent = word[-1] == "%"
@@ -112,11 +112,11 @@ def number_of(word: str) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A column read as one for a label.
+    """A column, interpreted as the column of a label.
 
     Attributes:
         column: the column.
-        kinds: what each distinct cell says.
+        kinds: the meaning of each distinct cell.
     """
 
     column: Column
@@ -124,12 +124,12 @@ class Reading:
 
     @classmethod
     def of(cls, column: Column) -> "Reading":
-        """Read a column."""
+        """Interpret a column."""
         kinds = [kind_of(word) for word in column.words]
         marks = {word.casefold() for word in column.words} & {*TICKS, *CROSSES}
         ticks = [tick for tick in TICKS if tick in marks]
         if len(marks) > 1 and ticks:
-            # Of two marks in one column the less likely one says absent: a cross beside a tick, × beside ○.
+            # If a column has two marks, the less likely one means absent, such as a cross with a tick, or × with ○.
             kinds = [
                 Kind.ABSENT if word.casefold() in marks - {ticks[0]} else kind
                 for word, kind in zip(column.words, kinds, strict=True)
@@ -137,17 +137,17 @@ class Reading:
         return cls(column, tuple(kinds))
 
     def has(self, *kinds: Kind) -> bool:
-        """Whether a cell of the column says one of these."""
+        """Return whether any cell of the column has one of these meanings."""
         return not self.held.isdisjoint(kinds)
 
     @cached_property
     def held(self) -> frozenset[Kind]:
-        """All that cells of the column say."""
+        """All meanings that occur in the column."""
         return frozenset(self.kinds)
 
     @cached_property
     def is_indicator(self) -> bool:
-        """Whether the column is one of present and absent."""
+        """Whether the cells of the column mean present and absent."""
         if self.has(Kind.SHARE, Kind.NUMBER, Kind.TEXT) or self.held <= {Kind.BLANK}:
             return False
         words = {word.casefold() for word in self.column.words if word}
@@ -155,7 +155,7 @@ class Reading:
 
     @cached_property
     def is_shares(self) -> bool:
-        """Whether the column holds numbers from 0 to 1 that are not only 0 and 1."""
+        """Whether the column contains numbers from 0 to 1, not only 0 and 1."""
         return self.has(Kind.SHARE) and not self.has(Kind.NUMBER, Kind.TEXT, Kind.MINUS)
 
     @cached_property
@@ -165,16 +165,16 @@ class Reading:
         return not self.has(Kind.TEXT) and all(number_of(word) is not None for word in words)
 
     def only(self, kinds: Sequence[Kind]) -> bool:
-        """Whether all cells say one of these, and at least one says the first."""
+        """Return whether all cells have one of these meanings, and at least one cell has the first."""
         return kinds[0] in self.held and self.held <= set(kinds)
 
     def values(self, blank: int, minus: int, at_least: float | None = None) -> NDArray[np.int8]:
-        """int8 (n,): 1, 0 or -1 for each row.
+        """Return 1, 0 or -1 for each row, int8 (n,).
 
         Args:
-            blank: what a blank cell means, 0 or -1.
-            minus: what -1 means, 0 or -1.
-            at_least: the share from which on a number means present.
+            blank: the meaning of a blank cell, 0 or -1.
+            minus: the meaning of -1, 0 or -1.
+            at_least: the minimum number that means present.
         """
         meaning = {
             Kind.PRESENT: 1,

@@ -1,1 +1,1 @@
-"""What separates the labels in a cell: marks, blanks and punctuation."""
+"""Find out what separates the labels in a cell: marks, blanks or punctuation."""

@@ -1,7 +1,7 @@
-"""Names in the cells of a column: what separates them.
+"""Split the cells of a column into names, and find the mark that separates them.
 
-The mark that explains the column best separates: the one that leaves the fewest labels, each recurring in different
-company. A mark that only a few cells hold is a part of their names, and is reported.
+The separator is the mark that explains the column best. It leaves the fewest labels, and each label recurs in different
+combinations. A mark that occurs in only a few cells is part of the names, and is reported.
 """
 
 import itertools
@@ -37,28 +37,30 @@ MARKS = {
 """Marks that may separate names, each with its pattern."""
 
 ORDINARY = frozenset(mark.strip() for mark in MARKS if len(mark.strip()) == 1)
-"""The single characters among them."""
+"""The marks that are single characters."""
 
 JOINING = (r"\s*[+/&]\s*", r"\s+(?:and|und|et|y|e|en|och|og)\s+")
-"""What may join two names in a cell where another mark separates. It separates only names that are known elsewhere."""
+"""Patterns that may join two names although another mark is the separator. They only split a cell if both names also
+occur elsewhere."""
 
 ENUMERATION = r",\s*|\s+&\s+|\s+(?:and|und|et|y|e|en|och|og)\s+"
-"""What separates names in an enumeration, as in ``dog, cat and bird``."""
+"""Pattern that separates names in an enumeration such as ``dog, cat and bird``."""
 
 BULLET = re.compile(r"^(?:[-*•·–]\s+)+")
-"""A mark before a name, as in a list."""
+"""Bullet before a name, as in a list."""
 
 WEAK = {",", ", "}
-"""Marks that names themselves often hold: they separate only where that leaves fewer labels."""
+"""Marks that often occur within names. They only count as separators if a split leaves fewer labels."""
 
 IN_USE = 1 / 3
-"""Share of the filled cells that hold a mark from which on it is taken to separate, if nothing speaks against it."""
+"""Minimum fraction of non-blank cells with a mark for it to count as the separator by default."""
 
 FEWER = 0.6
-"""Blanks separate if that leaves at most this share of the labels. Planet has 17 tags in 449 combinations."""
+"""Blanks count as separators if a split leaves at most this fraction of the labels. For example, the Planet data have
+17 tags in 449 combinations."""
 
 RECURRING = 0.8
-"""Share of the words that must stand in several different cells if blanks are to separate."""
+"""Minimum fraction of words that must occur in several different cells for blanks to count as separators."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,13 @@ class Names:
     """The names in a column.
 
     Attributes:
-        sets: the names of each distinct cell, each once, in the cell's order.
-        separator: what separates them, in words.
+        sets: the distinct names in each distinct cell, in the order of the cell.
+        separator: description of the separator.
         is_list: whether the cells are lists.
-        single: whether no cell holds several names.
-        notes: what was decided about stray marks.
-        unparsed: distinct cells that begin as a list and are none.
-        doubtful: a mark that may separate or be part of the names.
+        single: whether no cell contains several names.
+        notes: messages about what was decided for stray marks.
+        unparsed: distinct cells that begin like a list but are not valid lists.
+        doubtful: a mark that may be a separator or part of the names.
     """
 
     sets: list[tuple[str, ...]]
@@ -95,11 +97,11 @@ def split_names(
     """Split the cells of a column into names.
 
     Args:
-        cells: the distinct cells, as they are in the file.
+        cells: the distinct cells, unchanged.
         vocabulary: names known beforehand, such as the headers of 0/1 columns.
         counts: the number of rows of each cell.
-        separator: what separates the names, if that is known.
-        where: the lines of a cell, by its position, for messages.
+        separator: the separator, if it is known.
+        where: function that returns the place of a cell, given its position, for messages.
     """
     rows = [1] * len(cells) if counts is None else list(counts)
     if separator is None:
@@ -144,14 +146,14 @@ def split_names(
 
 
 def _without_brackets(cells: Sequence[str]) -> Sequence[str]:
-    """Take the brackets off if every filled cell stands in them without quotes inside, as in ``(dog, cat)``."""
+    """Remove the brackets if every non-blank cell is in brackets and contains no quotes, as in ``(dog, cat)``."""
     stripped = [cell.strip() for cell in cells]
     filled = [cell for cell in stripped if cell]
     for opening, closing in ("()", "[]", "{}"):
         inside = [cell[1:-1] for cell in filled if cell[0] == opening and cell[-1] == closing and len(cell) > 1]
         text = "".join(inside)
         plain = text.translate(str.maketrans("", "", f"{opening}{closing}'\"")) == text
-        # Numbers in brackets are lists, unless a cell is no list to any parser.
+        # Numbers in brackets are lists, unless one of the cells cannot be parsed as a list.
         words = re.search(r"[^\W\d]|[;|]", text) or any(parse_list(cell) is None for cell in filled)
         if inside and len(inside) == len(filled) and plain and words:
             return [cell[1:-1] for cell in stripped]
@@ -163,21 +165,21 @@ def _named(sets: list[tuple[str, ...]], said: str, notes: Sequence[str], unparse
 
 
 def _called(mark: str) -> str:
-    """A mark as it is shown."""
+    """Return the name of a mark for messages."""
     if mark in ("tab", "line break"):
         return f"{mark}s"
     return {"\t": "tabs", "\n": "line breaks", " ": "blanks"}.get(mark, f"'{mark.strip()}'")
 
 
 def _pattern(separator: str) -> str:
-    """The pattern for a separator that the user gave; escapes such as ``\\t`` are understood."""
+    """Return the pattern for a separator that the user gave, which may be an escape such as ``\\t``."""
     if separator in ("\\t", "tab"):
         return r"\t"
     if separator in ("\\n", "newline", "line break", "\n"):
         return r"[\r\n]+"
     if not separator.strip(" "):
         return r"\s+"
-    # Blanks around a mark mean nothing; around a word, as in " and ", they keep it from being found in others.
+    # Blanks around a mark are ignored. Blanks around a word, as in " and ", prevent matches inside other words.
     mark = re.escape(separator.strip(" "))
     return rf"\s+{mark}\s+" if separator.strip(" ").isalpha() else mark
 
@@ -192,12 +194,12 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _begins_list(cell: str) -> bool:
-    """Whether a cell looks like a list that was cut off or damaged."""
+    """Return whether a cell looks like a list, perhaps a truncated or damaged one."""
     return bool(re.match(r"""[\[{(]\s*['"\[{]""", cell))
 
 
 def _best_mark(cells: Sequence[str], rows: Sequence[int]) -> str | None:
-    """The mark that leaves the fewest labels, or ``None`` if names stand alone."""
+    """Return the mark that leaves the fewest labels, or ``None`` if each cell is a single name."""
     filled = [(cell.strip(" "), n) for cell, n in zip(cells, rows, strict=True) if cell.strip()]
     total = sum(n for _, n in filled)
     if not total:
@@ -211,14 +213,14 @@ def _best_mark(cells: Sequence[str], rows: Sequence[int]) -> str | None:
             continue
         labels = {piece for cell, _ in filled for piece in _distinct(seen.split(cell))}
         n_labels = len(labels)
-        # Names that recur as they are need no mark; if they do not, a mark in general use separates.
+        # If whole cells recur, no separator is needed. Otherwise, a mark that many cells contain is the separator.
         if n_labels < whole or (n_labels == whole and mark in WEAK):
             useful = True
         elif mark in WEAK:
             useful = share >= IN_USE and whole > total / 3 and n_labels > whole
         else:
             useful = share >= IN_USE or (n_labels == whole and share >= IN_USE / 3)
-        # ", " is preferred to "," only where it leaves fewer labels: numbers such as 1,000 hold commas.
+        # ", " is only preferred to "," if it leaves fewer labels, because numbers such as 1,000 contain commas.
         candidate = (n_labels, mark in WEAK, -share, order, mark)
         if useful and (best is None or candidate < best):
             best = candidate
@@ -228,7 +230,7 @@ def _best_mark(cells: Sequence[str], rows: Sequence[int]) -> str | None:
 def _punctuation(
     cells: Sequence[str], rows: Sequence[int], mark: str | None, vocabulary: frozenset[str]
 ) -> Punctuation | None:
-    """The punctuation that separates rather than an ordinary mark, or ``None``."""
+    """Return the punctuation that separates names in place of an ordinary mark, or ``None``."""
     if has_hashtags(cells):
         return HASHTAGS
     if mark is not None and mark not in WEAK and _in_use(mark, cells, rows):
@@ -239,13 +241,13 @@ def _punctuation(
         return enumeration
     if found is None or mark is None or not _in_use(mark, cells, rows):
         return found
-    # Names hold commas: punctuation separates if it leaves fewer labels.
+    # Names may contain commas, so punctuation is the separator if it leaves fewer labels.
     labels = {name for cell in cells for name in _distinct(_pieces(cell, MARKS[mark]))}
     return found if found.n_labels < len(labels) else None
 
 
 def _enumeration(cells: Sequence[str], mark: str | None, found: Punctuation | None) -> Punctuation | None:
-    """Commas and a conjunction, as in ``dog, cat & bird``, if both together leave fewer labels than one of them."""
+    """Return commas with a conjunction, as in ``dog, cat & bird``, if both together leave fewer labels than either."""
     if not any("," in cell for cell in cells):
         return None
 
@@ -258,19 +260,19 @@ def _enumeration(cells: Sequence[str], mark: str | None, found: Punctuation | No
 
 
 def _joins(cells: Sequence[str]) -> bool:
-    """Return whether a conjunction follows a comma in a cell."""
+    """Return whether a conjunction follows a comma in any cell."""
     return any(re.search(r",.*(?:&|\s(?:and|und|et|y|e|en|och|og)\s)", cell) for cell in cells)
 
 
 def _in_use(mark: str, cells: Sequence[str], rows: Sequence[int]) -> bool:
-    """Return whether many cells hold the mark."""
+    """Return whether many cells contain the mark."""
     seen = re.compile(MARKS[mark])
     filled = [(bool(seen.search(cell)), n) for cell, n in zip(cells, rows, strict=True) if cell.strip()]
     return sum(n for has, n in filled if has) >= IN_USE * sum(n for _, n in filled)
 
 
 def _by_blanks(pieces: Sequence[tuple[str, ...]], vocabulary: frozenset[str]) -> list[tuple[str, ...]] | None:
-    """The names if blanks separate, or ``None`` if blanks are parts of names."""
+    """Return the names split at blanks, or ``None`` if blanks are part of the names."""
     distinct = list(dict.fromkeys(piece for row in pieces for piece in row))
     several = [piece for piece in distinct if " " in piece and piece not in vocabulary]
     if not several or (not vocabulary and any(LONE.fullmatch(word) for piece in several for word in piece.split())):
@@ -286,7 +288,7 @@ def _blanks_separate(
     distinct: Sequence[str], several: Sequence[str], words: dict[str, list[str]], vocabulary: frozenset[str]
 ) -> bool:
     if vocabulary:
-        # Known names vouch for a piece by one word, since names may lack a column.
+        # One known name per piece is enough evidence, because not every name needs to have a column.
         known = [piece for piece in several if any(word in vocabulary for word in words[piece])]
         return 2 * len(known) >= len(several)
     if all(word.isdecimal() for piece in several for word in piece.split()):
@@ -306,7 +308,7 @@ def _blanks_separate(
 
 
 def _known_words(vocabulary: frozenset[str]) -> Callable[[str], list[str]]:
-    """Split a piece into known names, the longest first, and single words."""
+    """Return a function that splits a piece into known names, longest first, and individual words."""
     longest = max((len(name.split()) for name in vocabulary), default=1)
 
     def split(piece: str) -> list[str]:
@@ -321,7 +323,7 @@ def _known_words(vocabulary: frozenset[str]) -> Callable[[str], list[str]]:
 
 
 def _collocations(pieces: Sequence[str]) -> Callable[[str], list[str]]:
-    """Split a piece at blanks, but keep words together that only ever stand next to each other."""
+    """Return a function that splits a piece at blanks, except between words that only occur next to each other."""
     count: Counter[str] = Counter()
     after: dict[str, Counter[str]] = defaultdict(Counter)
     for piece in pieces:
@@ -353,7 +355,7 @@ def _collocations(pieces: Sequence[str]) -> Callable[[str], list[str]]:
 def _strays(
     pieces: Sequence[tuple[str, ...]], mark: str | None, where: Callable[[int], str]
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Marks that are left in names: split where all pieces are names known elsewhere, else kept; both are said."""
+    """Split names at stray marks if all pieces also occur elsewhere as names. Return the names and notes."""
     labels = {name for row in pieces for name in row}
     others = {other: re.compile(pattern) for other, pattern in MARKS.items() if other not in (mark, ", ", "tab")}
     if mark == ", ":

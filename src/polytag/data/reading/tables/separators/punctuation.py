@@ -1,8 +1,8 @@
-"""Punctuation that separates labels in some tables and belongs to their names in others: ``+``, ``/``, ``&``, ``#``.
+"""Find punctuation that separates labels, such as ``+``, ``/``, ``&`` or ``#``. In other tables, it is part of names.
 
-``sea / beach`` names two labels, and ``animal/dog`` is one label in a hierarchy. The cells of the whole column decide.
-Labels that a mark separates recur in different places and in different company. In a hierarchy, each level has its own
-names.
+``sea / beach`` names two labels, but ``animal/dog`` is one label in a hierarchy. The decision depends on all cells of
+the column. Separate labels recur in different positions and in different combinations. In a hierarchy, each level has
+its own names.
 """
 
 import re
@@ -18,23 +18,23 @@ NEVER_BARE = set("'\"’‘“”`´.,()[]{}<>-–—_%$€£°!?*@\\")
 """Marks that belong to names unless blanks surround them, as in ``T-shirt`` and ``St. Bernard``."""
 
 MIN_RECURRING = 0.8
-"""Minimum fraction of the labels that must stand in several different cells."""
+"""Minimum fraction of labels that must occur in several different cells."""
 
 MIN_HASHTAGS = 0.8
-"""Minimum fraction of the filled cells that must begin with ``#`` if the labels are hashtags."""
+"""Minimum fraction of non-blank cells that must begin with ``#`` for the labels to count as hashtags."""
 
 MAX_LABELS_OF_NUMBERS = 0.6
-"""Numbers such as 1/2 are labels of their own unless a split leaves at most this fraction of the distinct cells."""
+"""Cells such as 1/2 are only split if the number of labels is then at most this fraction of the distinct cells."""
 
 HASHTAG = re.compile(r"#\s*\w")
 MIN_USE = 1 / 3
-"""Minimum fraction of the distinct cells with a mark for it to separate labels that do not stand alone elsewhere."""
+"""Minimum fraction of distinct cells with a mark for it to separate labels that never occur alone."""
 
 MIN_LEFTOVER = 0.1
-"""Minimum fraction of the rows with a mark inside their labels for a note about it."""
+"""Minimum fraction of rows whose labels contain a mark for a note about this mark."""
 
 MAX_SAMPLE = 5_000
-"""Number of distinct cells in which marks are looked for."""
+"""Number of distinct cells that are searched for marks."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Punctuation:
 
     Attributes:
         mark: the mark.
-        pattern: the pattern to split at.
-        n_labels: the number of labels that a split leaves.
+        pattern: the regular expression to split at.
+        n_labels: the number of distinct labels after a split.
     """
 
     mark: str
@@ -88,12 +88,12 @@ def find_punctuation(
 
 @dataclass(frozen=True)
 class Leftover:
-    """A mark that many cells hold although it separates nothing.
+    """A mark that many cells contain although it is not a separator.
 
     Attributes:
         mark: the mark.
         example: a cell with the mark.
-        may_separate: whether the mark is so frequent, and the names around it so mixed, that it may separate.
+        may_separate: whether the mark is so frequent, and the names around it so varied, that it may be a separator.
     """
 
     mark: str
@@ -121,7 +121,7 @@ def find_leftover(cells: Sequence[str], counts: Sequence[int], ordinary: frozens
 
 
 def recombined(split: Sequence[Sequence[str]]) -> bool:
-    """Return whether parts of names recur in different places and in different company, as labels do.
+    """Return whether parts of names recur in different positions and combinations, as labels do.
 
     Args:
         split: the parts of each distinct name, in order.
@@ -134,14 +134,14 @@ def recombined(split: Sequence[Sequence[str]]) -> bool:
 
 
 def _change_places(split: Sequence[Sequence[str]]) -> bool:
-    """Return whether at least half of the parts that stand later in some names stand first or alone in others."""
+    """Return whether at least half of the parts that come later in some names come first or alone in others."""
     first = {parts[0] for parts in split if parts}
     later = {part for parts in split for part in parts[1:]}
     return 2 * len(later & first) >= len(later)
 
 
 def _is_hierarchy(split: Sequence[Sequence[str]]) -> bool:
-    """Return whether cells are paths such as animal/dog: what stands below one name stands nowhere else."""
+    """Return whether cells are paths such as animal/dog, in which each name always has the same parent."""
     if _change_places(split):
         return False
     above = {(b, a) for parts in split for a, b in pairwise(parts)}
@@ -155,7 +155,7 @@ def _parts(cell: str, pattern: str) -> list[str]:
 
 
 def _candidates(cells: Sequence[str], ordinary: frozenset[str]) -> list[tuple[str, str]]:
-    """The marks in the cells, each with its pattern; marks between blanks come first."""
+    """Return the marks in the cells, each with its pattern. Marks between blanks come first."""
     spaced: Counter[str] = Counter()
     bare: Counter[str] = Counter()
     for cell in cells[:MAX_SAMPLE]:
@@ -166,7 +166,7 @@ def _candidates(cells: Sequence[str], ordinary: frozenset[str]) -> list[tuple[st
 
 
 def _bare(mark: str) -> str:
-    # Two colons stand between the name of a category and that of a label.
+    # A double colon separates a category from its label, so only single colons count.
     return "(?<!:):(?!:)" if mark == ":" else f"(?:{re.escape(mark)})+"
 
 
