@@ -156,8 +156,11 @@ def compare(
     first = replace(first, notes=[*first.notes, *notes])
     repeated = _repeats(data, first, last, given_split)
     found = [_run(repeat, plan, folder, min_photos, show_progress, say) for repeat in repeated]
-    contest = _contest(data, first, found, one_split)
-    test = first.parts[2]
+    return _finish(folder, _contest(data, first, found, one_split), first.parts[2])
+
+
+def _finish(folder: Path, contest: Contest, test: Dataset) -> Comparison:
+    """Write the results and the report, which shows photos of the test set."""
     write_json(folder / "results.json", results(contest))
     write_report(folder, contest, dict(zip(test.names, test.paths, strict=True)))
     return Comparison(folder, contest)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from colours import LABELS, write_colour_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import polytag as pt
+from colours import LABELS, write_colour_bundle
 from polytag.errors import ImageError, SettingsError
 from polytag.files import csv_text
 from polytag.photos.xmp import xmp_keywords
