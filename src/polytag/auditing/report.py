@@ -27,7 +27,7 @@ LONGEST = 200
 """Length of a thumbnail's longer side, in pixels."""
 
 WEIGHTS = {"error": "fix first", "warning": "worth a look", "note": "good to know"}
-"""How the page describes each weight, most serious first."""
+"""The page's description of each severity level, most severe first."""
 
 
 def write_report(found: Audit, folder: str | os.PathLike[str], name: str, overwrite: bool = False) -> Path:

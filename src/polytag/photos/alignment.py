@@ -22,7 +22,10 @@ def _means(side: int, smaller: int) -> NDArray[np.float32]:
 
 
 def zoomed(photos: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
-    """Enlarge the central part of each photo, float32 (n, side, side). ``zoom`` is its fraction of the side."""
+    """Crop the centre of each photo and enlarge it to full size, float32 (n, side, side).
+
+    ``zoom`` is the side of the crop as a fraction of the photo's side.
+    """
     if zoom == 1:
         return photos
     centers = pixel_centers(photos.shape[1])

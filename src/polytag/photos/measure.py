@@ -18,7 +18,7 @@ from polytag.photos.decode import PIXEL_PATH, Header, Paths, examine
 from polytag.photos.pixels import fill, pixel_cache
 
 SIDE = 224
-"""Side of the square at which photos are measured, in pixels: the default input size of the models."""
+"""Before they are measured, photos are resized to a square of this many pixels per side, the models' default size."""
 
 THUMBNAIL = 64
 """Side of the greyscale thumbnails used to find near-duplicates, in pixels."""

@@ -97,7 +97,7 @@ def any_found(names: Sequence[str], homes: Sequence[Path]) -> bool:
 
 
 def finds_again(names: Sequence[str], home: Path, files: Sequence[Path]) -> bool:
-    """Return whether a table in this folder that lists these names leads to exactly these files."""
+    """Return whether these names, listed in a table in this folder, resolve to exactly these files."""
     matches = _search(names, [home])[1]
     wanted = (os.path.realpath(file.parent) + os.sep + file.name for file in files)
     return all(matches[name].files == (file,) for name, file in zip(names, wanted, strict=True))

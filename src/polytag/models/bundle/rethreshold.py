@@ -134,7 +134,7 @@ def set_thresholds(bundle: Bundle, thresholds: Mapping[str, float]) -> None:
 def _facts(
     bundle: Bundle, targets: NDArray[np.int8], p: NDArray[np.float32], objective: str, groups: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """What one engine records of its new thresholds."""
+    """Return the information recorded about one engine's new thresholds."""
     thresholds = choose_thresholds(targets, p, objective, groups)
     beyond = out_of_reach(targets, p, objective, groups)
     unknown = (targets < 0).all(axis=0)

@@ -53,7 +53,7 @@ WEAK = {",", ", "}
 """Marks that often occur within names. They only count as separators if a split leaves fewer labels."""
 
 IN_USE = 1 / 3
-"""Minimum fraction of non-blank cells with a mark for it to count as the separator by default."""
+"""Minimum fraction of non-blank cells that must contain a character before it is considered as the separator."""
 
 FEWER = 0.6
 """Blanks count as separators if a split leaves at most this fraction of the labels. For example, the Planet data have
@@ -165,7 +165,7 @@ def _named(sets: list[tuple[str, ...]], said: str, notes: Sequence[str], unparse
 
 
 def _called(mark: str) -> str:
-    """Return the name of a mark for messages."""
+    """Return the name to use for a separator character in messages."""
     if mark in ("tab", "line break"):
         return f"{mark}s"
     return {"\t": "tabs", "\n": "line breaks", " ": "blanks"}.get(mark, f"'{mark.strip()}'")
