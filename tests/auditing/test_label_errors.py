@@ -130,6 +130,6 @@ def test_a_contact_sheet_that_cannot_be_drawn_is_refused(tmp_path: Path, doubtfu
     data, errors = doubtful
     with pytest.raises(SettingsError, match="cannot be written"):
         contact_sheet(data, errors, tmp_path / "nowhere" / "sheet.png")
-    with pytest.raises(DataError, match="no doubtful labels"):
+    with pytest.raises(DataError, match="no suspect labels"):
         contact_sheet(data, errors[:0], tmp_path / "sheet.png")
     assert not list(tmp_path.glob("*.png"))

@@ -51,7 +51,7 @@ BAD_TABLES = {
     "header only": ("image,labels\n", "a header and no rows"),
     "one column": ("image\n0.png\n", "single column"),
     "wrong delimiter": ("image:labels\n0.png:dog\n", "single column"),
-    "not UTF-8": ("image,labels\n0.png,chat gêné\n".encode("latin1"), "is not UTF-8 (line 2)"),
+    "not UTF-8": ("image,labels\n0.png,кот\n".encode("cp1251"), "is not UTF-8 (line 2)"),
     "a path that leaves the folder": ("image,labels\n../../x.png,dog\n", "is in or below"),
     "duplicate label names": ("image,dog, dog\n0.png,1,0\n", "more than one column called dog"),
     "no labels": ("image,labels\n0.png,\n1.png,\n", "no label"),

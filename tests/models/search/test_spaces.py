@@ -114,7 +114,7 @@ def test_a_candidate_that_diverges_is_pruned(squares, monkeypatch) -> None:
     def diverging(*arguments, **settings):
         raise DivergedError("the loss became infinite")
 
-    monkeypatch.setattr(cnn_module, "run", diverging)
+    monkeypatch.setattr(cnn_module, "fit_network", diverging)
     train, validation, _ = squares
     with pytest.raises(optuna.TrialPruned):
         cnn_score(train, validation, Recipe.of("tuned", image_size=48), lambda *_: None)
@@ -135,7 +135,7 @@ def test_photos_are_reduced_by_whole_numbers(squares, reduce) -> None:
     train, validation, _ = squares
     recipe = Recipe.of("tuned", image_size=48, hyperparameters={"reduce": reduce})
     for refused in (lambda: cnn(3, 48, reduce=reduce), lambda: cnn_module.fit_cnn(train, validation, recipe, False)):
-        with pytest.raises(SettingsError, match="reduce must be a whole number"):
+        with pytest.raises(SettingsError, match="reduce must be a positive integer"):
             refused()
 
 
@@ -156,7 +156,7 @@ def test_the_winner_is_trained_in_full(squares, tmp_path, model: str) -> None:
 
 def test_who_is_searched(squares, tmp_path) -> None:
     train, validation, test = squares
-    with pytest.raises(SettingsError, match="baseline is not searched"):
+    with pytest.raises(SettingsError, match="baseline has no search"):
         pt.fit(train, validation, "baseline", trials=3)
     with pytest.raises(SettingsError, match="only tuned and transfer can be searched, not 'baseline'"):
         pt.compare(test, tmp_path / "run", tune=["baseline"])
