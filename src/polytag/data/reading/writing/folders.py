@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from polytag.data.dataset import Dataset
 from polytag.data.reading.layouts.folders import names_labels
 from polytag.data.reading.table import PART_NAMES
 from polytag.errors import DataError, SettingsError, counted, listed
+from polytag.files import beside
 
 PART_FOLDERS = {"train": "train", "validation": "valid", "test": "test"}
 
@@ -37,7 +37,8 @@ def write_folders(path: Path, dataset: Dataset, link: bool = False) -> tuple[str
         raise SettingsError(f"{path} exists and is not an empty folder: name a new one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        work = beside(path)
+        work.mkdir()
         try:
             for place, file in zip(places, dataset.paths.tolist(), strict=True):
                 target = work / place
@@ -46,9 +47,6 @@ def write_folders(path: Path, dataset: Dataset, link: bool = False) -> tuple[str
                     target.symlink_to(os.path.abspath(file))
                 else:
                     shutil.copyfile(file, target)
-            umask = os.umask(0)
-            os.umask(umask)
-            work.chmod(0o777 & ~umask)
             if path.exists():
                 path.rmdir()
             work.rename(path)
