@@ -11,6 +11,7 @@ EXTRAS = {
     "openpyxl": "xlsx",
     "openvino": "export",
     "optuna": "train",
+    "psycopg": "postgres",
     "scipy": "train",
     "sklearn": "train",
     "skmultilearn": "train",

@@ -69,7 +69,7 @@ def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> Trai
     """Return the options that one model can use, with a search only if it was requested for this model."""
     options = options.of_use_to(model)
     if model not in (*tune, "tuned"):
-        return options.override({"trials": None, "timeout": None})
+        return options.override({"trials": None, "timeout": None, "storage": None})
     return options if options.searches else options.override({"trials": DEFAULT_TRIALS})
 
 
@@ -81,9 +81,9 @@ def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions
     idle = [model for model in tune if model not in models and model != "tuned"]
     if idle:
         raise SettingsError(f"{idle[0]} cannot be searched without being compared. Add it to the models.")
-    if options.searches and not {"tuned", *tune} & set(models):
+    if (options.searches or options.storage) and not {"tuned", *tune} & set(models):
         raise SettingsError(
-            "trials and timeout are for a search, but none of the models is searched. Name one to tune."
+            "trials, timeout and storage are for a search, but none of the models is searched. Name one to tune."
         )
     used = {name for model in models for name in options.of_use_to(model).settings}
     useless = [name for name in options.settings if name not in used]

@@ -173,7 +173,7 @@ def _search(
         asked=list(options.settings),
         trials=options.trials,
         timeout=options.seconds,
-        storage=search_log,
+        storage=options.storage or search_log,
         show_progress=show_progress,
     )
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "model")
 """Names of the fields that `Recipe` and `TrainOptions` have in common."""
 
+EXAMPLE_STORAGE = "postgresql://USER@HOST/NAME"
+
 DEFAULT_TRIALS = 20
 """Number of trials in a search if neither the number of trials nor a time limit is set."""
 
@@ -58,6 +60,11 @@ class TrainOptions:
         float | str | None,
         "Time limit per search, such as 90s, 10m or 2h. Time used before an interruption counts.",
     ] = None
+    storage: Annotated[
+        str | None,
+        "Database in which several processes share a search, such as postgresql://USER@HOST/NAME. Each runs the same "
+        "command.",
+    ] = None
     objective: Annotated[str, f"Objective of the thresholds: {OBJECTIVES}."] = "f1"
     int8: Annotated[bool, "Also create a quantized model, which tags faster. Discarded if it loses accuracy."] = False
     seed: Annotated[int, "Random seed for the split and for training."] = 0
@@ -70,6 +77,8 @@ class TrainOptions:
         if self.weights is not None:
             object.__setattr__(self, "weights", Path(self.weights).expanduser())
         check_effort(self.trials, self.seconds)
+        if self.storage is not None:
+            check_storage(self.storage)
 
     @property
     def seconds(self) -> float | None:
@@ -140,6 +149,8 @@ def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights 
     recipe = options.recipe(model)
     if options.searches and model not in SEARCHED:
         raise SettingsError(f"{model} has no search. Omit trials and timeout, or choose {' or '.join(SEARCHED)}.")
+    if options.storage is not None and not is_searched(model, options):
+        raise SettingsError("the storage is for a search, but there is none. Add trials or timeout, or omit it.")
     if is_searched(model, options) and recipe.hyperparameters:
         raise SettingsError(f"the search chooses the hyperparameters of {model}. Omit them.")
     if options.weights is not None and not takes(model, "backbone"):
@@ -162,6 +173,22 @@ def check_effort(trials: int | None, timeout: float | None) -> None:
         raise SettingsError(f"trials must be 1 or more, not {trials}")
     if timeout is not None and not timeout > 0:
         raise SettingsError(f"timeout must be greater than 0 seconds, not {timeout:g}")
+
+
+def check_storage(url: str) -> None:
+    """Check that processes can share a search in this database.
+
+    Raises:
+        SettingsError: the text is not the URL of a database, or the database is SQLite.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise SettingsError(f"storage must be the URL of a database, such as {EXAMPLE_STORAGE}, not '{url}'")
+    if scheme.startswith("sqlite"):
+        raise SettingsError(
+            "SQLite cannot be shared by processes of several machines. Name a PostgreSQL database, or omit the storage "
+            "for a search in one process."
+        )
 
 
 def parse_seconds(text: str, name: str) -> float:

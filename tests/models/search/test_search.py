@@ -12,6 +12,7 @@ import pytest
 from polytag.errors import SettingsError
 from polytag.models.recipe import Recipe
 from polytag.models.search import search as searching
+from polytag.models.search import trials as running
 from polytag.models.search.search import Found, search
 from until import until
 
@@ -137,7 +138,7 @@ def test_the_time_of_earlier_processes_counts(searched, pretended, tmp_path, mon
             raise KeyboardInterrupt
         return 0.5
 
-    monkeypatch.setattr(searching.time, "monotonic", lambda: now)
+    monkeypatch.setattr(running.time, "monotonic", lambda: now)
     monkeypatch.setattr(pretended, "score", minute_long)
     assert len(searched(timeout=130).trials) == 3, "none begins after 130 seconds"
     now = 30.0

@@ -1,10 +1,10 @@
 """Hyperparameter search for any model. Optuna proposes trials, and a file records them.
 
 A trial is a short training run. Its score is validation mAP, and a trial with a poor score may be pruned.
+With a database, any number of processes share one search (see `polytag.models.search.shared`).
 """
 
 import os
-import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,9 @@ from polytag.data.dataset import Dataset
 from polytag.errors import SettingsError
 from polytag.models.options import DEFAULT_TRIALS, check_effort
 from polytag.models.recipe import Recipe
+from polytag.models.search.shared import SharedTrials, open_shared, reporting_outages
+from polytag.models.search.trials import STARTUP_TRIALS, Report, Trials, finished_trials
 from polytag.progress import progress_bar
-
-Report = Callable[[int, float], None]
-"""Function that takes an epoch, counted from 0, and its validation mAP. It raises `optuna.TrialPruned` to stop a poor
-trial."""
 
 Score = Callable[[Dataset, Dataset, Recipe, Report], float]
 """Function that trains a candidate on the first data set and returns its mAP on the second, 0 to 1."""
@@ -35,9 +33,6 @@ Space = Callable[[optuna.trial.BaseTrial, Recipe, Collection[str]], Recipe]
 Its arguments are a trial, whose `suggest_…` methods it calls, the recipe to start from, and the names of the recipe
 fields that the user has set. These fields are not searched.
 """
-
-STARTUP_TRIALS = 6
-"""Number of trials before TPE starts. They are random, except for predefined first trials."""
 
 WARM_UP = 3
 """Number of epochs before a trial may be pruned. The scores of earlier epochs are poor predictors of later scores."""
@@ -79,7 +74,8 @@ def search(
 ) -> Found:
     """Search hyperparameters with TPE (Bergstra et al. 2011) and median pruning.
 
-    The same recipe and data always give the same search, even after an interruption.
+    The same recipe and data always give the same search, even after an interruption. A search that processes share
+    depends on their speed, but all of them return the same result.
 
     Args:
         train, validation: readable photos.
@@ -92,121 +88,65 @@ def search(
         trials: number of trials. ``None`` means no limit if there is a timeout, and `DEFAULT_TRIALS` otherwise.
         timeout: time limit in seconds, after which no new trial starts. Time used before an interruption counts. At
             least one trial is completed.
-        storage: file that records the trials, so that an interrupted search can continue. ``None`` records nothing.
+        storage: file that records the trials, so that an interrupted search can continue, or URL of a database, so that
+            several processes share the search. ``None`` records nothing.
         show_progress: whether to draw a progress bar on stderr.
 
     Raises:
         SettingsError: a setting is out of range, the file is damaged or belongs to another search, or all trials
             failed.
+        MachineError: the database cannot be reached.
     """
     check_effort(trials, timeout)
     if trials is None and timeout is None:
         trials = DEFAULT_TRIALS
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
+    url = storage if isinstance(storage, str) and "://" in storage else None
+    with warnings.catch_warnings(), reporting_outages(url):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = _opened(storage, recipe, asked, train, validation)
+        searched = {
+            "recipe": recipe.to_json(),
+            "settings": sorted(asked),
+            "train": train.fingerprint,
+            "validation": validation.fingerprint,
+        }
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP)
         with progress_bar(trials, f"{recipe.model} · search", "trial", show_progress) as bar:
-            progress = _Progress(study, recipe, lambda trial: space(trial, recipe, asked), first, trials, timeout, bar)
-            progress.run(partial(score, train, validation))
-        finished = _finished(study)
-        if not any(trial.state == TrialState.COMPLETE for trial in finished):
+            progress: Trials
+            if url is None:
+                study = _opened(storage, recipe.model, searched, pruner)
+                progress = Trials(study, recipe, first, trials, timeout, bar)
+            else:
+                study, kept = open_shared(url, recipe.model, searched, pruner, first)
+                progress = SharedTrials(study, recipe, first, trials, timeout, bar, kept)
+            progress.run(lambda trial: space(trial, recipe, asked), partial(score, train, validation))
+        finished = finished_trials(study)
+        complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
+        if not complete:
             raise SettingsError("all trials of the search diverged: check the photos, or allow more trials")
+        # Of equal trials, databases return any as the best. All processes must choose the same.
+        best = max(complete, key=lambda trial: (trial.value, -trial.number))
         return Found(
-            space(optuna.trial.FixedTrial(study.best_params), recipe, asked),
+            space(optuna.trial.FixedTrial(best.params), recipe, asked),
             [_summary(trial) for trial in finished],
             _importance(study, recipe.seed),
             progress.earlier,
         )
 
 
-class _Progress:
-    """A search in progress, which decides what to try next and when to stop."""
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        recipe: Recipe,
-        candidate: Callable[[optuna.Trial], Recipe],
-        first: Sequence[Mapping[str, Any]],
-        trials: int | None,
-        timeout: float | None,
-        bar: Any,
-    ):
-        self._study, self._recipe, self._candidate, self._first = study, recipe, candidate, first
-        self._trials, self._timeout, self._bar = trials, timeout, bar
-        self.earlier = float(study.user_attrs.get("seconds", 0))
-        self._start = time.monotonic()
-        bar.update(len(_finished(study)))
-
-    def run(self, train: Callable[[Recipe, Report], float]) -> None:
-        """Run trials until the search is over."""
-        while not self._over():
-            trial = self._next()
-            try:
-                self._study.tell(trial, train(self._candidate(trial), partial(self._report, trial)))
-            except optuna.TrialPruned:
-                self._study.tell(trial, state=TrialState.PRUNED)
-            self._record_time()
-            self._bar.update(1)
-
-    def _over(self) -> bool:
-        finished = len(_finished(self._study))
-        enough = self._trials is not None and finished >= self._trials
-        late = self._timeout is not None and self._seconds() >= self._timeout
-        return enough or (late and finished > 0)
-
-    def _next(self) -> optuna.Trial:
-        finished = _finished(self._study)
-        # The seed depends only on the finished trials, so a search gives the same result even if it is interrupted.
-        self._study.sampler = optuna.samplers.TPESampler(
-            seed=(self._recipe.seed + len(finished)) % 2**32, n_startup_trials=STARTUP_TRIALS, multivariate=True
-        )
-        untried = [point for point in self._first if not any(_tries(trial, point) for trial in finished)]
-        if untried and not self._study.get_trials(False, (TrialState.WAITING,)):
-            self._study.enqueue_trial(dict(untried[0]))
-        return self._study.ask()
-
-    def _report(self, trial: optuna.Trial, epoch: int, validation_map: float) -> None:
-        trial.report(validation_map, epoch)
-        self._record_time()
-        self._bar.set_description(f"{self._recipe.model} · trial {trial.number + 1} · epoch {epoch + 1}", refresh=False)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    def _seconds(self) -> float:
-        return self.earlier + time.monotonic() - self._start
-
-    def _record_time(self) -> None:
-        self._study.set_user_attr("seconds", round(self._seconds(), 1))
-        complete = self._study.get_trials(False, (TrialState.COMPLETE,))
-        if complete:
-            self._bar.set_postfix_str(f"best validation mAP {max(t.value or 0 for t in complete):.3f}", refresh=False)
-
-
 def _opened(
-    storage: str | Path | None, recipe: Recipe, asked: Collection[str], train: Dataset, validation: Dataset
+    storage: str | Path | None, model: str, searched: dict[str, Any], pruner: optuna.pruners.BasePruner
 ) -> optuna.Study:
-    """Open the study for this recipe and data, or create a new one."""
+    """Open the study in a file, or create a new one."""
     if storage is not None:
         _drop_incomplete_line(Path(storage))
     try:
         kept = None if storage is None else optuna.storages.JournalStorage(journal.JournalFileBackend(str(storage)))
         study = optuna.create_study(
-            storage=kept,
-            study_name=recipe.model,
-            load_if_exists=True,
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP),
+            storage=kept, study_name=model, load_if_exists=True, direction="maximize", pruner=pruner
         )
     except (ValueError, KeyError) as error:
         raise SettingsError(f"{storage} is damaged ({error}): delete it to start a new search") from None
-    searched = {
-        "recipe": recipe.to_json(),
-        "settings": sorted(asked),
-        "train": train.fingerprint,
-        "validation": validation.fingerprint,
-    }
     before = study.user_attrs.get("searched", searched)
     if before != searched:
         other = [name for name in searched if searched[name] != before.get(name)]
@@ -230,16 +170,6 @@ def _drop_incomplete_line(path: Path) -> None:
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _tries(trial: FrozenTrial, point: Mapping[str, Any]) -> bool:
-    """Return whether a trial has the hyperparameters of a point. Hyperparameters that are not searched are ignored."""
-    return all(trial.params.get(name, value) == value for name, value in point.items())
-
-
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete and pruned trials. Interrupted trials do not count."""
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def _summary(trial: FrozenTrial) -> dict[str, Any]:
