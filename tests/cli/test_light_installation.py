@@ -39,17 +39,20 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_data_is_read_audited_and_cleaned(data: Path, tmp_path: Path) -> None:
-    for words in (["convert", data, tmp_path / "a.csv"], ["audit", data, "--clean", tmp_path / "b.csv"]):
+def test_data_is_read_audited_cleaned_and_split(data: Path, tmp_path: Path) -> None:
+    for words in (
+        ["convert", data, tmp_path / "a.csv"],
+        ["audit", data, "--clean", tmp_path / "b.csv"],
+        ["split", data, "-o", tmp_path / "split.csv"],
+    ):
         done = light(*words)
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "a.csv").exists() and (tmp_path / "b.csv").exists()
+    assert all((tmp_path / name).exists() for name in ("a.csv", "b.csv", "split.csv"))
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["split", "DATA", "-o", "OUT"],
         ["train", "DATA", "-o", "OUT"],
         ["compare", "DATA", "-o", "OUT"],
         ["explore", "DATA", "-o", "OUT"],

@@ -253,7 +253,6 @@ def split(
     overwrite: Overwrite = False,
 ) -> None:
     """Split the data 70/15/15 and keep similar photos together."""
-    require("skmultilearn", "train", "Splitting")
     check_outputs([out], [data, split_file], overwrite)
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:

@@ -16,9 +16,10 @@ from polytag import read
 from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.learnable import unlearnable
+from polytag.data.splitting.refine import refine
 from polytag.data.splitting.split import shares, split
 from polytag.data.splitting.split_file import with_split, write_split
-from polytag.data.splitting.stratify import RATIOS, _refine
+from polytag.data.splitting.stratify import RATIOS
 from polytag.errors import DataError, PolytagError, SettingsError
 
 Photos = Callable[..., list[str]]
@@ -152,8 +153,9 @@ def test_combinations_are_shared_out_too() -> None:
 
 def test_a_missing_label_is_mended_by_two_moves_where_no_single_one_helps() -> None:
     carried = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0]])
-    counts = np.column_stack([carried, np.ones(5)]).astype(float)
-    assigned = _refine(counts, np.zeros((5, 0)), np.array([1, 2, 2, 1, 2]), np.asarray(RATIOS))
+    counts = np.column_stack([carried, np.ones(5, int)]).astype(np.uint8)
+    start, rng = np.array([1, 2, 2, 1, 2]), np.random.default_rng(0)
+    assigned = refine(counts, 3, start, np.asarray(RATIOS), rng)
     assert all(carried[assigned == part].any(axis=0).all() for part in range(3))
 
 

@@ -1,8 +1,7 @@
 """Split into training, validation and test sets without leaks, by iterative stratification over groups.
 
 No library both stratifies several labels and keeps groups together. Here, each group of photos counts as one example
-with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, as implemented in
-scikit-multilearn) distributes the groups. A short local search then moves individual groups until the count of each
+with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011) distributes the groups. A short local search then moves individual groups until the count of each
 label in each part is as close to its target as possible.
 """
 
@@ -18,7 +17,7 @@ from polytag.data.dataset import PARTS, Dataset
 from polytag.data.splitting.groups import keep_together
 from polytag.data.splitting.learnable import check_learnable
 from polytag.data.splitting.split_file import with_split
-from polytag.data.splitting.stratify import RATIOS, _deal
+from polytag.data.splitting.stratify import RATIOS, stratify
 from polytag.errors import DataError, SettingsError, counted, listed
 
 
@@ -59,12 +58,12 @@ def split(
     dataset = keep_together(dataset, on_progress=on_progress)
     parts = dataset.parts
     if parts is None:
-        numbers = _deal(dataset, np.arange(len(dataset)), ratios, seed)
+        numbers = stratify(dataset, np.arange(len(dataset)), ratios, seed)
         parts = np.array(PARTS)[numbers]
     elif lacking := [part for part in PARTS[1:] if not (parts == part).any()]:
         rows = np.flatnonzero(parts == "train")
         shares_of = [ratios[PARTS.index(part)] for part in lacking]
-        numbers = _deal(dataset, rows, (1 - sum(shares_of), *shares_of), seed) if len(rows) else rows
+        numbers = stratify(dataset, rows, (1 - sum(shares_of), *shares_of), seed) if len(rows) else rows
         parts = parts.astype(np.array(PARTS).dtype)  # wide enough for "validation", unlike an array of "train"
         for number, part in enumerate(lacking, start=1):
             parts[rows[numbers == number]] = part
