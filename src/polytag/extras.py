@@ -6,6 +6,7 @@ from polytag.errors import SettingsError
 
 EXTRAS = {
     "ai_edge_litert": "export",
+    "huggingface_hub": "hub",
     "kagglehub": "kaggle",
     "keras": "train",
     "openpyxl": "xlsx",
@@ -17,6 +18,9 @@ EXTRAS = {
     "skmultilearn": "train",
     "tensorflow": "train",
     "tf2onnx": "export",
+    "timm": "timm",
+    "tokenizers": "hub",
+    "torch": "timm",
 }
 """The polytag extra that installs each module."""
 

@@ -1,29 +1,33 @@
 """The command that tags photos."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from polytag import progress
-from polytag.cli.app import BundleFolder, command
+from polytag.cli.app import BundleFolder, Overwrite, command, note
 from polytag.models.bundle.bundle import Bundle
 from polytag.progress import progress_bar
 from polytag.serving.tagging.job import TagJob
 from polytag.serving.tagging.options import TagOptions
+from polytag.serving.tagging.sources import count
+
+Photos = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PHOTO...",
+        help="Photos, folders, patterns such as '2024/**/*.jpg', .txt files with one photo name per line, or - to "
+        "read names from standard input.",
+    ),
+]
 
 
 @command("Use")
 def tag(
     bundle: BundleFolder,
-    photos: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PHOTO...",
-            help="Photos, folders, patterns such as '2024/**/*.jpg', .txt files with one photo name per line, or - to "
-            "read names from standard input.",
-        ),
-    ],
+    photos: Photos,
     options: TagOptions,
 ) -> None:
     """Tag photos, and print or write the labels of each photo."""
@@ -41,3 +45,39 @@ def tag(
     if not progress.hidden:
         print(*job.notes, sep="\n", end="\n" if job.notes else "", file=sys.stderr)
     job.check()
+
+
+@command("Use")
+def embed(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundle, an encoder (FILE.onnx, a folder, hf:OWNER/REPO or timm:NAME) or a backbone such as "
+            "mobilenet_v2.",
+        ),
+    ],
+    photos: Photos,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write: .parquet, or .npy with a .txt list of names.")
+    ],
+    image_size: Annotated[int | None, typer.Option(help="Width and height of photos, in pixels.")] = None,
+    encoder_output: Annotated[
+        str | None, typer.Option(help="Output of the encoder to use. Default: chosen by its shape.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the embeddings of photos to a file."""
+    # Imported here to keep the command line fast.
+    from polytag.models.encoders.embedder import open_embedder
+    from polytag.serving.tagging.embed import check_embeddings, write_embeddings
+
+    check_embeddings(out, overwrite)
+    total = count(photos)
+    embedder = open_embedder(model, image_size, encoder_output)
+    note(embedder.name)
+    with progress_bar(total, "embedding", "photo") as bar:
+        notes = write_embeddings(embedder, photos, out, overwrite=overwrite, on_photo=bar.update)
+    if notes and not progress.hidden:
+        print(*notes, sep="\n", file=sys.stderr)
+    print(out)

@@ -68,7 +68,7 @@ def embed(
     """
     if not weights.sha256:
         weights = _identified(weights, image_size)
-    name = f"{weights.name}-{image_size}-{PIXEL_PATH}.{VERSION}"
+    name = _cache_name(weights, image_size)
     run, threads, width = _backbone(weights, image_size, name)
     cache = ArrayCache(f"features-{name}{'' if view == 'plain' else f'-{view}'}", (width,), "float32")
     keys = [content_hash(path) for path in paths]
@@ -119,6 +119,23 @@ def embeddings_of(
     return features
 
 
+def backbone_runner(
+    weights: Weights, image_size: int
+) -> tuple[Callable[[NDArray], NDArray[np.float32]], int | None, int]:
+    """Load a backbone with pooling.
+
+    Returns:
+        The backbone, the number of threads that should call it (``None`` for one per core), and the number of features.
+    """
+    if not weights.sha256:
+        weights = _identified(weights, image_size)
+    return _backbone(weights, image_size, _cache_name(weights, image_size))
+
+
+def _cache_name(weights: Weights, image_size: int) -> str:
+    return f"{weights.name}-{image_size}-{PIXEL_PATH}.{VERSION}"
+
+
 @lru_cache(maxsize=2)
 def _identified(weights: Weights, image_size: int) -> Weights:
     """Add a checksum to weights that Keras downloads, because Keras may replace the weights under the same name."""
@@ -138,6 +155,8 @@ def _backbone(
     """
     path = cache_folder() / "backbones" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
+    if weights.kind == "onnx" and weights.path is not None:
+        path = weights.path
     if not path.exists() and weights.kind == "torch":
         write_backbone(weights, path)
     if not path.exists():

@@ -22,7 +22,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,8 @@ from polytag.files import beside, write_atomically, write_bytes_atomically, writ
 from polytag.models.bundle.seen import SEEN_PARTS, from_bytes, same_files, same_pictures, to_bytes
 from polytag.models.runtimes import openvino
 from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel, export_onnx
-from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
+from polytag.models.runtimes.photos import run_on_photos, stream_photos
+from polytag.photos.decode import PIXEL_PATH, Paths, decode
 from polytag.photos.measure import measure
 
 FORMAT = 1
@@ -136,16 +136,12 @@ class Bundle:
     def stream(self, photos: Iterable[bytes | str | os.PathLike[str]]) -> Iterator[NDArray[np.float32] | ImageError]:
         """Compute the probabilities for any number of photos on all cores. Only a few photos are in memory at a time.
 
-        Yields:
+        Returns:
             For each photo, in order, its probabilities, float32 (k,), or the `ImageError` that explains why the photo
             cannot be read.
         """
         _ = self.run  # open the model once, not in every thread
-        remaining = iter(photos)
-        batches = iter(lambda: list(islice(remaining, self.batch_size)), [])
-        for found in each(self.probabilities, batches, self.threads):
-            assert not isinstance(found, ImageError)  # errors are in the list, one per photo
-            yield from found
+        return stream_photos(self.probabilities, photos, self.batch_size, self.threads)
 
     def probabilities(self, photos: Sequence[bytes | str | os.PathLike[str]]) -> list[NDArray[np.float32] | ImageError]:
         """Compute the probabilities for photos as one batch, on the calling thread.
@@ -154,17 +150,7 @@ class Bundle:
             For each photo, its probabilities, float32 (k,), or the `ImageError` that explains why the photo cannot be
             read.
         """
-        found: list[Any] = []
-        for photo in photos:
-            try:
-                found.append(decode(photo, self.image_size))
-            except ImageError as error:
-                found.append(error)
-        rows = [row for row, pixels in enumerate(found) if not isinstance(pixels, ImageError)]
-        if rows:
-            for row, probabilities in zip(rows, self.run(np.stack([found[row] for row in rows])), strict=True):
-                found[row] = probabilities
-        return found
+        return run_on_photos(self.run, photos, self.image_size)
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -191,7 +177,15 @@ class Bundle:
             return openvino.OpenvinoModel(self._checked(INT8_FILE), calls=CORES)
         if self._on_keras:
             return self.keras_model().predict_on_batch
-        return OnnxModel(self._checked("model.onnx"), threads=1)
+        return OnnxModel(self.onnx_file, threads=1)
+
+    @property
+    def onnx_file(self) -> Path:
+        """Path of the float32 network in ONNX. The file, and any file with its weights, has been verified."""
+        for name in self.manifest["files"]:
+            if name.endswith(".bin"):
+                self._checked(name)
+        return self._checked("model.onnx")
 
     @property
     def _on_keras(self) -> bool:

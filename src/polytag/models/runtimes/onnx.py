@@ -30,30 +30,70 @@ class OnnxModel:
         path: file of the network.
         threads: number of threads for each call; ``None`` for all cores. Several concurrent calls on one thread each
             process more batches per second than successive calls on all cores.
+        output: name of an inner value to return, float32. ``None`` returns the output of the network.
 
     Raises:
         BundleError: ONNX Runtime cannot run the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], threads: int | None = None):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise_machine_error(error)
-            # ONNX Runtime's exceptions share no public base class.
-            raise BundleError(f"{path} is not a model that ONNX Runtime can run ({str(error)[:120]})") from None
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None, output: str | None = None):
+        self._session = open_session(path, threads or 0, output)
         self._input = self._session.get_inputs()[0].name
-        self.width: int = self._session.get_outputs()[0].shape[-1]
-        """Size of the output's last dimension."""
+        shape = self._session.get_outputs()[0].shape
+        self.width: int = shape[-1] if shape else 0
+        """Size of the output's last dimension, or 0 if the graph does not state it."""
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         (output,) = self._session.run(None, {self._input: batch})
         return output
+
+
+def open_session(path: str | os.PathLike[str], threads: int, output: str | None = None) -> Any:
+    """Open a network with ONNX Runtime.
+
+    Args:
+        path: file of the network.
+        threads: number of threads for each call; 0 for all cores.
+        output: name of an inner value that becomes the only output. ``None`` keeps the outputs of the network.
+
+    Raises:
+        BundleError: ONNX Runtime cannot run the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    model: str | bytes = str(path)
+    if output is not None:
+        model = _ending_in(path, output)
+        # A graph in memory has no folder of its own, in which its external weights could be found.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(Path(path).parent))
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise_machine_error(error)
+        # ONNX Runtime's exceptions share no public base class.
+        raise BundleError(f"{path} is not a model that ONNX Runtime can run ({str(error)[:120]})") from None
+
+
+def quiet_run() -> Any:
+    """Return options for a call that may fail, and whose failure is reported otherwise."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _ending_in(path: str | os.PathLike[str], output: str) -> bytes:
+    """Return a network that ends with an inner value, float32 (batch, …). ONNX Runtime removes what is not needed."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+    return model.SerializeToString()
 
 
 def run_in_small_batches(

@@ -1,0 +1,133 @@
+"""Find the files of an encoder: an ONNX file, a folder, a repository of the Hugging Face hub, or a timm model."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from polytag.errors import SettingsError, WeightsError, raise_machine_error
+from polytag.extras import require
+from polytag.models.encoders.preprocessing import FILES, read_json
+
+HUB, TIMM = "hf:", "timm:"
+
+VISION_MODELS = ("onnx/vision_model.onnx", "onnx/model.onnx", "vision_model.onnx", "model.onnx")
+"""Usual places of the image encoder in a repository or folder, in the order in which they are tried."""
+
+CONFIGURATION = (*FILES, "README.md")
+"""Files that describe an encoder. The front matter of README.md contains the licence."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of an encoder.
+
+    Attributes:
+        name: name of the encoder, as given. It begins with ``hf:`` or ``timm:``, or it is a path.
+        model: ONNX file.
+        folder: folder with the configuration files.
+        revision: commit of the repository, or "".
+    """
+
+    name: str
+    model: Path
+    folder: Path
+    revision: str = ""
+
+    @property
+    def licence(self) -> str:
+        """Licence that the files state, or ""."""
+        config = read_json(self.folder / "config.json")
+        stated = config.get("license") or config.get("pretrained_cfg", {}).get("license")
+        return str(stated) if stated else _licence_in(self.folder / "README.md")
+
+
+def is_encoder(name: str) -> bool:
+    """Return whether a name refers to an ONNX encoder rather than to one of polytag's or Keras' backbones."""
+    return name.startswith((HUB, TIMM)) or name.endswith(".onnx") or "/" in name or "\\" in name
+
+
+def find_source(name: str) -> Source:
+    """Find the files of an encoder.
+
+    Args:
+        name: path of an ONNX file, path of a folder, ``hf:OWNER/REPO``, ``hf:OWNER/REPO@REVISION`` or ``timm:NAME``.
+
+    Raises:
+        WeightsError: a file is missing.
+        SettingsError: a package is missing, or the name is not valid.
+    """
+    if name.startswith(HUB):
+        return _from_hub(name)
+    if name.startswith(TIMM):
+        from polytag.models.encoders.timm_export import exported
+
+        folder = exported(name.removeprefix(TIMM))
+        return Source(name, folder / "model.onnx", folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        model = next((path / place for place in VISION_MODELS if (path / place).is_file()), None)
+        if model is None:
+            raise WeightsError(f"{path} contains no encoder: expected {' or '.join(VISION_MODELS)}")
+        return Source(name, model, path)
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist: choose an ONNX file, a folder, hf:OWNER/REPO or timm:NAME")
+    # In a repository, the ONNX files have a folder of their own.
+    described = any((path.parent / file).is_file() for file in FILES)
+    return Source(name, path, path.parent if described or path.parent.name != "onnx" else path.parent.parent)
+
+
+def _from_hub(name: str) -> Source:
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise SettingsError(f"'{name}' is not a repository: write hf:OWNER/REPO or hf:OWNER/REPO@REVISION")
+    hub = Hub(repository, revision)
+    model = next((file for place in VISION_MODELS if (file := hub.file(place)) is not None), None)
+    if model is None:
+        raise WeightsError(
+            f"{name} has no encoder in ONNX, or it cannot be downloaded: check the name and the connection "
+            f"(expected {' or '.join(VISION_MODELS[:2])})"
+        )
+    for data in (f"{model.name}_data", f"{model.name}.data"):
+        hub.file(f"{'onnx/' * (model.parent.name == 'onnx')}{data}")
+    configuration = [file for place in CONFIGURATION if (file := hub.file(place)) is not None]
+    folder = model.parent.parent if model.parent.name == "onnx" else model.parent
+    return Source(name, model, configuration[0].parent if configuration else folder, folder.name)
+
+
+class Hub:
+    """A repository of the Hugging Face hub. Files are downloaded once; without a connection, the cache is used.
+
+    Args:
+        repository: OWNER/REPO.
+        revision: branch, tag or commit; "" for the main branch.
+
+    Raises:
+        SettingsError: the package huggingface_hub is not installed.
+    """
+
+    def __init__(self, repository: str, revision: str = ""):
+        require("huggingface_hub", "hub", "Downloading an encoder")
+        self.repository, self.revision = repository, revision or None
+
+    def file(self, place: str) -> Path | None:
+        """Return the local path of a file, or ``None`` if the file does not exist or cannot be downloaded."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(self.repository, place, revision=self.revision))
+        except (EntryNotFoundError, LocalEntryNotFoundError):
+            return None
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise_machine_error(error)
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
+            raise WeightsError(f"{self.repository} cannot be downloaded ({reason}): check the name") from None
+
+
+def _licence_in(readme: Path) -> str:
+    """Return the licence in the front matter of a README, or ""."""
+    if not readme.is_file():
+        return ""
+    front = re.match(r"---\s*\n(.*?)\n---", readme.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    found = re.search(r"^licen[sc]e:\s*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    return found[1] if found else ""

@@ -1,0 +1,168 @@
+"""Encoders give the features that their own libraries compute, wherever their files come from."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from polytag.errors import SettingsError, WeightsError
+from polytag.models.encoders.embedder import open_embedder
+from polytag.models.encoders.encoder import find_encoder
+from polytag.models.encoders.outputs import choose_output
+from polytag.models.encoders.preprocessing import read_preprocessing
+from polytag.models.encoders.source import find_source
+from polytag.models.runtimes.onnx import OnnxModel
+from tiny_encoders import FAMILIES, TINY, TOLERANCE, expected, write_photos
+
+
+def assert_features(path: Path, family: str) -> None:
+    photos, features = expected(family)
+    assert np.abs(OnnxModel(path)(photos) - features).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_equal_those_of_the_library(family: str) -> None:
+    encoder = find_encoder(str(TINY / family))
+    assert encoder.path is not None and encoder.width == expected(family)[1].shape[1]
+    assert_features(encoder.path, family)
+
+
+@pytest.mark.parametrize("family", ["dinov2-registers", "hgnetv2"])
+def test_photos_become_the_same_features(family: str, tmp_path: Path) -> None:
+    paths = write_photos(tmp_path, family)
+    found = np.stack(list(open_embedder(str(TINY / family)).stream(paths)))
+    assert np.abs(found - expected(family)[1]).max() < TOLERANCE
+
+
+def test_the_summary_says_what_was_chosen() -> None:
+    summary = find_encoder(str(TINY / "dinov2-registers")).summary
+    assert "output last_hidden_state (CLS token and mean of the patches; 4 register tokens left out" in summary
+    assert find_encoder(str(TINY / "mobilenetv4")).facts["licence"] == "apache-2.0"
+
+
+def test_another_output_can_be_chosen() -> None:
+    encoder = find_encoder(str(TINY / "clip"), output="last_hidden_state")
+    assert (encoder.facts["pooling"], encoder.width) == ("CLS token and mean of the patches", 32)
+    with pytest.raises(SettingsError, match="no output 'nothing': choose from image_embeds, last_hidden_state"):
+        find_encoder(str(TINY / "clip"), output="nothing")
+
+
+def test_a_name_of_the_hub_is_found_in_its_cache_without_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    repository = tmp_path / "models--some--encoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(TINY / "siglip2", repository / "snapshots" / ("0" * 40))
+    (repository / "snapshots" / ("0" * 40) / "README.md").write_text(
+        "---\ntags: [x]\nlicense: apache-2.0\n---\n# Hello"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    encoder = find_encoder("hf:some/encoder")
+    assert (encoder.facts["revision"], encoder.facts["licence"]) == ("0" * 40, "apache-2.0")
+    assert encoder.path is not None
+    assert_features(encoder.path, "siglip2")
+    assert find_source(f"hf:some/encoder@{'0' * 40}").model == find_source("hf:some/encoder").model
+    with pytest.raises(WeightsError, match="hf:some/other has no encoder in ONNX, or it cannot be downloaded"):
+        find_encoder("hf:some/other")
+    with pytest.raises(SettingsError, match="write hf:OWNER/REPO"):
+        find_encoder("hf:other")
+
+
+def test_weights_in_another_file_stay_there(tmp_path: Path) -> None:
+    shutil.copytree(TINY / "dinov2", tmp_path / "big")
+    path = tmp_path / "big" / "onnx" / "model.onnx"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    encoder = find_encoder(str(tmp_path / "big"))
+    assert encoder.path is not None and (encoder.path.parent / "encoder-0.bin").stat().st_size > 20_000
+    assert_features(encoder.path, "dinov2")
+    path.with_name("model.onnx_data").unlink()
+    with pytest.raises(WeightsError, match=r"model\.onnx_data of the encoder are missing"):
+        find_encoder(str(tmp_path / "big"))
+
+
+def test_changed_weights_are_another_encoder(tmp_path: Path) -> None:
+    shutil.copytree(TINY / "vit", tmp_path / "vit")
+    before, path = find_encoder(str(tmp_path / "vit")), tmp_path / "vit" / "onnx" / "model.onnx"
+    model = onnx.load(path)
+    weight = next(one for one in model.graph.initializer if one.name.endswith("bias"))
+    weight.raw_data = bytes(len(weight.raw_data))
+    onnx.save(model, path)
+    assert find_encoder(str(tmp_path / "vit")).name != before.name
+
+
+def test_what_cannot_be_an_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="does not exist"):
+        find_encoder(str(tmp_path / "no.onnx"))
+    shutil.copytree(TINY / "vit", tmp_path / "vit")
+    with pytest.raises(SettingsError, match="needs photos at 32 px, not 48"):
+        find_encoder(str(tmp_path / "vit"), image_size=48)
+    model = onnx.load(path := tmp_path / "vit" / "onnx" / "model.onnx")
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "side"
+    onnx.save(model, path)
+    with pytest.raises(WeightsError, match="does not run on two photos at 48 px"):
+        find_encoder(str(tmp_path / "vit"), image_size=48)
+    path.write_bytes(b"no model")
+    with pytest.raises(WeightsError, match=r"model\.onnx is not an ONNX model"):
+        find_encoder(str(tmp_path / "vit"))
+    (tmp_path / "vit" / "preprocessor_config.json").unlink()
+    with pytest.raises(WeightsError, match=r"Add preprocessor_config\.json"):
+        find_encoder(str(tmp_path / "vit"))
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "size", "mean"),
+    [
+        ("preprocessor_config.json", {"size": 224, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}, 224, 0.5),
+        (
+            "preprocessor_config.json",
+            {"do_center_crop": True, "size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224},
+             "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+            224,
+            0.5,
+        ),
+        ("preprocessor_config.json", {"do_normalize": False, "size": {"height": 384, "width": 384}}, 384, 0.0),
+        ("config.json", {"pretrained_cfg": {"input_size": [3, 518, 518], "mean": [0.4] * 3, "std": [1] * 3}}, 518, 0.4),
+        (
+            "open_clip_config.json",
+            {"preprocess_cfg": {"mean": [0.3] * 3, "std": [1] * 3}, "model_cfg": {"vision_cfg": {"image_size": 336}}},
+            336,
+            0.3,
+        ),
+    ],
+)  # fmt: skip
+def test_pixels_are_prepared_as_each_configuration_says(
+    file: str, config: dict, size: int, mean: float, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text(json.dumps(config))
+    found = read_preprocessing(tmp_path)
+    assert (found.size, found.mean, round(found.scale * 255, 6)) == (size, (mean,) * 3, 1)
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    for content in ("[]", "{", '{"image_mean": 5}', '{"image_mean": [1, 1, 1], "image_std": [0, 1, 1]}'):
+        (tmp_path / "preprocessor_config.json").write_text(content)
+        with pytest.raises(WeightsError, match=r"preprocessor_config\.json is damaged"):
+            read_preprocessing(tmp_path)
+
+
+def test_the_output_is_chosen_by_shape() -> None:
+    def chosen(shapes: dict, config: dict | None = None, size: int = 224) -> tuple:
+        found = choose_output(shapes, config or {}, size)
+        return found.name, found.form, found.skipped, found.width
+
+    assert chosen({"tokens": (2, 197, 8), "pooled": (2, 5)}) == ("pooled", "vector", 0, 5)
+    assert chosen({"tokens": (2, 197, 8)}) == ("tokens", "tokens", 1, 16)
+    assert chosen({"tokens": (2, 196, 8)}) == ("tokens", "tokens", 0, 8)
+    assert chosen({"tokens": (2, 21, 8)}, {"patch_size": 14}, 56) == ("tokens", "tokens", 5, 16)
+    assert chosen({"map": (2, 7, 7, 96)}) == ("map", "map, channels last", 0, 96)
+    assert chosen({"map": (2, 96, 7, 7)}) == ("map", "map", 0, 96)
+    assert chosen({"logits": (2, 1000), "map": (2, 96, 7, 7)}) == ("map", "map", 0, 96)
+    with pytest.raises(WeightsError, match="no output of the encoder can become an embedding"):
+        chosen({"boxes": (2, 3, 4, 5, 6)})
