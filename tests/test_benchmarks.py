@@ -99,3 +99,21 @@ def test_the_pointing_game_counts_the_hottest_place(benchmark, tmp_path) -> None
     (scene,) = (pt.write_sample(tmp_path / "sample", 1, module.SIDE, seed=4) / "images").iterdir()
     labels = (tmp_path / "sample" / "labels.csv").read_text().splitlines()[1].partition(",")[2]
     assert set(module.boxes_of(str(scene), 4)) == set(filter(None, labels.split("|")))
+
+
+def test_the_reading_benchmark_sees_wrong_labels(benchmark, photos, tmp_path) -> None:
+    reading = benchmark("reading")
+    form = reading.Form("image_name,tags", lambda: reading.names(60, "t_{}", ".jpg", reading.PLANET, " ", 4), 60, 17)
+    expected, n_rows = reading.write(form, tmp_path)
+    data = pt.read(tmp_path / "labels.csv")
+    assert n_rows == len(expected) == len(data) == reading.labels_right(data, expected, 0) == 60
+    first = data.names[0].removeprefix("photos/")
+    assert reading.labels_right(data, {**expected, first: {"tag_99": 1}}, 0) == 59
+
+
+def test_one_guard_refuses_in_one_line(benchmark, capsys) -> None:
+    guards = benchmark("guards")
+    polytag = [sys.executable, "-m", "polytag"]
+    assert guards.check(guards.GUARDS[0], polytag) and "--labels" in capsys.readouterr().out
+    fine = guards.Guard("fine", guards.table("image,labels", guards.repeated("cat", "dog", "cat|dog")))
+    assert not guards.check(fine, polytag)

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, with the right permissions, and CSV cells are never formulas."""
 
 import csv
+import errno
 import io
 import os
 import stat
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytag.files import csv_cell, csv_text, write_atomically, write_json
+from polytag.errors import MachineError
+from polytag.files import csv_cell, csv_text, is_readable, write_atomically, write_json
 
 
 def permissions(path: Path) -> int:
@@ -88,3 +90,15 @@ def test_every_text_comes_back_from_a_csv_file(text: str) -> None:
     (row,) = csv.reader(file)
     assert csv_text(row[0]) == text
     assert not row[0].startswith(tuple("=+-@\t\r\n"))
+
+
+def test_a_failing_disk_is_not_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert is_readable(tmp_path / "a.jpg") and not is_readable(tmp_path / "b.jpg")
+
+    def fails(path: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "stat", fails)
+    with pytest.raises(MachineError, match="check the network drive"):
+        is_readable(tmp_path / "a.jpg")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from polytag.errors import SettingsError
+from polytag.errors import SettingsError, raise_machine_error
 
 
 @contextmanager
@@ -82,6 +82,20 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     with write_atomically(path) as file:
         json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
+
+
+def is_readable(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file exists and may be read.
+
+    Raises:
+        MachineError: the disk or network drive fails, which is not the file's fault. `os.access` does not tell.
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise_machine_error(error)
+        return False
+    return os.access(path, os.R_OK)
 
 
 def refuse_same_file(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:

@@ -97,6 +97,13 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, decis
     assert read_decisions(file) == decisions
 
 
+def test_spreadsheets_run_no_name_as_a_formula(tmp_path: Path) -> None:
+    decision = Decision("=1+2.jpg", "@home", "present", "-x")
+    write_decisions(tmp_path / "d.csv", [decision])
+    assert "'=1+2.jpg,'@home,present,,'-x" in (tmp_path / "d.csv").read_text()
+    assert read_decisions(tmp_path / "d.csv") == [decision]
+
+
 def test_the_file_is_plain(tmp_path: Path) -> None:
     file = tmp_path / "decisions.csv"
     write_decisions(

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import polytag as pt
+from colours import write_colour_bundle
 from polytag.auditing.decisions import default_decisions, read_decisions
 from polytag.cli import app
 from polytag.data.sample.scenes import draw_scene
@@ -74,6 +75,23 @@ def test_convert_writes_other_forms(data: Path, name: str) -> None:
     assert np.array_equal(after.targets[:, place], before.targets)
 
 
+def test_convert_adds_the_predictions_of_a_bundle(tmp_path: Path) -> None:
+    write_colour_bundle(tmp_path / "bundle")
+    colours = {"a.png": (250, 10, 10), "b.png": (10, 250, 250), "c.png": (10, 10, 10)}
+    for name, colour in colours.items():
+        Image.new("RGB", (40, 30), colour).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("image,labels\na.png,red\nb.png,blue|sea\nc.png,\n")
+    command = ["convert", tmp_path / "labels.csv", tmp_path / "tasks.json", "--to", "label-studio"]
+    command += ["--bundle", tmp_path / "bundle"]
+    run(*command)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    chosen = [[one["value"]["choices"] for one in task["predictions"][0]["result"]] for task in tasks]
+    assert chosen == [[["red"]], [["blue"]], []]  # The data have no label "green", and the bundle has no "sea".
+    assert pt.read(tmp_path / "tasks.json").labels == ("red", "blue", "sea")
+    (tmp_path / "labels.csv").write_text("image,labels\na.png,sand\nb.png,sea\nc.png,sea\n")
+    assert "none of the labels" in refused(*command[:2], tmp_path / "x.json", *command[3:])
+
+
 def test_convert_refuses_before_it_reads(data: Path, tmp_path: Path) -> None:
     assert "is the same file as the input" in refused("convert", data, data / "labels.csv", "--overwrite")
     link = tmp_path / "link.csv"
@@ -105,6 +123,7 @@ def test_what_exists_is_not_replaced(data: Path, tmp_path: Path) -> None:
 def test_other_refusals(data: Path, tmp_path: Path) -> None:
     assert ".csv, .tsv" in refused("convert", data, tmp_path / "table.xlsx")
     assert "--clean" in refused("audit", data, "--decisions", tmp_path / "d.csv")
+    assert "--dry-run works only with --clean" in refused("audit", data, "--dry-run")
     assert "cannot be read" in refused("audit", data, "--split", tmp_path / "none.csv")
     assert "cannot be" in refused("explore", data, "--out", data / "labels.csv" / "page")
     damaged = tmp_path / "d.csv"
@@ -149,6 +168,9 @@ def test_clean_writes_its_decisions_beside_the_data(data: Path, tmp_path: Path) 
     before = {path: path.read_bytes() for path in data.iterdir()}
     out = tmp_path / "elsewhere" / "cleaned.csv"
     out.parent.mkdir()
+    planned = run("audit", data, "--clean", out, "--dry-run")
+    assert f"would write 24 rows to {out}" in planned and "drop     3.jpg" in planned
+    assert not out.exists() and not default_decisions(data).exists()
     said = run("audit", data, "--clean", out)
     assert f"24 rows in {out} (read it with --images {data})" in said
     assert {path: path.read_bytes() for path in data.iterdir()} == before

@@ -1,6 +1,7 @@
 """Exports give what the bundle gives, tell programs all they need, and are refused where they do not."""
 
 import ast
+import errno
 import json
 import os
 import runpy
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 import polytag as pt
 from polytag.cli import app
-from polytag.errors import DataError, SettingsError
+from polytag.errors import DataError, MachineError, SettingsError
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import write_bundle
 from polytag.models.bundle.seen import seen_photos
@@ -208,6 +209,16 @@ def test_what_a_converter_cannot_do_is_one_line(bundle, tmp_path, monkeypatch, c
     monkeypatch.setattr(exports, "_write", fails)
     refused(r"cannot be exported to onnx \(no such operation\)", bundle, "onnx", tmp_path / "out")
     assert capfd.readouterr().err == ""
+
+
+def test_trouble_of_the_machine_is_not_blamed_on_the_format(bundle, tmp_path, monkeypatch) -> None:
+    def fails(*arguments) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exports, "_write", fails)
+    with pytest.raises(MachineError, match="free some disk space"):
+        export(bundle, "onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_done_is_refused_at_once(bundle, data, tmp_path, monkeypatch) -> None:

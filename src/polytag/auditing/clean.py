@@ -54,12 +54,7 @@ def clean(
         raise SettingsError(f"{out} exists already. Name another file with --clean, or add --overwrite")
     refuse_same_file(out, [decisions, *inputs, *found.dataset.paths.tolist()])
     decided = decisions.exists()
-    taken = read_decisions(decisions) if decided else propose(found)
-    _check_settled(found, taken, decisions)
-    cleaned, reasons = apply_decisions(found.dataset, taken)
-    if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
-        # A new split is better than a split that leaks.
-        cleaned = replace(cleaned, parts=None)
+    cleaned, reasons, taken = plan_cleaning(found, decisions)
     if not decided:
         write_decisions(decisions, taken)
     try:
@@ -68,6 +63,31 @@ def clean(
         if not decided:  # A failed cleaning leaves no files behind.
             decisions.unlink()
         raise
+
+
+def plan_cleaning(found: Audit, decisions: str | os.PathLike[str]) -> tuple[Dataset, dict[str, str], list[Decision]]:
+    """Return what `clean` would write, without writing anything.
+
+    Args:
+        found: the audit.
+        decisions: the decisions file. If it does not exist, the decisions from `propose` are applied.
+
+    Returns:
+        The cleaned dataset, the reasons for the decisions about each remaining photo, and all decisions. If the given
+        split leaks, it is removed.
+
+    Raises:
+        DataError: the decisions file is invalid, or names photos or labels that are not in the data.
+        ConflictError: the rows of a photo disagree, and no decision settles the conflict.
+    """
+    decisions = Path(decisions)
+    taken = read_decisions(decisions) if decisions.exists() else propose(found)
+    _check_settled(found, taken, decisions)
+    cleaned, reasons = apply_decisions(found.dataset, taken)
+    if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
+        # A new split is better than a split that leaks.
+        cleaned = replace(cleaned, parts=None)
+    return cleaned, reasons, taken
 
 
 def _check_settled(found: Audit, taken: list[Decision], decisions: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.errors import DataError
-from polytag.files import write_atomically
+from polytag.files import csv_cell, csv_text, write_atomically
 
 ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "drop": (("image",), ()),
@@ -144,7 +144,7 @@ def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
                 f"{path}, line {line}: expected {len(header)} cells, got {len(row)} "
                 "(a cell with a comma needs quotation marks). Fix or delete that row"
             )
-        cells = dict(zip(header, row, strict=True))
+        cells = dict(zip(header, map(csv_text, row), strict=True))
         cells["action"], cells["by"] = cells["action"].strip().lower(), cells["by"].strip().lower()
         try:
             decisions.append(Decision(**cells))
@@ -164,7 +164,7 @@ def write_decisions(path: str | os.PathLike[str], decisions: Iterable[Decision])
 
 
 def _line(decision: Decision) -> str:
-    cells = [getattr(decision, column) for column in COLUMNS]
+    cells = [csv_cell(getattr(decision, column)) for column in COLUMNS]
     line = io.StringIO()
     # The CSV writer does not quote carriage returns, but the reader ends a row at each of them.
     odd = any("\r" in cell for cell in cells)

@@ -133,6 +133,12 @@ def audit(
     report: Annotated[Path | None, typer.Option(help="Folder to write, with an illustrated report.")] = None,
     clean: Annotated[Path | None, typer.Option(help="Cleaned table to write (.csv, .tsv or .parquet).")] = None,
     decisions: Decisions = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", metavar="", show_default=False, help="With --clean, print what would change. Write nothing."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Find problems in photos and labels without changing them."""
@@ -149,6 +155,8 @@ def audit(
         raise SettingsError(f"--clean writes {', '.join(TABLE_ENDINGS)}, not '{clean.suffix}'")
     if decisions is not None and clean is None:
         raise SettingsError("--decisions needs --clean. Name the table to write with --clean.")
+    if dry_run and (clean is None or json is not None or report is not None):
+        raise SettingsError("--dry-run works only with --clean, and without --json and --report.")
     dataset = load(data, _undecided(read))
     if split_file is not None:
         dataset = with_split(dataset, split_file)
@@ -160,7 +168,9 @@ def audit(
         print(f"findings: {json}")
     if report is not None:
         print(f"report: {write_report(found, report, Path(data).resolve().stem, overwrite)}")
-    if clean is not None:
+    if clean is not None and dry_run:
+        _print_cleaning(found, clean, decisions or default_decisions(data))
+    elif clean is not None:
         _clean(found, clean, decisions or default_decisions(data), overwrite)
 
 
@@ -189,6 +199,19 @@ def _clean(found: "Audit", out: Path, decisions: Path, overwrite: bool) -> None:
 
     cleaned, photos = clean(found, out, decisions, overwrite)
     print(f"cleaned: {counted(len(cleaned), 'row')} in {out}{_how_to_read(photos)}, with the decisions in {decisions}")
+
+
+def _print_cleaning(found: "Audit", out: Path, decisions: Path, at_most: int = 20) -> None:
+    """Print the decisions that cleaning would apply, one per line, and the number of rows that it would write."""
+    from polytag.auditing.clean import plan_cleaning
+
+    cleaned, _, taken = plan_cleaning(found, decisions)
+    for one in taken[:at_most]:
+        about = " · ".join(filter(None, (one.image, one.label, one.into and f"into {one.into}", one.reason)))
+        print(f"{one.action:8} {printable(about)}")
+    if len(taken) > at_most:
+        print(f"and {counted(len(taken) - at_most, 'decision')} more")
+    print(f"would write {counted(len(cleaned), 'row')} to {out}")
 
 
 @command("Data")

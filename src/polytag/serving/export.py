@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.data.sample.scenes import draw_labels, draw_scene
-from polytag.errors import DataError, ImageError, SettingsError, counted, printable
+from polytag.errors import DataError, ImageError, SettingsError, counted, printable, raise_machine_error
 from polytag.evaluation.metrics import scores
 from polytag.evaluation.unseen import aligned
 from polytag.files import write_json
@@ -156,6 +156,7 @@ def _attempt(failure: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except Exception as error:
+            raise_machine_error(error)
             # Converters and runtimes raise many different exceptions.
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
     raise SettingsError(f"{failure} ({reason}). Nothing was written. Choose another format.")

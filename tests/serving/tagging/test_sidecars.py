@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from polytag.errors import DataError
-from polytag.photos.xmp import xmp_keywords
+from polytag.photos.xmp import embedded_keywords, xmp_keywords
 from polytag.serving.tagging.sidecars import SidecarChange, plan_sidecar, write_sidecar
-from polytag.serving.tagging.xmp_edit import DIGIKAM, LIGHTROOM, MICROSOFT, NOT_IN_XML, _Editor, edit_keywords
+from polytag.serving.tagging.xmp_edit import DIGIKAM, EMPTY, LIGHTROOM, MICROSOFT, NOT_IN_XML, _Editor, edit_keywords
 from polytag.serving.tagging.xmp_tree import Packet
 
 LABELS = ("boat", "sea", "animals/cat", "R&D <x>")
@@ -281,6 +282,15 @@ def test_a_new_sidecar_holds_the_labels_and_the_photo_stays(tmp_path: Path) -> N
     assert xmp_keywords((tmp_path / "a.jpg.xmp").read_bytes()) == []
     assert photo.read_bytes() == b"photo"
     assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a.jpg.xmp"}
+
+
+def test_a_new_sidecar_keeps_the_keywords_inside_the_photo(tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 8)).save(photo, xmp=edit_keywords(EMPTY, ["holiday", "sea"], ["holiday", "sea"])[0])
+    assert embedded_keywords(photo) == ["holiday", "sea"]
+    change = tag(photo, ["boat"])
+    assert (change.added, change.removed) == (("boat",), ("sea",))  # polytag manages "sea" and did not assign it.
+    assert xmp_keywords((tmp_path / "a.jpg.xmp").read_bytes()) == ["holiday", "boat"]
 
 
 def test_no_labels_no_sidecar(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.testclient import TestClient
 
-from polytag.errors import SettingsError
+from polytag.errors import MachineError, SettingsError
 from polytag.serving.web.http import HEADERS, LARGEST_JSON, json_object, secure, serve
 
 
@@ -121,6 +121,16 @@ def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
     assert "secret" not in answers[-1].text
     assert answers[-1].headers["content-type"] == "application/problem+json"
+
+
+def test_trouble_of_the_machine_is_a_503_without_details(app: FastAPI, client: TestClient) -> None:
+    @app.get("/full")
+    def full() -> None:
+        raise MachineError("No space left on device (/secret): free some disk space")
+
+    answer = client.get("/full")
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "60"
+    assert "disk space" in answer.json()["detail"] and "secret" not in answer.text
 
 
 def test_a_wrong_method_says_which_is_right(client: TestClient) -> None:

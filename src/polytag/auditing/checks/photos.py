@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from polytag.auditing.findings import rows
 from polytag.auditing.issues import SCALED, UNREADABLE
 from polytag.data.dataset import Dataset
 from polytag.data.reading.table import NOT_ANNOTATED
-from polytag.errors import raise_machine_error
+from polytag.files import is_readable
 from polytag.photos.measure import Measurements
 
 EXTENSIONS_OF = {
@@ -44,20 +43,10 @@ def unreadable_findings(dataset: Dataset, measured: Measurements) -> Iterator[pd
     for name, reason in dataset.left_out.items():
         if reason == NOT_ANNOTATED:
             unreadable.setdefault("all_unknown", {})[name] = reason
-        elif _inaccessible(dataset.root / name):
+        elif not is_readable(dataset.root / name):
             unreadable.setdefault("missing", {})[name] = reason
     for issue, reasons in unreadable.items():
         yield rows(issue, list(reasons), list(reasons.values()))
-
-
-def _inaccessible(path: Path) -> bool:
-    """Return whether a file is missing or inaccessible. A failing disk is not the file's fault and stops the audit."""
-    try:
-        os.stat(path)
-    except OSError as error:
-        raise_machine_error(error)
-        return True
-    return not os.access(path, os.R_OK)
 
 
 def scaled_scores(measured: Measurements, issue: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

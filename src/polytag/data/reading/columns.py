@@ -157,12 +157,26 @@ def _labelled(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> L
         raise SettingsError(f"--labels names the entries of a multi-hot vector, and {path.name} has none: leave it out")
     if roles.names:
         return from_names(path, cells, roles, options)
+    _refuse_decimal_commas(path, cells, roles)
     if roles.shares and options.at_least is None:
         raise DataError(
             f"{path}: {_columns(cells, roles.shares)} shares between 0 and 1, neither 0/1 nor names: --at-least makes "
             "labels of them, or --label-column names the columns that are labels"
         )
     return from_columns(path, cells, roles, options)
+
+
+def _refuse_decimal_commas(path: Path, cells: Cells, roles: Roles) -> None:
+    """Refuse a single column of 0,0 and 1,0, which may be vectors of two labels or numbers with a decimal comma."""
+    if roles.named or len(roles.indicators) != 1:
+        return
+    words = set(cells.columns[roles.indicators[0]].words) - {""}
+    if words and words <= {"0,0", "1,0"}:
+        name = cells.header[roles.indicators[0]]
+        raise DataError(
+            f"{path}: the column '{name}' holds only 0,0 and 1,0: if these are vectors of two labels, name the labels "
+            f"with --labels; if they are numbers with a decimal comma, add --label-column '{name}'"
+        )
 
 
 def _has_shares(cells: Cells, roles: Roles) -> bool:

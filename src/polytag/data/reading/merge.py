@@ -50,7 +50,7 @@ def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
     starts = np.searchsorted(photo[order], np.arange(len(names)))
     several = np.flatnonzero(np.diff([*starts, len(files)]) > 1)
     first = order[starts]
-    targets = np.array(table.targets[first])
+    targets = table.targets[first]
     rows_of = {int(i): order[starts[i] : (starts[i + 1] if i + 1 < len(names) else None)] for i in several}
     disputed: dict[str, NDArray[np.bool_]] = {}
     for i in np.flatnonzero(table.disagreements.any(axis=1)).tolist() if table.disagreements.any() else ():

@@ -21,6 +21,7 @@ from polytag.data.reading.merge import Merged, join_groups, merge
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, Table
 from polytag.errors import DataError, counted, listed
+from polytag.files import is_readable
 from polytag.photos.groups import grouped
 
 
@@ -85,7 +86,7 @@ def _usable(
             continue
         if file in found.missing:
             missing.append(file)
-        elif not os.access(file, os.R_OK):
+        elif not is_readable(file):
             locked.append(file)
         else:
             usable.append(i)

@@ -14,7 +14,7 @@ from polytag.data.reading.photo_index import PhotoIndex
 from polytag.data.reading.tables.cells import IMAGE_HEADERS, plain
 from polytag.data.reading.tables.roles import SPLIT_HEADERS, part_of
 from polytag.errors import DataError, counted, listed
-from polytag.files import write_atomically
+from polytag.files import csv_cell, csv_text, write_atomically
 
 
 def write_split(path: str | os.PathLike[str], train: Dataset, validation: Dataset, test: Dataset) -> None:
@@ -23,7 +23,8 @@ def write_split(path: str | os.PathLike[str], train: Dataset, validation: Datase
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "part", "group"])
         for name, part in zip(PARTS, (train, validation, test), strict=True):
-            writer.writerows((image, name, group) for image, group in zip(part.names, part.groups, strict=True))
+            rows = zip(part.names, part.groups, strict=True)
+            writer.writerows((csv_cell(image), name, group) for image, group in rows)
 
 
 def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
@@ -97,7 +98,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
         named = part_of(cell)
         if named is None:
             raise DataError(f"{path}, line {line}: '{cell}' is not a part: expected train, validation or test")
-        found.append((line, row[image] if image < len(row) else "", named))
+        found.append((line, csv_text(row[image]) if image < len(row) else "", named))
     return found
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from polytag.auditing.decisions import Decision, DecisionFile, Key
 from polytag.data.dataset import Dataset
-from polytag.errors import DataError, ImageError, PolytagError, counted, listed, printable
+from polytag.errors import DataError, ImageError, MachineError, PolytagError, counted, listed, printable
 from polytag.photos.decode import decode
 from polytag.serving.web.http import Depends, FastAPI, HTTPException, Response, add_pages, json_object, secure, serve
 
@@ -249,6 +249,8 @@ class _Review:
                     self.file.save(before)
                 else:
                     self.file.remove(suspect.key)
+            except MachineError:
+                raise
             except PolytagError as error:
                 raise HTTPException(500, str(error)) from None
 

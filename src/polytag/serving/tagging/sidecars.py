@@ -1,7 +1,8 @@
 """Write labels as keywords into XMP sidecar files, which photo managers read. The photos are never changed.
 
 The sidecar of ``photo.jpg`` is called ``photo.jpg.xmp`` (digiKam, darktable, Immich, PhotoPrism) or ``photo.xmp``
-(Lightroom, ExifTool). An existing sidecar is updated. A new sidecar is called ``photo.jpg.xmp``.
+(Lightroom, ExifTool). An existing sidecar is updated. A new sidecar is called ``photo.jpg.xmp`` and starts with the
+keywords inside the photo.
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from polytag.errors import DataError, SettingsError, raise_machine_error
 from polytag.files import write_bytes_atomically
 from polytag.photos import kinds
+from polytag.photos.xmp import embedded_keywords
 from polytag.serving.tagging.xmp_edit import EMPTY, edit_keywords
 
 
@@ -55,7 +57,7 @@ def plan_sidecar(photo: str, assigned: Sequence[str], managed: Sequence[str]) ->
         exists = path.is_file()
         if not exists and not assigned:
             return SidecarChange(path, (), (), ignored, None)
-        before = path.read_bytes() if exists else EMPTY
+        before = path.read_bytes() if exists else _with_keywords_of(photo)
         after, added, removed = edit_keywords(before, assigned, managed)
     except OSError as error:
         raise_machine_error(error)
@@ -64,6 +66,12 @@ def plan_sidecar(photo: str, assigned: Sequence[str], managed: Sequence[str]) ->
         raise DataError(f"the sidecar {path} is damaged ({error}): repair or delete it") from None
     unchanged = exists and after == before
     return SidecarChange(path, tuple(added), tuple(removed), ignored, None if unchanged else after)
+
+
+def _with_keywords_of(photo: str) -> bytes:
+    """Return a new packet with the keywords inside the photo. Programs that find a sidecar ignore these keywords."""
+    inside = embedded_keywords(photo) or []
+    return edit_keywords(EMPTY, inside, inside)[0] if inside else EMPTY
 
 
 def write_sidecar(change: SidecarChange) -> None:

@@ -2,7 +2,7 @@
 
 // Spreadsheets run cells that begin with one of these characters as formulas. A leading apostrophe turns the formula
 // into text, and polytag removes the apostrophe when it reads the file.
-const FORMULA = /^'*[=+\-@\t\r]/;
+const FORMULA = /^'*[=+\-@\t\r\n＝＋－＠]/;
 
 function cell(value) {
   const text = typeof value === "string" && FORMULA.test(value) ? `'${value}` : String(value);

@@ -7,6 +7,7 @@ not allow other sites to embed its responses. Errors are returned as problem det
 
 import ipaddress
 import json
+import logging
 import mimetypes
 import socket
 from collections.abc import Callable, Mapping
@@ -16,7 +17,9 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from polytag.errors import SettingsError
+from polytag.errors import MachineError, SettingsError
+
+_log = logging.getLogger("polytag.serving")
 
 try:
     import uvicorn
@@ -110,6 +113,13 @@ def secure(app: FastAPI, host: str | None) -> None:
     @app.exception_handler(RequestValidationError)
     def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
         return problem(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+
+    @app.exception_handler(MachineError)
+    def exhausted(request: Request, error: MachineError) -> JSONResponse:
+        # The message may name files of the server, so it is only logged.
+        _log.error("%s", error)
+        detail = "The server has run out of memory, open files or disk space, or its disk fails. Try again later."
+        return problem(503, detail, {"Retry-After": "60"})
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:

@@ -116,6 +116,25 @@ def test_via_csv(first: str, folder: Path) -> None:
     assert "line 2" in refusal(path) and "not JSON" in refusal(path)
 
 
+def test_via3(folder: Path) -> None:
+    kinds = {"aname": "kind", "type": 2, "options": {"0": "dog", "1": "cat"}}
+    weather = {"aname": "weather", "type": 4, "options": {"s": "sun", "r": "rain"}}
+    metadata = [("1", {"1": "0,1", "2": "s"}), ("1", {"1": "1"}), ("2", {"1": "0", "3": "blurred, a lot"})]
+    content = {
+        "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1"},
+        "config": {},
+        "attribute": {"1": kinds, "2": weather, "3": {"aname": "note", "type": 1, "options": {}}},
+        "file": {str(i): {"fid": str(i), "fname": name, "type": 2} for i, name in enumerate(NAMES, 1)},
+        "metadata": {f"{vid}_{i}": {"vid": vid, "xy": [], "av": av} for i, (vid, av) in enumerate(metadata)},
+        "view": {str(i): {"fid_list": [str(i)]} for i in range(1, 4)},
+    }
+    path = put(folder / "via3.json", content)
+    data = read(path)
+    assert list(labels_of(data).values()) == ["cat dog sun", "dog", ""]
+    assert any("attributes not used: note" in note for note in data.notes)
+    assert list(labels_of(read(path, label_column="weather")).values()) == ["sun", "", ""]
+
+
 # --- labelme ---
 
 

@@ -72,6 +72,7 @@ def test_an_album(tmp_path: Path, photos: Photos) -> None:
     put(tmp_path / "2020/c.jpg.XMP", packet())
     put(tmp_path / "2020/e.xmp", packet("wrong"))
     put(tmp_path / "2020/e.jpg.xmp", packet("beach"))
+    put(tmp_path / "2020/notes.txt", "rain")
     for options in ({}, {"label_column": "xmp"}):
         data = read(tmp_path, **options)
         assert labels_of(data) == {
@@ -81,6 +82,7 @@ def test_an_album(tmp_path: Path, photos: Photos) -> None:
             "2020/e.jpg": "beach",
         }
         assert dict(data.left_out) == {"2020/d.jpg": "not annotated"}
+        assert "1 file left out: 1 text file" in data.notes
     put(tmp_path / "2020/d.jpg.xmp", "<x")
     assert "d.jpg.xmp is not valid XMP" in refusal(tmp_path)
 

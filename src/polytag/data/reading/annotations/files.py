@@ -17,7 +17,7 @@ from polytag.data.reading.annotations.label_studio import is_min, is_tasks, read
 from polytag.data.reading.annotations.labelme import is_labelme
 from polytag.data.reading.annotations.load import load_json, load_xml
 from polytag.data.reading.annotations.records import Annotations, join, part_named, placed
-from polytag.data.reading.annotations.via import is_via, is_via_csv, read_via, read_via_csv
+from polytag.data.reading.annotations.via import is_via, is_via3, is_via_csv, read_via, read_via3, read_via_csv
 from polytag.data.reading.table import PART_NAMES
 from polytag.errors import DataError, SettingsError, listed
 
@@ -26,6 +26,7 @@ JSON_FORMS: tuple[tuple[Callable[[Any], bool], Callable[..., Annotations], bool]
     (is_datumaro, read_datumaro, False),
     (is_samples, read_samples, True),
     (is_labels, read_labels, False),
+    (is_via3, read_via3, True),
     (is_via, read_via, True),
     (is_tasks, read_tasks, True),
     (is_min, read_min, True),

@@ -1,4 +1,4 @@
-"""Read VGG Image Annotator's JSON and CSV formats, which store attributes of images and regions."""
+"""Read VGG Image Annotator's JSON and CSV formats, which store attributes of images and regions. VIA 3 has its own."""
 
 import csv
 import io
@@ -77,6 +77,52 @@ def read_via_csv(path: Path, text: str, attributes: Sequence[str] = ()) -> Annot
         entry = images.setdefault(name, (place, len(images) + 1, name, []))
         entry[3].extend(_attributes(place, row[column[kind]]) for kind in ("file_attributes", "region_attributes"))
     return _annotations(path, list(images.values()), attributes, f"VIA (CSV), {counted(len(images), 'image')}")
+
+
+def is_via3(content: Any) -> bool:
+    """Return whether the content of a JSON file is a project of VIA 3, which stores files, views and metadata apart."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(key), dict) for key in ("project", "attribute", "file", "metadata", "view")
+    )
+
+
+def read_via3(path: Path, content: Mapping[str, Any], attributes: Sequence[str] = ()) -> Annotations:
+    """Read a project of VIA 3.
+
+    Args:
+        path: path of the file, used in messages.
+        content: the project.
+        attributes: the attributes to read labels from. If empty, they are chosen automatically.
+
+    Raises:
+        DataError: an entry is damaged.
+    """
+    told: dict[str, list[Any]] = {}
+    for entry in content["metadata"].values():
+        view = content["view"].get(str(entry.get("vid"))) if isinstance(entry, dict) else None
+        for file in as_list(view.get("fid_list")) if isinstance(view, dict) else ():
+            told.setdefault(str(file), []).append(_via3_values(content["attribute"], entry.get("av")))
+    entries = []
+    for i, (number, file) in enumerate(content["file"].items(), 1):
+        name = file.get("fname") if isinstance(file, dict) else None
+        entries.append((f"{path}: file {number}", i, name, told.get(number, [])))
+    return _annotations(path, entries, attributes, f"VIA 3, {counted(len(entries), 'image')}")
+
+
+def _via3_values(attributes: Mapping[str, Any], values: Any) -> dict[str, Any]:
+    """Return values by the names of their attributes, with the names of chosen options in place of their ids."""
+    found: dict[str, Any] = {}
+    for number, value in values.items() if isinstance(values, dict) else ():
+        attribute = attributes.get(number)
+        if not isinstance(attribute, dict) or not isinstance(value, str):
+            continue
+        options = attribute.get("options")
+        if isinstance(options, dict) and options:
+            chosen = [option.strip() for option in value.split(",") if option.strip()]
+            found[str(attribute.get("aname"))] = {str(options.get(option, option)): True for option in chosen}
+        else:
+            found[str(attribute.get("aname"))] = value
+    return found
 
 
 def _attributes(place: str, cell: str) -> Any:

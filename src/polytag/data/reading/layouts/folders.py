@@ -4,7 +4,6 @@ A photo with several labels is in several folders. Copies are recognized by cont
 Photos next to the label folders have no label. The label folders may be inside folders for the parts of a split.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import numpy as np
 from polytag.data.reading.layouts.keywords import sorted_by_date
 from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
 from polytag.errors import DataError, counted
-from polytag.photos.content import content_hash
+from polytag.photos.content import content_hashes
 from polytag.photos.kinds import is_photo, left_out
 
 NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
@@ -63,16 +62,16 @@ def read_folders(root: Path) -> Table:
     labels_of: dict[str, set[str]] = {}
     seen: set[tuple[str, Path]] = set()
     n_files = copies = 0
-    for place in places:
+    photos = [(place, file) for place in places for file in _photos(place)]
+    for (place, file), read in zip(photos, content_hashes(str(file) for _, file in photos), strict=True):
+        # A file that cannot be read is identified by its path for now. It is reported and left out later.
+        content = str(file) if isinstance(read, OSError) else read
         part = PART_NAMES[(place if place in parts else place.parent).name.lower()] if parts else ""
-        for file in _photos(place):
-            # A file that cannot be read is identified by its path for now. It is reported and left out later.
-            content = content_hash(file) if os.access(file, os.R_OK) else str(file)
-            first.setdefault((content, part), file.relative_to(root).as_posix())
-            labels_of.setdefault(content, set()).update([_label(place)] if place in found else [])
-            n_files += 1
-            copies += (content, place) in seen
-            seen.add((content, place))
+        first.setdefault((content, part), file.relative_to(root).as_posix())
+        labels_of.setdefault(content, set()).update([_label(place)] if place in found else [])
+        n_files += 1
+        copies += (content, place) in seen
+        seen.add((content, place))
 
     targets = np.zeros((len(first), len(labels)), dtype=np.int8)
     for row, (content, _) in enumerate(first):

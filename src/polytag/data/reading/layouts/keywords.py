@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from polytag.data.reading.annotations.records import Annotations, Record
 from polytag.errors import DataError, counted
-from polytag.photos.kinds import is_photo
+from polytag.photos.kinds import SIDECAR, is_photo, left_out
 from polytag.photos.xmp import embedded_keywords, sidecar, xmp_keywords
 
 DATE = re.compile(
@@ -47,7 +48,8 @@ def read_keywords(folder: Path, _: object = None) -> Annotations:
     """
     records = []
     n_sidecars = n_inside = 0
-    for number, name in enumerate(_photos(folder), 1):
+    skipped: Counter[str] = Counter()
+    for number, name in enumerate(_photos(folder, skipped), 1):
         beside = sidecar(folder / name)
         if beside is not None:
             n_sidecars += 1
@@ -65,7 +67,9 @@ def read_keywords(folder: Path, _: object = None) -> Annotations:
         raise DataError(f"none of {counted(len(records), 'photo')} in {folder} has keywords, inside or in a sidecar")
     where = [(n_sidecars, "in sidecars"), (n_inside, "inside photos")]
     said = " and ".join(f"{n:,} {place}" for n, place in where if n)
-    return Annotations(f"keywords of {counted(len(records), 'photo')} ({said})", records, homes=(folder,))
+    del skipped[SIDECAR]
+    notes = [left_out(skipped)] if skipped else []
+    return Annotations(f"keywords of {counted(len(records), 'photo')} ({said})", records, notes=notes, homes=(folder,))
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -74,12 +78,12 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         yield place, files
 
 
-def _photos(folder: Path) -> list[str]:
-    """Return all photos in a folder and its subfolders, as relative paths sorted by name."""
+def _photos(folder: Path, skipped: Counter[str] | None = None) -> list[str]:
+    """Return all photos in a folder and its subfolders, as relative paths sorted by name. Count other files by kind."""
     found = []
     for place, files in _walk(folder):
         below = os.path.relpath(place, folder).replace(os.sep, "/")
-        names = sorted(name for name in files if name[0] != "." and is_photo(os.path.join(place, name)))
+        names = sorted(name for name in files if name[0] != "." and is_photo(os.path.join(place, name), skipped))
         found += [name if below == "." else f"{below}/{name}" for name in names]
     return found
 

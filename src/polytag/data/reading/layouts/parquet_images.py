@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polytag.data.reading.columns import table_of_cells
+from polytag.data.reading.layouts.dataset_card import class_names
 from polytag.data.reading.layouts.json_records import cells_of
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, Table
@@ -110,7 +111,7 @@ def _rows(path: Path, folder: Path, taken: dict[str, int]) -> Iterator[tuple[str
         with path.open("rb") as source, parquet.ParquetFile(source) as file:
             schema = file.schema_arrow
             image_column = _image_column(schema)
-            classes = _class_names(schema)
+            classes = _class_names(schema) or class_names(path.parent)
             columns = [field.name for field in schema if field.name != image_column and _is_light(field.type)]
             number = 0
             for batch in file.iter_batches(BATCH, columns=columns if written else [image_column, *columns]):

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polytag.data.reading.columns import read_table, table_of_cells
+from polytag.data.reading.columns import table_of_cells
+from polytag.data.reading.layouts.dataset_card import with_class_names
 from polytag.data.reading.layouts.folders import entries
 from polytag.data.reading.layouts.json_records import cells_of, read_lines, take_unknown, with_unknown
 from polytag.data.reading.layouts.parquet_images import holds_images, read_parquet_images
@@ -47,13 +48,13 @@ def _read_one(path: Path, options: ReadOptions) -> Table:
     if path.suffix.lower() in LINE_ENDINGS:
         records, lines = read_lines(path)
         unknown = take_unknown(records)
-        cells = cells_of(path, records, lines, options.image_column, "line")
+        cells = with_class_names(path, cells_of(path, records, lines, options.image_column, "line"))
         table = table_of_cells(path, cells, options)
         if unknown is None:
             return table
         column = cells.columns[cells.image_index]
         return with_unknown(table, unknown, column.spread(column.words if table.long_form else column.values))
-    return read_table(path, options)
+    return table_of_cells(path, with_class_names(path, read_cells(path, options)), options)
 
 
 def own_table(folder: Path) -> Path | None:
@@ -131,8 +132,8 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
 def _cells(path: Path, options: ReadOptions) -> Cells:
     if path.suffix.lower() in LINE_ENDINGS:
         records, lines = read_lines(path)
-        return cells_of(path, records, lines, options.image_column, "line")
-    return read_cells(path, options)
+        return with_class_names(path, cells_of(path, records, lines, options.image_column, "line"))
+    return with_class_names(path, read_cells(path, options))
 
 
 def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:

@@ -20,6 +20,7 @@ from polytag.data.reading.tables.column import Column
 from polytag.data.reading.tables.parquet import PARQUET_ENDINGS, read_parquet
 from polytag.data.reading.tables.spreadsheet import OTHER_SPREADSHEETS, SPREADSHEET_ENDINGS, read_spreadsheet
 from polytag.data.reading.tables.text import read_text
+from polytag.data.reading.tables.values import Kind, kind_of
 from polytag.errors import DataError, listed
 
 __all__ = ["PARQUET_ENDINGS", "Cells", "column_called", "plain", "read_cells", "reads_as_header"]
@@ -35,6 +36,9 @@ HEADER_WORDS = {"label", "labels", "class", "classes", "tag", "tags", "category"
 MAX_HEADER_LINES = 3
 ENDINGS = "|".join(sorted(ending[1:] for ending in PHOTO_ENDINGS))
 LOOKS_LIKE_IMAGE = re.compile(rf"\.(?:{ENDINGS})$", re.IGNORECASE)
+NAMING = (Kind.TEXT, Kind.NUMBER, Kind.SHARE)
+"""Kinds of cells that may be file names, unlike 0, 1 and blanks."""
+
 SAMPLE = 200
 """Number of cells of a column that are looked up among the files to check whether the column names photos."""
 
@@ -293,7 +297,9 @@ def _by_files(path: Path, columns: list[Column], options: ReadOptions) -> int | 
     index = _index(path, options)
     if not len(index):
         return None
-    hits = [_hits(index, column) if len(column.words) > 1 else (0.0, 0) for column in columns]
+    # Even if there are files called 0.jpg and 1.jpg, a column of 0 and 1 holds labels.
+    possible = [any(kind_of(word) in NAMING for word in column.words[1:]) for column in columns]
+    hits = [_hits(index, column) if may_be else (0.0, 0.0) for column, may_be in zip(columns, possible, strict=True)]
     best = max(range(len(columns)), key=lambda i: hits[i])
     return best if hits[best][0] >= 0.5 else None
 

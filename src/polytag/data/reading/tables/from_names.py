@@ -41,7 +41,7 @@ def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> 
         raise DataError(f"{path}: the {where} names no label at all")
     shared = 2 * len(set(vocabulary) & headers) >= len(vocabulary) and bool(roles.indicators)
     together = bool(roles.named) and bool(roles.indicators)
-    examples = _examples(columns[0], per_column[0])
+    examples = _examples(columns[0], per_column[0], names.by_blanks and options.label_separator is None)
     form = f"lists of names in {where}" if names.is_list else f"names in {where} separated by {names.separator}"
     if shared or together:
         return _names_and_columns(path, cells, roles, per_column, vocabulary, form, together, options, names.notes)
@@ -152,7 +152,7 @@ def _refuse_doubtful(
             f"{path.name}: '{names.doubtful}' in {where} may separate labels or be part of them: if it separates, add "
             f"--label-separator '{names.doubtful}', otherwise --label-separator '|'"
         )
-    why = doubt(labels, counts, filled, by_blanks="blanks" in names.separator, is_list=names.is_list)
+    why = doubt(labels, counts, filled, by_blanks=names.by_blanks, is_list=names.is_list)
     if why is not None:
         raise DataError(
             f"{path.name}: the {counted(len(labels), 'label')} in {where}, separated by {names.separator}, {why}: say "
@@ -234,11 +234,11 @@ def _long(
     return Labelled(long.targets, long.disagreements, labels, form, used, notes, long)
 
 
-def _examples(column: Column, sets: Sequence[tuple[str, ...]]) -> str | None:
+def _examples(column: Column, sets: Sequence[tuple[str, ...]], is_guess: bool) -> str | None:
     """Describe how up to two example cells were read, or return ``None`` if no cell has several names."""
     several = sorted((i for i, names in enumerate(sets) if len(names) > 1), key=lambda i: -len(sets[i]))[:1]
     chosen = [*several, *(i for i, names in enumerate(sets) if names and i not in several)][:2]
     if not several:
         return None
     shown = [f"'{column.words[i][:80]}' is {' + '.join(sets[i])}" for i in chosen]
-    return f"read as: {'; '.join(shown)}"
+    return f"read as: {'; '.join(shown)}{'; --label-separator changes that' if is_guess else ''}"

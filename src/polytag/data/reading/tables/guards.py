@@ -54,7 +54,12 @@ def doubt(
         return f"look like pieces of a list or JSON, such as {_examples(pieces)}"
     if is_list:
         return None
-    words_alone = [label for label in labels if label in CONJUNCTIONS and by_blanks]
+    function_words = FUNCTION_WORDS | CONJUNCTIONS
+    words_alone = [
+        label
+        for label in labels
+        if by_blanks and not CONJUNCTIONS.isdisjoint(label.split()) and function_words.issuperset(label.split())
+    ]
     if words_alone:
         return f"look like the words of sentences, such as {_examples(words_alone)}"
     ordered = [[word for word in re.split(r"[\W_]+", label.casefold()) if word] for label in labels]

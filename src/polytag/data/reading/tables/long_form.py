@@ -7,6 +7,12 @@ from numpy.typing import NDArray
 
 from polytag.data.reading.tables.column import Column
 
+SCORE_HEADERS = {"confidence", "conf", "probability", "prob", "certainty"}
+"""Headers of the confidence of each row's label, even if each image has a single row."""
+
+SIDE_SCORES = SCORE_HEADERS | {"score", "scores", "likelihood", "quality", "weight", "agreement"}
+"""Headers of values that are no labels next to 0/1 columns."""
+
 CONFIDENCE_HEADERS = {"confidence", "conf", "score", "scores", "probability", "prob", "certainty", "value", "present"}
 CONFIDENCE_HEADERS |= {"presence", "verified", "answer", "ispresent", "vote", "votes", "confidences", "likelihood"}
 BOX_HEADERS = {"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "box", "boxes", "polygon", "polygons"}
@@ -66,13 +72,22 @@ def gather(
     place[order] = np.arange(len(order))
     number = place[number]
     targets = np.full((len(names), n_labels), otherwise, dtype=np.int8)
-    named = label >= 0
-    seen = [np.zeros(targets.shape, dtype=bool) for _ in range(3)]
-    for value in (-1, 0, 1):
-        rows = named & (values == value)
-        seen[value][number[rows], label[rows]] = True
-    targets[seen[-1]] = -1
-    targets[seen[0]] = 0
-    targets[seen[1]] = 1
+    entry = number * n_labels + label
+    entries = [entry[(label >= 0) & (values == value)] for value in (-1, 0, 1)]
+    for value, named in zip((-1, 0, 1), entries, strict=True):
+        # Known values override unknown ones. If two known values differ, "present" wins.
+        targets.ravel()[named] = value
     listed = list(names)
-    return LongForm([listed[i] for i in order], first[order], targets, seen[0] & seen[1])
+    return LongForm([listed[i] for i in order], first[order], targets, _disagreements(targets, *entries[1:]))
+
+
+def _disagreements(
+    targets: NDArray[np.int8], absent: NDArray[np.int64], present: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which entries of the targets are both absent and present. Without any, the array takes no memory."""
+    both = np.intersect1d(absent, present)
+    if not len(both):
+        return np.broadcast_to(np.False_, targets.shape)
+    found = np.zeros(targets.shape, dtype=bool)
+    found.ravel()[both] = True
+    return found

@@ -13,7 +13,7 @@ from polytag.data.reading.table import PART_NAMES
 from polytag.data.reading.tables.cells import NOTE_HEADERS, Cells, column_called, looks_like_image, plain
 from polytag.data.reading.tables.column import Column
 from polytag.data.reading.tables.lists import is_vector_of_shares, parse_list, split_digits, vector_length
-from polytag.data.reading.tables.long_form import BOX_HEADERS, CONFIDENCE_HEADERS
+from polytag.data.reading.tables.long_form import BOX_HEADERS, CONFIDENCE_HEADERS, SCORE_HEADERS, SIDE_SCORES
 from polytag.data.reading.tables.values import Kind, Reading
 from polytag.errors import DataError, SettingsError, listed
 
@@ -115,7 +115,8 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     possible = [i for i in free if header[i] and (i or plain(header[i]) not in ID_HEADERS)]
     indicators = [i for i in possible if readings[i].is_indicator and i not in vectors]
     names = _names_column(path, cells, free, indicators, readings, vectors, boxes)
-    shares = tuple(i for i in free if header[i] and readings[i].is_shares)
+    side = SIDE_SCORES if indicators else ()
+    shares = tuple(i for i in free if header[i] and readings[i].is_shares and plain(header[i]) not in side)
     vector = None
     if names is None and vectors and (options.labels or not indicators):
         vector = min(vectors)
@@ -240,8 +241,7 @@ def _offered(cells: Cells, free: Sequence[int], group: int | None) -> tuple[int,
 
 def _confidence(cells: Cells, free: Sequence[int], readings: dict[int, Reading]) -> int | None:
     repeated = len(cells.columns[cells.image_index].values) < len(cells)
-    certain = {"confidence", "conf", "probability", "prob", "certainty"}
-    headers = CONFIDENCE_HEADERS if repeated else certain
+    headers = CONFIDENCE_HEADERS if repeated else SCORE_HEADERS
     likely = [i for i in free if plain(cells.header[i]) in headers]
     return next((i for i in likely if readings[i].is_indicator or readings[i].is_shares), None)
 

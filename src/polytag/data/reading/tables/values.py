@@ -151,6 +151,8 @@ class Reading:
         if self.has(Kind.SHARE, Kind.NUMBER, Kind.TEXT) or self.held <= {Kind.BLANK}:
             return False
         words = {word.casefold() for word in self.column.words if word}
+        if self.held == {Kind.PRESENT} and len({word for word in words if number_of(word) is None}) > 1:
+            return False  # Labels may be called x and y.
         return len(words) > 1 or not words <= {*_LETTERS, *TICKS} or Kind.BLANK in self.held
 
     @cached_property

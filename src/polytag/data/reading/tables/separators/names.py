@@ -4,13 +4,13 @@ The separator is the mark that explains the column best. It leaves the fewest la
 combinations. A mark that occurs in only a few cells is part of the names, and is reported.
 """
 
-import itertools
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from polytag.data.reading.tables.lists import parse_list
+from polytag.data.reading.tables.separators.blanks import split_at_blanks, undecided_blanks
 from polytag.data.reading.tables.separators.punctuation import (
     HASHTAGS,
     LONE,
@@ -18,7 +18,6 @@ from polytag.data.reading.tables.separators.punctuation import (
     find_leftover,
     find_punctuation,
     has_hashtags,
-    recombined,
 )
 from polytag.errors import counted, listed
 
@@ -55,13 +54,6 @@ WEAK = {",", ", "}
 IN_USE = 1 / 3
 """Minimum fraction of non-blank cells that must contain a character before it is considered as the separator."""
 
-FEWER = 0.6
-"""Blanks count as separators if a split leaves at most this fraction of the labels. For example, the Planet data have
-17 tags in 449 combinations."""
-
-RECURRING = 0.8
-"""Minimum fraction of words that must occur in several different cells for blanks to count as separators."""
-
 
 @dataclass(frozen=True)
 class Names:
@@ -84,6 +76,11 @@ class Names:
     notes: tuple[str, ...] = ()
     unparsed: tuple[str, ...] = field(default=())
     doubtful: str | None = None
+
+    @property
+    def by_blanks(self) -> bool:
+        """Whether blanks separate the names."""
+        return "blanks" in self.separator
 
 
 def split_names(
@@ -130,11 +127,18 @@ def split_names(
     said = [_called(mark)] if mark else []
     by_blanks = None
     if mark is None or mark in WEAK:
-        by_blanks = _by_blanks(pieces, vocabulary)
+        by_blanks = split_at_blanks(pieces, vocabulary)
         if by_blanks is not None:
-            pieces, said = by_blanks, [*said, "blanks"]
+            pieces, said = [_distinct(names) for names in by_blanks], [*said, "blanks"]
     pieces, notes = _strays(pieces, mark, where)
-    leftover = find_leftover(cells, rows, ORDINARY) if mark is None and by_blanks is None else None
+    whole = mark is None and by_blanks is None
+    leftover = find_leftover(cells, rows, ORDINARY) if whole else None
+    blanks = undecided_blanks(pieces) if whole and not vocabulary else []
+    if blanks:
+        notes.append(
+            f"blanks are part of labels such as '{blanks[0][:60]}' and '{blanks[1][:60]}'; "
+            "--label-separator ' ' separates there"
+        )
     if leftover is not None:
         notes.append(
             f"'{leftover.mark}' is part of labels such as '{leftover.example[:60]}'; "
@@ -269,87 +273,6 @@ def _in_use(mark: str, cells: Sequence[str], rows: Sequence[int]) -> bool:
     seen = re.compile(MARKS[mark])
     filled = [(bool(seen.search(cell)), n) for cell, n in zip(cells, rows, strict=True) if cell.strip()]
     return sum(n for has, n in filled if has) >= IN_USE * sum(n for _, n in filled)
-
-
-def _by_blanks(pieces: Sequence[tuple[str, ...]], vocabulary: frozenset[str]) -> list[tuple[str, ...]] | None:
-    """Return the names split at blanks, or ``None`` if blanks are part of the names."""
-    distinct = list(dict.fromkeys(piece for row in pieces for piece in row))
-    several = [piece for piece in distinct if " " in piece and piece not in vocabulary]
-    if not several or (not vocabulary and any(LONE.fullmatch(word) for piece in several for word in piece.split())):
-        return None
-    split = _known_words(vocabulary) if vocabulary else _collocations(distinct)
-    words = {piece: split(piece) for piece in distinct}
-    if not _blanks_separate(distinct, several, words, vocabulary):
-        return None
-    return [_distinct([word for piece in row for word in words[piece]]) for row in pieces]
-
-
-def _blanks_separate(
-    distinct: Sequence[str], several: Sequence[str], words: dict[str, list[str]], vocabulary: frozenset[str]
-) -> bool:
-    if vocabulary:
-        # One known name per piece is enough evidence, because not every name needs to have a column.
-        known = [piece for piece in several if any(word in vocabulary for word in words[piece])]
-        return 2 * len(known) >= len(several)
-    if all(word.isdecimal() for piece in several for word in piece.split()):
-        return True
-    alone = {piece for piece in distinct if len(words[piece]) == 1}
-    several = [piece for piece in several if len(words[piece]) > 1]
-    if not several:
-        return False
-    standing = [piece for piece in several if all(word in alone for word in words[piece])]
-    if 2 * len(standing) >= len(several):
-        return True
-    company = Counter(word for piece in distinct for word in set(words[piece]))
-    recurring = sum(n > 1 for n in company.values())
-    if len(company) <= FEWER * len(distinct) and recurring >= RECURRING * len(company):
-        return True
-    return len(several) > 2 and recombined([words[piece] for piece in distinct])
-
-
-def _known_words(vocabulary: frozenset[str]) -> Callable[[str], list[str]]:
-    """Return a function that splits a piece into known names, longest first, and individual words."""
-    longest = max((len(name.split()) for name in vocabulary), default=1)
-
-    def split(piece: str) -> list[str]:
-        words, names = piece.split(), []
-        while words:
-            n = next((n for n in range(min(longest, len(words)), 1, -1) if " ".join(words[:n]) in vocabulary), 1)
-            names.append(" ".join(words[:n]))
-            words = words[n:]
-        return names
-
-    return split
-
-
-def _collocations(pieces: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return a function that splits a piece at blanks, except between words that only occur next to each other."""
-    count: Counter[str] = Counter()
-    after: dict[str, Counter[str]] = defaultdict(Counter)
-    for piece in pieces:
-        words = piece.split()
-        count.update(words)
-        for word, following in itertools.pairwise(words):
-            after[word][following] += 1
-    bound = {
-        word: following
-        for word, followers in after.items()
-        for following, n in followers.items()
-        if n == count[word] == count[following] and n > 1 and word != following and not word.isdecimal()
-    }
-
-    def split(piece: str) -> list[str]:
-        names: list[str] = []
-        last = None
-        for word in piece.split():
-            if last is not None and bound.get(last) == word:
-                names[-1] += f" {word}"
-            else:
-                names.append(word)
-            last = word
-        return names
-
-    return split
 
 
 def _strays(

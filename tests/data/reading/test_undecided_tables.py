@@ -1,0 +1,70 @@
+"""Tables that can be read in two ways: the guess is said, or refused with the options that decide."""
+
+from pathlib import Path
+
+import pytest
+
+from polytag.data.reading.columns import read_table
+from polytag.data.reading.options import ReadOptions
+from polytag.data.reading.table import Table
+from polytag.errors import PolytagError
+
+
+def table(folder: Path, header: str, cells: list[str], **options: object) -> Table:
+    rows = [f"p{i}.jpg,{cell}" for i, cell in enumerate(cells)]
+    (folder / "t.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return read_table(folder / "t.csv", ReadOptions(**options))  # type: ignore[arg-type]
+
+
+def test_blanks_kept_inside_labels_are_said_if_their_words_recur(tmp_path: Path) -> None:
+    cells = ["red car", "blue car", "red bus", "blue sky", "green tree", "old tree", "red car", "green bus"]
+    found = table(tmp_path, "image,tags", cells)
+    assert "red car" in found.labels
+    assert (
+        "blanks are part of labels such as 'red car' and 'blue car'; --label-separator ' ' separates there"
+        in found.notes
+    )
+    assert set(table(tmp_path, "image,tags", cells, label_separator=" ").labels) == set(" ".join(cells).split())
+    apart = table(tmp_path, "image,tags", ["traffic light", "stop sign", "fire hydrant", "stop sign"])
+    assert not any("blanks are part" in note for note in apart.notes)
+
+
+def test_a_split_at_blanks_names_the_option_that_changes_it(tmp_path: Path) -> None:
+    cells = ["clear water", "clear", "haze water", "haze", "clear road", "road water", "road", "water"]
+    assert any("; --label-separator changes that" in note for note in table(tmp_path, "image,tags", cells).notes)
+
+
+def test_words_of_sentences_are_no_labels(tmp_path: Path) -> None:
+    places = ("mat", "box", "car", "bed", "sofa", "desk")
+    cells = [f"a {animal} on the {place}" for animal in ("cat", "dog", "owl", "cow") for place in places]
+    with pytest.raises(PolytagError, match=r"words of sentences.*--label-separator"):
+        table(tmp_path, "image,tags", cells)
+
+
+def test_decimal_commas_in_a_single_column_may_be_a_vector(tmp_path: Path) -> None:
+    cells = ['"1,0"', '"0,0"', '"1,0"', '"0,0"']
+    with pytest.raises(PolytagError, match=r"name the labels with --labels.*--label-column 'labels'"):
+        table(tmp_path, "image,labels", cells)
+    assert table(tmp_path, "image,labels", cells, labels="a,b").targets.tolist() == [[1, 0], [0, 0]] * 2
+    assert table(tmp_path, "image,labels", cells, label_column="labels").targets[:, 0].tolist() == [1, 0, 1, 0]
+    columns = table(tmp_path, "image,cat,dog", ['"1,0","0,0"', '"0,0","1,0"'])
+    assert columns.targets.tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_score_next_to_labels_is_not_used(tmp_path: Path) -> None:
+    found = table(tmp_path, "image,cat,dog,score", ["1,0,0.25", "0,1,0.5", "1,1,0.125"])
+    assert found.labels == ("cat", "dog") and "not used: score" in found.recognised
+    with pytest.raises(PolytagError, match="--at-least"):
+        table(tmp_path, "image,cat,dog,owl", ["1,0,0.25", "0,1,0.5", "1,1,0.125"])
+
+
+def test_a_column_of_0_and_1_never_names_images(tmp_path: Path) -> None:
+    for name in ("0.jpg", "1.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.csv").write_text("cat,dog\n1,0\n0,1\n1,1\n")
+    with pytest.raises(PolytagError, match="--image-column"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_labels_may_be_called_x_and_y(tmp_path: Path) -> None:
+    assert set(table(tmp_path, "image,labels", ["x", "y", "x", "y"]).labels) == {"x", "y"}
