@@ -12,6 +12,11 @@ from typing import Any, BinaryIO
 
 from polytag.errors import SettingsError, raise_machine_error
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -96,6 +101,34 @@ def is_readable(path: str | os.PathLike[str]) -> bool:
         raise_machine_error(error)
         return False
     return os.access(path, os.R_OK)
+
+
+LOCK_FILE = ".lock"
+"""Name of the file by which a process locks a folder that it writes over a long time."""
+
+
+def lock(path: Path) -> BinaryIO:
+    """Lock a file for this process, creating it if needed. The lock ends when the file is closed or the process ends.
+
+    File systems without locks, and Windows, are not protected.
+
+    Raises:
+        SettingsError: another process has locked the file.
+        OSError: the file cannot be opened.
+    """
+    file = path.open("ab")
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        place = path.parent if path.name == LOCK_FILE else path
+        raise SettingsError(
+            f"{place} is in use by another process: wait until it has finished, or name another output"
+        ) from None
+    except OSError:
+        pass  # The file system has no locks.
+    return file
 
 
 def refuse_same_file(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:

@@ -211,7 +211,7 @@ def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, ask
     for name in ("data", "train", "validation", "say"):
         asked.pop(name, None)
     assert asked == expected
-    assert {field.name for field in fields(TrainOptions)} - {"hyperparameters", "weights", "int8"} == {
+    assert {field.name for field in fields(TrainOptions)} - {"hyperparameters", "weights", "int8", "storage"} == {
         option.removeprefix("--").replace("-", "_") for option in OPTIONS
     }
 
@@ -244,14 +244,14 @@ def test_what_nobody_foresaw_is_one_line_too(data: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(pt, "compare", full)
     told = refused("compare", data, "--out", tmp_path / "run")
-    assert told == "polytag: No space left on device (run/model.keras)"
+    assert told == "polytag: No space left on device (run/model.keras): free some disk space"
 
     def stopped(*arguments: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pt, "compare", stopped)
     result = CliRunner().invoke(app, ["compare", str(data), "--out", str(tmp_path / "run")])
-    assert result.exit_code == 130 and result.stderr.endswith("polytag: stopped\n")
+    assert result.exit_code == 130 and result.stderr.endswith("polytag: stopped. Run the command again.\n")
 
     def unheard(*arguments: object, **settings: object) -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import polytag as pt
+from polytag.comparison import compare as comparing
+from polytag.comparison.run_folder import locked_folder
 from polytag.errors import DataError, SettingsError, WeightsError
+from polytag.files import write_json
 from polytag.models import fit as training
 from polytag.models.backbones import weights as pretrained
 
@@ -126,3 +129,16 @@ def test_what_has_no_effect_on_any_model_is_refused(data, tmp_path) -> None:
         with pytest.raises(SettingsError, match=message):
             pt.compare(data, tmp_path / "run", models, show_progress=False, **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_cannot_write_to_one_folder(data, tmp_path, monkeypatch) -> None:
+    settings = {"image_size": 32, "epochs": 1, "show_progress": False}
+    with locked_folder(tmp_path / "run"), pytest.raises(SettingsError, match=r"run is in use by another process: wait"):
+        pt.compare(data, tmp_path / "run", ["baseline"], **settings)
+
+    def started_meanwhile(data: pt.Dataset) -> None:
+        write_json(tmp_path / "run" / "run.json", {"polytag": "1", "models": [], "data": "", "split": []})
+
+    monkeypatch.setattr(comparing, "check_learnable", started_meanwhile)
+    with pytest.raises(SettingsError, match="already holds a run"):
+        pt.compare(data, tmp_path / "run", ["baseline"], **settings)

@@ -15,8 +15,9 @@ from typer.core import TyperGroup
 import polytag as pt
 from polytag import progress
 from polytag.cli.options import expand_options
+from polytag.cli.stopping import exit_code, farewell, stopping_in_time
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import PolytagError, SettingsError, printable
+from polytag.errors import MachineError, PolytagError, SettingsError, printable, raise_machine_error
 from polytag.extras import missing
 from polytag.files import refuse_same_file
 
@@ -141,12 +142,13 @@ def _with_console(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Print an expected error as one line and exit with code 2."""
+    """Print an expected error as one line and exit with code 2. A stopped command says how to continue."""
 
     @wraps(function)
     def call(**values: Any) -> Any:
         try:
-            return function(**values)
+            with stopping_in_time():
+                return function(**values)
         except (PolytagError, ModuleNotFoundError) as error:
             # If no extra installs the module, the installation is damaged or the code is wrong, so the traceback helps.
             expected = missing(error) if isinstance(error, ModuleNotFoundError) else error
@@ -160,15 +162,23 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             print("polytag: out of memory: close other programs or use a machine with more memory", file=sys.stderr)
             raise typer.Exit(2) from None
         except OSError as error:
-            # For an unforeseen error, such as a folder that has vanished, the operating system's message is printed.
-            place = f" ({printable(str(error.filename))})" if error.filename else ""
-            print(f"polytag: {error.strerror or error}{place}", file=sys.stderr)
+            print(f"polytag: {printable(_unforeseen(error))}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            print("polytag: stopped", file=sys.stderr)
-            raise typer.Exit(130) from None
+            print(farewell(), file=sys.stderr)
+            raise typer.Exit(exit_code()) from None
 
     return call
+
+
+def _unforeseen(error: OSError) -> str:
+    """Return the operating system's message, with advice if the computer is to blame."""
+    try:
+        raise_machine_error(error)
+    except MachineError as known:
+        return str(known)
+    place = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{place}"
 
 
 def note(*lines: object) -> None:

@@ -8,6 +8,7 @@ import typer
 
 import polytag as pt
 from polytag.cli.app import Data, Host, Overwrite, Port, Seed, SplitFile, check_outputs, command, load, note
+from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError, WeightsError, counted, printable
 from polytag.extras import require
@@ -343,6 +344,7 @@ def _measure(dataset: "Dataset") -> None:
     """Read each photo once, so that later steps find its measurements and pixels in the cache."""
     from polytag.photos.measure import measure
 
+    when_stopped(lambda: f"{AGAIN} It continues where it stopped, because photos are cached.")
     with progress_bar(len(dataset), "measuring photos", "photo") as bar:
         measure(dataset.paths, bar.update)
 

@@ -8,6 +8,7 @@ import typer
 
 import polytag as pt
 from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, check_outputs, command, load, note
+from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError
 from polytag.evaluation.min_photos import MIN_PHOTOS
@@ -206,6 +207,7 @@ def compare(
     """Train several models and compare them on unseen photos."""
     require("keras", "train", "Training")
     from polytag.comparison.plan import check_comparison
+    from polytag.comparison.run_folder import RUN_FILE
 
     how: dict[str, Any] = {
         "tune": tune,
@@ -215,6 +217,7 @@ def compare(
         "overwrite": overwrite,
     }
     check_comparison(out, models, options, **how)
+    when_stopped(lambda: "Add --resume to continue." if (out / RUN_FILE).exists() else AGAIN)
     comparison = pt.compare(
         load(data, read), out, models, options, given_split=split_file, say=note, min_photos=min_photos, **how
     )

@@ -8,6 +8,7 @@ import typer
 
 from polytag import progress
 from polytag.cli.app import BundleFolder, Overwrite, command, note
+from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.models.bundle.bundle import Bundle
 from polytag.progress import progress_bar
 from polytag.serving.tagging.job import TagJob
@@ -32,14 +33,12 @@ def tag(
 ) -> None:
     """Tag photos, and print or write the labels of each photo."""
     job = TagJob(Bundle(bundle, options.engine), photos, options)
+    if job.file is not None:
+        part = job.file.part
+        when_stopped(lambda: f"Progress is saved in {part}. Add --resume to continue." if part.exists() else AGAIN)
     # Rows printed to a terminal already show the progress, and a progress bar would break them up.
     with progress_bar(job.total, "tagging", "photo", job.file is not None or not sys.stdout.isatty()) as bar:
-        try:
-            job.run(sys.stdout, bar.update)
-        except KeyboardInterrupt:
-            if job.file is not None and job.file.part.exists():
-                print(f"Progress is saved in {job.file.part}. Add --resume to continue.", file=sys.stderr)
-            raise
+        job.run(sys.stdout, bar.update)
     if job.summary:
         print(job.summary)
     if not progress.hidden:

@@ -19,7 +19,7 @@ from polytag.comparison.contest import Contest, Contestant, contestant, pairs, r
 from polytag.comparison.plan import Plan, check_backbone, check_comparison
 from polytag.comparison.repeats import Repeats
 from polytag.comparison.report import write_report
-from polytag.comparison.run_folder import prepare_folder, repeat_folder
+from polytag.comparison.run_folder import locked_folder, prepare_folder, repeat_folder, started_run
 from polytag.data.dataset import PARTS, Dataset, describe_left_out
 from polytag.data.splitting.groups import leaks
 from polytag.data.splitting.learnable import check_learnable, learnable
@@ -151,12 +151,14 @@ def compare(
     last = max(plan.repeats.values())
     splits, notes = _check_splits(_repeats(data, first, 1 if one_split else last, given_split))
     request = _request(data, splits, models, tune, options, plan) | {"min_photos": min_photos}
-    prepare_folder(folder, request, plan.started if resume else None)
-
-    first = replace(first, notes=[*first.notes, *notes])
-    repeated = _repeats(data, first, last, given_split)
-    found = [_run(repeat, plan, folder, min_photos, show_progress, say) for repeat in repeated]
-    return _finish(folder, _contest(data, first, found, one_split), first.parts[2])
+    with locked_folder(folder):
+        # Checked again, because another process may have started a run while the data was read.
+        started = started_run(folder, resume, overwrite)
+        prepare_folder(folder, request, started if resume else None)
+        first = replace(first, notes=[*first.notes, *notes])
+        repeated = _repeats(data, first, last, given_split)
+        found = [_run(repeat, plan, folder, min_photos, show_progress, say) for repeat in repeated]
+        return _finish(folder, _contest(data, first, found, one_split), first.parts[2])
 
 
 def _finish(folder: Path, contest: Contest, test: Dataset) -> Comparison:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from polytag.comparison.repeats import repeats_of_each
 from polytag.comparison.run_folder import check_repeats, started_run
@@ -22,13 +21,11 @@ class Plan:
         options: the training options of each model.
         weights: weights of the backbone, ``None`` if no model has a backbone.
         repeats: number of repeats of each model.
-        started: settings of the run that the folder already holds, ``None`` if there is no run.
     """
 
     options: dict[str, TrainOptions]
     weights: Weights | None
     repeats: dict[str, int]
-    started: dict[str, Any] | None
 
 
 def check_comparison(
@@ -62,7 +59,7 @@ def check_comparison(
     started = started_run(Path(out), resume, overwrite)
     if resume and started is not None:
         check_repeats(Path(out), times, started)
-    return Plan(plan, next(filter(None, weights), None), times, started)
+    return Plan(plan, next(filter(None, weights), None), times)
 
 
 def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:

@@ -12,12 +12,13 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from polytag.errors import SettingsError, counted, raise_machine_error
-from polytag.files import write_json
+from polytag.files import LOCK_FILE, lock, write_json
 from polytag.models.bundle.bundle import check_unused
 from polytag.models.recipe import ALL_MODELS
 
@@ -46,7 +47,7 @@ def started_run(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] |
         check_unused(folder)
         return None
     try:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if folder.is_dir() and all(entry.name == LOCK_FILE for entry in folder.iterdir()):
             return None
         started = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -73,10 +74,26 @@ def check_repeats(folder: Path, repeats: Mapping[str, int], started: Mapping[str
             )
 
 
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Create the run's folder if needed, and keep other processes from writing to it.
+
+    Raises:
+        SettingsError: another process is writing to the folder, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock(folder / LOCK_FILE)
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written ({error.strerror}). Name another place with --out.") from None
+    with file:
+        yield
+
+
 def prepare_folder(folder: Path, request: Mapping[str, Any], started: Mapping[str, Any] | None) -> None:
     """Check that a resumed run has the same settings, or clear the folder for a new run.
 
-    Only files that polytag wrote are removed.
+    Only files that polytag wrote are removed. The folder is locked.
 
     Args:
         folder: the run's folder.
@@ -98,7 +115,6 @@ def prepare_folder(folder: Path, request: Mapping[str, Any], started: Mapping[st
                 f"{folder} was started with other {', '.join(changed)}. Repeat its settings, or add --overwrite."
             )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if started is None:
             _empty(folder)
             for repeat in filter(Path.is_dir, folder.glob("repeat-*")):

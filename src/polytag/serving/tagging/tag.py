@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import SettingsError, listed, printable
-from polytag.files import write_atomically, write_bytes_atomically
+from polytag.files import lock, write_atomically, write_bytes_atomically
 from polytag.models.bundle.bundle import Bundle
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
@@ -57,7 +57,8 @@ class TagFile:
         thresholds: minimum probability per label, float32 (k,). A run with other thresholds cannot continue the file.
 
     Raises:
-        SettingsError: the file already exists, cannot be written, or was started with another bundle or other settings.
+        SettingsError: the file already exists, cannot be written, was started with another bundle or other settings, or
+            another process is writing it.
     """
 
     def __init__(self, options: TagOptions, bundle: Bundle, thresholds: NDArray[np.float32]) -> None:
@@ -78,19 +79,27 @@ class TagFile:
         """Number of rows from earlier runs."""
         if path.is_dir():
             raise SettingsError(f"{path} is a folder: name a file with --out")
-        if path.exists() and not options.overwrite:
+        # If both files exist, the run was killed after its last row.
+        continuing = options.resume and self.part.exists() and self._started()
+        if path.exists() and not (options.overwrite or continuing):
             raise SettingsError(f"{path} exists already: choose another --out, or add --overwrite")
         if self.part.exists() and not (options.resume or options.overwrite):
             raise SettingsError(
                 f"{self.part} was left by an interrupted run: add --resume to continue, or --overwrite to start again"
             )
         try:
-            if self.part.exists() and options.resume:
+            self._lock = lock(self.part)
+            if continuing:
                 self._continue()
             else:
                 self.part.write_text(json.dumps(self._settings) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"{self.part} cannot be written ({error.strerror}): choose another --out") from None
+
+    def _started(self) -> bool:
+        """Return whether the settings were written completely, which a kill may have prevented."""
+        with self.part.open("rb") as file:
+            return file.readline().endswith(b"\n")
 
     def _continue(self) -> None:
         """Count the rows of earlier runs, and cut off an incomplete last line."""
@@ -150,6 +159,7 @@ class TagFile:
                     else:
                         self._write_text(kept_rows, self.labels, text)
         self.part.unlink()
+        self._lock.close()
 
 
 def text_writer(options: TagOptions, labels: Sequence[str]) -> Callable[[Iterable[Row], Sequence[str], TextIO], None]:
