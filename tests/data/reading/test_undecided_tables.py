@@ -1,5 +1,6 @@
 """Tables that can be read in two ways: the guess is said, or refused with the options that decide."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,41 @@ def test_a_column_of_0_and_1_never_names_images(tmp_path: Path) -> None:
 
 def test_labels_may_be_called_x_and_y(tmp_path: Path) -> None:
     assert set(table(tmp_path, "image,labels", ["x", "y", "x", "y"]).labels) == {"x", "y"}
+
+
+def test_flags_next_to_names_do_not_keep_blanks_from_separating(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    names = ["chair", "person", "car", "tvmonitor"]
+    chosen = [rng.sample(names, rng.randint(1, 3)) for _ in range(24)]
+    found = table(tmp_path, "fname,labels,is_valid", [f"{' '.join(one)},{i % 2 == 0}" for i, one in enumerate(chosen)])
+    assert set(found.labels) == set(names) and "not used: is_valid" in found.recognised
+    columns = table(tmp_path, "fname,cat,dog,is_valid", ["1,0,True", "0,1,False", "1,1,False"])
+    assert columns.labels == ("cat", "dog") and "not used: is_valid" in columns.recognised
+
+
+def test_of_two_columns_of_categories_neither_is_guessed(tmp_path: Path) -> None:
+    cells = ["Apparel,Topwear", "Apparel,Shoes", "Accessories,Bags", "Accessories,Belts"]
+    with pytest.raises(PolytagError, match="--label-column; repeat it"):
+        table(tmp_path, "image,masterCategory,subCategory", cells)
+    assert len(table(tmp_path, "image,masterCategory,subCategory", cells, label_column="subCategory").labels) == 4
+
+
+def test_a_split_of_any_header_is_no_label(tmp_path: Path) -> None:
+    for header, cell in (("ml_usage", "train"), ("id", "abc")):
+        with pytest.raises(PolytagError, match="no labels"):
+            table(tmp_path, f"image,{header}", [cell, "test", cell, "test"])
+    found = table(tmp_path, "image,cat,split", ["1,train", "0,validate", "1,test"])
+    assert found.parts == ["train", "validation", "test"]
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("2\ncat dog owl\np.jpg 1 -1 1\nq.jpg -1 1 -1\n", "separates its columns by blanks"),
+        ('{"image": "p.jpg"}\n{"image": "q.jpg"}\n', "rename it to t.jsonl"),
+    ],
+)
+def test_files_that_only_look_like_a_table(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(PolytagError, match=says):
+        read_table(tmp_path / "t.csv")

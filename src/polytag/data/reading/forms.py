@@ -24,7 +24,7 @@ from polytag.data.reading.layouts.folders import entries, label_folders, read_fo
 from polytag.data.reading.layouts.json_records import is_records, read_records
 from polytag.data.reading.layouts.keywords import has_keywords, has_sidecars, read_keywords
 from polytag.data.reading.layouts.tables import TABLE_ENDINGS, only_table, own_table, part_tables, read_one, read_parts
-from polytag.data.reading.layouts.unread import named, unknown_json
+from polytag.data.reading.layouts.unread import named, named_project, unknown_json
 from polytag.data.reading.locate import any_found
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
@@ -110,7 +110,7 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
         if table is not None:
             return table
     inside = describe(path)
-    unread = named(entries(path))
+    unread = named(entries(path)) or named_project(path)
     raise DataError(
         unread
         or f"the folder {path} holds nothing that polytag reads as labels: no labels.csv, no annotation files, no "

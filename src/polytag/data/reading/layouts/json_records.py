@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,20 @@ import numpy as np
 from polytag.data.reading.table import Table
 from polytag.data.reading.tables.cells import IMAGE_HEADERS, Cells, plain
 from polytag.data.reading.tables.parquet import list_cell
+from polytag.data.reading.tables.roles import label_rank
 from polytag.errors import DataError, listed
 from polytag.photos.kinds import EXTENSIONS
 
 UNKNOWN = "unknown_labels"
 
-NAME_KEYS = ("categories", "category", "labels", "label", "classes", "class", "names", "name", "tags")
-"""Keys under which a nested object stores names: {"objects": {"bbox": […], "categories": […]}}."""
+NAME_KEYS = (
+    *("categories", "category", "labels", "label", "classes", "class", "names", "name", "tags"),
+    *("displayname", "labelname", "classname", "tagname"),
+)
+"""Keys under which a nested object stores names: {"objects": {"bbox": […], "categories": […]}}. Case is ignored."""
+
+CLASS_MAP = "class-map"
+"""Key under which AWS Ground Truth stores the names of class numbers, in the metadata of a field."""
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
@@ -118,13 +125,18 @@ def cells_of(
         raise DataError(f"{path} has {wanted}; its fields are {listed(header, 20)}: name one with --image-column")
     columns = [[record.get(name) for record in flat] for name in header]
     texts = []
-    for values in columns:
+    for name, values in zip(header, columns, strict=True):
         if any(isinstance(value, list) for value in values):
             rows = [value if isinstance(value, list) else [] if value is None else [value] for value in values]
             if all(_is_name(one) for row in rows for one in row):
                 # A list stays a list in its cell, even if names contain separators.
                 texts.append(["" if value is None else list_cell(row) for value, row in zip(values, rows, strict=True)])
                 continue
+            if label_rank(name) == 2 and all(isinstance(row, list) and row for row in values):
+                raise DataError(
+                    f"{path}: the field '{name}' holds objects without a name that polytag knows: write the names of "
+                    "each image as a list, or name another field with --label-column"
+                )
             values = [None] * len(values)  # Boxes, vectors and other nested values do not name labels.
         texts.append([_text(value) for value in values])
     titles = [" ".join(name.split()) for name in header]
@@ -134,15 +146,32 @@ def cells_of(
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in record.items():
+        names = _class_map(record.get(f"{key}-metadata"))
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-            inner = next((name for name in NAME_KEYS if all(name in one for one in value)), None)
+            inner = _name_key(set.intersection(*map(set, value)))
             found[key] = [one[inner] for one in value] if inner else [[]]
+        elif names and isinstance(value, list | int):
+            found[key] = [names.get(str(number), number) for number in (value if isinstance(value, list) else [value])]
+        elif isinstance(value, dict) and _class_map(value):
+            continue
         elif isinstance(value, dict):
-            inner = next((name for name in NAME_KEYS if isinstance(value.get(name), list)), None)
+            inner = _name_key({name for name, one in value.items() if isinstance(one, list)})
             found |= {key: value[inner]} if inner else dict(value)
         else:
             found[key] = value
     return found
+
+
+def _name_key(keys: Iterable[str]) -> str | None:
+    """Return the key that most likely holds names, or ``None``."""
+    by_word = {plain(key): key for key in keys}
+    return next((by_word[word] for word in NAME_KEYS if word in by_word), None)
+
+
+def _class_map(metadata: Any) -> dict[str, str]:
+    """Return the names of class numbers that AWS Ground Truth writes next to a field, or an empty object."""
+    names = metadata.get(CLASS_MAP) if isinstance(metadata, dict) else None
+    return {str(number): str(name) for number, name in names.items()} if isinstance(names, dict) else {}
 
 
 def _image_key(records: Sequence[Mapping[str, Any]], image_column: str | None) -> str | None:

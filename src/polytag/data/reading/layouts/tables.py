@@ -11,12 +11,13 @@ from polytag.data.reading.layouts.dataset_card import with_class_names
 from polytag.data.reading.layouts.folders import entries
 from polytag.data.reading.layouts.json_records import cells_of, read_lines, take_unknown, with_unknown
 from polytag.data.reading.layouts.parquet_images import holds_images, read_parquet_images
+from polytag.data.reading.layouts.unread import tool_of
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import PART_NAMES, Table
 from polytag.data.reading.tables.cells import PARQUET_ENDINGS, Cells, plain, read_cells
 from polytag.errors import DataError, listed
 
-LINE_ENDINGS = (".jsonl", ".ndjson")
+LINE_ENDINGS = (".jsonl", ".ndjson", ".manifest")
 TABLE_ENDINGS = (".csv", ".tsv", ".xlsx", *PARQUET_ENDINGS, *LINE_ENDINGS)
 LABEL_FILES = tuple(f"labels{ending}" for ending in TABLE_ENDINGS)
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -47,6 +48,9 @@ def _read_one(path: Path, options: ReadOptions) -> Table:
         return read_parquet_images({"": [path]}, options)
     if path.suffix.lower() in LINE_ENDINGS:
         records, lines = read_lines(path)
+        tool = tool_of(records[0]) if records else None
+        if tool:
+            raise DataError(f"{path} is {tool}")
         unknown = take_unknown(records)
         cells = with_class_names(path, cells_of(path, records, lines, options.image_column, "line"))
         table = table_of_cells(path, cells, options)

@@ -1,6 +1,6 @@
 """Describe formats that polytag recognizes but does not read, and suggest what to export instead."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from polytag.errors import listed
@@ -49,23 +49,35 @@ def named(paths: Iterable[Path]) -> str | None:
     return None
 
 
+def named_project(folder: Path) -> str | None:
+    """Name the tool that exported a folder, and say what to export instead. Return ``None`` if it is unknown."""
+    if (folder / "meta.json").is_file() and any((entry / "ann").is_dir() for entry in folder.iterdir()):
+        return f"{folder.name} is a Supervisely project, which polytag does not read: export it as COCO"
+    return None
+
+
 def unknown_json(content: object) -> str:
     """Describe the content of a JSON file in an unknown format, and suggest an export if its tool is recognized."""
     if isinstance(content, dict):
-        keys = set(content)
-        for wanted, tool in TOOLS:
-            if wanted <= keys:
-                return f"{tool}, which polytag does not read: export it as COCO"
-        return f"an object with {listed([str(key) for key in content])}" if content else "an empty object"
+        return tool_of(content) or (
+            f"an object with {listed([str(key) for key in content])}" if content else "an empty object"
+        )
     if isinstance(content, list):
         first = content[0] if content else None
-        for wanted, tool in TOOLS:
-            if isinstance(first, dict) and wanted <= set(first):
-                return f"{tool}, which polytag does not read: export it as COCO"
+        if isinstance(first, dict) and (tool := tool_of(first)):
+            return tool
         if isinstance(first, dict):
             return f"a list of objects with {listed([str(key) for key in first])}"
         return "a list of other things" if content else "an empty list"
     return type(content).__name__
+
+
+def tool_of(record: Mapping[str, object]) -> str | None:
+    """Name the tool that exported a JSON object, and say what to export instead. Return ``None`` if it is unknown."""
+    for wanted, tool in TOOLS:
+        if wanted <= set(record):
+            return f"{tool}, which polytag does not read: export it as COCO, or write a CSV of images and labels"
+    return None
 
 
 TOOLS: tuple[tuple[set[str], str], ...] = (
@@ -75,6 +87,7 @@ TOOLS: tuple[tuple[set[str], str], ...] = (
     ({"Labeled Data", "Label"}, "a Labelbox export"),
     ({"item", "annotations"}, "a V7 Darwin annotation"),
     ({"metadata", "instances"}, "a SuperAnnotate annotation"),
+    ({"images", "detection_categories"}, "MegaDetector's output"),
     ({"openlabel"}, "an OpenLABEL annotation"),
     ({"@context"}, "a web annotation"),
 )

@@ -29,8 +29,8 @@ BLANK = ("nan", "<na>", *UNKNOWN)
 
 def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
     """Read columns of label names. The table may also have 0/1 columns for the same labels, or be in long form."""
-    headers = {cells.header[i] for i in roles.indicators}
     columns = [cells.columns[i] for i in roles.names]
+    headers = _known(columns, {cells.header[i] for i in roles.indicators})
     if options.label_separator is None:
         _refuse_bits(path, cells, roles)
     names = _split(path, cells, roles, headers, options)
@@ -64,6 +64,13 @@ def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> 
         notes = (*notes, f"'?' means that the labels are unknown ({counted(int(unknown.sum()), 'row')})")
     form += f" ({counted(len(labels), 'label')})"
     return Labelled(targets, np.zeros(targets.shape, dtype=bool), labels, form, roles.names, notes)
+
+
+def _known(columns: Sequence[Column], headers: set[str]) -> set[str]:
+    """Return the headers of 0/1 columns if any of them is named in a cell. Otherwise, such as for ``is_valid``, they
+    say nothing about the names."""
+    text = "\n".join(word for column in columns for word in column.words)
+    return headers if any(header in text for header in headers) else set()
 
 
 def _refuse_bits(path: Path, cells: Cells, roles: Roles) -> None:

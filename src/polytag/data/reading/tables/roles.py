@@ -37,6 +37,7 @@ LABEL_NUMBERS = re.compile(r"(?:label|class|category|tag|attribute)(?:id|idx|ind
 """Headers of columns with label numbers. Such a column is used if no column contains label names."""
 
 SPLIT_HEADERS = {"split", "part", "set", "subset", "fold", "partition", "tags", "tag", "dataset", "phase", "parts"}
+SPLIT_HEADERS |= {"mluse", "aiplatformgoogleapiscom/mluse"}
 GROUP_HEADERS = {"group", "groups", "groupid", "groupids"}
 OFFERED_HEADERS = re.compile(
     r"^(?:patient|subject|person|individual|scene|location|place|site|sequence|seq|video|clip|burst|series|study)"
@@ -46,6 +47,9 @@ SIDE_HEADERS = {"source", "license", "licence", "author", "annotator", "user", "
 SIDE_HEADERS |= {"updatedat", "timestamp", "sex", "gender", "patientsex", "patientgender", "url", "md5", "sha256"}
 SIDE_HEADERS |= {"hash", "camera", "device", "title", "description", "annotationid", "viewposition", "view", "who"}
 SIDE_HEADERS |= {"created", "modified", "owner", "photographer", "email", "status", "leadtime", "width", "height"}
+FLAG_HEADERS = {"isvalid", "isvalidation", "isval", "istest", "istrain", "istraining", "deleteflag", "deleted"}
+"""Headers of 0/1 columns that describe rows rather than labels, such as fastai's ``is_valid``."""
+
 ID_HEADERS = {"id", "ids", "index", "idx", "unnamed", "rowid", "uid", "uuid"}
 """Headers that mean row numbers in the first column, even if the table is so short that they are just 0 and 1."""
 
@@ -113,6 +117,7 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     if named:
         return _named_roles(path, cells, named, readings, vectors, confidence, split, group, len(boxes) > 1)
     possible = [i for i in free if header[i] and (i or plain(header[i]) not in ID_HEADERS)]
+    possible = [i for i in possible if plain(header[i]) not in FLAG_HEADERS]
     indicators = [i for i in possible if readings[i].is_indicator and i not in vectors]
     names = _names_column(path, cells, free, indicators, readings, vectors, boxes)
     side = SIDE_SCORES if indicators else ()
@@ -305,6 +310,7 @@ def _names_column(
     lists = [i for i in candidates if i not in boxes and _holds_lists(cells.columns[i])]
     alike = [i for i in candidates if label_rank(header[i]) == 1]
     texts = [i for i in candidates if not readings[i].is_numeric and i not in boxes and not _is_side(cells, i)]
+    texts = [i for i in texts if plain(header[i]) not in ID_HEADERS]
     if called or lists:
         return (called or lists)[0]
     _refuse_wrong(path, cells, [i for i in candidates if i not in alike], readings)
@@ -315,6 +321,8 @@ def _names_column(
             if words and len(words & labels) >= 0.5 * len(words):
                 return i
         return alike[0] if len(alike) == 1 and not readings[alike[0]].is_numeric else None
+    if len({header[i].casefold() for i in alike if not readings[i].is_numeric}) > 1:
+        raise _several(path, [header[i] for i in alike])
     if alike:
         return alike[0]
     likely = [i for i in texts if plain(header[i]) not in SIDE_HEADERS] or texts
@@ -323,10 +331,7 @@ def _names_column(
     if any(readings[i].is_shares for i in free) or vectors:
         return None
     if len(likely) > 1:
-        raise DataError(
-            f"{path} has several columns that could hold the labels ({listed([header[i] for i in likely])}): "
-            "name one with --label-column"
-        )
+        raise _several(path, [header[i] for i in likely])
     numbered = [i for i in candidates if LABEL_NUMBERS.fullmatch(plain(header[i]))]
     if len(numbered) == 1:
         return numbered[0]
@@ -335,18 +340,25 @@ def _names_column(
     raise DataError(f"{path} has an image column but no labels: expected a column of names or 0/1 columns{also}")
 
 
+def _several(path: Path, headers: list[str]) -> DataError:
+    return DataError(
+        f"{path} has several columns that could hold the labels ({listed(headers)}): name one with --label-column; "
+        "repeat it to use several"
+    )
+
+
 def _holds_lists(column: Column) -> bool:
     filled = [word for word in column.words if word]
     return bool(filled) and all(word[0] in "[{" and word[-1] in "]}" for word in filled)
 
 
 def _is_side(cells: Cells, i: int) -> bool:
-    """Return whether a text column cannot contain labels because it contains dates, image names or URLs."""
+    """Return whether a text column cannot contain labels because it holds dates, image names, URLs or a split."""
     words = [word for word in cells.columns[i].words if word][:200]
     odd = sum(
         bool(DATE.match(word)) or looks_like_image(word) or word.startswith(("http://", "https://")) for word in words
     )
-    return 2 * odd > len(words)
+    return 2 * odd > len(words) or all(part_of(word) for word in words)
 
 
 def _refuse_wrong(path: Path, cells: Cells, columns: Sequence[int], readings: dict[int, Reading]) -> None:

@@ -91,6 +91,11 @@ def _rows(path: Path, data: bytes, delimiter: str, encoding: str) -> Iterator[tu
 def _check_width(path: Path, chunk: list[tuple[int, list[str]]], first: tuple[int, list[str]]) -> None:
     width = len(first[1])
     if width < 2:
+        cell = chunk[-1][1][0]
+        if cell[:1] == "{":
+            raise DataError(f"{path} looks like JSON Lines: rename it to {path.stem}.jsonl")
+        if len(cell.split()) > 2 and all(len(row[0].split()) > 2 for _, row in chunk[2:]):
+            raise DataError(f"{path} separates its columns by blanks: separate them by commas, and check the header")
         raise DataError(
             f"{path} has a single column: expected an image column and labels, separated by commas, tabs or semicolons"
         )
