@@ -29,7 +29,8 @@ from processes import Clock, in_fresh_process, peak_megabytes
 import polytag as pt
 from polytag.data.dataset import PARTS, Dataset
 from polytag.evaluation.evaluate import judge
-from polytag.evaluation.metrics import VALIDATION_SCORE, scores
+from polytag.evaluation.metrics import scores
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.files import write_json
 from polytag.models.backbones.weights import find_weights, how_to_get_weights

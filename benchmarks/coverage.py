@@ -7,12 +7,14 @@ at least 16. Photos come one by one or in 12 or 100 groups that look alike and a
 on all photos of that kind, from 100,000 of them. The first table shows, for each cell, the share of sets whose interval
 contains the truth and the mean width of the interval; for mAP also those of a percentile bootstrap. The second shows
 the intervals of single labels by the number of photos with the label. The third shows how often a report on equally
-good models claims any difference between them. All numbers are written to OUT/coverage.json.
+good models claims any difference between them. All numbers are written to OUT/coverage.json after each cell. Cells
+that are already in this file are not repeated.
 """
 
 import argparse
 import json
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,9 @@ from polytag.evaluation.min_photos import MIN_PHOTOS
 LABELS, SPREAD, PHOTO_SHARE, GROUP_SHARE = 20, 2.5, 0.2, 0.2
 """Number of labels, standard deviation of the logits, and the fractions of their variance that are common to the labels
 of a photo and to the photos of a group."""
+
+BINS = [1, 2, 3, 4, 5, 6, 8, 10, 15, 25, 50]
+"""Numbers of photos at which the rows of the second table start."""
 
 THRESHOLD, POPULATION, RESAMPLES = 0.35, 100_000, 200
 
@@ -93,9 +98,10 @@ def percentile(targets: NDArray, p: NDArray, groups: NDArray, rng: np.random.Gen
 
 
 def cell(world: World, sets: int, min_photos: int) -> tuple[dict, dict]:
-    """Return the coverage and width of each interval, and the coverage of labels' intervals by number of photos."""
+    """Return the coverage and width of each interval. For labels' intervals, by score and number of photos with the
+    label, return how many contain the truth and how many there are."""
     covered, width = defaultdict(list), defaultdict(list)
-    by_support = defaultdict(list)
+    by_support: dict = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for _ in range(sets):
         p, targets, groups = world.draw(world.photos, world.groups)
         judged = targets.sum(axis=0) >= min_photos
@@ -117,7 +123,9 @@ def cell(world: World, sets: int, min_photos: int) -> tuple[dict, dict]:
                 for name in LABEL_TITLES:
                     for j in np.flatnonzero(np.isfinite(by_label[name])):
                         low, high = interval(by_label[name][j], label_rest[name][:, j], 1.0, evidence[name][j])
-                        by_support[name, int(targets[:, j].sum())].append(low <= labels_truth[name][j] <= high)
+                        counts = by_support[name][int(targets[:, j].sum())]
+                        counts[0] += bool(low <= labels_truth[name][j] <= high)
+                        counts[1] += 1
         (a, a_rest, a_truth), (b, b_rest, b_truth) = found
         for name in MAIN_SCORES:
             ends = simultaneous_intervals(np.array([a[name] - b[name]]), (a_rest[name] - b_rest[name])[:, None])[0]
@@ -152,6 +160,20 @@ def family_wise_errors(world: World, models: list[int], sets: int, min_photos: i
     return {count: n / sets for count, n in false.items()}
 
 
+def show(record: dict) -> None:
+    """Print the coverage of labels' intervals by the number of photos with the label, over all cells."""
+    print("\ncoverage of a label's interval by its photos")
+    found: dict[tuple[str, str], dict[int, NDArray]] = defaultdict(lambda: defaultdict(lambda: np.zeros(2)))
+    for cell_name, by_score in record["labels"].items():
+        groups = cell_name.rpartition(", ")[2]
+        for score, by_support in by_score.items():
+            for support, counts in by_support.items():
+                found[score, groups][BINS[np.searchsorted(BINS, int(support), side="right") - 1]] += counts
+    for (score, groups), bins in sorted(found.items()):
+        told = "  ".join(f"{start}: {bins[start][0] / bins[start][1]:.3f}" for start in sorted(bins))
+        print(f"{LABEL_TITLES[score]:10} {groups:10} from {told}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=400)
@@ -161,37 +183,27 @@ def main() -> None:
     parser.add_argument("--min-photos", type=int, default=MIN_PHOTOS)
     parser.add_argument("--out", type=Path, default=Path("coverage"))
     arguments = parser.parse_args()
-    cells, errors, supports = {}, {}, defaultdict(list)
-    for photos in arguments.photos:
-        for rare in (True, False):
-            for groups in arguments.groups:
-                name = f"{photos} photos, {'2-46' if rare else '>=16'} positives, {groups or 'no'} groups"
-                world = World(photos, rare, groups, photos + groups + rare, noise=0.5)
-                cells[name], by_support = cell(world, arguments.sets, arguments.min_photos)
-                worst = min(cells[name], key=lambda s: (cells[name][s][0], s) if s != "percentile mAP" else (2, s))
-                print(f"{name}: lowest {worst} {cells[name][worst][0]:.3f}", flush=True)
-                for score, (covered, width) in cells[name].items():
-                    print(f"    {TITLES.get(score, score):36} {covered:.3f}   width {width:.3f}")
-                for (score, support), hits in by_support.items():
-                    supports[score, min(support, 50), groups].extend(hits)
-                if arguments.equal:
-                    errors[name] = family_wise_errors(world, arguments.equal, arguments.sets, arguments.min_photos)
-                    print(f"    family-wise error by number of equal models: {errors[name]}", flush=True)
-    print("\ncoverage of a label's interval by its photos")
-    labels = {}
-    for score in LABEL_TITLES:
-        for groups in arguments.groups:
-            found = {n: supports[score, n, groups] for n in range(51) if supports[score, n, groups]}
-            bins = [(low, high) for low, high in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 7), (8, 9), (10, 14),
-                                                  (15, 24), (25, 49), (50, 50))]  # fmt: skip
-            row = {f"{low}-{high}": [h for n in found if low <= n <= high for h in found[n]] for low, high in bins}
-            labels[f"{score}, {groups or 'no'} groups"] = {k: float(np.mean(v)) for k, v in row.items() if v}
-            told = "  ".join(f"{k}: {np.mean(v):.3f}" for k, v in row.items() if v)
-            print(f"{LABEL_TITLES[score]:10} {groups or 'no'} groups  {told}")
+    file = arguments.out / "coverage.json"
+    record = json.loads(file.read_text()) if file.exists() else {"cells": {}, "labels": {}, "family_wise_error": {}}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    record = {"sets": arguments.sets, "cells": cells, "labels": labels, "family_wise_error": errors}
-    (arguments.out / "coverage.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(f"\n{arguments.out / 'coverage.json'}")
+    for photos, rare, groups in product(arguments.photos, (True, False), arguments.groups):
+        name = f"{photos} photos, {'2-46' if rare else '>=16'} positives, {groups or 'no'} groups"
+        if name in record["cells"]:
+            continue
+        world = World(photos, rare, groups, photos + groups + rare, noise=0.5)
+        found, by_support = cell(world, arguments.sets, arguments.min_photos)
+        if arguments.equal:
+            errors = family_wise_errors(world, arguments.equal, arguments.sets, arguments.min_photos)
+            record["family_wise_error"][name] = errors
+            print(f"{name}: family-wise error by number of equal models {errors}", flush=True)
+        record["cells"][name], record["labels"][name] = found, by_support
+        file.write_text(json.dumps(record | {"sets": arguments.sets}, indent=2) + "\n")
+        worst = min(found, key=lambda score: found[score][0] if score != "percentile mAP" else 2)
+        print(f"{name}: lowest {worst} {found[worst][0]:.3f}")
+        for score, (covered, width) in found.items():
+            print(f"    {TITLES.get(score, score):36} {covered:.3f}   width {width:.3f}", flush=True)
+    show(record)
+    print(f"\n{file}")
 
 
 if __name__ == "__main__":

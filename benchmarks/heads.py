@@ -21,7 +21,7 @@ from choices import Results, show
 from numpy.typing import NDArray
 
 import polytag as pt
-from polytag.evaluation.metrics import VALIDATION_SCORE
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.files import write_json
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.embed import VIEWS, embed

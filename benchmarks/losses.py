@@ -12,7 +12,7 @@ from pathlib import Path
 from choices import Results, show
 
 import polytag as pt
-from polytag.evaluation.metrics import VALIDATION_SCORE
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.files import write_json
 from polytag.models.backbones.weights import find_weights
 from polytag.models.recipe import Recipe

@@ -17,6 +17,7 @@ from polytag.comparison.figures import importance_bars, outcomes, trial_scores
 from polytag.comparison.report import write_report
 from polytag.data.dataset import Dataset
 from polytag.evaluation.evaluate import Evaluation, judge
+from polytag.evaluation.selection import VALIDATION_SCORE
 
 LABELS = ("bus", "cat", "dog", "tree")
 SECTIONS = (
@@ -36,7 +37,7 @@ HISTORY = [
         "loss": 0.6 - 0.1 * e,
         "learning_rate": 1e-3,
         "validation_loss": v,
-        "validation_mean_average_precision": 0.5 + v / 9,
+        VALIDATION_SCORE: 0.5 + v / 9,
     }
     for e, v in enumerate((0.5, 0.3, 0.45))
 ]
@@ -321,7 +322,7 @@ def test_training_and_search(tmp_path, contest):
     told = " ".join(page.text["learning"].split())
     assert "baseline 0.556 (epoch 1 of 3)" in told and "baseline after epoch 2" in told
     # The second trial scored more but was stopped early.
-    assert "trial 4 of 4 was best, validation mAP 0.520" in told
+    assert "trial 4 of 4 was best, support-weighted validation mAP 0.520" in told
     assert "2 completed (full), 1 stopped early as hopeless (hollow) and 1 failed (×)" in told
     assert ["dense", "256"] in page.table("learning")
     assert ["3", "–", "fail", "64"] in page.table("learning")

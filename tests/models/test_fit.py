@@ -11,6 +11,7 @@ import pytest
 import polytag as pt
 from polytag.errors import DataError, SettingsError
 from polytag.evaluation.calibration import KINDS, Calibration
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models import fit as training
 from polytag.models.backend import keras
@@ -52,7 +53,7 @@ def test_the_bundle_is_complete(trained, squares) -> None:
     assert facts["fit_seconds"] > 0
     assert 0 < facts["trainable_parameters"] <= facts["parameters"]
     assert 0 <= facts["validation_accuracy"] <= 1
-    assert {"loss", "learning_rate", "validation_loss", "validation_mean_average_precision"} == set(facts["history"][0])
+    assert {"loss", "learning_rate", "validation_loss", VALIDATION_SCORE} == set(facts["history"][0])
     again = Bundle(trained.path)
     np.testing.assert_array_equal(again.thresholds, trained.thresholds)
 
@@ -141,7 +142,7 @@ def test_a_diverging_training_says_so(squares, tmp_path) -> None:
 def test_a_heads_training_ends_once_its_learning_rate_is_down_to_a_hundredth(squares, monkeypatch) -> None:
     train, validation, _ = squares
     score = itertools.count(500_000)  # rises for ever, though by too little for the learning rate to stay as it is
-    monkeypatch.setattr(fitting, "mean_average_precision", lambda *_: next(score) / 1_000_000)
+    monkeypatch.setattr(fitting, "selection_score", lambda *_: next(score) / 1_000_000)
     history = pt.fit(
         train, validation, image_size=32, epochs=60, learning_rate=1e-3, fine_tune=0, show_progress=False
     ).manifest["history"]
@@ -242,7 +243,7 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
 
     monkeypatch.setattr(place, "fit_network", run)
     monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     fine_tune = {"fine_tune": 1} if model == "transfer" else {}
     bundle = pt.fit(*copies, model, image_size=64, epochs=1, show_progress=False, **fine_tune)
     assert np.isfinite(bundle.thresholds).all() and bundle.seen(train).all()

@@ -13,8 +13,8 @@ from polytag.comparison.contest import Contest, Contestant
 from polytag.comparison.doubts import FEW_TRIALS, in_text
 from polytag.errors import counted
 from polytag.evaluation.evaluate import MAIN_SCORES, Evaluation
-from polytag.evaluation.metrics import VALIDATION_SCORE
 from polytag.evaluation.reliability import reliability_bins
+from polytag.evaluation.selection import SCORE_TITLE, VALIDATION_SCORE
 from polytag.pages.figures import Chart, svg
 from polytag.pages.text import joined
 
@@ -102,7 +102,7 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
         Chart.of(
             "map",
             figures.learning_curve(contestants, VALIDATION_SCORE),
-            f"Validation mAP: {first}",
+            f"{SCORE_TITLE[0].upper()}{SCORE_TITLE[1:]}: {first}",
             f"Kept: {kept_epochs or 'none'}.",
         ),
     ]
@@ -119,7 +119,7 @@ def _search(contestant: Contestant, index: int) -> dict[str, Any]:
     title = f"Search for {contestant.name}: none of {counted(len(trials), 'trial')} was scored"
     if best is not None:
         score = trials[best]["score"]
-        title = f"Search for {contestant.name}: trial {best + 1} of {len(trials)} was best, validation mAP {score:.3f}"
+        title = f"Search for {contestant.name}: trial {best + 1} of {len(trials)} was best, {SCORE_TITLE} {score:.3f}"
     counts = joined([f"{states.count(state)} {meaning.get(state, state)}" for state in dict.fromkeys(states)])
     chart = Chart.of(
         f"trials{index}",

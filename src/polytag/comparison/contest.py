@@ -27,7 +27,7 @@ class Contestant:
         fit_seconds: wall-clock time of training. It includes the search, the computation of embeddings, and the
             decoding of photos that were not cached.
         validation_score: mAP on the validation photos, 0 to 1; NaN if unknown.
-        history: loss, learning_rate, validation_loss and validation_mean_average_precision of each epoch.
+        history: loss, learning_rate, validation_loss and support-weighted validation mAP of each epoch.
         kept_epoch: row in the history of the epoch whose weights are in the bundle; ``None`` if there is no history or
             if the weights are averaged over several training runs.
         trials: trials of the search, each with its score (or None), state and hyperparameters; empty without a search.

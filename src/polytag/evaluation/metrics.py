@@ -28,9 +28,6 @@ TITLES = {
 LABEL_TITLES = {"f1": "F1", "average_precision": "AP", "precision": "Precision", "recall": "Recall"}
 """Names of the scores of individual labels that have an interval."""
 
-VALIDATION_SCORE = "validation_mean_average_precision"
-"""Key, in training histories, of the score that selects epochs and trials."""
-
 ROWS = 4_000_000
 """Maximum number of entries processed at once, so that memory use does not grow with the number of photos."""
 
@@ -176,11 +173,23 @@ def average_precisions(targets: NDArray[np.int8], probabilities: NDArray) -> NDA
 
     Photos with equal probabilities are ranked together. The result is NaN for labels without a known positive.
     """
-    found = np.full(targets.shape[1], np.nan)
-    for j, rows in enumerate((targets >= 0).T):
+    with np.errstate(invalid="ignore"):
+        return precisions_at_positives(targets, probabilities).sum(axis=0) / (targets == 1).sum(axis=0)
+
+
+def precisions_at_positives(targets: NDArray[np.int8], probabilities: NDArray) -> NDArray[np.float64]:
+    """Compute, for each photo with a label, the precision if all photos at least as probable are assigned the label.
+
+    A label's average precision is the mean of these values over its photos.
+
+    Returns:
+        float64 (n, k); 0 where the label is not present.
+    """
+    found = np.zeros(targets.shape)
+    for j, known in enumerate((targets >= 0).T):
+        rows = np.flatnonzero(known)
         positives, rank, _, _ = ranked_positives(targets[rows, j] == 1, probabilities[rows, j])
-        if len(positives):
-            found[j] = float((np.searchsorted(rank, rank, side="right") / rank).mean())
+        found[rows[positives], j] = np.searchsorted(rank, rank, side="right") / rank
     return found
 
 

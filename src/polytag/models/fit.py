@@ -14,6 +14,7 @@ from polytag.data.splitting.learnable import learnable
 from polytag.errors import DataError, counted, listed
 from polytag.evaluation.calibration import choose_calibration
 from polytag.evaluation.metrics import argmax_accuracy, scores
+from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
@@ -230,6 +231,7 @@ def _choose_thresholds(bundle: Bundle, validation: Dataset, objective: str) -> D
     judged = scores(validation.targets, probabilities, thresholds)
     bundle.thresholds = thresholds
     bundle.record(
+        **{VALIDATION_SCORE: selection_score(validation.targets, probabilities)},
         thresholds=[float(t) for t in thresholds],
         out_of_reach=[label for label, no in zip(bundle.labels, beyond, strict=True) if no],
         validation={name: value if np.isfinite(value) else None for name, value in judged.items()},

@@ -51,7 +51,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 - ``tuned``: Training for many epochs on smaller, randomly cropped photos improves scores more than any layer size. The
   improvement appears too late for short trials to detect it.
 - ``transfer``: The head trains on cached embeddings and needs only about a second per epoch, so the maximum is high.
-  Early stopping ends training when validation mAP stops improving.
+  Early stopping ends training when the support-weighted validation mAP stops improving.
 """
 
 

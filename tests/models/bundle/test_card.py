@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytag.evaluation.metrics import TITLES
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.models.bundle.card import APPROACHES, model_card
 from polytag.models.recipe import ALL_MODELS
 
@@ -116,8 +117,10 @@ def test_the_facts_are_told() -> None:
     ):
         assert fact in card, fact
     assert "Not tested" not in card and "not recorded" not in card and "quantized" not in card
-    kept = {"kept": True, "validation_mean_average_precision": 0.7631, "lost": 0.0019}
-    assert "Quantized model: validation mAP 0.7631 (-0.0019); use it" in model_card(manifest(int8=kept))
+    kept = {"kept": True, VALIDATION_SCORE: 0.7631, "lost": 0.0019}
+    assert "Quantized model: support-weighted validation mAP 0.7631 (-0.0019); use it" in model_card(
+        manifest(int8=kept)
+    )
 
 
 def test_what_was_not_tested_is_said_and_no_score_is_made_up() -> None:

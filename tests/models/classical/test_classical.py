@@ -182,13 +182,13 @@ def test_posteriors_by_hand() -> None:
 def test_the_better_setting_on_validation_photos_is_chosen(monkeypatch) -> None:
     monkeypatch.setattr(classical, "STRENGTHS", STRENGTHS)
     tried: list[float] = []
-    original = classical.mean_average_precision
+    original = classical.selection_score
 
     def watched(targets, probabilities):
         tried.append(original(targets, probabilities))
         return tried[-1]
 
-    monkeypatch.setattr(classical, "mean_average_precision", watched)
+    monkeypatch.setattr(classical, "selection_score", watched)
     steps: list[int] = []
     _, chosen, _ = fit_head("rakel", X, Y, V, VY, on_progress=steps.append)
     # In order, until two in a row are no better; the first of the best is kept.

@@ -10,6 +10,7 @@ import pytest
 import polytag as pt
 from polytag.errors import BundleError, SettingsError
 from polytag.evaluation.metrics import scores
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.evaluation.thresholds import choose_thresholds
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.bundle.card import quantization_summary
@@ -42,9 +43,7 @@ def test_it_has_thresholds_of_its_own(bundle, squares, monkeypatch) -> None:
     judged = scores(validation.targets, probabilities, quantized.thresholds)
     for name, value in facts["validation"].items():
         assert value == pytest.approx(judged[name], abs=1e-6), name
-    assert facts["validation_mean_average_precision"] + facts["lost"] == pytest.approx(
-        bundle.manifest["validation"]["mean_average_precision"]
-    )
+    assert facts[VALIDATION_SCORE] + facts["lost"] == pytest.approx(bundle.manifest[VALIDATION_SCORE])
     # Tagging and evaluating use them.
     row, path = quantized.predict(test.paths[:1])[0][0], test.paths[0]
     expected = {label for label, p, t in zip(bundle.labels, row, quantized.thresholds, strict=True) if p >= t}

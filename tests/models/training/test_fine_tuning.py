@@ -5,6 +5,7 @@ import pytest
 
 import polytag as pt
 from polytag.evaluation.calibration import Calibration
+from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
 from polytag.models import fit as training
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import find_weights
@@ -23,7 +24,7 @@ def test_harmful_fine_tuning_is_undone(squares, monkeypatch) -> None:
 
     def harmful(network, *args, **kwargs):
         network.set_weights([w * 0 for w in network.get_weights()])
-        return fitting.Fitted([{"validation_mean_average_precision": 0.0}], 0, np.zeros_like(validation.targets, float))
+        return fitting.Fitted([{VALIDATION_SCORE: 0.0}], 0, np.zeros_like(validation.targets, float))
 
     original = transfer.fit_network
     calls = []
@@ -36,7 +37,7 @@ def test_harmful_fine_tuning_is_undone(squares, monkeypatch) -> None:
     tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
     assert calls == ["head", "transfer"]
     assert tuned.manifest["fine_tuning"].startswith("undone")
-    head = [epoch["validation_mean_average_precision"] for epoch in tuned.manifest["history"][:-1]]
+    head = [epoch[VALIDATION_SCORE] for epoch in tuned.manifest["history"][:-1]]
     assert tuned.manifest["kept_epoch"] == int(np.argmax(head))
     assert tuned.manifest["trainable_parameters"] == frozen.manifest["trainable_parameters"]
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
@@ -82,7 +83,7 @@ def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, 
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
     monkeypatch.setattr(early_layers, "on_cpu", lambda: True)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     seen, original = [], transfer.fit_network
 
     def run(network, batches, judged, *args, **kwargs):
@@ -98,8 +99,8 @@ def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, 
     assert bundle.manifest["fine_tuning"] == "kept; it used photos at 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
     probabilities, _ = bundle.predict(validation.paths)
-    score = fitting.mean_average_precision(validation.targets, probabilities)
-    assert bundle.manifest["validation"]["mean_average_precision"] == pytest.approx(score, abs=1e-4)
+    score = selection_score(validation.targets, probabilities)
+    assert bundle.manifest[VALIDATION_SCORE] == pytest.approx(score, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
@@ -125,7 +126,7 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
         return fitted
 
     monkeypatch.setattr(transfer, "fit_network", run)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, show_progress=False)
@@ -147,7 +148,7 @@ def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, 
         weights = tmp_path / "random.weights.h5"
         base = keras.applications.MobileNetV2(input_shape=(48, 48, 3), include_top=False, weights=None)
         base.save_weights(weights)
-    monkeypatch.setattr(transfer, "mean_average_precision", lambda *_: 1.0)  # fine-tuning is kept
+    monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     settings = {"image_size": 48, "epochs": 1, "fine_tune": 1, "loss": "asymmetric", "show_progress": False}
     bundle = pt.fit(train, validation, "transfer", backbone=name, weights=weights, out=tmp_path / "bundle", **settings)
     before = backbone(name, 48, find_weights(weights, name))

@@ -11,6 +11,7 @@ from polytag.evaluation.calibration import in_words
 from polytag.evaluation.evaluate import MAIN_SCORES
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.objectives import aim
+from polytag.evaluation.selection import SCORE_TITLE, VALIDATION_SCORE
 from polytag.pages.markdown import as_it_is, table
 from polytag.progress import duration
 
@@ -63,7 +64,7 @@ def quantization_summary(facts: Mapping[str, Any]) -> str:
     """
     if "reason" in facts:
         return f"quantized model: none ({facts['reason']})"
-    score = f"validation mAP {facts['validation_mean_average_precision']:.4f} ({-facts['lost']:+.4f})"
+    score = f"{SCORE_TITLE} {facts[VALIDATION_SCORE]:.4f} ({-facts['lost']:+.4f})"
     use = "use it with --engine int8" if facts["kept"] else "discarded, because it loses too much accuracy"
     return f"quantized model: {score}; {use}"
 

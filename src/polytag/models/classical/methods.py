@@ -20,6 +20,7 @@ from skmultilearn.problem_transform import LabelPowerset
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted
+from polytag.evaluation.selection import selection_score
 from polytag.models.backbones.backbone import pooled
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
@@ -34,14 +35,14 @@ from polytag.models.classical.networks import (
 )
 from polytag.models.networks.architectures import with_head
 from polytag.models.recipe import Recipe
-from polytag.models.training.loop import Trained, mean_average_precision
+from polytag.models.training.loop import Trained
 from polytag.progress import progress_bar
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Values of C, the inverse of a logistic regression's L2 penalty, in the order in which they are tried."""
 
 PATIENCE = 2
-"""The search stops after this many successive values of C without a better validation mAP.
+"""The search stops after this many successive values of C without a better score (`polytag.evaluation.selection`).
 
 Large values take the longest, so the search avoids them if possible.
 """
@@ -114,7 +115,8 @@ def fit_head(
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> tuple[keras.Model, dict[str, Any], list[str]]:
-    """Fit a classical method, and choose the hyperparameters with the best validation mAP.
+    """Fit a classical method, and choose the hyperparameters with the best support-weighted
+    validation mAP.
 
     Args:
         name: "binary_relevance", "chains", "powerset", "rakel" or "mlknn".
@@ -155,7 +157,7 @@ def fit_head(
 
     def score(network: keras.Model) -> float:
         probabilities = keras.ops.convert_to_numpy(network(validation_embeddings))
-        return mean_average_precision(validation_targets[:, varying], probabilities)
+        return selection_score(validation_targets[:, varying], probabilities)
 
     usable = targets[:, varying]
     if name == "mlknn":
@@ -303,7 +305,7 @@ def _mlknn(
         seen = targets[validation[:, :n_neighbours]].sum(axis=1, dtype=np.int64)
         for smoothing in SMOOTHING:
             tried = posteriors(own[:, :n_neighbours], targets, smoothing)
-            reached = mean_average_precision(validation_targets, tried[labels, seen])
+            reached = selection_score(validation_targets, tried[labels, seen])
             if reached > best:
                 best, table, chosen = reached, tried, {"neighbours": n_neighbours, "smoothing": smoothing}
     return mlknn_network(unit, targets, table), chosen

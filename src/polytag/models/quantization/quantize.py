@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.evaluation.metrics import scores
+from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.bundle.bundle import CORES, INT8_FILE, Bundle
 from polytag.models.quantization.onnx import write_int8
@@ -15,7 +16,7 @@ from polytag.photos.decode import each
 from polytag.photos.pixels import photo_view
 
 MAX_LOSS = 0.005
-"""A quantized model is kept only if it loses less validation mAP than this."""
+"""A quantized model is kept only if it loses less support-weighted validation mAP than this."""
 
 CALIBRATION_PHOTOS = 50
 """Number of training photos that calibrate the rounding of weights and activations."""
@@ -66,14 +67,14 @@ def _facts(bundle: Bundle, validation: Dataset, probabilities: NDArray[np.float3
     """Return the facts about the quantized model that the bundle records."""
     if not np.isfinite(probabilities).all():
         raise ValueError("some of its probabilities are not finite")
-    thresholds = choose_thresholds(validation.targets, probabilities, objective)
-    beyond = out_of_reach(validation.targets, probabilities, objective)
+    thresholds = choose_thresholds(validation.targets, probabilities, objective, validation.groups)
+    beyond = out_of_reach(validation.targets, probabilities, objective, validation.groups)
     judged = scores(validation.targets, probabilities, thresholds)
-    score = judged["mean_average_precision"]
-    loss = (bundle.manifest["validation"]["mean_average_precision"] or 0.0) - score
+    score = selection_score(validation.targets, probabilities)
+    loss = bundle.manifest[VALIDATION_SCORE] - score
     return {
         "kept": bool(loss < MAX_LOSS),
-        "validation_mean_average_precision": score,
+        VALIDATION_SCORE: score,
         "lost": loss,
         "thresholds": [float(threshold) for threshold in thresholds],
         "out_of_reach": [label for label, out in zip(bundle.labels, beyond, strict=True) if out],

@@ -1,6 +1,6 @@
 """Hyperparameter search for any model. Optuna proposes trials, and a file records them.
 
-A trial is a short training run. Its score is validation mAP, and a trial with a poor score may be pruned.
+A trial is a short training run. Its score is support-weighted validation mAP. Poor trials may be pruned.
 With a database, any number of processes share one search (see `polytag.models.search.shared`).
 """
 
@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from polytag.data.dataset import Dataset
 from polytag.errors import SettingsError
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.models.options import DEFAULT_TRIALS, check_effort
 from polytag.models.recipe import Recipe
 from polytag.models.search.shared import SharedTrials, open_shared, reporting_outages
@@ -25,7 +26,7 @@ from polytag.models.search.trials import STARTUP_TRIALS, Report, Trials, finishe
 from polytag.progress import progress_bar
 
 Score = Callable[[Dataset, Dataset, Recipe, Report], float]
-"""Function that trains a candidate on the first data set and returns its mAP on the second, 0 to 1."""
+"""Function that trains a candidate on the first data set and returns its support-weighted mAP on the second, 0 to 1."""
 
 Space = Callable[[optuna.trial.BaseTrial, Recipe, Collection[str]], Recipe]
 """Function that proposes a candidate recipe.
@@ -109,6 +110,7 @@ def search(
             "settings": sorted(asked),
             "train": train.fingerprint,
             "validation": validation.fingerprint,
+            "score": VALIDATION_SCORE,
         }
         pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARM_UP)
         with progress_bar(trials, f"{recipe.model} · search", "trial", show_progress) as bar:

@@ -10,7 +10,7 @@ from optuna.trial import BaseTrial
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DivergedError
-from polytag.evaluation.metrics import VALIDATION_SCORE
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
 from polytag.models.recipe import LOSS_NAMES, Recipe
@@ -91,12 +91,12 @@ def cnn_score(
     photos: int = STAGE_PHOTOS,
     epochs: int = STAGE_EPOCHS,
 ) -> float:
-    """Train a candidate CNN briefly, and return the validation mAP of its best epoch.
+    """Train a candidate CNN briefly, and return the best epoch's score.
 
     Args:
         train, validation: readable photos.
         recipe: candidate.
-        report: called with each epoch and its validation mAP.
+        report: called with each epoch and its support-weighted validation mAP.
         photos, epochs: maximum number of training photos and of epochs.
     """
     rows = np.sort(np.random.default_rng(recipe.seed).permutation(len(train))[:photos])
@@ -122,14 +122,14 @@ def transfer_space(trial: BaseTrial, recipe: Recipe, asked: Collection[str]) -> 
 
 
 def transfer_score(train: Dataset, validation: Dataset, recipe: Recipe, report: Report, *, weights: Weights) -> float:
-    """Train a candidate head, and return the validation mAP of its best epoch.
+    """Train a candidate head, and return the best epoch's score.
 
     All photos are used, because training on embeddings is fast.
 
     Args:
         train, validation: readable photos.
         recipe: candidate.
-        report: called with each epoch and its validation mAP.
+        report: called with each epoch and its support-weighted validation mAP.
         weights: weights of the backbone.
     """
     keras.backend.clear_session()
@@ -151,7 +151,7 @@ def _rates(trial: BaseTrial, ranges: dict[str, tuple[float, float]], asked: Coll
 
 
 def _score(train: Callable[[list[keras.callbacks.Callback]], Fitted], report: Report) -> float:
-    """Train a candidate, report each epoch, and return the validation mAP of the best epoch."""
+    """Train a candidate, report each epoch, and return the score of the best epoch."""
     reporter = _Reporter(report)
     try:
         fitted = train([reporter])

@@ -12,8 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from polytag.models.recipe import Recipe
 
 Report = Callable[[int, float], None]
-"""Function that takes an epoch, counted from 0, and its validation mAP. It raises `optuna.TrialPruned` to stop a poor
-trial."""
+"""Function that takes an epoch, counted from 0, and its score. It raises `optuna.TrialPruned` to stop a poor trial."""
 
 STARTUP_TRIALS = 6
 """Number of trials before TPE starts. They are random, except for predefined first trials."""
@@ -88,9 +87,9 @@ class Trials:
         """Surround the training of a trial."""
         yield
 
-    def _report(self, trial: optuna.Trial, epoch: int, validation_map: float) -> None:
+    def _report(self, trial: optuna.Trial, epoch: int, score: float) -> None:
         try:
-            trial.report(validation_map, epoch)
+            trial.report(score, epoch)
         except optuna.exceptions.UpdateFinishedTrialError:
             raise optuna.TrialPruned from None
         self._record_time()
@@ -111,7 +110,7 @@ class Trials:
         finished = finished_trials(self._study)
         scores = [trial.value or 0 for trial in finished if trial.state == TrialState.COMPLETE]
         if scores:
-            self._bar.set_postfix_str(f"best validation mAP {max(scores):.3f}", refresh=False)
+            self._bar.set_postfix_str(f"best weighted mAP {max(scores):.3f}", refresh=False)
         self._bar.update(len(finished) - self._bar.n)
 
 

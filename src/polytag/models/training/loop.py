@@ -1,4 +1,4 @@
-"""Train one network. Keras runs the loop, and validation mAP decides which epoch's weights are kept."""
+"""Train one network. Keras runs the loop. The epoch with the best support-weighted validation mAP is kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DivergedError
-from polytag.evaluation.metrics import VALIDATION_SCORE, scores
+from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
 from polytag.models.backend import keras
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
@@ -18,7 +18,8 @@ from polytag.models.training.progress import TrainingBar
 from polytag.photos.pixels import photo_view
 
 PATIENCE = 5
-"""Training stops after this many epochs without a better validation mAP. The weights of the best epoch are kept."""
+"""Training stops after this many epochs without a better support-weighted validation mAP. The weights of the best epoch
+are kept."""
 
 MIN_RATE = 0.01
 """Training stops when the learning rate falls below this fraction of its initial value, because the weights barely
@@ -37,7 +38,7 @@ class Fitted:
     """Record of a training run."""
 
     history: list[dict[str, float]]
-    """Loss, learning rate, validation loss and validation mAP of each epoch."""
+    """Loss, learning rate, validation loss and support-weighted validation mAP of each epoch."""
 
     kept: int | None
     """Index of the epoch whose weights were kept. ``None`` if the weights are the mean of several training runs."""
@@ -104,7 +105,7 @@ def fit_network(
     optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
-    """Compile and train a network. Keep the weights of the epoch with the best validation mAP.
+    """Compile and train a network. Keep the weights of the epoch with the best support-weighted validation mAP.
 
     Args:
         network: network to train.
@@ -114,7 +115,7 @@ def fit_network(
         title: text on the progress bar.
         optimizer: optimizer with a learning rate schedule, which runs to its end. If the optimizer averages weights,
             the averaged weights are validated and kept. ``None`` selects AdamW, whose learning rate falls when
-            validation mAP stops improving. Training then stops early, as `PATIENCE` and `MIN_RATE` define.
+            this score stops improving. Training then stops early, as `PATIENCE` and `MIN_RATE` define.
         callbacks: additional callbacks, which receive the scores of each epoch.
 
     Raises:
@@ -190,7 +191,7 @@ class ValidationScore(keras.callbacks.Callback):
         targets, probabilities = self._validation.targets, self._predict()
         loss = masked_binary_crossentropy(targets.astype(np.float32), probabilities)
         logs["validation_loss"] = float(np.mean(keras.ops.convert_to_numpy(loss)))
-        logs[VALIDATION_SCORE] = score = mean_average_precision(targets, probabilities)
+        logs[VALIDATION_SCORE] = score = selection_score(targets, probabilities)
         if score > self._best:
             self._best, self.probabilities = score, probabilities
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -201,14 +202,6 @@ class ValidationScore(keras.callbacks.Callback):
         # Without threads, a simple loop avoids the set-up of `predict`, which takes a tenth of a head's epoch.
         batches = (self._validation[index][0] for index in range(len(self._validation)))
         return np.concatenate([self.model.predict_on_batch(batch) for batch in batches])
-
-
-def mean_average_precision(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
-    """Return mean average precision, or 0 if no photo has a label or a prediction is not finite."""
-    if not np.isfinite(probabilities).all():
-        return 0.0
-    value = scores(targets, probabilities)["mean_average_precision"]
-    return value if np.isfinite(value) else 0.0
 
 
 def without_optimizer(network: keras.Model) -> keras.Model:

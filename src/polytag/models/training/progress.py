@@ -4,7 +4,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from polytag.evaluation.metrics import VALIDATION_SCORE
+from polytag.evaluation.selection import VALIDATION_SCORE
 from polytag.models.backend import keras
 
 
@@ -34,7 +34,7 @@ class TrainingBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs and VALIDATION_SCORE in logs:
-            self._bar.set_postfix_str(f"validation mAP {logs[VALIDATION_SCORE]:.3f}")
+            self._bar.set_postfix_str(f"weighted mAP {logs[VALIDATION_SCORE]:.3f}")
 
     def on_train_end(self, logs: Any = None) -> None:
         self._bar.update(self._steps * self._epochs - self._done)

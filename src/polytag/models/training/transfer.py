@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from polytag.data.dataset import Dataset
+from polytag.evaluation.selection import SCORE_TITLE, paired_difference
 from polytag.models.backbones.backbone import pooled
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
@@ -19,7 +20,6 @@ from polytag.models.training.loop import (
     Fitted,
     Trained,
     fit_network,
-    mean_average_precision,
     photo_batches,
     warm_up_and_cosine,
     without_optimizer,
@@ -91,9 +91,11 @@ def fit_transfer(
     if epochs:
         frozen = network.get_weights()
         tuned = _fine_tune(network, train, validation, recipe, weights, show_progress)
-        frozen_score, score = (mean_average_precision(validation.targets, f.probabilities) for f in (fitted, tuned))
+        lost, error = paired_difference(
+            validation.targets, fitted.probabilities, tuned.probabilities, validation.groups
+        )
         history = fitted.history + tuned.history
-        if score >= frozen_score:
+        if lost <= error:
             unfreeze(network.get_layer("backbone"), recipe.image_size)
             kept = None if tuned.kept is None else len(fitted.history) + tuned.kept
             fitted, facts["fine_tuning"] = replace(tuned, kept=kept), "kept"
@@ -102,7 +104,8 @@ def fit_transfer(
                 facts["fine_tuning"] += f"; it used photos at {size} × {size} px"
         else:
             network.set_weights(frozen)
-            facts["fine_tuning"] = "undone, because validation mAP was higher without it"
+            gain = f"{lost:.3f} higher without it (standard error {error:.3f})"
+            facts["fine_tuning"] = f"undone, because the {SCORE_TITLE} was {gain}"
     return Trained(network, recipe, history, fitted.kept, fitted.probabilities, facts)
 
 
