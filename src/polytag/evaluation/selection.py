@@ -17,7 +17,11 @@ SCORE_TITLE = "support-weighted validation mAP"
 """Name of the score in messages and reports."""
 
 FULL_SUPPORT = 10
-"""Number of validation photos from which a label has full weight. If every label has as many, the score equals mAP."""
+"""Number of validation photos from which a label has full weight. If every label has as many, the score equals mAP.
+
+With labels of 1 to 60 validation photos, the worse of two models whose true mAPs differ by 0.045 is preferred in 3% of
+cases instead of 10% with mAP. Larger values neglect rare labels.
+"""
 
 
 def selection_score(targets: NDArray[np.int8], probabilities: NDArray[np.float32]) -> float:
