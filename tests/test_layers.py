@@ -26,7 +26,7 @@ FLOORS = [
 """The rooms from the ground up. A room imports from floors below its own, never from a neighbour."""
 
 KERAS_ROOMS = re.compile(
-    r"models/(backend|training/optimizer|networks/normalisation|quantization/litert)\.py|serving/(export|explaining/.*)\.py"
+    r"models/(backend|training/optimizer|networks/normalisation|quantization/litert)\.py|serving/(export|export_files|explaining/.*)\.py"
 )
 """Files that may import Keras or TensorFlow themselves. All others take Keras from `polytag.models.backend`."""
 

@@ -19,8 +19,8 @@ import polytag as pt
 from polytag.cli import app
 from polytag.errors import DataError, MachineError, SettingsError
 from polytag.models.backend import keras
-from polytag.models.bundle.bundle import write_bundle
 from polytag.models.bundle.seen import seen_photos
+from polytag.models.bundle.write import write_bundle
 from polytag.models.networks.architectures import MODELS
 from polytag.photos.content import content_hash
 from polytag.photos.decode import decode

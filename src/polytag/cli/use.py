@@ -66,7 +66,8 @@ def explain(
     ] = None,
 ) -> None:
     """Show which parts of a photo raise the scores of its labels."""
-    require("keras", "train", "Explaining")
+    if not (bundle / "head.keras").exists():  # Otherwise, the encoder runs without Keras.
+        require("keras", "train", "Explaining")
     from polytag.models.bundle.bundle import check_unused
     from polytag.photos.decode import decode
 
@@ -119,11 +120,12 @@ def export(
     labelled = None if data is None else load(data, read)
     parity = write_export(opened, form, out, photos=photos, data=labelled)["parity"]
     differences = ", ".join(f"{value:.2g} at {batch}" for batch, value in parity["largest_difference"].items())
-    print(f"maximum difference in probability from Keras: {differences} ({parity['photos']})")
+    original = "Keras" if opened.in_keras else "the bundle"
+    print(f"maximum difference in probability from {original}: {differences} ({parity['photos']})")
     if "judged" in parity:
         before, after = parity["mean_average_precision"].values()
         print(
-            f"mAP on {counted(parity['judged'], 'photo')}: {after:.4f}, compared with {before:.4f} in Keras; "
+            f"mAP on {counted(parity['judged'], 'photo')}: {after:.4f}, compared with {before:.4f} in {original}; "
             f"{parity['changed_decisions']:.2%} of decisions changed"
         )
     print(out)

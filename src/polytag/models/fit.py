@@ -19,8 +19,9 @@ from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
-from polytag.models.bundle.bundle import Bundle, check_unused, write_bundle
+from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.bundle.seen import same_files, seen_photos
+from polytag.models.bundle.write import write_bundle
 from polytag.models.networks.calibrated import calibrated
 from polytag.models.options import TrainOptions, check_training, is_searched
 from polytag.models.quantization.quantize import quantize

@@ -11,9 +11,7 @@ also embedded in the network's file or folder.
 
 import importlib.metadata
 import importlib.util
-import json
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -31,12 +29,10 @@ from polytag.evaluation.unseen import aligned
 from polytag.files import write_json
 from polytag.models.bundle.bundle import Bundle, new_folder
 from polytag.models.quantization.quantize import CALIBRATION_PHOTOS, MAX_LOSS
-from polytag.models.runtimes.litert import LitertModel
-from polytag.models.runtimes.onnx import OnnxModel
-from polytag.models.runtimes.openvino import OpenvinoModel
 from polytag.photos.content import content_hash
 from polytag.photos.decode import decode_many
 from polytag.photos.kinds import is_photo
+from polytag.serving.export_files import Network, embed_description, runner, write_graph, write_network
 from polytag.serving.tagging.formats import Format
 
 BATCHES = (1, 5)
@@ -51,10 +47,6 @@ COMPARED = 40
 JUDGED = 500
 """Maximum number of labelled photos on which the mAP of an 8-bit network is compared with that of the model."""
 
-Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""A function from photos, uint8 (batch, size, size, 3), to probabilities, float32 (batch, k)."""
-
-
 FILES = {
     Format.keras: "model.keras",
     Format.savedmodel: "model",
@@ -63,6 +55,9 @@ FILES = {
     Format.litert_int8: "model.tflite",
     Format.openvino: "model.xml",
 }
+
+ENCODER_FORMATS = (Format.onnx, Format.openvino)
+"""Formats for bundles whose encoder is an ONNX graph."""
 
 PREPARATION = (
     "Decode the photo to RGB. Fill transparent areas with white, and use the first frame of an animation. "
@@ -104,24 +99,29 @@ def export(
         DataError: the required photos are missing.
     """
     form = _known(form)
+    if not bundle.in_keras and form not in ENCODER_FORMATS:
+        raise SettingsError(
+            f"the encoder of this bundle is an ONNX graph, which cannot become {form}: export to "
+            f"{' or '.join(ENCODER_FORMATS)}"
+        )
     calibration, judged = _split(bundle, data) if form is Format.litert_int8 else (None, None)
     compared, source = _photos(bundle, photos, data)
     with new_folder(out) as folder:
-        model = bundle.keras_model()
         path = folder / FILES[form]
         facts = _description(bundle, form, path.name)
-        _attempt(f"this model cannot be exported to {form}", lambda: _write(model, form, path, calibration))
-        _attempt(f"the labels cannot be written into the {form} export", lambda: _embed(form, path, facts))
+        model, write = _network(bundle, form, path, calibration)
+        _attempt(f"this model cannot be exported to {form}", write)
+        _attempt(f"the labels cannot be written into the {form} export", lambda: embed_description(form, path, facts))
         run = _attempt(f"the {form} export does not run", lambda: runner(form, path))
         facts["parity"] = {
             "photos": source,
             "largest_difference": _attempt(
-                f"the {form} export does not run", lambda: _differences(model.predict_on_batch, run, compared)
+                f"the {form} export does not run", lambda: _differences(model, run, compared)
             ),
         }
         _refuse_difference(form, facts["parity"]["largest_difference"], TOLERANCE if judged is None else 1.0)
         if judged is not None:
-            facts["parity"] |= _loss(bundle, model.predict_on_batch, run, judged)
+            facts["parity"] |= _loss(bundle, model, run, judged)
             _refuse_loss(facts["parity"])
         facts["sha256"] = {
             file.relative_to(folder).as_posix(): content_hash(file)
@@ -162,79 +162,14 @@ def _attempt(failure: str, work: Callable[[], Any]) -> Any:
     raise SettingsError(f"{failure} ({reason}). Nothing was written. Choose another format.")
 
 
-def _write(model: Any, form: Format, path: Path, calibration: NDArray[np.uint8] | None) -> None:
-    # Keras can export a model only after the model has been called once.
-    model(np.zeros((1, *model.input_shape[1:]), dtype=np.uint8))
-    if form is Format.keras:
-        model.save(path)
-    elif form is Format.savedmodel:
-        model.export(path, format="tf_saved_model", verbose=False)
-    elif calibration is not None:
-        from polytag.models.quantization.litert import write_int8
-
-        write_int8(model, calibration, path)
-    else:
-        model.export(str(path), format=str(form), verbose=False)
-
-
-def _embed(form: Format, path: Path, facts: dict[str, Any]) -> None:
-    """Embed the description in the network's file."""
-    text = json.dumps(facts, ensure_ascii=False)
-    if form is Format.savedmodel:
-        extra = path / "assets.extra"  # SavedModel reserves this folder for users.
-        extra.mkdir()
-        (extra / "polytag.json").write_text(text, encoding="utf-8")
-    elif form is Format.onnx:
-        import onnx
-
-        network = onnx.load(path)
-        onnx.helper.set_model_props(network, {key: _text(value) for key, value in facts.items()})
-        onnx.save(network, path)
-    elif form is Format.openvino:
-        import openvino
-
-        network = openvino.Core().read_model(path)
-        for key, value in facts.items():
-            network.set_rt_info(_text(value), ["polytag", key])
-        complete = path.with_name("complete.xml")
-        openvino.save_model(network, complete, compress_to_fp16=False)
-        del network  # This object keeps the weights file open, which can prevent replacing the file.
-        for suffix in (".xml", ".bin"):
-            complete.with_suffix(suffix).replace(path.with_suffix(suffix))
-    else:
-        # A .keras file is a zip archive. TensorFlow Lite stores associated files in a zip archive after the network.
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("polytag.json", text)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def runner(form: Format, path: Path) -> Network:
-    """Load an exported file with its runtime.
-
-    Args:
-        form: export format.
-        path: the exported file.
-
-    Returns:
-        A function from photos, uint8 (batch, size, size, 3), to probabilities, float32 (batch, k).
-    """
-    if form is Format.keras:
-        from polytag.models.backend import keras
-
-        return keras.saving.load_model(path, compile=False).predict_on_batch
-    if form is Format.savedmodel:
-        import tensorflow
-
-        loaded = tensorflow.saved_model.load(str(path))
-        return lambda batch: loaded.serve(batch).numpy()
-    if form is Format.onnx:
-        return OnnxModel(path)
-    if form is Format.openvino:
-        return OpenvinoModel(path)
-    return LitertModel(path)
+def _network(
+    bundle: Bundle, form: Format, path: Path, calibration: NDArray[np.uint8] | None
+) -> tuple[Network, Callable[[], None]]:
+    """Return the bundle's network and a function that writes it in another format."""
+    if bundle.in_keras:
+        model = bundle.keras_model()
+        return model.predict_on_batch, lambda: write_network(model, form, path, calibration)
+    return bundle.run, lambda: write_graph(bundle, form, path)
 
 
 def _description(bundle: Bundle, form: Format, file: str) -> dict[str, Any]:

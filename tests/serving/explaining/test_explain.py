@@ -18,13 +18,14 @@ from polytag.cli import app
 from polytag.errors import ImageError, SettingsError
 from polytag.evaluation.calibration import Calibration
 from polytag.models.backend import keras
-from polytag.models.bundle.bundle import write_bundle
 from polytag.models.bundle.seen import PHOTO
+from polytag.models.bundle.write import write_bundle
 from polytag.models.classical.networks import mlknn_network
 from polytag.models.networks.architectures import transfer, with_head
 from polytag.models.networks.calibrated import calibrated
 from polytag.photos.decode import decode
-from polytag.serving.explaining.explain import Explained, Explainer, explain
+from polytag.serving.explaining.explain import Explained, explain
+from polytag.serving.explaining.grad_cam import GradCam
 from polytag.serving.explaining.overlays import overlay, write_overlays
 
 layers, ops = keras.layers, keras.ops
@@ -107,10 +108,10 @@ class Saved:
 
 
 @pytest.fixture
-def explainer(tmp_path) -> Callable[[keras.Model], Explainer]:
-    def explainer_of(network: keras.Model) -> Explainer:
+def explainer(tmp_path) -> Callable[[keras.Model], GradCam]:
+    def explainer_of(network: keras.Model) -> GradCam:
         network.save(tmp_path / "model.keras")
-        return Explainer(Saved(tmp_path / "model.keras"))  # type: ignore[arg-type]
+        return GradCam(Saved(tmp_path / "model.keras"))  # type: ignore[arg-type]
 
     keras.utils.set_random_seed(0)
     return explainer_of

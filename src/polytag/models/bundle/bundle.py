@@ -6,6 +6,8 @@
     model.onnx             network for tagging
     model-int8.onnx        quantized network, if it was requested and is accurate enough
     model.keras            Keras network, for further training and for exports
+    head.keras             in place of model.keras, if the encoder is an ONNX graph, which Keras cannot run
+    encoder-0.bin          weights of such an encoder, if model.onnx would be too large with them
     seen-photos.npy        content hashes and fingerprints of the photos that the model has seen
     MODEL_CARD.md          content of bundle.json as text
 
@@ -14,12 +16,10 @@ Opening a bundle and tagging photos do not import Keras, scikit-learn or pandas.
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from polytag.errors import BundleError, ImageError, SettingsError, raise_machine
 from polytag.files import beside, write_atomically, write_bytes_atomically, write_json
 from polytag.models.bundle.seen import SEEN_PARTS, from_bytes, same_files, same_pictures, to_bytes
 from polytag.models.runtimes import openvino
-from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel, export_onnx
+from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel
 from polytag.models.runtimes.photos import run_on_photos, stream_photos
 from polytag.photos.decode import PIXEL_PATH, Paths, decode
 from polytag.photos.measure import measure
@@ -191,8 +191,19 @@ class Bundle:
     def _on_keras(self) -> bool:
         return self.engine == "float32" and "model.onnx" not in self.manifest["files"]
 
+    @property
+    def in_keras(self) -> bool:
+        """Whether Keras can run the network. It cannot run an encoder that is an ONNX graph."""
+        return "head.keras" not in self.manifest["files"]
+
     def keras_model(self):
-        """Load the float32 network as a `keras.Model`."""
+        """Load the float32 network as a `keras.Model`.
+
+        Raises:
+            SettingsError: the encoder is an ONNX graph.
+        """
+        if not self.in_keras:
+            raise SettingsError(f"the encoder of {self.path} is an ONNX graph, which Keras cannot run")
         from polytag.models.backend import keras
 
         return keras.saving.load_model(self._checked("model.keras"), compile=False)
@@ -228,17 +239,17 @@ class Bundle:
         with new_folder(path) as folder:
             for name in self.manifest["files"]:
                 shutil.copyfile(self._checked(name), folder / name)
-            _describe(folder, self.manifest)
+            describe(folder, self.manifest)
         return Bundle(path)
 
     def adopt(self, name: str) -> None:
         """Record a file that was written into the bundle's folder."""
-        self.record(files=self.manifest["files"] | {name: _sha256(self.path / name)})
+        self.record(files=self.manifest["files"] | {name: sha256_of(self.path / name)})
 
     def record(self, forget: Sequence[str] = (), /, **facts: Any) -> None:
         """Add entries, such as test scores, to the manifest, and remove those named in ``forget``."""
         self.manifest = {name: fact for name, fact in self.manifest.items() if name not in forget} | facts
-        _describe(self.path, self.manifest)
+        describe(self.path, self.manifest)
 
     def add_seen(self, records: NDArray[np.void]) -> None:
         """Add photos, as `polytag.models.bundle.seen.seen_photos` records them, to those that the model has seen."""
@@ -258,7 +269,7 @@ class Bundle:
         path = self.path / name
         if name not in self.manifest["files"] or not path.is_file():
             raise BundleError(f"{self.path} is damaged: {name} is missing; restore it or train again")
-        if _sha256(path) != self.manifest["files"][name]:
+        if sha256_of(path) != self.manifest["files"][name]:
             raise BundleError(f"{path} is damaged: its sha256 differs from the recorded one; restore it or train again")
         return path
 
@@ -295,41 +306,7 @@ def _are_thresholds(values: Any, k: int) -> bool:
     return thresholds.shape == (k,) and bool(((thresholds > 0) & (thresholds < 1)).all())
 
 
-def write_bundle(model: Any, manifest: Mapping[str, Any], seen: NDArray[np.void]) -> Bundle:
-    """Write a bundle to a temporary folder, which is deleted with the object. `Bundle.save` makes a permanent copy.
-
-    Args:
-        model: `keras.Model` from photos uint8 (batch, size, size, 3) to probabilities float32 (batch, k).
-        manifest: labels, recipe and other entries of ``bundle.json``. Thresholds are 0.5 until they are recorded.
-        seen: the training and validation photos, as `polytag.models.bundle.seen.seen_photos` records them.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="polytag-"))
-    try:
-        model.save(folder / "model.keras")
-        export_onnx(model, folder / "model.onnx")
-        (folder / f"{SEEN_FILE}.npy").write_bytes(to_bytes(seen))
-        _describe(
-            folder,
-            {
-                "format": FORMAT,
-                "pixel_path": PIXEL_PATH,
-                "polytag": importlib.metadata.version("polytag"),
-                "thresholds": [0.5] * len(manifest["labels"]),
-                "validation_accuracy": None,
-                **manifest,
-                "versions": _versions(),
-                "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
-            },
-        )
-        bundle = Bundle(folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
-    return bundle
-
-
-def _describe(folder: Path, manifest: Mapping[str, Any]) -> None:
+def describe(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write bundle.json and the model card."""
     # Imported here because the card needs scikit-learn but tagging does not.
     from polytag.models.bundle.card import model_card
@@ -376,14 +353,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in ("keras", os.environ.get("KERAS_BACKEND", "tensorflow"), "numpy", "pillow", "onnxruntime"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the checksum of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.models.backend import keras
-from polytag.models.conversion.onnx_graph import Graph
+from polytag.models.conversion.onnx_graph import EMBEDDING, Graph
 
 layers = keras.layers
 
@@ -52,6 +52,21 @@ def write_network(model: keras.Model, path: Path) -> None:
     if len(model.output_shape) == 4:
         output = conversion.graph.node("Transpose", [output], perm=[0, 2, 3, 1])
     conversion.graph.write(path, model.name, model.input_shape[1:], output, model.output_shape[1:])
+
+
+def write_head(model: keras.Model, path: Path) -> None:
+    """Write a head as ONNX: embeddings float32 (batch, d) → probabilities float32 (batch, k).
+
+    Args:
+        model: network whose only input is embeddings.
+        path: file to write. It appears only when it is complete.
+
+    Raises:
+        UnknownLayerError: a layer cannot be converted.
+    """
+    conversion = _Conversion()
+    (output,) = conversion.convert(model, EMBEDDING)
+    conversion.graph.write(path, model.name, model.input_shape[1:], output, model.output_shape[1:], EMBEDDING)
 
 
 class _Conversion:

@@ -12,6 +12,10 @@ OPSET, IR_VERSION = 17, 8
 """ONNX versions that every supported version of ONNX Runtime can read."""
 
 
+PHOTO, EMBEDDING = "photo", "embedding"
+"""Names of a graph's input: photos, uint8, or embeddings, float32."""
+
+
 class Graph:
     """An ONNX graph, to which nodes and constants are appended in the order of the network.
 
@@ -29,7 +33,7 @@ class Graph:
         self._graph = self._model.graph
         self._values = 0
 
-    def photos(self, name: str = "photo") -> str:
+    def photos(self, name: str = PHOTO) -> str:
         """Append a conversion of photos, uint8 (batch, height, width, 3), to a float32 feature map."""
         return self.node("Transpose", [self.node("Cast", [name], to=self.types.FLOAT)], perm=[0, 3, 1, 2])
 
@@ -86,19 +90,29 @@ class Graph:
         self._graph.node.append(self._helper.make_node(operation, inputs, outputs, **attributes))
         return outputs
 
-    def write(self, path: Path, name: str, inputs: tuple[int | str, ...], output: str, shape: tuple[int, ...]) -> None:
+    def write(
+        self,
+        path: Path,
+        name: str,
+        inputs: tuple[int | str, ...],
+        output: str,
+        shape: tuple[int, ...],
+        source: str = PHOTO,
+    ) -> None:
         """Write the graph to a file, which appears only when it is complete. Call this method only once.
 
         Args:
             path: file to write.
             name: name of the graph.
-            inputs: shape of the photos without the batch dimension. Strings are the names of variable dimensions.
+            inputs: shape of the input without the batch dimension. Strings are the names of variable dimensions.
             output: name of the output value, float32 (batch, *shape).
             shape: shape of the output value without the batch dimension.
+            source: name of the input, `PHOTO` or `EMBEDDING`.
         """
         value, types = self._helper.make_tensor_value_info, self.types
         self._graph.name = name
-        self._graph.input.append(value("photo", types.UINT8, ["batch", *inputs]))
+        kind = types.UINT8 if source == PHOTO else types.FLOAT
+        self._graph.input.append(value(source, kind, ["batch", *inputs]))
         self._graph.output.append(value(output, types.FLOAT, ["batch", *shape]))
         with write_bytes_atomically(path) as file:
             file.write(self._model.SerializeToString())

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import SettingsError, WeightsError, raise_machine_error
+from polytag.errors import WeightsError, raise_machine_error
 from polytag.files import write_bytes_atomically
+from polytag.models.conversion.onnx_graph import IR_VERSION, OPSET, PHOTO
 from polytag.models.encoders.outputs import Output
 from polytag.models.encoders.preprocessing import Preprocessing
 
 FEATURES = "polytag_features"
 """Name of the embedding in the graph, which a joined graph contains too."""
-
-PHOTO = "photo"
 
 
 def load_graph(path: Path) -> Any:
@@ -178,28 +177,26 @@ def join_head(encoder: Path, head: Path, folder: Path) -> None:
         encoder: ``model.onnx`` of an encoder, which `write_graph` has written.
         head: ONNX file of the head, from embeddings to probabilities.
         folder: existing folder for ``model.onnx`` and the external weights.
-
-    Raises:
-        SettingsError: the head cannot be written in the encoder's version of ONNX.
     """
     import onnx
     from onnx import compose, version_converter
 
     first, top = load_graph(encoder), onnx.load(head)
     version = next(one.version for one in first.opset_import if one.domain in ("", "ai.onnx"))
-    try:
+    if version > OPSET:
+        # Before `OPSET`, the operations of a head mean the same as in `OPSET`.
         top = version_converter.convert_version(top, version)
-    except Exception as error:
-        raise_machine_error(error)
-        raise SettingsError(
-            f"this model cannot be joined with the encoder, which uses ONNX opset {version}: export the encoder with "
-            "opset 17, or choose another model"
-        ) from None
-    top = compose.add_prefix(top, "head_")
-    top.ir_version = first.ir_version = max(first.ir_version, top.ir_version)
-    joined = compose.merge_models(first, top, [(FEATURES, top.graph.input[0].name)], outputs=[top.graph.output[0].name])
-    data = external_files(joined, encoder.parent)
-    write_graph(joined, folder, data)
+    # `merge_models` would check the whole graph in memory, where it finds no external weights and allows only 2 GB.
+    top = compose.add_prefix(top, "head_").graph
+    for node in top.node:
+        node.input[:] = [FEATURES if name == top.input[0].name else name for name in node.input]
+    first.graph.node.extend(top.node)
+    first.graph.initializer.extend(top.initializer)
+    del first.graph.output[:]
+    first.graph.output.extend(top.output)
+    first.ir_version = max(first.ir_version, IR_VERSION)
+    data = external_files(first, encoder.parent)
+    write_graph(first, folder, data)
 
 
 def parameters(model: Any) -> int:

@@ -39,6 +39,8 @@ class OnnxModel:
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None, output: str | None = None):
         self._session = open_session(path, threads or 0, output)
         self._input = self._session.get_inputs()[0].name
+        self.shape: list[int | str] = self._session.get_inputs()[0].shape
+        """Shape of the input. Strings are the names of variable dimensions."""
         shape = self._session.get_outputs()[0].shape
         self.width: int = shape[-1] if shape else 0
         """Size of the output's last dimension, or 0 if the graph does not state it."""

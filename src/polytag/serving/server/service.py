@@ -5,24 +5,21 @@ import base64
 import io
 import queue
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from polytag.errors import ImageError, SettingsError, counted, listed
-from polytag.extras import require
 from polytag.models.bundle.bundle import Bundle
 from polytag.photos.decode import LARGE_PIXELS, decode, n_pixels
+from polytag.serving.explaining.explain import Explainer, explainer_of
 from polytag.serving.server.batching import Batcher
 from polytag.serving.server.metrics import Metrics
 from polytag.serving.server.schema import LabelAnswer, ModelAnswer, Problem, Tagged, Unreadable
 from polytag.serving.server.uploads import RETRY, Limits, Room, Upload
 from polytag.serving.web.http import HTTPException, problem_details
-
-if TYPE_CHECKING:
-    from polytag.serving.explaining.explain import Explainer
 
 STATUS = {"not an image": 415, "too large": 413}
 """HTTP status code for a value of `ImageError.problem`. All other values get status 422."""
@@ -181,12 +178,8 @@ class TaggingService:
 
     def _heatmaps(self, bundle: Bundle, pieces: list[tuple[bytes, list[str]]]) -> list[list[str]]:
         """Return the heat maps of each photo and label as base64-encoded PNG files."""
-        require("keras", "train", "A heat map")
-        # Importing Keras takes seconds and hundreds of megabytes, so it is imported at the first request.
-        from polytag.serving.explaining.explain import Explainer
-
         if bundle not in self._explainers:
-            self._explainers[bundle] = Explainer(bundle)
+            self._explainers[bundle] = explainer_of(bundle)
         explainer = self._explainers[bundle]
         return [
             [_png(heat) for heat in explainer.heat(decode(photo, bundle.image_size), labels)]
