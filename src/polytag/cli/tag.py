@@ -20,19 +20,19 @@ Photos = Annotated[
     typer.Argument(
         metavar="PHOTO...",
         help="Photos, folders, patterns such as '2024/**/*.jpg', .txt files with one photo name per line, or - to "
-        "read names from standard input.",
+        "read names from standard input. With --engine ray, also Parquet files and URLs such as s3://bucket/folder.",
     ),
 ]
 
 
 @command("Use")
-def tag(
-    bundle: BundleFolder,
-    photos: Photos,
-    options: TagOptions,
-) -> None:
+def tag(bundle: BundleFolder, photos: Photos, options: TagOptions) -> None:
     """Tag photos, and print or write the labels of each photo."""
-    job = TagJob(Bundle(bundle, options.engine), photos, options)
+    opened = Bundle(bundle, options.bundle_engine)
+    if options.on_ray:
+        _tag_on_ray(opened, photos, options)
+        return
+    job = TagJob(opened, photos, options)
     if job.file is not None:
         part = job.file.part
         when_stopped(lambda: f"Progress is saved in {part}. Add --resume to continue." if part.exists() else AGAIN)
@@ -41,8 +41,25 @@ def tag(
         job.run(sys.stdout, bar.update)
     if job.summary:
         print(job.summary)
-    if not progress.hidden:
-        print(*job.notes, sep="\n", end="\n" if job.notes else "", file=sys.stderr)
+    _say(job.notes)
+    job.check()
+
+
+def _tag_on_ray(bundle: Bundle, photos: list[str], options: TagOptions) -> None:
+    from polytag.serving.scale.job import RayTagJob
+
+    job = RayTagJob(bundle, photos, options)
+    out = job.folder.path
+    when_stopped(lambda: f"Progress is saved in {out}. Add --resume to continue." if out.exists() else AGAIN)
+    with progress_bar(None, "tagging", "photo") as bar:
+
+        def start(total: int, earlier: int) -> None:
+            bar.total = total
+            bar.update(earlier)
+
+        job.run(start, bar.update)
+    print(job.summary)
+    _say(job.notes)
     job.check()
 
 
@@ -77,6 +94,10 @@ def embed(
     note(embedder.name)
     with progress_bar(total, "embedding", "photo") as bar:
         notes = write_embeddings(embedder, photos, out, overwrite=overwrite, on_photo=bar.update)
+    _say(notes)
+    print(out)
+
+
+def _say(notes: list[str]) -> None:
     if notes and not progress.hidden:
         print(*notes, sep="\n", file=sys.stderr)
-    print(out)

@@ -55,6 +55,7 @@ class Bundle:
     Args:
         path: folder of the bundle.
         engine: one of `engines`: "float32", or "int8" for the quantized model if the bundle has one.
+        cores: number of cores to use.
 
     Attributes:
         labels: names of the k labels.
@@ -68,8 +69,9 @@ class Bundle:
         SettingsError: the engine is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], engine: str = "float32"):
+    def __init__(self, path: str | os.PathLike[str], engine: str = "float32", cores: int = CORES):
         self.path = Path(path)
+        self.cores = cores
         try:
             manifest = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -163,7 +165,7 @@ class Bundle:
         if self._on_keras:
             return 1
         # OpenVINO computes on its own threads. With twice as many callers, some decode photos while others wait.
-        return CORES * (2 if self.engine == "int8" else 1)
+        return self.cores * (2 if self.engine == "int8" else 1)
 
     @property
     def batch_size(self) -> int:
@@ -174,7 +176,7 @@ class Bundle:
     def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         """The network: photos uint8 (batch, size, size, 3) → probabilities float32 (batch, k)."""
         if self.engine == "int8":
-            return openvino.OpenvinoModel(self._checked(INT8_FILE), calls=CORES)
+            return openvino.OpenvinoModel(self._checked(INT8_FILE), calls=self.cores)
         if self._on_keras:
             return self.keras_model().predict_on_batch
         return OnnxModel(self.onnx_file, threads=1)

@@ -17,7 +17,7 @@ class TagOptions:
         SettingsError: two options contradict each other, or an option is out of range.
     """
 
-    out: Annotated[Path | None, "File to write. Default: print the results.", "-o"] = None
+    out: Annotated[Path | None, "File to write, or folder with --engine ray. Default: print the results.", "-o"] = None
     format: Annotated[
         Form | None, "Output format. Default: given by the file extension of --out, or table without --out."
     ] = None
@@ -36,11 +36,21 @@ class TagOptions:
     ] = None
     write_metadata: Annotated[bool, "Write the labels as keywords into an XMP sidecar next to each photo."] = False
     dry_run: Annotated[bool, "With --write-metadata: print the changes without writing them."] = False
-    engine: Annotated[str, "Engine that runs the model: float32, or int8 if the bundle has it."] = "float32"
+    engine: Annotated[
+        str,
+        "Engine that runs the model: float32, int8 (if the bundle has it), ray for float32 on a cluster, or ray-int8.",
+    ] = "float32"
+    address: Annotated[
+        str | None, "With --engine ray: address of a Ray cluster, or auto. Default: start one on this machine."
+    ] = None
     resume: Annotated[bool, "Continue an interrupted run with the same --out."] = False
     overwrite: Annotated[bool, "Replace existing output."] = False
 
     def __post_init__(self) -> None:
+        if self.on_ray:
+            self._check_ray()
+        elif self.address is not None:
+            raise SettingsError("--address is the address of a Ray cluster: add --engine ray")
         form = self.form  # Computing the format refuses an unknown file extension.
         if self.top is not None and self.top < 1:
             raise SettingsError(f"--top must be at least 1, not {self.top}")
@@ -55,11 +65,31 @@ class TagOptions:
         if self.dry_run and self.out is not None:
             raise SettingsError("--dry-run does not write any files: remove --out")
 
+    def _check_ray(self) -> None:
+        if self.out is None:
+            raise SettingsError("--engine ray writes a folder of Parquet files: name it with --out")
+        if self.form is not Form.parquet or self.separator is not None:
+            raise SettingsError("--engine ray writes Parquet files: remove --format and --separator")
+        if self.write_metadata:
+            raise SettingsError("--engine ray does not write sidecars: remove --write-metadata")
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the photos are tagged on a Ray cluster."""
+        return self.engine in ("ray", "ray-int8")
+
+    @property
+    def bundle_engine(self) -> str:
+        """The bundle's engine."""
+        return {"ray": "float32", "ray-int8": "int8"}.get(self.engine, self.engine)
+
     @property
     def form(self) -> Form:
         """The output format, given by ``format`` or by the file extension of ``out``."""
         if self.format is not None:
             return Form(self.format)
+        if self.on_ray:
+            return Form.parquet
         if self.out is None:
             return Form.csv if self.separator is not None else Form.table
         ending = self.out.suffix.lower().lstrip(".")

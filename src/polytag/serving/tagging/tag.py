@@ -10,7 +10,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,14 +67,7 @@ class TagFile:
         self.path, self.form, self.name, self.labels = path, options.form, options.name, bundle.labels
         self._write_text = text_writer(options, bundle.labels)
         self.part = path.with_name(f"{path.name}.part")
-        files = hashlib.sha256(json.dumps(bundle.manifest["files"], sort_keys=True).encode()).hexdigest()
-        self._settings = {
-            "rows": 2,  # Version of the row format. In version 1, the image was called "photo".
-            "bundle": files,
-            "engine": bundle.engine,
-            "thresholds": [round(float(t), 6) for t in thresholds],
-            "top": options.top,
-        }
+        self._settings = settings_of(bundle, thresholds, options.top)
         self.done = 0
         """Number of rows from earlier runs."""
         if path.is_dir():
@@ -160,6 +153,17 @@ class TagFile:
                         self._write_text(kept_rows, self.labels, text)
         self.part.unlink()
         self._lock.close()
+
+
+def settings_of(bundle: Bundle, thresholds: NDArray[np.float32], top: int | None) -> dict[str, Any]:
+    """Return everything that decides the rows, as JSON, to recognise the output of a run that can be continued."""
+    return {
+        "rows": 2,  # Version of the row format. In version 1, the image was called "photo".
+        "bundle": hashlib.sha256(json.dumps(bundle.manifest["files"], sort_keys=True).encode()).hexdigest(),
+        "engine": bundle.engine,
+        "thresholds": [round(float(t), 6) for t in thresholds],
+        "top": top,
+    }
 
 
 def text_writer(options: TagOptions, labels: Sequence[str]) -> Callable[[Iterable[Row], Sequence[str], TextIO], None]:

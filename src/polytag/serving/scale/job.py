@@ -1,0 +1,100 @@
+"""A complete run on a cluster, from the sources to a folder of Parquet files."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from polytag.errors import DataError, PolytagError, SettingsError, counted, listed
+from polytag.models.bundle.bundle import Bundle
+from polytag.photos.kinds import left_out
+from polytag.serving.scale.folder import PartFolder
+from polytag.serving.scale.on_ray import ray_cluster, run_on_ray
+from polytag.serving.scale.shards import SHARD, shards
+from polytag.serving.scale.worker import TagTask
+from polytag.serving.tagging.options import TagOptions
+from polytag.serving.tagging.tag import settings_of, thresholds_of
+
+
+class RayTagJob:
+    """A run that tags photos on a Ray cluster.
+
+    Args:
+        bundle: the model, opened with the engine given in the options.
+        sources: the sources, as for `polytag.serving.scale.shards.shards`.
+        options: options for tagging and for the output folder.
+
+    Raises:
+        SettingsError: the options do not fit the bundle, or the output folder cannot be used.
+    """
+
+    def __init__(self, bundle: Bundle, sources: Sequence[str], options: TagOptions) -> None:
+        if options.out is None:
+            raise SettingsError("--engine ray writes a folder of Parquet files: name it with --out")
+        thresholds = thresholds_of(bundle, options.threshold)
+        self.sources, self.options = sources, options
+        self._task = TagTask.of(bundle, thresholds, options.top, options.name)
+        settings = settings_of(bundle, thresholds, options.top)
+        settings |= {"name": options.name, "photos_per_file": SHARD, "sources": list(sources)}
+        self.folder = PartFolder(options.out, settings, options.resume, options.overwrite)
+        self.photos = self.earlier = 0
+        self._unreadable = 0
+        self._seconds = 0.0
+        self._skipped: Counter[str] = Counter()
+
+    def run(self, on_start: Callable[[int, int], object], on_photos: Callable[[int], object]) -> None:
+        """Tag the photos that earlier runs have not tagged.
+
+        Args:
+            on_start: called once with the number of photos, and the number of those that earlier runs have tagged.
+            on_photos: called with the number of photos tagged since the last call.
+
+        Raises:
+            DataError: a source contains no photos or cannot be read.
+            MachineError: the cluster or an object store failed.
+        """
+        files: dict[str, int] = {}
+        # Shards wait on disk, because the names of millions of photos would fill the memory.
+        with self.folder.unless_empty(), tempfile.TemporaryFile("w+", encoding="ascii") as waiting:
+            for shard in shards(self.sources, self._skipped):
+                files[shard.file] = shard.photos
+                if shard.file in self.folder:
+                    self.earlier += shard.photos
+                else:
+                    waiting.write(f"{shard.to_json()}\n")
+            if not files:
+                raise DataError(f"{listed(list(self.sources))} contains no photos")
+            self.photos = sum(files.values())
+            on_start(self.photos, self.earlier)
+            waiting.seek(0)
+            if self.photos > self.earlier:
+                start = time.perf_counter()
+                with ray_cluster(self.options.address):
+                    for name, content in run_on_ray(self._task, waiting):
+                        self.folder.write(name, content)
+                        on_photos(files[name])
+                self._seconds = time.perf_counter() - start
+        self.photos, self._unreadable = self.folder.finish(files)
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the user about the run, one line each."""
+        notes = [left_out(self._skipped)]
+        if self._unreadable and self._unreadable < self.photos:
+            notes.append(f"{self._unreadable:,} of {counted(self.photos, 'photo')} could not be read")
+        return [note for note in notes if note]
+
+    @property
+    def summary(self) -> str:
+        """Summary of what was written, in one line."""
+        speed = (self.photos - self.earlier) / max(1e-9, self._seconds)
+        return f"{self.folder.path}: {counted(self.photos, 'photo')}, {speed:.0f} photos/s"
+
+    def check(self) -> None:
+        """Check that the run succeeded.
+
+        Raises:
+            PolytagError: no photo could be read.
+        """
+        if self._unreadable and self._unreadable == self.photos:
+            raise PolytagError(f"none of {counted(self.photos, 'photo')} could be read")
