@@ -139,5 +139,7 @@ def _files(source: str, skipped: Counter[str]) -> Iterator[str]:
     if is_url(source):
         return found_at(source, skipped)
     if is_parquet(source) and os.path.isdir(source):  # Spark and Ray write folders with such names.
-        return photos_in([os.path.join(glob.escape(source), "**", "*.parquet")])
-    return photos_in([source], skipped)
+        source = os.path.join(glob.escape(source), "**", "*.parquet")
+    found = photos_in([source], skipped)
+    # The operating system lists the matches of a pattern in any order, but a run can only be continued in the same one.
+    return iter(sorted(found)) if glob.has_magic(source) and not os.path.lexists(source) else found

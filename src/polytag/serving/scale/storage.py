@@ -89,7 +89,10 @@ def _found(storage: Any, path: str, url: str, skipped: Counter[str]) -> Iterator
         # The URL may contain more than the path inside the store, such as an account, so only its end is replaced.
         fixed = re.split(r"[*?\[]", url, maxsplit=1)[0].rpartition("/")[0]
         base = open_storage(fixed)[1]
-        yield from (fixed + name[len(base) :] for name in sorted(storage.glob(path)) if storage.isfile(name))
+        for name, about in sorted(storage.glob(path, detail=True).items()):
+            inside = name[len(base) :]
+            if about["type"] == "file" and "/." not in inside:
+                yield fixed + inside
     elif storage.isdir(path):
         wanted = PARQUET_ENDINGS if url.rstrip("/").lower().endswith(PARQUET_ENDINGS) else None
         for parent, folders, files in storage.walk(path.rstrip("/")):
