@@ -24,30 +24,40 @@ def rows(good: int, bad: int) -> bytes:
 
 def test_a_run_is_continued_by_the_files_that_exist(tmp_path: Path) -> None:
     folder = PartFolder(tmp_path / "new" / "out", {"top": (1,)})
-    folder.write(A, rows(2, 1))
+    with folder.writing():
+        folder.write(A, rows(2, 1))
     again = PartFolder(folder.path, {"top": (1,)}, resume=True)
-    assert A in again and B not in again
-    again.write(B, rows(1, 0))
-    assert again.finish([A, B]) == (4, 1)
+    with again.writing():
+        assert A in again and B not in again
+        again.write(B, rows(1, 0))
+        assert again.finish([A, B]) == (4, 1)
     assert json.loads((folder.path / "_run.json").read_text())["photos"] == 4
 
 
 def test_files_of_shards_that_no_longer_exist_are_deleted(tmp_path: Path) -> None:
     folder = PartFolder(tmp_path / "out", {})
-    folder.write(A, rows(1, 0))
-    folder.write(B, rows(1, 0))
-    assert folder.finish([B]) == (1, 0)
-    assert sorted(file.name for file in folder.path.iterdir()) == ["_run.json", B]
+    with folder.writing():
+        folder.write(A, rows(1, 0))
+        folder.write(B, rows(1, 0))
+        assert folder.finish([B]) == (1, 0)
+    assert sorted(file.name for file in folder.path.iterdir()) == [".lock", "_run.json", B]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    PartFolder(tmp_path / "out", {"top": 1}).write(A, b"")
+    folder = PartFolder(tmp_path / "out", {"top": 1})
+    with folder.writing():
+        folder.write(A, b"")
+        other = PartFolder(tmp_path / "out", {"top": 1}, resume=True)
+        with pytest.raises(SettingsError, match="in use by another process"), other.writing():
+            pass
     with pytest.raises(SettingsError, match="add --resume to continue, or --overwrite"):
         PartFolder(tmp_path / "out", {"top": 1})
     with pytest.raises(SettingsError, match="other settings: add --overwrite"):
         PartFolder(tmp_path / "out", {"top": 2}, resume=True)
     assert (tmp_path / "out" / A).exists()
-    assert A not in PartFolder(tmp_path / "out", {"top": 2}, overwrite=True)
+    again = PartFolder(tmp_path / "out", {"top": 2}, overwrite=True)
+    with again.writing():
+        assert A not in again and not (tmp_path / "out" / A).exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     for options in ({}, {"resume": True}, {"overwrite": True}):
@@ -60,7 +70,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_fails_before_its_first_file_leaves_no_folder(tmp_path: Path) -> None:
     for files, left in (([], False), ([A], True)):
         folder = PartFolder(tmp_path / "out", {})
-        with pytest.raises(KeyboardInterrupt), folder.unless_empty():
+        with pytest.raises(KeyboardInterrupt), folder.writing():
             for name in files:
                 folder.write(name, b"")
             raise KeyboardInterrupt

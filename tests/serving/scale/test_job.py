@@ -1,5 +1,6 @@
 """Runs that need no cluster: refused options, sources without photos, and nothing left to do."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,10 @@ def test_a_complete_run_has_nothing_left_to_do(bundle: Bundle, photos, tmp_path:
     options = TagOptions(engine="ray", out=tmp_path / "tags", resume=True)
     job = RayTagJob(bundle, sources, options)
     (shard,) = shards(sources, job._skipped)
-    with (tmp_path / "tags" / shard.file).open("wb") as file:
-        job._task.open().write(shard.read(""), file)
+    content = io.BytesIO()
+    job._task.open().write(shard.read(""), content)
+    with job.folder.writing():
+        job.folder.write(shard.file, content.getvalue())
     told: list[tuple[int, int]] = []
     again = RayTagJob(bundle, sources, options)
     again.run(lambda total, earlier: told.append((total, earlier)), lambda photos: None)

@@ -35,7 +35,7 @@ def test_a_shard_survives_json_and_its_file_depends_on_its_photos() -> None:
 
 
 def test_relative_names_start_from_the_folder_of_the_command() -> None:
-    assert list(Shard(0, 2, ("a.jpg", "/b.jpg")).read("/home")) == [("a.jpg", "/home/a.jpg"), ("/b.jpg", "/b.jpg")]
+    assert list(Shard(0, 2, ("a.jpg", "/b.jpg")).read("/top")) == [("a.jpg", "/top/a.jpg"), ("/b.jpg", "/b.jpg")]
 
 
 def test_parquet_with_names(tmp_path: Path) -> None:

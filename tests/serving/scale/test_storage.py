@@ -81,7 +81,7 @@ def test_a_missing_photo_is_an_error_of_the_photo(store: str) -> None:
 
 
 def test_a_store_that_cannot_be_reached_is_not_the_fault_of_the_photo() -> None:
-    with pytest.raises(MachineError, match="nosuch://x/a.jpg cannot be read"):
+    with pytest.raises(MachineError, match=r"nosuch://x/a\.jpg cannot be read"):
         list(contents(["nosuch://x/a.jpg"]))
 
 

@@ -2,6 +2,7 @@
 
 ::
 
+    .lock                              locked while a run writes to the folder
     _run.json                          bundle, settings and sources; the counts once the run is complete
     part-000000-1f0c5a92be77.parquet   rows of the first shard
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from polytag.errors import SettingsError
-from polytag.files import write_bytes_atomically, write_json
+from polytag.files import LOCK_FILE, lock, write_bytes_atomically, write_json
 
 RECORD = "_run.json"
 
@@ -41,34 +42,20 @@ class PartFolder:
     def __init__(self, path: Path, settings: dict[str, Any], resume: bool = False, overwrite: bool = False) -> None:
         self.path = path
         self._settings = json.loads(json.dumps(settings))  # as it will be read again
-        try:
-            self._begin(resume, overwrite)
-            self._existing = {file.name for file in path.iterdir() if PART.fullmatch(file.name)}
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
-
-    def _begin(self, resume: bool, overwrite: bool) -> None:
-        record = self.path / RECORD
-        if self.path.exists() and not self.path.is_dir():
-            raise SettingsError(f"{self.path} is a file: name a folder with --out")
-        if not record.exists():
-            if self.path.exists() and any(self.path.iterdir()):
+        self._overwrite = overwrite
+        self._existing: set[str] = set()
+        if path.exists() and not path.is_dir():
+            raise SettingsError(f"{path} is a file: name a folder with --out")
+        if (path / RECORD).exists():
+            if not (resume or overwrite):
+                raise SettingsError(f"{path} exists already: add --resume to continue, or --overwrite to start again")
+            if not overwrite and self._recorded() != self._settings:
                 raise SettingsError(
-                    f"{self.path} exists already and is not the output of such a run: choose another --out"
+                    f"{path} was written from other sources, with another bundle or with other settings: "
+                    "add --overwrite to start again"
                 )
-            self.path.mkdir(parents=True, exist_ok=True)
-        elif overwrite:
-            for file in self.path.iterdir():
-                if PART.fullmatch(file.name):
-                    file.unlink()
-        elif not resume:
-            raise SettingsError(f"{self.path} exists already: add --resume to continue, or --overwrite to start again")
-        elif self._recorded() != self._settings:
-            raise SettingsError(
-                f"{self.path} was written from other sources, with another bundle or with other settings: "
-                "add --overwrite to start again"
-            )
-        write_json(record, {"settings": self._settings})
+        elif path.exists() and any(entry.name != LOCK_FILE for entry in path.iterdir()):
+            raise SettingsError(f"{path} exists already and is not the output of such a run: choose another --out")
 
     def _recorded(self) -> Any:
         try:
@@ -80,16 +67,34 @@ class PartFolder:
         return name in self._existing
 
     @contextmanager
-    def unless_empty(self) -> Iterator[None]:
-        """Remove the folder if the block fails before a file is written, because there is nothing to continue."""
+    def writing(self) -> Iterator[None]:
+        """Lock the folder, and delete the output of an earlier run if it is to be overwritten.
+
+        If the block fails before a file is written, the folder is removed, because there is nothing to continue.
+
+        Raises:
+            SettingsError: another process writes to the folder, or it cannot be written.
+        """
         try:
-            yield
-        except BaseException:
-            if not self._existing:
-                (self.path / RECORD).unlink(missing_ok=True)
-                with suppress(OSError):  # The folder is not empty.
-                    self.path.rmdir()
-            raise
+            self.path.mkdir(parents=True, exist_ok=True)
+            locked = lock(self.path / LOCK_FILE)
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be written ({error.strerror}): choose another --out") from None
+        with locked:
+            parts = [file for file in self.path.iterdir() if PART.fullmatch(file.name)]
+            for file in parts if self._overwrite else ():
+                file.unlink()
+            self._existing = set() if self._overwrite else {file.name for file in parts}
+            write_json(self.path / RECORD, {"settings": self._settings})
+            try:
+                yield
+            except BaseException:
+                if not self._existing:
+                    (self.path / RECORD).unlink()
+                    (self.path / LOCK_FILE).unlink()
+                    with suppress(OSError):  # The folder is not empty.
+                        self.path.rmdir()
+                raise
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file of a shard."""

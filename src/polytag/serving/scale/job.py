@@ -55,7 +55,7 @@ class RayTagJob:
         """
         files: dict[str, int] = {}
         # Shards wait on disk, because the names of millions of photos would fill the memory.
-        with self.folder.unless_empty(), tempfile.TemporaryFile("w+", encoding="ascii") as waiting:
+        with self.folder.writing(), tempfile.TemporaryFile("w+", encoding="ascii") as waiting:
             for shard in shards(self.sources, self._skipped):
                 files[shard.file] = shard.photos
                 if shard.file in self.folder:
@@ -74,7 +74,7 @@ class RayTagJob:
                         self.folder.write(name, content)
                         on_photos(files[name])
                 self._seconds = time.perf_counter() - start
-        self.photos, self._unreadable = self.folder.finish(files)
+            self.photos, self._unreadable = self.folder.finish(files)
 
     @property
     def notes(self) -> list[str]:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +42,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     if address is not None and address != "auto":
         _check_address(address)
     failure: Exception | None = None
+    on_stop = signal.getsignal(signal.SIGTERM)
     with quiet_stderr():  # Ray announces its log level.
         try:
             ray.init(
@@ -50,6 +53,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             )
         except (OSError, ValueError, RuntimeError) as error:
             failure = error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_stop)  # Ray has set its own handler, which says nothing about --resume.
     if failure is not None:
         ray.shutdown()
         reason = printable(" ".join(str(failure).split())[:200])
