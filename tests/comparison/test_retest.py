@@ -113,3 +113,23 @@ def test_bundles_of_the_same_name_are_told_apart(bundles: list[Path], tmp_path: 
     assert list(open_bundles([bundles[0], other.path])) == [str(bundles[0]), str(other.path)]
     with pytest.raises(SettingsError):
         open_bundles([bundles[0]], ["float32", "float32"])
+
+
+def test_slices_by_a_column_of_the_table(data: Dataset, bundles: list[Path], tmp_path: Path, monkeypatch) -> None:
+    lines = (data.root / "labels.csv").read_text().splitlines()
+    cameras = ["camera", *("old" if i % 3 else "new" for i in range(40))]
+    table = data.root / "cameras.csv"
+    table.write_text("\n".join(f"{line},{camera}" for line, camera in zip(lines, cameras, strict=True)) + "\n")
+    out = tmp_path / "out"
+    code, output = run("evaluate", bundles[0], table, "--slice", "camera", "--out", out)
+    assert code == 0, output
+    assert "--slice camera: no scores, because a value needs 20 test photos" in (out / "report.md").read_text()
+    monkeypatch.setattr("polytag.evaluation.slices.MIN_SLICE", 8)
+    code, output = run("evaluate", *bundles, table, "--slice", "camera", "--json", tmp_path / "results.json")
+    assert code == 0, output
+    found = json.loads((tmp_path / "results.json").read_text())["slices"]
+    by_value = {one["value"]: one for one in found if one["column"] == "camera"}
+    assert {value: one["photos"] for value, one in by_value.items()} == {"old": 20, "new": 10}
+    assert by_value["old"]["difference"] == pytest.approx(-by_value["new"]["difference"])
+    code, output = run("evaluate", bundles[0], table, "--slice", "lens")
+    assert code == 2 and "no column 'lens' (--slice)" in output

@@ -10,7 +10,7 @@ import polytag as pt
 from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, check_outputs, command, load, note
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import SettingsError
+from polytag.errors import SettingsError, counted
 from polytag.evaluation.min_photos import MIN_PHOTOS
 from polytag.evaluation.objectives import OBJECTIVES, aim, parse_objective
 from polytag.extras import require
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from polytag.models.bundle.bundle import Bundle
 
 MinPhotos = Annotated[int, typer.Option(min=1, help="Minimum test photos for a label to count in mAP and macro-F1.")]
+
+Slices = Annotated[
+    list[str],
+    typer.Option("--slice", metavar="<str,...>", help="Columns, such as camera, whose values are scored separately."),
+]
 
 
 @command("Models")
@@ -94,6 +99,7 @@ def evaluate(
         list[str], typer.Option(metavar="<str,...>", help="What runs the models: float32, int8 or both.")
     ] = ["float32"],  # noqa: B006
     min_photos: MinPhotos = MIN_PHOTOS,
+    slices: Slices = [],  # noqa: B006
 ) -> None:
     """Test bundles on photos they have not seen."""
     require("sklearn", "train", "Evaluation")
@@ -106,7 +112,7 @@ def evaluate(
     check_outputs([json_file], [data, split_file, *bundles], overwrite=False)
     if out is not None:
         check_unused(out)
-    dataset = part_of(load(data, read), part, split_file)
+    dataset = part_of(load(data, read.override({"slice": slices})), part, split_file)
     contest = retest(opened, dataset, min_photos)
     if json_file is not None:
         write_json(json_file, results(contest))
@@ -117,6 +123,7 @@ def evaluate(
         _print_contest(contest)
         for line in contest.contestants[0].evaluation.notes:
             print(line)
+    _print_slices(contest)
     if report is not None:
         print(f"\n{report}")
 
@@ -192,6 +199,7 @@ def compare(
     ] = ["tuned"],  # noqa: B006
     split_file: SplitFile = None,
     min_photos: MinPhotos = MIN_PHOTOS,
+    slices: Slices = [],  # noqa: B006
     repeats: Annotated[
         int, typer.Option(help="Number of splits and trainings. Scores become means, with their spread.")
     ] = 1,
@@ -218,10 +226,12 @@ def compare(
     }
     check_comparison(out, models, options, **how)
     when_stopped(lambda: "Add --resume to continue." if (out / RUN_FILE).exists() else AGAIN)
+    dataset = load(data, read.override({"slice": slices}))
     comparison = pt.compare(
-        load(data, read), out, models, options, given_split=split_file, say=note, min_photos=min_photos, **how
+        dataset, out, models, options, given_split=split_file, say=note, min_photos=min_photos, **how
     )
     _print_contest(comparison.contest)
+    _print_slices(comparison.contest)
     print(f"\n{comparison.report}")
 
 
@@ -246,3 +256,13 @@ def _print_contest(contest: "Contest") -> None:
         for d in pair.differences:
             ends = f" (95 % interval {d.low:+.3f} to {d.high:+.3f})" if math.isfinite(d.low) else ""
             print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f}{ends}")
+
+
+def _print_slices(contest: "Contest") -> None:
+    """Print the slices that differ by more than chance."""
+    for one in contest.slice_scores():
+        if one.beyond_chance:
+            print(
+                f"{one.column} {one.value} ({counted(one.photos, 'photo')}): samples-F1 {one.score:.3f}, "
+                f"{one.difference:+.3f} from the other photos (95 % interval {one.low:+.3f} to {one.high:+.3f})"
+            )

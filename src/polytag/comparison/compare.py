@@ -29,7 +29,7 @@ from polytag.errors import DataError, counted
 from polytag.evaluation.evaluate import evaluate
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
-from polytag.evaluation.slices import automatic_slices
+from polytag.evaluation.slices import automatic_slices, without_slices
 from polytag.files import write_json
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.bundle.card import quantization_summary
@@ -327,7 +327,7 @@ def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: b
         labels=first.parts[0].labels,
         fingerprint=data.fingerprint,
         parts={name: len(part) for name, part in zip(PARTS, first.parts, strict=True)},
-        notes=tuple(first.notes),
+        notes=(*first.notes, *without_slices(judged.columns)),
         left_out=data.left_out,
         labels_left_out=first.parts[0].labels_left_out,
         contestants=tuple(contestants),
@@ -335,7 +335,7 @@ def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: b
         version=version("polytag"),
         seed=first.seed,
         repeats=repeats,
-        slices=automatic_slices(measure(judged.paths).records, judged.targets),
+        slices={**automatic_slices(measure(judged.paths).records, judged.targets), **judged.columns},
     )
 
 

@@ -9,6 +9,7 @@ from polytag.comparison.repeats import Repeats, with_test_photos
 from polytag.errors import counted
 from polytag.evaluation.evaluate import MAIN_SCORES, Difference, Evaluation, compared
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES
+from polytag.evaluation.slices import Columns, Slice, slices
 from polytag.progress import duration
 
 DECISIVE = "samples_f1"
@@ -128,12 +129,16 @@ class Contest:
     seed: int | str
     repeats: Repeats | None = None
     labels_left_out: Mapping[str, str] = field(default_factory=dict)
-    slices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    slices: Columns = field(default_factory=dict)
 
     @property
     def ranked(self) -> list[Contestant]:
         """Return the contestants, best first. With repeats, they are ranked by their mean score."""
         return sorted(self.contestants, key=lambda c: -self.score(c, DECISIVE))
+
+    def slice_scores(self) -> list[Slice]:
+        """Return the scores of the best model on each slice, worst first."""
+        return slices(self.ranked[0].evaluation, self.slices)
 
     def score(self, contestant: Contestant, metric: str) -> float:
         """Return a score on the test photos, or its mean over the repeats."""
@@ -380,4 +385,5 @@ def results(contest: Contest) -> dict[str, Any]:
             for p in contest.pairs
             for d in p.differences
         ],
+        "slices": [vars(one) | {"beyond_chance": one.beyond_chance} for one in contest.slice_scores()],
     }

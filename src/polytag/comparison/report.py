@@ -22,7 +22,6 @@ from polytag.evaluation.calibration import in_words
 from polytag.evaluation.evaluate import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.objectives import aim
-from polytag.evaluation.slices import slices
 from polytag.files import write_atomically
 from polytag.pages.markdown import as_it_is
 from polytag.pages.page import environment
@@ -91,7 +90,7 @@ def _words(contest: Contest) -> dict[str, Any]:
         "comparisons": [(pair, _compared(pair)) for pair in contest.pairs],
         "varied": _varied(contest),
         "labels": figures.by_f1(best.evaluation),
-        "slices": slices(best.evaluation, contest.slices),
+        "slices": contest.slice_scores(),
         "calibrated": [(c.name, in_words(**c.calibration)) for c in contest.contestants],
         "aims": [(c.name, c.objective, aim(c.objective, c.out_of_reach)) for c in contest.contestants],
         "doubts": doubts(contest),

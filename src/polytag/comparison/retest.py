@@ -14,7 +14,7 @@ from polytag.data.splitting.split_file import with_split
 from polytag.errors import DataError, SettingsError
 from polytag.evaluation.evaluate import Evaluation, evaluate_all
 from polytag.evaluation.min_photos import MIN_PHOTOS
-from polytag.evaluation.slices import automatic_slices
+from polytag.evaluation.slices import automatic_slices, without_slices
 from polytag.files import write_bytes_atomically, write_json
 from polytag.models.bundle.bundle import Bundle, new_folder
 from polytag.photos.measure import measure
@@ -89,8 +89,8 @@ def retest(
         for (name, bundle), evaluation in zip(bundles.items(), evaluations, strict=True)
     ]
     first = evaluations[0]
-    paths = dict(zip(data.names, data.paths, strict=True))
-    judged = np.array([paths[name] for name in first.names])
+    row_of = {name: row for row, name in enumerate(data.names)}
+    judged = data.take([row_of[name] for name in first.names])
     seeds = sorted({bundle.manifest["recipe"].get("seed", 0) for bundle in bundles.values()})
     return Contest(
         data_name=data.title,
@@ -98,13 +98,13 @@ def retest(
         labels=first.labels,
         fingerprint=data.fingerprint,
         parts={"unseen": len(first.names)},
-        notes=tuple(dict.fromkeys((*data.notes, *first.notes))),
+        notes=tuple(dict.fromkeys((*data.notes, *first.notes, *without_slices(judged.columns)))),
         left_out=data.left_out,
         contestants=tuple(contestants),
         pairs=pairs(contestants),
         version=version("polytag"),
         seed=seeds[0] if len(seeds) == 1 else ", ".join(map(str, seeds)),
-        slices=automatic_slices(measure(judged).records, first.targets),
+        slices={**automatic_slices(measure(judged.paths).records, first.targets), **judged.columns},
     )
 
 

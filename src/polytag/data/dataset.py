@@ -36,6 +36,7 @@ class Dataset:
             them together.
         root: the folder that contains all photos. The `names` of the photos are relative to it.
         parts: str (n,), "train", "validation" or "test" if the table came with a split, else ``None``.
+        columns: other columns of the table that the user named, by header, each str (n,). "" if a cell is empty.
         notes: messages about what was recognized, decided and left out during reading.
         left_out: photos that are listed but cannot be used, each with the reason.
         labels_left_out: labels that cannot be learned, each with the reason.
@@ -52,6 +53,7 @@ class Dataset:
     groups: NDArray[np.int64]
     root: Path
     parts: NDArray[np.str_] | None = None
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     labels_left_out: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class Dataset:
             targets=self.targets[rows],
             groups=self.groups[rows],
             parts=None if self.parts is None else self.parts[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
             look_alikes=None if self.look_alikes is None else self.look_alikes[rows],
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import DataError
+from polytag.errors import DataError, counted
 from polytag.evaluation.evaluate import Evaluation
 from polytag.evaluation.intervals import Interval, interval, simultaneous_intervals
 from polytag.evaluation.jackknife import blocks_of
@@ -18,6 +18,9 @@ MIN_SLICE = 20
 MOST_SLICES = 100
 """Maximum number of slices. Beyond this number, the correction for multiple comparisons could hide every difference, so
 only the largest slices are scored."""
+
+Columns = Mapping[str, Sequence[str] | NDArray[np.str_]]
+"""The value of each column for each photo; "" for photos without a value."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Slice:
         return self.low > 0 or self.high < 0
 
 
-def slices(evaluation: Evaluation, columns: Mapping[str, Sequence[str]]) -> list[Slice]:
+def slices(evaluation: Evaluation, columns: Columns) -> list[Slice]:
     """Score the photos with each value of each column, worst first.
 
     A value is skipped if fewer than `MIN_SLICE` photos have it or fewer than `MIN_SLICE` photos lack it.
@@ -112,6 +115,19 @@ def _means(
     with np.errstate(invalid="ignore", divide="ignore"):
         rest = total[:, None] - by_block
         return total[0] / total[1], rest[0] / rest[1]
+
+
+def without_slices(columns: Columns) -> list[str]:
+    """Return a note for each column without a value that enough photos have and enough photos lack."""
+    notes = []
+    for name, values in columns.items():
+        _, count = np.unique([value for value in values if value], return_counts=True)
+        if not ((count >= MIN_SLICE) & (len(values) - count >= MIN_SLICE)).any():
+            notes.append(
+                f"--slice {name}: no scores, because a value needs {MIN_SLICE} test photos with it and {MIN_SLICE} "
+                f"without it; the largest of {counted(len(count), 'value')} has {max(count, default=0):,}"
+            )
+    return notes
 
 
 def automatic_slices(measured: NDArray, targets: NDArray[np.int8]) -> dict[str, list[str]]:

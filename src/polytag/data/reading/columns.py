@@ -46,7 +46,7 @@ def table_of_cells(path: Path, cells: Cells, options: ReadOptions, row_parts: Se
     roles = find_roles(path, cells, options)
     labelled = _labelled(path, cells, roles, options)
     header = cells.header
-    used = {cells.image_index, roles.split, roles.group, *labelled.used}
+    used = {cells.image_index, roles.split, roles.group, *roles.slices, *labelled.used}
     ignored = [
         name or f"column {i + 1}"
         for i, (name, column) in enumerate(zip(header, cells.columns, strict=True))
@@ -58,6 +58,8 @@ def table_of_cells(path: Path, cells: Cells, options: ReadOptions, row_parts: Se
         recognised += f", split in column '{header[roles.split]}'"
     if roles.group is not None:
         recognised += f", groups in column '{header[roles.group]}'"
+    if roles.slices:
+        recognised += f", slices in {listed([header[i] for i in roles.slices])}"
     if cells.repeats:
         recognised += f"; {counted(cells.repeats, 'repeated header line')} skipped"
     if ignored:
@@ -77,12 +79,19 @@ def table_of_cells(path: Path, cells: Cells, options: ReadOptions, row_parts: Se
         recognised,
         parts=_parts(cells, roles.split, row_parts, rows, labelled.long is not None),
         groups=None if roles.group is None else _groups(cells, roles.group, rows, labelled.long is not None),
+        columns={header[i]: _cells_of_rows(cells.columns[i], rows) for i in roles.slices},
         place=cells.place,
         # If the table is a symbolic link, photos are searched for next to the link.
         homes=(path.parent.resolve(),),
         notes=(*cells.notes, *labelled.notes, *offers),
         long_form=labelled.long is not None,
     )
+
+
+def _cells_of_rows(column: Column, rows: NDArray[np.int64]) -> list[str]:
+    """Return the cells of these rows without surrounding blanks."""
+    values = [value.strip() for value in column.values]
+    return [values[code] for code in column.codes[rows]]
 
 
 def _check_images(path: Path, cells: Cells) -> None:

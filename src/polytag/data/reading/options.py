@@ -34,6 +34,9 @@ class ReadOptions:
     group_column: Annotated[
         str | None, "Column of groups, such as patients, whose photos must stay in one part of the split."
     ] = None
+    slice: Sequence[str] = ()
+    """Columns to keep in `Dataset.columns` instead of reading them as labels. Only `evaluate` and `compare` have the
+    option."""
     split_column: Annotated[str | None, "Column with the split (train, validation, test). Default: detected."] = None
     blank: Annotated[Literal["absent", "unknown"] | None, "Meaning of blank cells in 0/1 columns."] = None
     at_least: Annotated[
@@ -53,6 +56,7 @@ class ReadOptions:
         names = self.labels.split(",") if isinstance(self.labels, str) else list(self.labels)
         labels = tuple(" ".join(str(name).split()) for name in names)
         object.__setattr__(self, "label_column", columns)
+        object.__setattr__(self, "slice", (self.slice,) if isinstance(self.slice, str) else tuple(self.slice))
         object.__setattr__(self, "labels", labels)
         if self.conflicts is not None and self.conflicts not in CONFLICTS:
             raise SettingsError(f"--conflicts must be one of {', '.join(CONFLICTS)}, not '{self.conflicts}'")
@@ -67,6 +71,8 @@ class ReadOptions:
                 raise SettingsError(f"--{name.replace('_', '-')} must name a column, not an empty text")
         if any(not column.strip() for column in columns):
             raise SettingsError("--label-column must name a column, not an empty text")
+        if any(not column.strip() for column in self.slice):
+            raise SettingsError("--slice must name a column, not an empty text")
         if not all(labels):
             raise SettingsError(f"--labels has an empty name among {listed(list(labels), 20)}: name every entry")
         twice = sorted({name for name in labels if labels.count(name) > 1})
@@ -96,6 +102,7 @@ COLUMN_OPTIONS = (
     "label_column",
     "label_separator",
     "group_column",
+    "slice",
     "split_column",
     "blank",
     "at_least",

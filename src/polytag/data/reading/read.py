@@ -62,6 +62,8 @@ def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **s
         labels=table.labels,
         groups=groups,
         root=found.root,
+        # If several rows list a photo, the first one counts.
+        columns={name: np.array([cells[row] for row in merged.rows[usable]]) for name, cells in table.columns.items()},
         parts=None if merged.parts is None else np.array([merged.parts[i] for i in usable]),
         notes=(table.recognised, *notes, *table.notes, *found.notes, *merged.notes, *reasons, *about_groups),
         left_out=left_out,

@@ -38,6 +38,7 @@ class Table:
         recognised: the format that was recognized, in one sentence.
         parts: the part of each row if the source comes with a split, else ``None``.
         groups: the group of each row if the source names groups, else ``None``. Rows with "" belong to no common group.
+        columns: the other columns that the user named, by header, each with the cell of every row.
         place: the unit that `lines` counts: "line", "row" or "record".
         homes: the folders that are searched for the photos, including their subfolders, nearest first.
         notes: messages about what was decided during reading.
@@ -55,6 +56,7 @@ class Table:
     recognised: str
     parts: list[str] | None = None
     groups: list[str] | None = None
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
     place: str = "line"
     homes: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ Cells are considered first and headers second.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polytag.data.reading.options import ReadOptions
@@ -69,6 +69,7 @@ class Roles:
         has_boxes: whether there are columns with boxes or polygons.
         split: the column with the split.
         group: the column with groups.
+        slices: the columns that the user wants to keep.
         offered: columns that probably contain groups.
         readings: each column, interpreted as the column of a label.
         named: the columns that the user named as labels.
@@ -85,6 +86,7 @@ class Roles:
     offered: tuple[int, ...]
     readings: dict[int, Reading] = field(repr=False)
     named: tuple[int, ...] = ()
+    slices: tuple[int, ...] = ()
 
 
 def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
@@ -105,7 +107,8 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     readings = {i: Reading.of(cells.columns[i]) for i in others}
     split = _split_column(path, cells, free, named, options)
     group = _group_column(path, cells, free, named, readings, options)
-    free = [i for i in free if i not in (split, group)]
+    slices = tuple(dict.fromkeys(column_called(header, name, path, "--slice") for name in options.slice))
+    free = [i for i in free if i not in (split, group, *slices)]
     remarks = {i for i in free if plain(header[i]) in NOTE_HEADERS and not readings[i].is_indicator}
     free = [i for i in free if i not in remarks]
     # If the user gives a separator, the cells contain names rather than vectors.
@@ -115,7 +118,8 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     confidence = _confidence(cells, free, readings)
     boxes = {i for i in free if plain(header[i]) in BOX_HEADERS}
     if named:
-        return _named_roles(path, cells, named, readings, vectors, confidence, split, group, len(boxes) > 1)
+        found = _named_roles(path, cells, named, readings, vectors, confidence, split, group, len(boxes) > 1)
+        return replace(found, slices=slices)
     possible = [i for i in free if header[i] and (i or plain(header[i]) not in ID_HEADERS)]
     possible = [i for i in possible if plain(header[i]) not in FLAG_HEADERS]
     indicators = [i for i in possible if readings[i].is_indicator and i not in vectors]
@@ -139,6 +143,7 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
         group=group,
         offered=_offered(cells, [i for i in free if i not in used], group),
         readings=readings,
+        slices=slices,
     )
 
 
