@@ -47,8 +47,8 @@ class TrainOptions:
     loss: Annotated[Literal["bce", "weighted_bce", "focal", "asymmetric"] | None, "Loss function. Default: bce."] = None
     backbone: Annotated[
         str | None,
-        "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0 or a name from keras.applications, such as "
-        "EfficientNetB0. Default: mobilenet_v2.",
+        "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2 or a "
+        "name from keras.applications, such as EfficientNetB0. Default: mobilenet_v2.",
     ] = None
     weights: Annotated[Path | None, "File with the backbone's pretrained weights. Default: found automatically."] = None
     fine_tune: Annotated[

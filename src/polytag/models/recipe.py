@@ -77,8 +77,8 @@ class Recipe:
         augmentation: one of `AUGMENTATIONS`. For transfer, it applies to fine-tuning only, because the head is trained
             on embeddings of unaugmented photos.
         loss: one of `LOSS_NAMES`.
-        backbone: "mobilenet_v2", "efficientnet_lite0", or the name of a ``keras.applications`` network (transfer and
-            the classical methods only).
+        backbone: "mobilenet_v2", "efficientnet_lite0" to "efficientnet_lite2", or the name of a ``keras.applications``
+            network (transfer and the classical methods only).
         fine_tune: number of epochs that fine-tune the backbone after the head has been trained (transfer only).
             ``None`` chooses enough epochs to process about 12,000 photos (1 to 8). They take minutes and help small
             data sets most. Twelve or more epochs are divided among several training runs, whose weights are averaged.

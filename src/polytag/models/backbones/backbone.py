@@ -1,7 +1,7 @@
 """Backbones: pretrained networks that end with their last feature map.
 
 Every backbone takes RGB photos, uint8 (batch, size, size, 3). Normalisation is a layer of the network. polytag builds
-two backbones from PyTorch weights. All others are ``keras.applications`` networks.
+MobileNetV2 and EfficientNet-Lite from PyTorch weights. All others are ``keras.applications`` networks.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def backbone(name: str, image_size: int, weights: Weights | None, policy: str = 
     """Build a frozen backbone: photos uint8 (batch, size, size, 3) → feature map (batch, height, width, channels).
 
     Args:
-        name: "mobilenet_v2", "efficientnet_lite0", or the name of a ``keras.applications`` network, such as
+        name: a backbone of `FAMILIES`, such as "efficientnet_lite0", or the name of a ``keras.applications`` network, such as
             "EfficientNetB0".
         image_size: width and height of the photos, in pixels.
         weights: weights from `polytag.models.backbones.weights.find_weights`. ``None`` creates random weights (tests).

@@ -45,6 +45,20 @@ class Family:
 
 _RED, _GREEN, _BLUE = (255 * np.array([IMAGENET_MEAN, IMAGENET_DEVIATION])).T.tolist()
 
+
+def _efficientnet_lite(number: int, repeats: tuple[int, int, int, int, int]) -> Family:
+    """Return EfficientNet-Lite with these numbers of blocks in all stages but the first and the last."""
+    a, b, c, d, e = repeats
+    return Family(
+        f"EfficientNet-Lite{number}",
+        ((1, 3, 1, 1), (6, 3, a, 2), (6, 5, b, 2), (6, 3, c, 2), (6, 5, d, 1), (6, 5, e, 2), (6, 3, 1, 1)),
+        symmetric=False,
+        epsilon=1e-3,
+        mean=(127.0, 127.0, 127.0),
+        deviation=(128.0, 128.0, 128.0),
+    )
+
+
 FAMILIES = {
     "mobilenet_v2": Family(
         "MobileNetV2",
@@ -54,18 +68,14 @@ FAMILIES = {
         mean=(_RED[0], _GREEN[0], _BLUE[0]),
         deviation=(_RED[1], _GREEN[1], _BLUE[1]),
     ),
-    "efficientnet_lite0": Family(
-        "EfficientNet-Lite0",
-        ((1, 3, 1, 1), (6, 3, 2, 2), (6, 5, 2, 2), (6, 3, 3, 2), (6, 5, 3, 1), (6, 5, 4, 2), (6, 3, 1, 1)),
-        symmetric=False,
-        epsilon=1e-3,
-        mean=(127.0, 127.0, 127.0),
-        deviation=(128.0, 128.0, 128.0),
-    ),
+    "efficientnet_lite0": _efficientnet_lite(0, (2, 2, 3, 3, 4)),
+    "efficientnet_lite1": _efficientnet_lite(1, (3, 3, 4, 4, 5)),
+    "efficientnet_lite2": _efficientnet_lite(2, (3, 3, 4, 4, 5)),
 }
-"""MobileNetV2 (Sandler et al. 2018, table 2) as in torchvision, and EfficientNet-Lite0 (Tan & Le 2019).
+"""MobileNetV2 (Sandler et al. 2018, table 2) as in torchvision, and EfficientNet-Lite (Tan & Le 2019).
 
-EfficientNet-Lite0 is an EfficientNet for mobile devices, with ReLU6 and without squeeze-and-excitation.
+EfficientNet-Lite is an EfficientNet for mobile devices, with ReLU6 and without squeeze-and-excitation. Lite1 is deeper
+than Lite0, and Lite2 is wider than Lite1.
 """
 
 

@@ -13,7 +13,7 @@ def unfreeze(features: keras.Model, image_size: int) -> None:
     layers stay frozen as well:
 
     - Batch normalisation layers, because the statistics of small batches would ruin the pretrained statistics.
-    - Depthwise convolutions with kernels larger than 3 × 3 (in EfficientNet-Lite0), because their gradients take a
+    - Depthwise convolutions with kernels larger than 3 × 3 (in EfficientNet-Lite), because their gradients take a
       third of each training step and do not improve the scores.
 
     Args:
