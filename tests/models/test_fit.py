@@ -27,6 +27,7 @@ SMALL = {
     "baseline": {"epochs": 3},
     "tuned": {"epochs": 3, "trials": 2},
     "transfer": {"epochs": 4, "fine_tune": 1},
+    "best": {"epochs": 4, "fine_tune": 0},
 }
 
 

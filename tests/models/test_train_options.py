@@ -51,7 +51,7 @@ def test_an_unknown_setting_is_refused() -> None:
 @pytest.mark.parametrize("model", ALL_MODELS)
 def test_options_not_set_take_the_models_defaults(model: str) -> None:
     assert TrainOptions().recipe(model) == Recipe.of(model)
-    assert TrainOptions().settings == {"image_size": 224, "seed": 0}
+    assert TrainOptions().settings == {"seed": 0}
     everything = TrainOptions(epochs=3, fine_tune=1, backbone="efficientnet_lite0", weights="w.pth", image_size=64)
     useful = everything.of_use_to(model)
     assert useful.recipe(model).image_size == 64
@@ -64,3 +64,15 @@ def test_choices_and_names_are_those_of_the_recipe() -> None:
     assert get_args(get_args(hints["loss"])[0]) == LOSS_NAMES
     assert get_args(get_args(hints["augmentation"])[0]) == AUGMENTATIONS
     assert set(RECIPE_FIELDS) <= hints.keys()
+
+
+def test_best_uses_the_best_backbone_that_is_installed_and_says_what_is_missing(monkeypatch) -> None:
+    installed = {"efficientnet_lite2", "mobilenet_v2"}
+    monkeypatch.setattr("polytag.models.backbones.weights.is_installed", installed.__contains__)
+    assert TrainOptions().recipe("best").backbone == "efficientnet_lite2" and TrainOptions().advice("best") is None
+    installed.remove("efficientnet_lite2")
+    assert TrainOptions().recipe("best").backbone == "mobilenet_v2"
+    assert "best uses mobilenet_v2, because efficientnet_lite2 is not installed" in (
+        TrainOptions().advice("best") or ""
+    )
+    assert TrainOptions(backbone="mobilenet_v2").advice("best") is None is TrainOptions().advice("transfer")

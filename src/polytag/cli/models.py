@@ -48,6 +48,8 @@ def train(
     """Train one model without using the test set."""
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     check_training(model, options)
+    if advice := options.advice(model):
+        note(advice)
     from polytag.data.splitting.split import split_facts
     from polytag.models.bundle.bundle import check_unused
 

@@ -144,7 +144,9 @@ def compare(
     if given_split is not None:
         with_split(data, given_split)
     check_backbone(plan.options, plan.weights, folder, resume)
-    data = _read(data, options.image_size, show_progress, say)
+    for advice in filter(None, map(options.advice, models)):
+        say(advice)
+    data = _read(data, sorted({plan.options[model].recipe(model).image_size for model in models}), show_progress, say)
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:
         first = _repeat(data, 1, options.seed, given_split, bar.update)
     one_split = given_split is not None or data.parts is not None
@@ -168,12 +170,14 @@ def _finish(folder: Path, contest: Contest, test: Dataset) -> Comparison:
     return Comparison(folder, contest)
 
 
-def _read(data: Dataset, image_size: int, show_progress: bool, say: Callable[[str], object]) -> Dataset:
-    """Measure the photos and cache their pixels. Leave out unreadable photos, and report them."""
-    with progress_bar(2 * len(data), "reading photos", "photo", show_progress) as bar:
+def _read(data: Dataset, sizes: Sequence[int], show_progress: bool, say: Callable[[str], object]) -> Dataset:
+    """Measure the photos and cache their pixels at each size. Leave out unreadable photos, and report them."""
+    with progress_bar((1 + len(sizes)) * len(data), "reading photos", "photo", show_progress) as bar:
         # The split needs the measurements, and measuring also caches pixels at the usual size.
         measure(data.paths, bar.update)
-        readable = data.without(pixels(data.paths, image_size, bar.update)[2])
+        readable = data
+        for size in sizes:
+            readable = readable.without(pixels(readable.paths, size, bar.update)[2])
     for line in readable.notes[len(data.notes) :]:
         say(line)
     return readable

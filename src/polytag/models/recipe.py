@@ -24,8 +24,11 @@ MODEL_NAMES = ("baseline", "tuned", "transfer")
 CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
 """Methods that are fitted to frozen embeddings and need no epochs (see `polytag.models.classical.methods`)."""
 
-ALL_MODELS = (*MODEL_NAMES, *CLASSICAL)
-"""All models that can be trained."""
+ALL_MODELS = (*MODEL_NAMES, "best", *CLASSICAL)
+"""All models that can be trained. "best" is transfer with a larger backbone and everything that improves it."""
+
+BEST_BACKBONES = ("efficientnet_lite2", "efficientnet_lite0", "mobilenet_v2")
+"""Backbones for "best". The first one whose weights are installed is used."""
 
 _ONLY_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")
 
@@ -42,6 +45,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 1e-2,
         "augmentation": "colour",
     },
+    "best": {
+        "image_size": 288,
+        "epochs": 60,
+        "batch_size": 128,
+        "learning_rate": 7e-4,
+        "weight_decay": 1e-2,
+        "augmentation": "colour",
+        "backbone": BEST_BACKBONES[0],
+    },
     **{name: {} for name in CLASSICAL},
 }
 """Default settings of each model. They override the defaults of `Recipe`.
@@ -52,6 +64,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
   improvement appears too late for short trials to detect it.
 - ``transfer``: The head trains on cached embeddings and needs only about a second per epoch, so the maximum is high.
   Early stopping ends training when the support-weighted validation mAP stops improving.
+- ``best``: At 288 px, small objects are recognised better (`benchmarks/candidates.py`).
 """
 
 
@@ -59,7 +72,7 @@ def takes(model: str, setting: str) -> bool:
     """Return whether a model uses a setting."""
     if model in CLASSICAL:
         return setting not in _ONLY_NETWORKS
-    return model == "transfer" or setting not in ("fine_tune", "backbone")
+    return model in ("transfer", "best") or setting not in ("fine_tune", "backbone")
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ class Recipe:
         loss: one of `LOSS_NAMES`.
         backbone: "mobilenet_v2", "efficientnet_lite0" to "efficientnet_lite2", or the name of a ``keras.applications``
             network (transfer and the classical methods only).
-        fine_tune: number of epochs that fine-tune the backbone after the head has been trained (transfer only).
+        fine_tune: number of epochs that fine-tune the backbone after the head has been trained (transfer and best).
             ``None`` chooses enough epochs to process about 12,000 photos (1 to 8). They take minutes and help small
             data sets most. Twelve or more epochs are divided among several training runs, whose weights are averaged.
         seed: seed for all random choices, 0 to 2³² − 1.

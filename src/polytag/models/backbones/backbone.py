@@ -21,7 +21,7 @@ def backbone(name: str, image_size: int, weights: Weights | None, policy: str = 
     """Build a frozen backbone: photos uint8 (batch, size, size, 3) → feature map (batch, height, width, channels).
 
     Args:
-        name: a backbone of `FAMILIES`, such as "efficientnet_lite0", or the name of a ``keras.applications`` network, such as
+        name: one of `FAMILIES`, such as "efficientnet_lite0", or the name of a ``keras.applications`` network, such as
             "EfficientNetB0".
         image_size: width and height of the photos, in pixels.
         weights: weights from `polytag.models.backbones.weights.find_weights`. ``None`` creates random weights (tests).

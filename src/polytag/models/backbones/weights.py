@@ -138,6 +138,11 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
     return Weights(backbone, "keras", None, "")
 
 
+def is_installed(backbone: str) -> bool:
+    """Return whether the published weights of a backbone are on this machine."""
+    return any(place.is_file() for place in _places(PUBLISHED[backbone]))
+
+
 def _places(published: Published) -> list[Path]:
     """Return the paths where a published file may be."""
     places = [cache_folder() / "weights" / published.file]

@@ -27,6 +27,7 @@ APPROACHES = {
     "baseline": "a convolutional network trained from scratch",
     "tuned": "a convolutional network trained from scratch, with hyperparameters from a search",
     "transfer": "a head trained on a pretrained network",
+    "best": "a head and a kernel ridge regression on a pretrained network",
     "binary_relevance": "one logistic regression per label on a pretrained network's embeddings",
     "chains": "chains of logistic regressions on a pretrained network's embeddings",
     "powerset": "a softmax over combinations of labels on a pretrained network's embeddings",

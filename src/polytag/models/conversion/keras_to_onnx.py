@@ -123,6 +123,8 @@ class _Conversion:
         kind = type(layer).__name__
         if kind in ELEMENTWISE and len(inputs) <= 2:
             return [self.graph.node(ELEMENTWISE[kind], inputs)]
+        if isinstance(layer, layers.Concatenate) and len(shape) == 2:
+            return [self.graph.node("Concat", inputs, axis=1)]
         if kind == "TopK" and len(shape) == 2:
             values = self.graph.constant([layer.k], np.int64)
             return self.graph.nodes("TopK", [x, values], 2)
@@ -232,6 +234,8 @@ class _Conversion:
             return x
         if name == "relu6":
             return self.graph.clipped(x, 0, 6)
+        if name == "exponential":
+            return self.graph.node("Exp", [x])
         if name in ("relu", "sigmoid"):
             return self.graph.node(name.capitalize(), [x])
         raise UnknownLayerError(f"the activation {name}")

@@ -77,6 +77,10 @@ class Batches(keras.utils.PyDataset):
         """Size of the arrays' last dimension."""
         return self._view.cache.shape[-1]
 
+    def everything(self) -> NDArray:
+        """Return all arrays in their original order, without augmentation."""
+        return self._view.read()
+
     def on_epoch_end(self) -> None:
         """Start the next epoch. Keras calls this method."""
         self._epoch += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from polytag.models.training.loop import (
     warm_up_and_cosine,
     without_optimizer,
 )
+from polytag.models.training.losses import LOSSES
 from polytag.models.training.optimizer import LayerwiseAdamW
 from polytag.progress import progress_bar
 
@@ -78,14 +80,19 @@ def fit_transfer(
 
     Args:
         train, validation: readable photos.
-        recipe: recipe of `transfer`.
+        recipe: recipe of `transfer` or `best`. For `best`, the head is averaged with a kernel ridge regression.
         weights: weights of the backbone.
         features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
         show_progress: whether to draw progress bars on stderr.
     """
-    top, fitted = fit_head(*head_batches(train, validation, recipe, weights, show_progress), recipe, show_progress)
-    network, history = with_head(pooled(features), without_optimizer(top)), fitted.history
-    facts = {"weights": weights.name, "fine_tuning": "none"}
+    batches = head_batches(train, validation, recipe, weights, show_progress)
+    top, fitted = fit_head(*batches, recipe, show_progress)
+    top, history = without_optimizer(top), fitted.history
+    network = frozen_network = with_head(pooled(features), top)
+    facts: dict[str, Any] = {"weights": weights.name, "fine_tuning": "none"}
+    if recipe.model == "best":
+        top, fitted, facts["kernel_ridge"] = _with_kernel_ridge(top, fitted, *batches, recipe.seed)
+        frozen_network = with_head(pooled(features), top)
     epochs = default_epochs(len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
@@ -94,16 +101,18 @@ def fit_transfer(
         lost, error = paired_difference(
             validation.targets, fitted.probabilities, tuned.probabilities, validation.groups
         )
-        history = fitted.history + tuned.history
+        history = history + tuned.history
         if lost <= error:
             unfreeze(network.get_layer("backbone"), recipe.image_size)
             kept = None if tuned.kept is None else len(fitted.history) + tuned.kept
+            facts.pop("kernel_ridge", None)
             fitted, facts["fine_tuning"] = replace(tuned, kept=kept), "kept"
             size = fine_tuning_size(recipe.image_size)
             if size != recipe.image_size:
                 facts["fine_tuning"] += f"; it used photos at {size} × {size} px"
         else:
             network.set_weights(frozen)
+            network = frozen_network
             gain = f"{lost:.3f} higher without it (standard error {error:.3f})"
             facts["fine_tuning"] = f"undone, because the {SCORE_TITLE} was {gain}"
     return Trained(network, recipe, history, fitted.kept, fitted.probabilities, facts)
@@ -116,7 +125,9 @@ def head_batches(
 
     Embedding mirror images as well would take nearly twice as long without improving the head (`benchmarks/heads.py`).
     """
-    with progress_bar(len(train) + len(validation), "transfer · embedding photos", "photo", show_progress) as bar:
+    with progress_bar(
+        len(train) + len(validation), f"{recipe.model} · embedding photos", "photo", show_progress
+    ) as bar:
 
         def embedded(data: Dataset, training: bool) -> Batches:
             embeddings = embed(data.paths, recipe.image_size, weights, on_progress=bar.update)
@@ -145,8 +156,43 @@ def fit_head(
     """
     keras.utils.set_random_seed(recipe.seed)
     top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
-    with progress_bar(len(train) * recipe.epochs, "transfer", "step", show_progress) as bar:
-        return top, fit_network(top, train, validation, recipe, bar, "transfer", callbacks=callbacks)
+    with progress_bar(len(train) * recipe.epochs, recipe.model, "step", show_progress) as bar:
+        return top, fit_network(top, train, validation, recipe, bar, recipe.model, callbacks=callbacks)
+
+
+def _with_kernel_ridge(
+    top: keras.Model, fitted: Fitted, train: Batches, validation: Batches, seed: int
+) -> tuple[keras.Model, Fitted, dict[str, float]]:
+    """Average a head with a kernel ridge regression on the same embeddings.
+
+    Returns:
+        The head, its record, and the settings of the regression.
+    """
+    # Imported here because only "best" needs SciPy's solvers.
+    from polytag.models.classical.kernel_ridge import averaged, fit_kernel_ridge
+
+    seen = validation.everything()
+    ridge = fit_kernel_ridge(train.everything(), train.targets, seen, validation.targets, seed)
+    top = averaged(top, ridge)
+    probabilities = top.predict(seen, verbose=0)
+    return top, replace(fitted, probabilities=probabilities), {"width": ridge.width, "ridge": ridge.ridge}
+
+
+def refit_head(train: Batches, recipe: Recipe, fitted: Fitted) -> keras.Model:
+    """Train a head on more photos, for as many epochs and with the same learning rates as the head that was kept.
+
+    Args:
+        train: batches of all photos.
+        recipe: recipe of the earlier training.
+        fitted: record of the earlier training.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
+    rates = [epoch["learning_rate"] for epoch in fitted.history[: (fitted.kept or 0) + 1]]
+    top.compile(keras.optimizers.AdamW(rates[0], recipe.weight_decay), LOSSES[recipe.loss](train.targets))
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, _: rates[epoch])
+    top.fit(train, epochs=len(rates), verbose=0, shuffle=False, callbacks=[schedule])
+    return top
 
 
 def _fine_tune(
@@ -172,7 +218,7 @@ def _fine_tune(
     copy.set_weights(network.get_weights())
     n_pretrained = len(copy.get_layer("backbone").trainable_variables)
     learner, early_layers = split_early_layers(copy, network)
-    title = f"transfer · reading photos at {smaller.image_size} px"
+    title = f"{recipe.model} · reading photos at {smaller.image_size} px"
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
         batches = photo_batches(train, smaller, True, bar.update, features=early_layers)
         validation_batches = photo_batches(validation, smaller, False, bar.update, features=early_layers)
@@ -180,9 +226,9 @@ def _fine_tune(
     full_size = photo_batches(validation, gentle, False)
     start, trained, history = learner.get_weights(), [], []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
-    with progress_bar(len(batches) * epochs, "transfer · fine-tuning", "step", show_progress) as bar:
+    with progress_bar(len(batches) * epochs, f"{recipe.model} · fine-tuning", "step", show_progress) as bar:
         for number, part in enumerate(parts, 1):
-            title = f"transfer · fine-tuning {number} of {len(parts)}" if len(parts) > 1 else "transfer · fine-tuning"
+            title = f"{recipe.model} · fine-tuning" + (f" {number} of {len(parts)}" if len(parts) > 1 else "")
             learner.set_weights(start)
             steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
             optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2)

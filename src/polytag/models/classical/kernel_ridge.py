@@ -1,0 +1,170 @@
+"""Kernel ridge regression on frozen embeddings, for the average with a trained head.
+
+The kernel compares an embedding with up to `LANDMARKS` training photos (the Nyström method, Williams & Seeger 2001), so
+time and memory grow linearly with the number of photos. The regression is fitted in closed form. As a network, it is a
+dense layer, an exponential and another dense layer.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from polytag.evaluation.calibration import platt
+from polytag.models.backend import keras
+from polytag.models.training.loop import mean_average_precision
+
+layers = keras.layers
+
+LANDMARKS = 2000
+"""Maximum number of training photos with which all others are compared."""
+
+KERNEL_WIDTHS = (0.4, 0.75, 1.5, 3.0)
+"""Values of γ to try in exp(-γ·d²), where d² = 2 - 2·cosine of two embeddings after their mean is subtracted."""
+
+RIDGES = (0.1, 0.3, 1.0, 3.0)
+"""Regularisation strengths to try."""
+
+SPREAD = 6.0
+"""Factor from scores, which are about 0 to 1, to the scale of logits, for which the prior of `platt` is made."""
+
+CHUNK = 1024
+"""Number of photos whose kernel values are computed at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class KernelRidge:
+    """A fitted regression with k outputs.
+
+    Attributes:
+        mean: mean of the embeddings after they have been scaled to length 1, float32 (d,).
+        landmarks: directions of the landmarks from that mean, with length 1, float32 (m, d).
+        width: γ of the kernel.
+        ridge: regularisation strength.
+        weights: weights from the m kernel values to scores, float64 (m, k).
+        share: frequency of each label, which is added to the scores, float64 (k,).
+        slope, bias: curve of each label from scores to logits, float64 (k,).
+    """
+
+    mean: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    width: float
+    ridge: float
+    weights: NDArray[np.float64]
+    share: NDArray[np.float64]
+    slope: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def last_layer(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the kernel (m, k) and the bias (k,) of the dense layer from kernel values to logits."""
+        return self.weights * self.slope, self.share * self.slope + self.bias
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits of the labels, float64 (n, k), for embeddings float32 (n, d)."""
+        kernel, bias = self.last_layer()
+        return _kernel(_directions(embeddings, self.mean), self.landmarks, self.width) @ kernel + bias
+
+
+def fit_kernel_ridge(
+    embeddings: NDArray[np.float32],
+    targets: NDArray[np.int8],
+    validation_embeddings: NDArray[np.float32],
+    validation_targets: NDArray[np.int8],
+    seed: int = 0,
+) -> KernelRidge:
+    """Fit a regression with the kernel width and the ridge that have the best validation mAP.
+
+    A slope and a bias for each label, fitted to validation photos, convert the regression's scores to logits.
+
+    Args:
+        embeddings: float32 (n, d).
+        targets: int8 (n, k): 1 present, 0 absent, -1 unknown. Unknown entries count as the label's frequency.
+        validation_embeddings, validation_targets: float32 (m, d) and int8 (m, k).
+        seed: seed for the choice of landmarks.
+    """
+    best, reached, chosen = None, -1.0, np.empty(0)
+    for width in KERNEL_WIDTHS:
+        values = None
+        for fitted in _fits(embeddings, targets, width, RIDGES, seed):
+            if values is None:  # the landmarks are the same for all ridges
+                values = _kernel(_directions(validation_embeddings, fitted.mean), fitted.landmarks, width)
+            predicted = values @ fitted.weights + fitted.share
+            score = mean_average_precision(validation_targets, predicted)
+            if score > reached:
+                best, reached, chosen = fitted, score, predicted
+    assert best is not None  # the largest ridge always has a solution
+    curve = platt(validation_targets, SPREAD * (chosen - 0.5))
+    return replace(best, slope=SPREAD * curve.slope, bias=curve.bias - SPREAD * curve.slope / 2)
+
+
+def refit_kernel_ridge(
+    fitted: KernelRidge, embeddings: NDArray[np.float32], targets: NDArray[np.int8], seed: int = 0
+) -> KernelRidge:
+    """Fit a regression to more photos, with the width, ridge and curves of an earlier fit."""
+    (again,) = _fits(embeddings, targets, fitted.width, [fitted.ridge], seed)
+    return replace(again, slope=fitted.slope, bias=fitted.bias)
+
+
+def averaged(top: keras.Model, ridge: KernelRidge) -> keras.Model:
+    """Return a head whose logits are the mean of a trained head's logits and a regression's.
+
+    Like every head, it ends with a dense layer with a sigmoid, which computes both.
+
+    Args:
+        top: head from `polytag.models.networks.architectures.head`. Its layers are shared.
+        ridge: regression on the same embeddings.
+    """
+    end, m = top.layers[-1], len(ridge.landmarks)
+    direction = layers.UnitNormalization()(
+        layers.Rescaling(1.0, (-ridge.mean).tolist())(layers.UnitNormalization()(top.input))
+    )
+    compare = layers.Dense(m, activation="exponential", trainable=False, name="landmarks")
+    both = layers.Concatenate()([end.input, compare(direction)])
+    compare.set_weights([2 * ridge.width * ridge.landmarks.T, np.full(m, -2 * ridge.width)])
+    new_end = layers.Dense(len(ridge.share), activation="sigmoid", name="probabilities")
+    outputs = new_end(both)
+    (kernel, bias), (ridge_kernel, ridge_bias) = end.get_weights(), ridge.last_layer()
+    new_end.set_weights([np.concatenate([kernel, ridge_kernel]) / 2, (bias + ridge_bias) / 2])
+    return keras.Model(top.input, outputs, name="head")
+
+
+def _fits(
+    embeddings: NDArray[np.float32], targets: NDArray[np.int8], width: float, ridges: Sequence[float], seed: int
+) -> Iterator[KernelRidge]:
+    """Yield a regression for each ridge, without curves."""
+    known = targets >= 0
+    share = (targets == 1).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    wanted = np.where(known, targets - share, 0)
+    mean = _unit(embeddings).mean(axis=0)
+    directions = _directions(embeddings, mean)
+    landmarks = directions[np.sort(np.random.default_rng(seed).permutation(len(directions))[:LANDMARKS])]
+    m = len(landmarks)
+    gram, moments = np.zeros((m, m)), np.zeros((m, wanted.shape[1]))
+    for start in range(0, len(directions), CHUNK):
+        rows = slice(start, start + CHUNK)
+        values = _kernel(directions[rows], landmarks, width)
+        gram += values.T @ values
+        moments += values.T @ wanted[rows]
+    among = _kernel(landmarks, landmarks, width).astype(np.float64)
+    among[np.diag_indices_from(among)] += 1e-4  # identical photos would make the matrix singular
+    one, none = np.ones(len(share)), np.zeros(len(share))
+    for ridge in ridges:
+        try:
+            weights = cho_solve(cho_factor(gram + ridge * among), moments)
+        except LinAlgError:
+            continue
+        yield KernelRidge(mean, landmarks, width, ridge, weights, share, one, none)
+
+
+def _kernel(directions: NDArray[np.float32], landmarks: NDArray[np.float32], width: float) -> NDArray[np.float32]:
+    return np.exp(2 * width * (directions @ landmarks.T - 1))
+
+
+def _directions(embeddings: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    return _unit(_unit(embeddings) - mean)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
