@@ -90,7 +90,7 @@ def fit_kernel_ridge(
         for fitted in _fits(embeddings, targets, width, RIDGES, seed):
             if values is None:  # the landmarks are the same for all ridges
                 values = _kernel(_directions(validation_embeddings, fitted.mean), fitted.landmarks, width)
-            predicted = values @ fitted.weights + fitted.share
+            predicted = (values @ fitted.weights + fitted.share).astype(np.float32)
             score = mean_average_precision(validation_targets, predicted)
             if score > reached:
                 best, reached, chosen = fitted, score, predicted
