@@ -157,7 +157,7 @@ def main() -> None:
         parts = [everything.take(np.array([row[p] for p in part.paths])) for part in pt.split(data, seed=seed)]
         train, validation, test = parts
 
-        def note(name: str, logits: Logits, since: float, parts: list[Part] = parts) -> None:
+        def note(name: str, logits: Logits, since: float, parts: list[Part] = parts, seed: int = seed) -> None:
             row = results.setdefault(name, {"validation mAP": [], "test mAP": [], "processor seconds": []})
             for key, part, found in zip(("validation mAP", "test mAP"), parts[1:], logits, strict=True):
                 row[key].append(mean_average_precision(part.targets, expit(found).astype(np.float32)))

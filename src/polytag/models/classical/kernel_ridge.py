@@ -84,7 +84,7 @@ def fit_kernel_ridge(
         validation_embeddings, validation_targets: float32 (m, d) and int8 (m, k).
         seed: seed for the choice of landmarks.
     """
-    best, reached, chosen = None, -1.0, np.empty(0)
+    best, reached, chosen = None, -1.0, np.empty(0, np.float32)
     for width in KERNEL_WIDTHS:
         values = None
         for fitted in _fits(embeddings, targets, width, RIDGES, seed):
@@ -95,7 +95,7 @@ def fit_kernel_ridge(
             if score > reached:
                 best, reached, chosen = fitted, score, predicted
     assert best is not None  # the largest ridge always has a solution
-    curve = platt(validation_targets, SPREAD * (chosen - 0.5))
+    curve = platt(validation_targets, SPREAD * (chosen.astype(np.float64) - 0.5))
     return replace(best, slope=SPREAD * curve.slope, bias=curve.bias - SPREAD * curve.slope / 2)
 
 
