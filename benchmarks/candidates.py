@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 import polytag as pt
+from polytag.evaluation.metrics import scores
 from polytag.files import write_json
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import find_weights
@@ -31,7 +32,7 @@ from polytag.models.backend import keras
 from polytag.models.classical.kernel_ridge import KernelRidge, fit_kernel_ridge, refit_kernel_ridge
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
-from polytag.models.training.loop import Fitted, mean_average_precision
+from polytag.models.training.loop import Fitted
 from polytag.models.training.transfer import fit_head, refit_head
 from polytag.photos.pixels import View, pixels
 
@@ -160,7 +161,7 @@ def main() -> None:
         def note(name: str, logits: Logits, since: float, parts: list[Part] = parts, seed: int = seed) -> None:
             row = results.setdefault(name, {"validation mAP": [], "test mAP": [], "processor seconds": []})
             for key, part, found in zip(("validation mAP", "test mAP"), parts[1:], logits, strict=True):
-                row[key].append(mean_average_precision(part.targets, expit(found).astype(np.float32)))
+                row[key].append(scores(part.targets, expit(found).astype(np.float32))["mean_average_precision"])
             row["processor seconds"].append(round(time.process_time() - since, 1))
             print(seed, name, *(values[-1] for values in row.values()), flush=True)
             if arguments.out:

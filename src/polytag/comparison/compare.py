@@ -144,9 +144,7 @@ def compare(
     if given_split is not None:
         with_split(data, given_split)
     check_backbone(plan.options, plan.weights, folder, resume)
-    for advice in filter(None, map(options.advice, models)):
-        say(advice)
-    data = _read(data, sorted({plan.options[model].recipe(model).image_size for model in models}), show_progress, say)
+    data = _read(data, plan, show_progress, say)
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:
         first = _repeat(data, 1, options.seed, given_split, bar.update)
     one_split = given_split is not None or data.parts is not None
@@ -170,8 +168,11 @@ def _finish(folder: Path, contest: Contest, test: Dataset) -> Comparison:
     return Comparison(folder, contest)
 
 
-def _read(data: Dataset, sizes: Sequence[int], show_progress: bool, say: Callable[[str], object]) -> Dataset:
+def _read(data: Dataset, plan: Plan, show_progress: bool, say: Callable[[str], object]) -> Dataset:
     """Measure the photos and cache their pixels at each size. Leave out unreadable photos, and report them."""
+    for advice in filter(None, (options.advice(model) for model, options in plan.options.items())):
+        say(advice)
+    sizes = sorted({options.recipe(model).image_size for model, options in plan.options.items()})
     with progress_bar((1 + len(sizes)) * len(data), "reading photos", "photo", show_progress) as bar:
         # The split needs the measurements, and measuring also caches pixels at the usual size.
         measure(data.paths, bar.update)

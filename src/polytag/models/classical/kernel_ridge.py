@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from polytag.evaluation.calibration import platt
+from polytag.evaluation.selection import selection_score
 from polytag.models.backend import keras
-from polytag.models.training.loop import mean_average_precision
 
 layers = keras.layers
 
@@ -74,7 +74,7 @@ def fit_kernel_ridge(
     validation_targets: NDArray[np.int8],
     seed: int = 0,
 ) -> KernelRidge:
-    """Fit a regression with the kernel width and the ridge that have the best validation mAP.
+    """Fit a regression with the kernel width and the ridge that have the best support-weighted validation mAP.
 
     A slope and a bias for each label, fitted to validation photos, convert the regression's scores to logits.
 
@@ -91,7 +91,7 @@ def fit_kernel_ridge(
             if values is None:  # the landmarks are the same for all ridges
                 values = _kernel(_directions(validation_embeddings, fitted.mean), fitted.landmarks, width)
             predicted = (values @ fitted.weights + fitted.share).astype(np.float32)
-            score = mean_average_precision(validation_targets, predicted)
+            score = selection_score(validation_targets, predicted)
             if score > reached:
                 best, reached, chosen = fitted, score, predicted
     assert best is not None  # the largest ridge always has a solution
