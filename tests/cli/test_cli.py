@@ -52,7 +52,7 @@ BAD_TABLES = {
     "one column": ("image\n0.png\n", "single column"),
     "wrong delimiter": ("image:labels\n0.png:dog\n", "single column"),
     "not UTF-8": ("image,labels\n0.png,кот\n".encode("cp1251"), "is not UTF-8 (line 2)"),
-    "a path that leaves the folder": ("image,labels\n../../x.png,dog\n", "is in or below"),
+    "a path that is outside the folder": ("image,labels\n../../x.png,dog\n", "is in or below"),
     "duplicate label names": ("image,dog, dog\n0.png,1,0\n", "more than one column called dog"),
     "no labels": ("image,labels\n0.png,\n1.png,\n", "no label"),
     "never present": ("image,cat\n" + "".join(f"{i}.png,0\n" for i in range(12)), "cat (no training photo has it)"),

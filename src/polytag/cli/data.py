@@ -145,15 +145,15 @@ def audit(
     """Find problems in photos and labels without changing them."""
     from polytag.auditing.decisions import default_decisions
     from polytag.auditing.report import write_report
-    from polytag.data.reading.write import TABLE_ENDINGS
+    from polytag.data.reading.write import TABLE_EXTENSIONS
     from polytag.data.splitting.split_file import with_split
     from polytag.pages.page import PAGE
 
     if label_errors:
         require("sklearn", "train", "--label-errors")
     check_outputs([json, clean, report and report / PAGE], [data, split_file, decisions], overwrite)
-    if clean is not None and clean.suffix not in TABLE_ENDINGS:
-        raise SettingsError(f"--clean writes {', '.join(TABLE_ENDINGS)}, not '{clean.suffix}'")
+    if clean is not None and clean.suffix not in TABLE_EXTENSIONS:
+        raise SettingsError(f"--clean writes {', '.join(TABLE_EXTENSIONS)}, not '{clean.suffix}'")
     if decisions is not None and clean is None:
         raise SettingsError("--decisions needs --clean. Name the table to write with --clean.")
     if dry_run and (clean is None or json is not None or report is not None):

@@ -152,7 +152,7 @@ def test_coco_files_of_missing_photos_or_outside(tmp_path: Path, photos: Photos)
     data = read(path)
     assert dict(data.left_out) == {"gone.jpg": "no such file"}
     write_json(path, coco(["a.jpg", "../out.jpg"], [{"dog"}, {"cat"}], ["cat", "dog"]))
-    assert "record 2: the image '../out.jpg' leaves the folder" in refusal(path, images=tmp_path / "images")
+    assert "record 2: the image '../out.jpg' is outside the folder" in refusal(path, images=tmp_path / "images")
     write_json(path, coco(["never.jpg"], [{"dog"}], ["dog"]))
     assert "none of the 1 images of c.json is in or below" in refusal(path)
 
@@ -184,7 +184,7 @@ def test_coco_categories_that_nothing_is_annotated_with(three: Path) -> None:
     data = read(write_json(three, content))
     assert data.labels == ("dog", "yeti", "cat")
     assert said(data, "categories that only group others, left out: animal")
-    assert said(data, "1 label declared but never present (kept): yeti")
+    assert said(data, "1 label declared but never present: yeti")
     content["annotations"].append({"image_id": 899, "category_id": 7})
     assert read(write_json(three, content)).labels == ("animal", "dog", "yeti", "cat")
 
@@ -273,7 +273,7 @@ def test_damaged_json(text: str, three: Path) -> None:
 
 def test_json_has_no_columns(three: Path) -> None:
     write_json(three, broken())
-    with pytest.raises(SettingsError, match="--image-column is for the columns of a CSV"):
+    with pytest.raises(SettingsError, match="--image-column applies to the columns of a CSV"):
         read(three, image_column="image")
     with pytest.raises(DataError, match="cannot be read"):
         read(three.parent / "none.json")
@@ -326,7 +326,7 @@ def test_voc_things_that_are_difficult_are_unknown(voc_folder: Path) -> None:
 def test_names_that_utf_8_cannot_hold_are_refused_even_of_what_is_left_out(voc_folder: Path, photos: Photos) -> None:
     lone = voc_folder / "JPEGImages" / "lone.jpg"
     lone.rename(os.fsdecode(os.fsencode(lone.parent) + b"/caf\xe9.jpg"))
-    assert "1 file name that UTF-8 cannot hold ('caf\\udce9.jpg'): rename them" in refusal(voc_folder)
+    assert "file names that are not valid UTF-8 ('caf\\udce9.jpg'): rename these files" in refusal(voc_folder)
 
 
 def test_voc_files_beside_the_photos(voc_folder: Path) -> None:
@@ -370,6 +370,6 @@ def test_voc_without_any_object(tmp_path: Path, photos: Photos) -> None:
     photos(tmp_path, ["a.jpg"])
     (tmp_path / "a.xml").write_text(voc("a.jpg", []))
     assert "none of 1 XML file in" in refusal(tmp_path)
-    assert "name the folder that holds all its files" in refusal(tmp_path / "a.xml")
+    assert "name the folder that contains all its files" in refusal(tmp_path / "a.xml")
     (tmp_path / "a.xml").write_text(voc("../a.jpg", [("dog", 0)]))
     assert read(tmp_path).paths.tolist() == [str(tmp_path.resolve() / "a.jpg")]

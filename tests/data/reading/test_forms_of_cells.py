@@ -103,7 +103,7 @@ def test_a_stray_mark_splits_known_names_only_and_is_said(tmp_path: Path) -> Non
     found = table(tmp_path, text + "x.jpg,apple|fig\ny.jpg,apple|zebra\n")
     assert set(found.labels) == {*FRUIT, "apple|zebra"}
     assert "1 label split at a stray mark: 'apple|fig' (line 32)" in found.notes
-    assert "1 label kept whole, with the mark inside: 'apple|zebra' (line 33)" in found.notes
+    assert "1 label not split, although a mark is inside: 'apple|zebra' (line 33)" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_stray_mark_splits_known_names_only_and_is_said(tmp_path: Path) -> Non
         ("-".join, "look like combinations of other labels", "--label-separator"),
         (" and ".join, "look like the words of sentences", "--label-separator"),
         (lambda names: repr([*names, "kiwi"])[:-3], "look like pieces of a list or JSON", "--label-separator"),
-        (lambda names: repr(names)[:14], "begins as a list and does not end as one", "--label-separator"),
+        (lambda names: repr(names)[:14], "begins like a list but does not end like one", "--label-separator"),
         (lambda names: f"{names[0]} {random.random()}", "are nearly as many as the 60 rows", "--label-column"),
         (lambda names: str([int(name in names) for name in FRUIT]), "multi-hot vectors of 5 entries", "--labels"),
         (lambda names: "".join(str(int(name in names)) for name in FRUIT), "vectors of 5 entries", "--labels"),
@@ -190,7 +190,7 @@ def test_digits_that_may_be_a_vector_need_names(cells: list[str], says: str, tmp
 def test_names_for_the_entries_restore_lost_zeros_and_leave_blanks_unknown(tmp_path: Path) -> None:
     found = table(tmp_path, "image,labels\na.jpg,101\nb.jpg,1\nc.jpg,\nd.jpg,11\n", labels="x,y,z")
     assert found.targets.tolist() == [[1, 0, 1], [0, 0, 1], [-1, -1, -1], [0, 1, 1]]
-    assert "2 distinct vectors had lost leading zeros, which --labels restored" in found.notes
+    assert "2 distinct vectors had lost leading zeros: restored with --labels" in found.notes
 
 
 def test_percentages_are_shares(tmp_path: Path) -> None:
@@ -281,7 +281,9 @@ def test_shares_need_a_threshold(tmp_path: Path) -> None:
     assert "--at-least" in refusal(tmp_path, text)
     assert values(table(tmp_path, text, at_least=0.5)) == {"a": [1, 0], "b": [1, 0]}
     assert values(table(tmp_path, "image,a\np.jpg,50%\nq.jpg,10%\n", at_least=0.5)) == {"a": [1, 0]}
-    assert "--at-least is for shares" in refusal(tmp_path, "image,a\np.jpg,1\nq.jpg,0\n", at_least=0.5)
+    assert "--at-least applies to values between 0 and 1" in refusal(
+        tmp_path, "image,a\np.jpg,1\nq.jpg,0\n", at_least=0.5
+    )
 
 
 @pytest.mark.parametrize(

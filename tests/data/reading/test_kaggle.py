@@ -80,7 +80,7 @@ def test_several_tables_are_named_and_one_can_be_chosen(hub: Hub, photos: Photos
     assert message.endswith("as in kaggle:ann/pets/multi/one.csv (there are multi/one.csv, multi/two.csv)")
     assert len(read("kaggle:ann/pets/multi/two.csv")) == 2
     assert len(read(Path("kaggle:ann/pets/multi/two.csv"))) == 2
-    assert "has no 'three.csv'; it holds multi/" in refusal("kaggle:ann/pets/three.csv")
+    assert "has no 'three.csv'; it contains multi/" in refusal("kaggle:ann/pets/three.csv")
     assert "has no '../../3/multi/../../" in refusal("kaggle:ann/pets/../../3/multi/../../..")
 
 
@@ -99,7 +99,7 @@ def test_folders_are_recognised_wherever_they_lie(hub: Hub, photos: Photos) -> N
 
 def test_nothing_that_can_be_read(hub: Hub) -> None:
     (hub.folder / "model.bin").write_bytes(b"x")
-    assert "is not in a format that polytag reads; it holds model.bin" in refusal("kaggle:ann/pets")
+    assert "is not in a format that polytag reads; it contains model.bin" in refusal("kaggle:ann/pets")
 
 
 @pytest.mark.parametrize("source", ["kaggle:", "kaggle:ann", "kaggle:/pets", "kaggle:ann/"])

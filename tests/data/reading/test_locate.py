@@ -46,10 +46,10 @@ def test_names_of_other_places_find_their_files(
     "names, files, says",
     [
         (["a.jpg", "b.jpg"], ["left/a.jpg", "right/a.jpg", "left/b.jpg"], "left/a.jpg or right/a.jpg: name the folder"),
-        (["a", "b"], ["a.jpg", "a.png", "b.jpg"], "a.jpg or a.png: write the ending"),
+        (["a", "b"], ["a.jpg", "a.png", "b.jpg"], "a.jpg or a.png: add the extension"),
         (["cam1/a.jpg", "b.jpg"], ["cam1/a.png", "cam2/a.jpg", "b.jpg"], "cam1/a.png or cam2/a.jpg"),
         (["1.jpg", "2.jpg"], ["x/0001.jpg", "x/0002.jpg"], "lost their leading zeros"),
-        (["x/a.jpg", "y/a.jpg"], ["z/a.jpg"], "only one file could be either"),
+        (["x/a.jpg", "y/a.jpg"], ["z/a.jpg"], "match the same file"),
     ],
 )
 def test_what_fits_two_files_or_none_is_refused(

@@ -150,7 +150,7 @@ def test_a_path_that_leaves_the_folder_is_refused(name: str, folder: Folder, pho
     name = str(root / "outside.jpg") if name == "ABSOLUTE" else name
     (root / "labels.csv").write_text(f"{THREE}{name},dog\n", encoding="utf-8")
     message = refusal(root, images=root / "images")
-    assert f"line 5: the image '{name}' leaves the folder {root.resolve() / 'images'}" in message
+    assert f"line 5: the image '{name}' is outside the folder {root.resolve() / 'images'}" in message
 
 
 def test_folders_that_lead_nowhere_are_dropped_where_all_names_share_them(folder: Folder) -> None:
@@ -161,7 +161,7 @@ def test_folders_that_lead_nowhere_are_dropped_where_all_names_share_them(folder
         assert data.names == ["sub/a.jpg", "b.jpg"]
         assert data.root == (root / "images").resolve()
     (root / "labels.csv").write_text(table + "new/b.jpg,dog\n", encoding="utf-8")
-    assert "lists 'old/place/b.jpg' and 'new/b.jpg', and only one file could be either" in refusal(root)
+    assert "'old/place/b.jpg' and 'new/b.jpg' in the table match the same file" in refusal(root)
 
 
 def test_a_path_that_stays_inside_is_taken(folder: Folder) -> None:
@@ -176,7 +176,7 @@ def test_a_path_that_stays_inside_is_taken(folder: Folder) -> None:
 def test_a_sibling_with_the_same_beginning_is_outside(folder: Folder, photos: Photos) -> None:
     root = folder(THREE + "../images2/d.jpg,dog\n", ["a.jpg", "b.jpg", "c.jpg"])
     photos(root / "images2", ["d.jpg"])
-    assert "leaves the folder" in refusal(root, images=root / "images")
+    assert "is outside the folder" in refusal(root, images=root / "images")
 
 
 def test_a_folder_in_the_place_of_a_photo_is_missing(folder: Folder) -> None:
@@ -190,7 +190,7 @@ def test_identical_content_shares_a_group(folder: Folder) -> None:
     (root / "images" / "c.jpg").write_bytes((root / "images" / "a.jpg").read_bytes())
     data = read(root)
     assert data.groups.tolist() == [0, 1, 0, 2]
-    assert said(data, "1 image with the content of another: kept together when splitting")
+    assert said(data, "1 image with the same content as another: they stay together in a split")
 
 
 def test_rows_that_agree_are_merged(folder: Folder) -> None:
@@ -198,7 +198,7 @@ def test_rows_that_agree_are_merged(folder: Folder) -> None:
     data = read(folder(table, ["a.jpg", "b.jpg"]))
     assert data.names == ["b.jpg", "a.jpg"]
     assert data.targets.tolist() == [[1, 0], [0, 1]]
-    assert said(data, "1 image listed more than once, in agreement: merged")
+    assert said(data, "1 image listed more than once with the same labels: merged")
     assert data.repeats == {"b.jpg": (2, 4, 5)}
     assert data.disputed == {}
 
@@ -236,7 +236,7 @@ def test_conflicts_are_settled_as_asked(
     assert data.labels == ("dog", "cat", "bird")
     assert data.names == names
     assert data.targets.tolist() == [*first, [0, 1, 0], [0, 0, 1]]
-    assert said(data, "1 image listed more than once, in agreement: merged")
+    assert said(data, "1 image listed more than once with the same labels: merged")
     assert said(data, "2 images with contradicting labels: ")
     dropped = dict.fromkeys(["a.jpg", "b.jpg"], "its rows conflict") if conflicts == "drop" else {}
     assert dict(data.left_out) == dropped
@@ -260,7 +260,7 @@ def test_settings_that_cannot_be(folder: Folder) -> None:
     assert "unknown, union, drop, not 'merge'" in refusal(root, SettingsError, conflicts="merge")
     assert "has no column 'photo' (--image-column)" in refusal(root, image_column="photo")
     (root / "labels.csv").write_text("image,dog,cat\na.jpg,1,0\na.jpg,0,1\n", encoding="utf-8")
-    assert "every image was left out because its rows conflict" in refusal(root, conflicts="drop")
+    assert "all images were left out because their rows conflict" in refusal(root, conflicts="drop")
 
 
 def test_columns_can_be_named(folder: Folder) -> None:
@@ -291,8 +291,8 @@ def test_groups_and_contents_are_joined(folder: Folder) -> None:
     data = read(root)
     assert data.groups.tolist() == [0, 1, 0, 0, 0, 2, 3]
     assert said(data, ", groups in column 'group'")
-    assert said(data, "1 group of several images: each kept together when splitting")
-    assert said(data, "1 image with the content of another")
+    assert said(data, "1 group of several images: each stays together in a split")
+    assert said(data, "1 image with the same content as another")
 
 
 @settings(deadline=None, max_examples=60)

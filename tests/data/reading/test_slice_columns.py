@@ -24,5 +24,5 @@ def test_slice_columns_are_kept_and_are_no_labels(tmp_path: Path) -> None:
     assert "flash" not in read(tmp_path, label_column=["tags"], slice="flash").labels
     with pytest.raises(DataError, match=r"no column 'iso' \(--slice\); its columns are image, tags"):
         read(tmp_path, slice=["iso"])
-    with pytest.raises(SettingsError, match="--slice must name a column"):
+    with pytest.raises(SettingsError, match="--slice must not be empty"):
         read(tmp_path, slice=[" "])

@@ -41,7 +41,7 @@ ODD_LABELS += [
     "a  b",
     "\ud800",
 ]
-ENDINGS = [".csv", ".tsv", ".parquet"]
+ANY_EXTENSION = [".csv", ".tsv", ".parquet"]
 
 
 def cannot_be_written(label: str) -> bool:
@@ -83,7 +83,7 @@ def datasets(draw: st.DrawFn, root: Path) -> Dataset:
 @settings(deadline=None, max_examples=80)
 @given(
     data=st.data(),
-    ending=st.sampled_from(ENDINGS),
+    ending=st.sampled_from(ANY_EXTENSION),
     photos_in=st.sampled_from(["photos", "another", "below/far/down/photos"]),
     written_to=st.sampled_from([".", "photos", "tables", "below/far"]),
     with_reasons=st.booleans(),
@@ -174,7 +174,7 @@ def test_no_cell_is_a_formula(home: Path, tmp_path: Path) -> None:
         assert (again.names, again.labels) == (whole.names, whole.labels)
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ANY_EXTENSION)
 def test_where_the_photos_are_not_found_the_folder_is_handed_back(small: Dataset, tmp_path: Path, ending: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -187,7 +187,7 @@ def test_where_the_photos_are_not_found_the_folder_is_handed_back(small: Dataset
 
 
 @pytest.mark.parametrize("label", [label for label in ODD_LABELS if cannot_be_written(label)])
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ANY_EXTENSION)
 def test_labels_that_would_come_back_changed_are_refused(
     small: Dataset, tmp_path: Path, label: str, ending: str
 ) -> None:
@@ -221,7 +221,7 @@ def test_what_cannot_be_written(small: Dataset, tmp_path: Path) -> None:
     assert "more than one label is called dog" in refusal(tmp_path / "out.csv", replace(small, labels=("dog", "dog")))
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ANY_EXTENSION)
 def test_a_table_that_cannot_be_finished_leaves_the_old_one(
     small: Dataset, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,8 +75,8 @@ def test_a_fixed_camera_does_not_end_the_protection_of_other_photos(tmp_path: Pa
     assert (together.look_alikes >= 0).sum() == 32
     assert np.bincount(together.groups).max() <= module.LEAST_CLUSTER
     broken, kept = together.notes
-    assert broken.startswith("32 photos look too much alike to be kept together") and "column 'group'" in broken
-    assert "kept together" in kept
+    assert broken.startswith("32 photos look alike and form too large a group") and "column 'group'" in broken
+    assert "stay together" in kept
     names = np.array(together.names)
     assert together.groups[names == "twin.png"] == together.groups[names == "twin2.png"]
     for seed in range(5):

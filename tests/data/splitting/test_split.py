@@ -217,7 +217,7 @@ def test_other_ratios() -> None:
     data = dataset(draw_targets(200, [0.5, 0.2]))
     assert [len(part) for part in split(data, (0.5, 0.25, 0.25))] == pytest.approx([100, 50, 50], abs=3)
     for ratios in ((0.5, 0.5), (0.8, 0.2, 0), (0.5, 0.2, 0.2), (1.2, -0.1, -0.1)):
-        assert "three positive shares that sum to 1" in refusal(lambda r=ratios: split(data, r), SettingsError)
+        assert "three positive fractions that sum to 1" in refusal(lambda r=ratios: split(data, r), SettingsError)
 
 
 def test_photos_without_labels_are_shared_out_too() -> None:
@@ -312,10 +312,10 @@ def test_a_split_file_without_validation_gets_one(tmp_path: Path) -> None:
     "text, expected",
     [
         ("", "has no columns 'image' and 'part'"),
-        ("image,part\n", "names none of the 4 images"),
+        ("image,part\n", "lists none of the 4 images"),
         (
             "image,part\nother.jpg,train\n",
-            "names none of the 4 images (first: other.jpg, expected names such as image0",
+            "lists none of the 4 images (first: other.jpg, expected names such as image0",
         ),
         ("name,set\nimage0.jpg,train\n", "has no columns 'image' and 'part'"),
         (
@@ -351,8 +351,8 @@ def test_names_that_differ_between_split_and_data_are_counted(text: str, tmp_pat
     assert data.names == ["image0.jpg", "image1.jpg", "image2.jpg"]
     assert dict(data.left_out) == {"image3.jpg": "not in the split file"}
     assert data.notes == (
-        "1 image left out because the split does not name them: image3.jpg",
-        "1 image named in the split only: gone.jpg",
+        "1 image left out because the split does not list them: image3.jpg",
+        "1 image listed only in the split: gone.jpg",
     )
 
 

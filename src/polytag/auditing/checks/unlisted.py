@@ -8,7 +8,7 @@ from polytag.data.dataset import Dataset
 from polytag.errors import counted, raise_machine_error
 from polytag.photos.kinds import PHOTO, kind_of, left_out
 
-LABEL_ENDINGS = frozenset(
+LABEL_EXTENSIONS = frozenset(
     {".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".json", ".jsonl", ".ndjson", ".xml"} | {".yaml", ".yml"}
 )
 """Extensions of files that may hold labels. Such files are not reported."""
@@ -49,8 +49,8 @@ def _unlisted(dataset: Dataset) -> Iterator[str]:
         prefix = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         for file in files:
             name = prefix + file
-            stem, ending = os.path.splitext(name)
-            if name in listed or file.startswith(".") or ending.lower() in LABEL_ENDINGS:
+            stem, extension = os.path.splitext(name)
+            if name in listed or file.startswith(".") or extension.lower() in LABEL_EXTENSIONS:
                 continue
             kind = kind_of(os.path.join(folder, file))
             # photo.txt (YOLO), photo.xmp and photo.jpg.xmp belong to photo.jpg.

@@ -102,10 +102,10 @@ def _check_images(path: Path, cells: Cells) -> None:
     rows = column.rows_where(wrong)
     if len(rows):
         filled = column.words[column.codes[rows[0]]]
-        state = "holds a line break (is a double quote left open?)" if filled else "is empty"
+        state = "contains a line break (is a double quote missing?)" if filled else "is empty"
         raise DataError(
             f"{path.name}, {cells.line(rows[0])}: the image cell (column '{cells.header[cells.image_index]}') {state}: "
-            "expected the name of one image; write it or take the row out"
+            "expected one image name. Add it or delete the row"
         )
 
 
@@ -156,21 +156,23 @@ def _groups(cells: Cells, i: int, rows: NDArray[np.int64], long: bool) -> list[s
 
 def _labelled(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
     """Read the labels from whichever columns hold them."""
-    if options.at_least is not None and not _has_shares(cells, roles):
-        raise SettingsError(f"--at-least is for shares between 0 and 1, and no column of {path.name} holds labels so")
+    if options.at_least is not None and not _has_fractions(cells, roles):
+        raise SettingsError(f"--at-least applies to values between 0 and 1, and no label column of {path.name} has any")
     if options.label_separator is not None and not roles.names:
-        raise SettingsError(f"--label-separator is for a column of names, and {path.name} has none that holds labels")
+        raise SettingsError(f"--label-separator applies to a column of label names, and {path.name} has no such column")
     if roles.vector is not None:
         return from_vector(path, cells, roles.vector, options)
     if options.labels and (cells.has_header or roles.names):
-        raise SettingsError(f"--labels names the entries of a multi-hot vector, and {path.name} has none: leave it out")
+        raise SettingsError(
+            f"--labels names the entries of a multi-hot vector, and {path.name} has no vectors: omit it"
+        )
     if roles.names:
         return from_names(path, cells, roles, options)
     _refuse_decimal_commas(path, cells, roles)
-    if roles.shares and options.at_least is None:
+    if roles.fractions and options.at_least is None:
         raise DataError(
-            f"{path}: {_columns(cells, roles.shares)} shares between 0 and 1, neither 0/1 nor names: --at-least makes "
-            "labels of them, or --label-column names the columns that are labels"
+            f"{path}: {_columns(cells, roles.fractions)} values between 0 and 1, neither 0/1 nor names: set the "
+            "minimum value of a present label with --at-least, or name the label columns with --label-column"
         )
     return from_columns(path, cells, roles, options)
 
@@ -188,10 +190,10 @@ def _refuse_decimal_commas(path: Path, cells: Cells, roles: Roles) -> None:
         )
 
 
-def _has_shares(cells: Cells, roles: Roles) -> bool:
+def _has_fractions(cells: Cells, roles: Roles) -> bool:
     if roles.vector is not None:
         return True
-    return bool(roles.shares) or roles.confidence is not None
+    return bool(roles.fractions) or roles.confidence is not None
 
 
 def _columns(cells: Cells, columns: Sequence[int]) -> str:

@@ -23,14 +23,21 @@ from polytag.data.reading.columns import table_of_cells
 from polytag.data.reading.layouts.folders import entries, label_folders, read_folders
 from polytag.data.reading.layouts.json_records import is_records, read_records
 from polytag.data.reading.layouts.keywords import has_keywords, has_sidecars, read_keywords
-from polytag.data.reading.layouts.tables import TABLE_ENDINGS, only_table, own_table, part_tables, read_one, read_parts
+from polytag.data.reading.layouts.tables import (
+    TABLE_EXTENSIONS,
+    only_table,
+    own_table,
+    part_tables,
+    read_one,
+    read_parts,
+)
 from polytag.data.reading.layouts.unread import named, named_project, unknown_json
 from polytag.data.reading.locate import any_found
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import Table
 from polytag.errors import DataError, SettingsError, listed
 
-FILE_ENDINGS = (*TABLE_ENDINGS, ".json", ".xml")
+FILE_EXTENSIONS = (*TABLE_EXTENSIONS, ".json", ".xml")
 """Extensions of files that can be read."""
 
 KEYWORDS, FOLDER = "xmp", "folder"
@@ -113,7 +120,7 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
     unread = named(entries(path)) or named_project(path)
     raise DataError(
         unread
-        or f"the folder {path} holds nothing that polytag reads as labels: no labels.csv, no annotation files, no "
+        or f"the folder {path} contains no labels that polytag reads: no labels.csv, no annotation files, no "
         f"folders of photos named after labels, no keywords; found: {inside}. Name the table or file itself"
     )
 
@@ -145,22 +152,24 @@ def _paths(found: Any) -> Iterator[Path]:
 
 
 def _read_file(path: Path, options: ReadOptions) -> Table:
-    ending = path.suffix.lower()
-    if ending == ".json":
+    extension = path.suffix.lower()
+    if extension == ".json":
         return _read_json(path, options)
-    if ending in (".yaml", ".yml") and path.is_file() and yolo_names(path.parent.resolve()):
+    if extension in (".yaml", ".yml") and path.is_file() and yolo_names(path.parent.resolve()):
         _refuse_columns(path, options)
         return table_of(path.name, read_yolo(path.parent.resolve(), path))
-    if ending == ".xml":
+    if extension == ".xml":
         _refuse_columns(path, options)
         found = read_xml(path)
         if found is None:
-            raise DataError(f"{path} is not CVAT's XML. If it is Pascal VOC, name the folder that holds all its files")
+            raise DataError(
+                f"{path} is not CVAT's XML. If it is Pascal VOC, name the folder that contains all its files"
+            )
         return table_of(path.name, found)
     unread = named([path])
     if unread and path.is_file():
         raise DataError(unread)
-    if ending == ".csv" and path.is_file():
+    if extension == ".csv" and path.is_file():
         via = read_via_table(path, options.label_column)
         if via is not None:
             _refuse_columns(path, replace(options, label_column=()))
@@ -175,7 +184,7 @@ def _read_json(path: Path, options: ReadOptions) -> Table:
         _refuse_columns(path, replace(options, label_column=()))
         return table_of(path.name, found)
     if is_labelme(content):
-        raise DataError(f"{path} is labelme's file of one image: name the folder that holds them all")
+        raise DataError(f"{path} is labelme's file for one image: name the folder that contains all of them")
     if is_records(content):
         return table_of_cells(path, read_records(path, content, options.image_column), options)
     raise DataError(
@@ -197,8 +206,8 @@ def _folders_or_keywords(folder: Path) -> Table:
 def _refuse_columns(path: Path, options: ReadOptions) -> None:
     if options.column_flags:
         raise SettingsError(
-            f"{options.column_flags[0]} is for the columns of a CSV, TSV or Parquet table, and {path} is not one: "
-            "leave it out"
+            f"{options.column_flags[0]} applies to the columns of a CSV, TSV or Parquet table, and {path} is not "
+            "a table: omit it"
         )
 
 
@@ -210,7 +219,7 @@ def readable(folder: Path, depth: int = 2) -> list[Path]:
             yield place
             return
         for file in entries(place):
-            if file.suffix.lower() in FILE_ENDINGS and file.is_file() and _has_photos(file, folder):
+            if file.suffix.lower() in FILE_EXTENSIONS and file.is_file() and _has_photos(file, folder):
                 yield file
         for below in entries(place) if depth else ():
             if below.is_dir():
@@ -231,5 +240,5 @@ def describe(folder: Path, at_most: int = 8) -> str:
     """Describe the content of a folder in a few words."""
     names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries(folder)]
     # Files that the user could name instead come first.
-    names.sort(key=lambda name: os.path.splitext(name)[1].lower() not in FILE_ENDINGS)
+    names.sort(key=lambda name: os.path.splitext(name)[1].lower() not in FILE_EXTENSIONS)
     return listed(names, at_most) if names else "nothing"

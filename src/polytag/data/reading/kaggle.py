@@ -34,16 +34,16 @@ def fetch(source: str) -> tuple[Path, Path, str]:
     if inside:
         chosen = folder / inside
         if not chosen.resolve().is_relative_to(folder.resolve()) or not chosen.exists():
-            raise DataError(f"{SCHEME}{owner}/{name} has no '{inside}'; it holds {describe(folder)}")
+            raise DataError(f"{SCHEME}{owner}/{name} has no '{inside}'; it contains {describe(folder)}")
         return chosen, folder, note
     found = readable(folder)
     if len(found) == 1:
         return found[0], folder, note
     if not found:
-        raise DataError(f"{SCHEME}{owner}/{name} is not in a format that polytag reads; it holds {describe(folder)}")
+        raise DataError(f"{SCHEME}{owner}/{name} is not in a format that polytag reads; it contains {describe(folder)}")
     names = [one.relative_to(folder).as_posix() for one in found]
     raise DataError(
-        f"{SCHEME}{owner}/{name} holds several things that can be read: name one, as in "
+        f"{SCHEME}{owner}/{name} contains several data sets: name one, as in "
         f"{SCHEME}{owner}/{name}/{names[0]} (there are {listed(names, 20)})"
     )
 

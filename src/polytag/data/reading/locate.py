@@ -70,8 +70,8 @@ def find_photos(table: Table, images: Path | None = None) -> Found:
     zeros = index.lost_zeros(lost, files.values()) if lost else None
     if zeros is not None:
         raise DataError(
-            f"{table.source} names '{zeros[0]}' and there is {_short(zeros[1], home)}: the names lost their leading "
-            "zeros, as spreadsheets do; write the table again with the image column as text"
+            f"{table.source} names '{zeros[0]}', but the file is {_short(zeros[1], home)}: the names lost their "
+            "leading zeros, probably in a spreadsheet. Save the table again with the image column as text"
         )
     if not files:
         raise DataError(
@@ -157,8 +157,8 @@ def _refuse_one_file_for_two(names: Iterable[str], matches: Mapping[str, Match])
         shorter = min(len(a), len(b))
         if a[len(a) - shorter :] != b[len(b) - shorter :]:
             raise DataError(
-                f"the table lists '{other}' and '{name}', and only one file could be either: {match.files[0]}; name "
-                "the folder of the photos with --images"
+                f"'{other}' and '{name}' in the table match the same file, {match.files[0]}: name the folder of the "
+                "photos with --images"
             )
 
 
@@ -169,8 +169,8 @@ def _refuse_outside(table: Table, lost: Sequence[str], home: str) -> None:
         if (path.startswith("/") or ".." in path) and os.path.isfile(os.path.normpath(os.path.join(home, path))):
             line = table.lines[table.images.index(name)]
             raise DataError(
-                f"{table.source}, {table.place} {line}: the image '{name}' leaves the folder {home}: list only files "
-                "inside it, or name a folder above with --images"
+                f"{table.source}, {table.place} {line}: the image '{name}' is outside the folder {home}: list only "
+                "files inside it, or name a parent folder with --images"
             )
 
 
@@ -180,18 +180,16 @@ def _refuse_ambiguous(table: Table, matches: Mapping[str, Match], home: str) -> 
         return
     name, match = next(iter(several.items()))
     line = table.lines[table.images.index(name)]
-    endings = {stem_key(os.path.basename(file)) for file in match.files}
+    extensions = {stem_key(os.path.basename(file)) for file in match.files}
     same_folder = len({os.path.dirname(file) for file in match.files}) == 1
     advice = (
-        "write the ending into the table"
-        if same_folder and len(endings) == 1
-        else "name the folder with --images, a column with longer paths with --image-column, or write the path"
+        "add the extension in the table"
+        if same_folder and len(extensions) == 1
+        else "name the folder with --images or a column of paths with --image-column, or write paths in the table"
     )
     others = f" ({counted(len(several), 'image')} in all)" if len(several) > 1 else ""
-    raise DataError(
-        f"{table.source}, {table.place} {line}: '{name}' may be {_either([_short(file, home) for file in match.files])}"
-        f"{others}: {advice}"
-    )
+    found = _either([_short(file, home) for file in match.files])
+    raise DataError(f"{table.source}, {table.place} {line}: '{name}' could be {found}{others}: {advice}")
 
 
 def _either(files: list[str]) -> str:

@@ -74,7 +74,7 @@ def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
     notes = _settle(disputed, conflicts, [f"{shown[name]} ({places(name)})" for name in disputed])
     agreeing = sum(name not in disputed for name in lines)
     if agreeing:
-        notes.insert(0, f"{counted(agreeing, 'image')} listed more than once, in agreement: merged")
+        notes.insert(0, f"{counted(agreeing, 'image')} listed more than once with the same labels: merged")
     if conflicts == "unknown":
         for name, clash in disputed.items():
             targets[numbers[name]][clash] = -1
@@ -104,7 +104,7 @@ def _settle(disputed: Mapping[str, NDArray[np.bool_]], conflicts: str | None, fo
         )
     outcome = {
         "unknown": "the disputed labels became unknown",
-        "union": "every label that any row has was taken",
+        "union": "all labels of all rows were used",
         "drop": "the images were left out",
     }
     return [f"{counted(len(disputed), 'image')} with contradicting labels: {outcome[conflicts]}"]

@@ -63,16 +63,16 @@ class ReadOptions:
         if self.blank is not None and self.blank not in BLANKS:
             raise SettingsError(f"--blank must be absent or unknown, not '{self.blank}'")
         if self.at_least is not None and not (math.isfinite(self.at_least) and 0 < self.at_least <= 1):
-            raise SettingsError(f"--at-least must be a share above 0 and up to 1, not {self.at_least}")
+            raise SettingsError(f"--at-least must be above 0 and at most 1, not {self.at_least}")
         if self.label_separator == "":
-            raise SettingsError("--label-separator must not be empty; for one label per cell, leave it out")
+            raise SettingsError("--label-separator must not be empty. Omit it if each cell has one label")
         for name in ("image_column", "group_column", "split_column"):
             if getattr(self, name) is not None and not getattr(self, name).strip():
-                raise SettingsError(f"--{name.replace('_', '-')} must name a column, not an empty text")
+                raise SettingsError(f"--{name.replace('_', '-')} must not be empty")
         if any(not column.strip() for column in columns):
-            raise SettingsError("--label-column must name a column, not an empty text")
+            raise SettingsError("--label-column must not be empty")
         if any(not column.strip() for column in self.slice):
-            raise SettingsError("--slice must name a column, not an empty text")
+            raise SettingsError("--slice must not be empty")
         if not all(labels):
             raise SettingsError(f"--labels has an empty name among {listed(list(labels), 20)}: name every entry")
         twice = sorted({name for name in labels if labels.count(name) > 1})

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from polytag.photos.kinds import EXTENSIONS
 
-PHOTO_ENDINGS = EXTENSIONS
+PHOTO_EXTENSIONS = EXTENSIONS
 """Extensions that may differ between a table and the file, or be missing from the table."""
 
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -222,8 +222,8 @@ def is_below(path: str, folder: str) -> bool:
 
 
 def stem_key(base: str) -> str:
-    stem, ending = os.path.splitext(base)
-    return key(stem if ending.lower() in PHOTO_ENDINGS else base)
+    stem, extension = os.path.splitext(base)
+    return key(stem if extension.lower() in PHOTO_EXTENSIONS else base)
 
 
 def _agreeing(file: str, folders: Sequence[str]) -> int:

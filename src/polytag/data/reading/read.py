@@ -81,7 +81,7 @@ def _usable(
     """Return the positions of usable photos, the other photos with the reasons, and notes about them."""
     dropped = set(merged.disputed) if options.conflicts == "drop" else set()
     if len(dropped) == len(merged.files):
-        raise DataError(f"{table.source} has no usable row: every image was left out because its rows conflict")
+        raise DataError(f"{table.source} has no usable row: all images were left out because their rows conflict")
     usable, missing, locked = [], [], []
     for i, file in enumerate(merged.files):
         if file in dropped:
@@ -96,18 +96,18 @@ def _usable(
     left_out = {
         **table.left_out,
         **{names[file]: "no such file" for file in missing},
-        **{names[file]: "it may not be read" for file in locked},
+        **{names[file]: "no permission to read it" for file in locked},
         **{names[file]: "its rows conflict" for file in merged.files if file in dropped},
     }
     _refuse_unwritable([*names.values(), *left_out])
     notes = []
-    for files, why in ((missing, "missing"), (locked, "they may not be read")):
+    for files, why in ((missing, "missing"), (locked, "reading them is not permitted")):
         if files:
             notes.append(
                 f"{counted(len(files), 'image')} left out because {why}: {listed([names[file] for file in files])}"
             )
     if not usable:
-        raise DataError(f"none of the images of {table.source} can be used: {'; '.join(notes) or 'none is there'}")
+        raise DataError(f"none of the images of {table.source} can be used: {'; '.join(notes) or 'no image exists'}")
     silent = [photo for photo, reason in left_out.items() if reason == NOT_ANNOTATED]
     if silent:
         notes.append(f"{counted(len(silent), 'image')} left out because {NOT_ANNOTATED}: {listed(silent)}")
@@ -120,12 +120,12 @@ def _groups(table: Table, merged: Merged, present: list[str]) -> tuple[NDArray[n
     notes = []
     copies = len(present) - len(np.unique(contents))
     if copies:
-        notes.append(f"{counted(copies, 'image')} with the content of another: kept together when splitting")
+        notes.append(f"{counted(copies, 'image')} with the same content as another: they stay together in a split")
     if table.groups is None:
         return contents, notes
     groups = join_groups(contents, [merged.groups.get(file, frozenset()) for file in present])
     several = int((np.bincount(groups) > 1).sum())
-    notes.append(f"{counted(several, 'group')} of several images: each kept together when splitting")
+    notes.append(f"{counted(several, 'group')} of several images: each stays together in a split")
     return groups, notes
 
 
@@ -142,4 +142,4 @@ def _refuse_unwritable(names: Sequence[str]) -> None:
     unwritable = [one for one in names if not one.isprintable() and one != one.encode(errors="ignore").decode()]
     if unwritable:
         shown = listed([ascii(one) for one in unwritable])
-        raise DataError(f"{counted(len(unwritable), 'file name')} that UTF-8 cannot hold ({shown}): rename them")
+        raise DataError(f"file names that are not valid UTF-8 ({shown}): rename these files")

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.data.reading.locate import finds_again
-from polytag.data.reading.tables.cells import PARQUET_ENDINGS, reads_as_header
+from polytag.data.reading.tables.cells import PARQUET_EXTENSIONS, reads_as_header
 from polytag.errors import DataError, SettingsError, counted, listed
 from polytag.files import csv_cell, write_atomically, write_bytes_atomically
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TABLE_ENDINGS = (*DELIMITERS, *PARQUET_ENDINGS)
+TABLE_EXTENSIONS = (*DELIMITERS, *PARQUET_EXTENSIONS)
 """Extensions of tables that can be written."""
 
 
@@ -42,9 +42,9 @@ def write_table(
         DataError: there is nothing to write, or a name would change when it is read back.
     """
     path = Path(path).expanduser()
-    ending = path.suffix.lower()
-    if ending not in TABLE_ENDINGS:
-        raise SettingsError(f"{path} ends in '{path.suffix}': expected .csv, .tsv or .parquet")
+    extension = path.suffix.lower()
+    if extension not in TABLE_EXTENSIONS:
+        raise SettingsError(f"{path} has the extension '{path.suffix}': expected .csv, .tsv or .parquet")
     names, folder = names_from(path, dataset)
     check_names(names, dataset.labels)
     extra: list[tuple[str, Sequence[str | None]]] = []
@@ -56,8 +56,8 @@ def write_table(
         extra.append(("group", [f"g{group}" if group in several else None for group in dataset.groups.tolist()]))
     if reasons is not None:
         extra.append(("reasons", [_in_words(reasons.get(name, "")) for name in dataset.names]))
-    if ending in DELIMITERS:
-        _write_text(path, names, dataset, extra, DELIMITERS[ending])
+    if extension in DELIMITERS:
+        _write_text(path, names, dataset, extra, DELIMITERS[extension])
     else:
         _write_parquet(path, names, dataset, extra)
     return folder
@@ -86,8 +86,8 @@ def check_names(names: Sequence[str], labels: Sequence[str]) -> None:
     for label in labels:
         if not label or " ".join(label.split()) != label or not _writable(label):
             raise DataError(
-                f"the label {label!r} cannot be written: expected a name without line breaks, without spaces at its "
-                "ends or two in a row; rename it"
+                f"the label {label!r} cannot be written: expected a name without line breaks, outer spaces or repeated "
+                "spaces. Rename it"
             )
     odd = [
         name

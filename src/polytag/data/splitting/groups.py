@@ -53,14 +53,15 @@ def keep_together(
         dataset = replace(dataset, look_alikes=np.where(broken, joined, -1))
         joined = _broken_up(pairs, own, broken, most)
         notes.append(
-            f"{counted(int(broken.sum()), 'photo')} look too much alike to be kept together: only identical and the "
-            f"most similar ones share a part, {most} at most; give the table a column 'group' to decide what belongs "
-            "together"
+            f"{counted(int(broken.sum()), 'photo')} look alike and form too large a group: only identical photos, "
+            f"and at most {most} of the most similar ones, stay together. Add a column 'group' to decide which photos "
+            "belong together"
         )
     near = int(own.max() - joined.max())
     if near:
         notes.append(
-            f"{counted(near, 'photo')} with the same picture as another (re-encoded, cropped, mirrored): kept together"
+            f"{counted(near, 'photo')} with the same picture as another (re-encoded, cropped, mirrored): they stay "
+            "together"
         )
     return replace(dataset, groups=joined, notes=(*dataset.notes, *notes))
 

@@ -1,8 +1,9 @@
 """Split into training, validation and test sets without leaks, by iterative stratification over groups.
 
 No library both stratifies several labels and keeps groups together. Here, each group of photos counts as one example
-with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011) distributes the groups. A short local search then moves individual groups until the count of each
-label in each part is as close to its target as possible.
+with all labels of its photos. Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011) distributes the groups.
+A short local search then moves individual groups until the count of each label in each part is as close to its target
+as possible.
 """
 
 import os
@@ -48,7 +49,7 @@ def split(
         DataError: there are too few images, no label can be learned, or the given split does not fit the data.
     """
     if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-6:
-        raise SettingsError(f"ratios must be three positive shares that sum to 1, not {tuple(ratios)}")
+        raise SettingsError(f"ratios must be three positive fractions that sum to 1, not {tuple(ratios)}")
     if not 0 <= seed < 2**32:
         raise SettingsError(f"the seed must be from 0 to {2**32 - 1}, not {seed}")
     check_learnable(dataset)
@@ -102,7 +103,7 @@ def split_facts(
     elif dataset.parts is not None:
         how = f"as the table of labels says; {own}"
     else:
-        how = f"each part has its share of every label, and photos of one picture share a part (seed {seed})"
+        how = f"stratified by label, with photos of the same picture in one part (seed {seed})"
     return {"how": how, **{name: len(part) for name, part in zip(PARTS, parts, strict=True)}}
 
 

@@ -50,19 +50,22 @@ def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
         files = index.find(image).files
         if len(files) > 1:
             shown = listed([file[1:] for file in files])
-            raise DataError(f"{path}, line {line}: '{image}' may be {shown}: write the path")
+            raise DataError(f"{path}, line {line}: '{image}' could be {shown}: write the path")
         if not files:
             strange.append(image)
         elif parts.setdefault(number[files[0]], part) != part:
             raise DataError(f"{path}, line {line}: {image} is in two parts: put it into one")
     if not parts:
         raise DataError(
-            f"the split {path} names none of the {counted(len(names), 'image')}"
+            f"the split {path} lists none of the {counted(len(names), 'image')}"
             + (f" (first: {strange[0]}, expected names such as {names[0]})" if strange else "")
         )
     missing = [name for i, name in enumerate(names) if i not in parts]
     notes = []
-    for out, said in ((missing, "left out because the split does not name them"), (strange, "named in the split only")):
+    for out, said in (
+        (missing, "left out because the split does not list them"),
+        (strange, "listed only in the split"),
+    ):
         if out:
             notes.append(f"{counted(len(out), 'image')} {said}: {listed(out)}")
     rows = np.array(sorted(parts), dtype=np.int64)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from polytag.data.reading.tables.parquet import PARQUET_ENDINGS
+from polytag.data.reading.tables.parquet import PARQUET_EXTENSIONS
 from polytag.errors import DataError, ImageError, listed, printable
 from polytag.serving.scale.storage import AT_ONCE, is_url, open_storage
 
@@ -15,7 +15,7 @@ NAMES = ("path", "image", "image_path", "file", "file_name", "filename", "url", 
 
 def is_parquet(source: str) -> bool:
     """Return whether a source is named like a Parquet file."""
-    return source.lower().endswith(PARQUET_ENDINGS)
+    return source.lower().endswith(PARQUET_EXTENSIONS)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from polytag.data.reading.tables.parquet import PARQUET_ENDINGS
+from polytag.data.reading.tables.parquet import PARQUET_EXTENSIONS
 from polytag.errors import DataError, ImageError, MachineError, PolytagError, printable, raise_machine_error
 from polytag.extras import require
 from polytag.photos.kinds import EXTENSIONS, KIND_OF_ENDING, OTHER
@@ -94,7 +94,7 @@ def _found(storage: Any, path: str, url: str, skipped: Counter[str]) -> Iterator
             if about["type"] == "file" and "/." not in inside:
                 yield fixed + inside
     elif storage.isdir(path):
-        wanted = PARQUET_ENDINGS if url.rstrip("/").lower().endswith(PARQUET_ENDINGS) else None
+        wanted = PARQUET_EXTENSIONS if url.rstrip("/").lower().endswith(PARQUET_EXTENSIONS) else None
         for parent, folders, files in storage.walk(path.rstrip("/")):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(name for name in files if name and not name.startswith(".")):

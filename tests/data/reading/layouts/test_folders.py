@@ -82,7 +82,7 @@ def test_what_was_put_into_folders_is_read(
     else:
         assert data.parts is None
     copies = sum(map(len, chosen)) - sum(map(bool, chosen))
-    words = f"{copies} {'copy' if copies == 1 else 'copies'} in further folders: their labels joined"
+    words = f"{copies} {'copy' if copies == 1 else 'copies'} in several folders: labels combined"
     assert (words in data.notes) == (copies > 0)
 
 
@@ -106,7 +106,7 @@ def test_what_is_recognised_is_said(root: Path, drawn: list[Path]) -> None:
     assert data.targets.tolist() == [[1, 0], [0, 1], [0, 0]]
     assert data.notes == (
         f"{root.name}: a folder of photos for each of 2 labels",
-        "1 copy within one folder: each photo read once",
+        "1 copy within one folder: read once",
         "2 files left out: 1 text file, 1 video",
     )
 
@@ -155,7 +155,7 @@ def test_a_photo_that_may_not_be_read_is_left_out(
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("image2.jpg") and allowed(path, mode))
     data = read(root)
-    assert dict(data.left_out) == {"dog/image2.jpg": "it may not be read"}
+    assert dict(data.left_out) == {"dog/image2.jpg": "no permission to read it"}
     assert len(data) == 2
 
 

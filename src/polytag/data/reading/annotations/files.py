@@ -51,7 +51,9 @@ def read_json(path: Path, content: Any, fields: Sequence[str] = ()) -> Annotatio
     for recognise, read, has_fields in JSON_FORMS:
         if recognise(content):
             if fields and not has_fields:
-                raise SettingsError(f"--label-column is for the columns of a table, and {path} has none: leave it out")
+                raise SettingsError(
+                    f"--label-column applies to the columns of a table, and {path} has no columns: omit it"
+                )
             return read(path, content, fields) if has_fields else read(path, content)
     return None
 
@@ -90,10 +92,12 @@ def _is(path: Path, recognise: Callable[[Any], bool]) -> bool:
         return False
 
 
-def _below(folder: Path, ending: str) -> Iterator[Path]:
+def _below(folder: Path, extension: str) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-        yield from (Path(place, name) for name in files if name.lower().endswith(ending) and not name.startswith("."))
+        yield from (
+            Path(place, name) for name in files if name.lower().endswith(extension) and not name.startswith(".")
+        )
 
 
 def annotation_files(folder: Path) -> list[Path]:

@@ -86,7 +86,7 @@ def _image(folder: Path, path: Path, named: str) -> str:
     """
     name = named.replace("\\", "/")
     base = name.rsplit("/", 1)[-1]
-    beside = [path.parent / base, *(path.with_suffix(ending) for ending in sorted(EXTENSIONS))]
+    beside = [path.parent / base, *(path.with_suffix(extension) for extension in sorted(EXTENSIONS))]
     if base.rsplit(".", 1)[0] != path.stem:
         beside = [*beside[1:], beside[0]]
     found = next((file for file in beside if base and os.path.isfile(file)), None)

@@ -93,7 +93,7 @@ def table_of(source: str, found: Annotations) -> Table:
     notes = list(found.notes)
     idle = [] if found.labels is None else [labels[j] for j in np.flatnonzero(~(targets == 1).any(axis=0))]
     if idle:
-        notes.append(f"{counted(len(idle), 'label')} declared but never present (kept): {listed(idle)}")
+        notes.append(f"{counted(len(idle), 'label')} declared but never present: {listed(idle)}")
     parts, note = parts_of(records)
     notes += note
     annotated = {one.image for one in records}
@@ -214,7 +214,7 @@ def _is_below(folder: Path, name: str) -> bool:
         return True
     if os.path.splitext(name)[1].lower() in EXTENSIONS:
         return False
-    return any(os.path.isfile(file + ending) for ending in EXTENSIONS)
+    return any(os.path.isfile(file + extension) for extension in EXTENSIONS)
 
 
 def homes_of(path: Path) -> tuple[Path, ...]:

@@ -97,8 +97,8 @@ def _record(path: Path, root: ElementTree.Element, number: int, images: Mapping[
 
 def _stem(name: str) -> str:
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    stem, ending = os.path.splitext(base)
-    return stem if ending.lower() in EXTENSIONS else base
+    stem, extension = os.path.splitext(base)
+    return stem if extension.lower() in EXTENSIONS else base
 
 
 def _images_by_stem(folder: Path, annotations: Path) -> dict[str, str]:
@@ -109,8 +109,8 @@ def _images_by_stem(folder: Path, annotations: Path) -> dict[str, str]:
         if place.is_dir():
             prefix = os.path.relpath(place, folder).replace(os.sep, "/")
             for name in sorted(os.listdir(place)):
-                stem, ending = os.path.splitext(name)
-                if ending.lower() in EXTENSIONS:
+                stem, extension = os.path.splitext(name)
+                if extension.lower() in EXTENSIONS:
                     found.setdefault(stem, name if prefix == "." else f"{prefix}/{name}")
     return found
 

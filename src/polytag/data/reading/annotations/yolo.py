@@ -131,19 +131,19 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, str]]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         relative = os.path.relpath(place, folder).replace(os.sep, "/")
         for name in sorted(files):
-            stem, ending = os.path.splitext(name if relative == "." else f"{relative}/{name}")
-            yield stem, ending, name
+            stem, extension = os.path.splitext(name if relative == "." else f"{relative}/{name}")
+            yield stem, extension, name
 
 
 def _images(folder: Path) -> Iterator[str]:
-    return (stem + ending for stem, ending, name in _walk(folder) if ending.lower() in EXTENSIONS)
+    return (stem + extension for stem, extension, name in _walk(folder) if extension.lower() in EXTENSIONS)
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
     found = (
-        (stem, folder / (stem + ending))
-        for stem, ending, name in _walk(folder)
-        if ending == ".txt" and name.lower() not in NOT_LABELS and not name.lower().startswith("readme")
+        (stem, folder / (stem + extension))
+        for stem, extension, name in _walk(folder)
+        if extension == ".txt" and name.lower() not in NOT_LABELS and not name.lower().startswith("readme")
     )
     return dict(found)
 

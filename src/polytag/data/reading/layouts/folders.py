@@ -53,8 +53,8 @@ def read_folders(root: Path) -> Table:
     deeper = next((below for folder in found for below in _folders(folder) if _holds_photos(below)), None)
     if deeper is not None:
         raise DataError(
-            f"{deeper.relative_to(root)} in {root} holds photos one folder too deep: expected a folder of photos for "
-            "each label, or such folders below train, valid and test; move the photos up, or list them in a table"
+            f"{deeper.relative_to(root)} in {root} contains photos one folder too deep: expected a folder of photos "
+            "for each label, or such folders below train, valid and test; move the photos up, or list them in a table"
         )
     annotated = {folder.parent for folder in found}
     places = [*found, *(level for level in parts or [root] if level in annotated)]
@@ -79,9 +79,9 @@ def read_folders(root: Path) -> Table:
     notes = []
     joined = n_files - len(first) - copies
     if joined:
-        notes.append(f"{counted(joined, 'copy')} in further folders: their labels joined")
+        notes.append(f"{counted(joined, 'copy')} in several folders: labels combined")
     if copies:
-        notes.append(f"{counted(copies, 'copy')} within one folder: each photo read once")
+        notes.append(f"{counted(copies, 'copy')} within one folder: read once")
     skipped: Counter[str] = Counter()
     for place in places:
         for entry in entries(place):

@@ -14,7 +14,7 @@ from polytag.data.reading.layouts.dataset_card import class_names
 from polytag.data.reading.layouts.json_records import cells_of
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, Table
-from polytag.data.reading.tables.cells import PARQUET_ENDINGS
+from polytag.data.reading.tables.cells import PARQUET_EXTENSIONS
 from polytag.errors import DataError, counted, listed
 from polytag.files import write_bytes_atomically, write_json
 from polytag.photos.cache_room import cache_folder, usable
@@ -37,7 +37,7 @@ BATCH = 256
 
 def holds_images(path: Path) -> bool:
     """Return whether a file is Parquet with a column of images."""
-    if path.suffix.lower() not in PARQUET_ENDINGS:
+    if path.suffix.lower() not in PARQUET_EXTENSIONS:
         return False
     import pyarrow
     from pyarrow import parquet
@@ -149,10 +149,10 @@ def _write(place: str, folder: Path, image: Any, taken: dict[str, int]) -> str:
     number = len(taken)
     name = re.sub(r"[\x00-\x1f\x7f]", "_", named.replace("\\", "/").rsplit("/", 1)[-1]).strip(" .") or f"{number:07d}"
     if os.path.splitext(name)[1].lower() not in EXTENSIONS:
-        name += _ending(content)
+        name += _extension(content)
     if name.lower() in taken:
-        stem, ending = os.path.splitext(name)
-        name = f"{stem}-{number:07d}{ending}"
+        stem, extension = os.path.splitext(name)
+        name = f"{stem}-{number:07d}{extension}"
     taken[name.lower()] = number
     file = folder / name
     with usable(folder):
@@ -162,10 +162,10 @@ def _write(place: str, folder: Path, image: Any, taken: dict[str, int]) -> str:
     return name
 
 
-def _ending(content: bytes) -> str:
+def _extension(content: bytes) -> str:
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return ".webp"
-    return next((ending for magic, ending in MAGIC if content.startswith(magic)), ".jpg")
+    return next((extension for magic, extension in MAGIC if content.startswith(magic)), ".jpg")
 
 
 def _named(place: str, row: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any] | None:

@@ -14,12 +14,12 @@ from polytag.data.reading.layouts.parquet_images import holds_images, read_parqu
 from polytag.data.reading.layouts.unread import tool_of
 from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import PART_NAMES, Table
-from polytag.data.reading.tables.cells import PARQUET_ENDINGS, Cells, plain, read_cells
+from polytag.data.reading.tables.cells import PARQUET_EXTENSIONS, Cells, plain, read_cells
 from polytag.errors import DataError, listed
 
-LINE_ENDINGS = (".jsonl", ".ndjson", ".manifest")
-TABLE_ENDINGS = (".csv", ".tsv", ".xlsx", *PARQUET_ENDINGS, *LINE_ENDINGS)
-LABEL_FILES = tuple(f"labels{ending}" for ending in TABLE_ENDINGS)
+LINE_EXTENSIONS = (".jsonl", ".ndjson", ".manifest")
+TABLE_EXTENSIONS = (".csv", ".tsv", ".xlsx", *PARQUET_EXTENSIONS, *LINE_EXTENSIONS)
+LABEL_FILES = tuple(f"labels{extension}" for extension in TABLE_EXTENSIONS)
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names that Hugging Face uses for the table of an image folder."""
 
@@ -46,7 +46,7 @@ def read_one(path: Path, options: ReadOptions) -> Table:
 def _read_one(path: Path, options: ReadOptions) -> Table:
     if holds_images(path):
         return read_parquet_images({"": [path]}, options)
-    if path.suffix.lower() in LINE_ENDINGS:
+    if path.suffix.lower() in LINE_EXTENSIONS:
         records, lines = read_lines(path)
         tool = tool_of(records[0]) if records else None
         if tool:
@@ -69,7 +69,7 @@ def own_table(folder: Path) -> Path | None:
 
 def only_table(folder: Path) -> Path | None:
     """Return the only table in a folder, not counting a contest's sample submission."""
-    tables = [entry for entry in entries(folder) if entry.suffix.lower() in TABLE_ENDINGS and entry.is_file()]
+    tables = [entry for entry in entries(folder) if entry.suffix.lower() in TABLE_EXTENSIONS and entry.is_file()]
     tables = [table for table in tables if "submission" not in table.stem.lower()]
     return tables[0] if len(tables) == 1 else None
 
@@ -87,7 +87,7 @@ def part_tables(folder: Path) -> dict[str, list[Path]]:
     for place in (folder, folder / "data"):
         for entry in entries(place) if place.is_dir() else ():
             match = SHARD.fullmatch(entry.stem.lower())
-            if match and match["part"] in PART_NAMES and entry.suffix.lower() in TABLE_ENDINGS and entry.is_file():
+            if match and match["part"] in PART_NAMES and entry.suffix.lower() in TABLE_EXTENSIONS and entry.is_file():
                 found.setdefault(PART_NAMES[match["part"]], []).append(entry)
         # A single file with a plain name may be called "train" for another reason.
         if len(found) > 1 or any("-of-" in path.name for paths in found.values() for path in paths):
@@ -134,7 +134,7 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
 
 
 def _cells(path: Path, options: ReadOptions) -> Cells:
-    if path.suffix.lower() in LINE_ENDINGS:
+    if path.suffix.lower() in LINE_EXTENSIONS:
         records, lines = read_lines(path)
         return with_class_names(path, cells_of(path, records, lines, options.image_column, "line"))
     return with_class_names(path, read_cells(path, options))

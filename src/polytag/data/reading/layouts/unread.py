@@ -5,7 +5,7 @@ from pathlib import Path
 
 from polytag.errors import listed
 
-BY_ENDING = {
+BY_EXTENSION = {
     ".tfrecord": ("TFRecord", "write the images as files and the labels as CSV"),
     ".tfrecords": ("TFRecord", "write the images as files and the labels as CSV"),
     ".tfrec": ("TFRecord", "write the images as files and the labels as CSV"),
@@ -41,9 +41,9 @@ def named(paths: Iterable[Path]) -> str | None:
     """Describe the first recognized file in one clause, and say what to do. Return ``None`` if there is none."""
     for path in paths:
         name = path.name.lower()
-        known = BY_ENDING.get(path.suffix.lower())
+        known = BY_EXTENSION.get(path.suffix.lower())
         if known is None and ".tfrecord" in name:
-            known = BY_ENDING[".tfrecord"]
+            known = BY_EXTENSION[".tfrecord"]
         if known is not None:
             return f"{path.name} is {known[0]}, which polytag does not read: {known[1]}"
     return None

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.reading.options import ReadOptions
-from polytag.data.reading.photo_index import PHOTO_ENDINGS, PhotoIndex
+from polytag.data.reading.photo_index import PHOTO_EXTENSIONS, PhotoIndex
 from polytag.data.reading.tables.column import Column
-from polytag.data.reading.tables.parquet import PARQUET_ENDINGS, read_parquet
-from polytag.data.reading.tables.spreadsheet import OTHER_SPREADSHEETS, SPREADSHEET_ENDINGS, read_spreadsheet
+from polytag.data.reading.tables.parquet import PARQUET_EXTENSIONS, read_parquet
+from polytag.data.reading.tables.spreadsheet import OTHER_SPREADSHEETS, SPREADSHEET_EXTENSIONS, read_spreadsheet
 from polytag.data.reading.tables.text import read_text
 from polytag.data.reading.tables.values import Kind, kind_of
 from polytag.errors import DataError, listed
 
-__all__ = ["PARQUET_ENDINGS", "Cells", "column_called", "plain", "read_cells", "reads_as_header"]
+__all__ = ["PARQUET_EXTENSIONS", "Cells", "column_called", "plain", "read_cells", "reads_as_header"]
 
 IMAGE_HEADERS = {"image", "images", "imagename", "imageid", "imagepath", "imagefile", "imageindex", "filename"}
 IMAGE_HEADERS |= {"filenames", "filepath", "file", "files", "sourcefile", "path", "photo", "photos", "photoid", "id"}
@@ -34,9 +34,9 @@ IMAGE_HEADERS |= {"fil", "filnamn", "bestand", "plik", "画像", "图片", "图�
 NOTE_HEADERS = {"reason", "reasons", "note", "notes", "comment", "comments", "remark", "remarks", "caption"}
 HEADER_WORDS = {"label", "labels", "class", "classes", "tag", "tags", "category", "categories", "split", "target"}
 MAX_HEADER_LINES = 3
-ENDINGS = "|".join(sorted(ending[1:] for ending in PHOTO_ENDINGS))
-LOOKS_LIKE_IMAGE = re.compile(rf"\.(?:{ENDINGS})$", re.IGNORECASE)
-NAMING = (Kind.TEXT, Kind.NUMBER, Kind.SHARE)
+ANY_EXTENSION = "|".join(sorted(extension[1:] for extension in PHOTO_EXTENSIONS))
+LOOKS_LIKE_IMAGE = re.compile(rf"\.(?:{ANY_EXTENSION})$", re.IGNORECASE)
+NAMING = (Kind.TEXT, Kind.NUMBER, Kind.FRACTION)
 """Kinds of cells that may be file names, unlike 0, 1 and blanks."""
 
 SAMPLE = 200
@@ -90,18 +90,18 @@ def read_cells(path: Path, options: ReadOptions | None = None) -> Cells:
         DataError: the file cannot be read, has no image column, or has no rows.
     """
     options = options or ReadOptions()
-    ending = path.suffix.lower()
-    if ending in PARQUET_ENDINGS:
+    extension = path.suffix.lower()
+    if extension in PARQUET_EXTENSIONS:
         header, columns = read_parquet(path)
         lines = np.arange(1, len(columns[0]) + 1)
         image_index, _, notes = _image_column(path, [header], columns, 0, options)
         return Cells(header, columns, lines, image_index, place="row", notes=notes)
     note = None
-    if ending in (*SPREADSHEET_ENDINGS, *OTHER_SPREADSHEETS):
+    if extension in (*SPREADSHEET_EXTENSIONS, *OTHER_SPREADSHEETS):
         columns, lines, note = read_spreadsheet(path)
     else:
         columns, lines, note = read_text(path)
-    place = "row" if ending in SPREADSHEET_ENDINGS else "line"
+    place = "row" if extension in SPREADSHEET_EXTENSIONS else "line"
     return _below_header(path, columns, lines, place, options, () if note is None else (note,))
 
 
@@ -151,8 +151,8 @@ def _below_header(
     top = [[column.words[column.codes[row]] for column in columns] for row in range(min(n, MAX_HEADER_LINES + 1))]
     image_index, header_lines, said = _image_column(path, top[:MAX_HEADER_LINES], columns, 1, options)
     image = columns[image_index]
-    by_ending = _share_of_images(image, top[0][image_index] if n > 1 else None) >= 0.5
-    if by_ending:
+    by_extension = _share_of_images(image, top[0][image_index] if n > 1 else None) >= 0.5
+    if by_extension:
         header_lines = _header_lines(path, top, columns, image_index, lines)
     if header_lines and _is_data(top[header_lines - 1], columns, image_index):
         header_lines -= 1
@@ -161,7 +161,7 @@ def _below_header(
     if header_lines:
         # If tables were pasted together, the header is repeated further down.
         repeated = np.ones(n, dtype=bool)
-        if by_ending:
+        if by_extension:
             repeated = np.array([reads_as_header(word) for word in image.words])[image.codes]
         else:
             for column, cell in zip(columns, header, strict=True):
@@ -275,7 +275,7 @@ def _image_column(
     named = _by_files(path, columns, options)
     if named is not None:
         first_found = bool(_index(path, options).find(header[named]).files)
-        note = f"column '{header[named]}' names the images, since there are files of these names"
+        note = f"column '{header[named]}' names the images, because files with these names exist"
         return named, 0 if first_found else 1, () if first_found else (note,)
     raise DataError(f"{path} has no column of image names (found: {listed(header)}): name it with --image-column")
 
@@ -322,8 +322,8 @@ def _whose_files_exist(
     for rival in rivals if strict else ():
         if not _same_files(index, columns[best], columns[rival]):
             raise DataError(
-                f"{path} names photos in the columns {listed([header[i] for i in (best, *rivals)])}, and the files of "
-                "each exist: name one with --image-column"
+                f"{path} names photos in the columns {listed([header[i] for i in (best, *rivals)])}, and all "
+                "their files exist: choose one with --image-column"
             )
     others = [header[i] for i in candidates if i != best]
     return best, f"images in column '{header[best]}', whose files exist, not in {listed(others)}" if strict else None

@@ -38,7 +38,7 @@ def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> 
     vocabulary = list(dict.fromkeys(name for sets in per_column for names_ in sets for name in names_))
     where = f"column{'s' * (len(columns) > 1)} {listed([repr(cells.header[i]) for i in roles.names])}"
     if not vocabulary:
-        raise DataError(f"{path}: the {where} names no label at all")
+        raise DataError(f"{path}: the {where} contains no labels")
     shared = 2 * len(set(vocabulary) & headers) >= len(vocabulary) and bool(roles.indicators)
     together = bool(roles.named) and bool(roles.indicators)
     examples = _examples(columns[0], per_column[0], names.by_blanks and options.label_separator is None)
@@ -82,8 +82,8 @@ def _refuse_bits(path: Path, cells: Cells, roles: Roles) -> None:
             line = cells.line(int(column.first_rows()[found[0]]))
             raise DataError(
                 f"{path.name}, {line}: '{column.words[found[0]][:60]}' in column '{cells.header[i]}': the cells may be "
-                f"{found[1]}; correct them, name the entries with --labels, or for label numbers add "
-                "--label-separator '|'"
+                f"{found[1]}; correct them, name the entries with --labels, or add --label-separator '|' if "
+                "they are label numbers"
             )
 
 
@@ -110,8 +110,8 @@ def _split(path: Path, cells: Cells, roles: Roles, headers: set[str], options: R
     if names.is_list and names.unparsed:
         cell = next(i for i, (c, code) in enumerate(owner) if columns[c].values[code].strip() == names.unparsed[0])
         raise DataError(
-            f"{path.name}, {where(cell)}: '{names.unparsed[0][:60]}' begins as a list and does not end as one: correct "
-            "it, or say what separates the labels with --label-separator"
+            f"{path.name}, {where(cell)}: '{names.unparsed[0][:60]}' begins like a list but does not end like one: "
+            "correct it, or set the separator with --label-separator"
         )
     return names
 
@@ -156,14 +156,14 @@ def _refuse_doubtful(
     counts = np.bincount(label, minlength=len(labels)).tolist()
     if names.doubtful is not None:
         raise DataError(
-            f"{path.name}: '{names.doubtful}' in {where} may separate labels or be part of them: if it separates, add "
-            f"--label-separator '{names.doubtful}', otherwise --label-separator '|'"
+            f"{path.name}: '{names.doubtful}' in {where} may separate labels or be part of them: if it separates them, "
+            f"add --label-separator '{names.doubtful}', otherwise --label-separator '|'"
         )
     why = doubt(labels, counts, filled, by_blanks=names.by_blanks, is_list=names.is_list)
     if why is not None:
         raise DataError(
-            f"{path.name}: the {counted(len(labels), 'label')} in {where}, separated by {names.separator}, {why}: say "
-            "what separates them with --label-separator, or name another column with --label-column"
+            f"{path.name}: the {counted(len(labels), 'label')} in {where}, separated by {names.separator}, {why}: set "
+            "the separator with --label-separator, or choose another column with --label-column"
         )
 
 
@@ -220,17 +220,17 @@ def _long(
     if roles.confidence is not None:
         reading = roles.readings[roles.confidence]
         header = cells.header[roles.confidence]
-        if reading.is_shares and options.at_least is None:
+        if reading.is_fractions and options.at_least is None:
             raise DataError(
-                f"{path}: the column '{header}' holds shares between 0 and 1 for each label: --at-least X says from "
-                "which on a label is present"
+                f"{path}: the column '{header}' contains values between 0 and 1: set the minimum value of a present "
+                "label with --at-least"
             )
         values = reading.values(-1, -1, options.at_least)
         if reading.has(Kind.ABSENT):
             otherwise = -1
             said = f", present or absent by column '{header}', unknown without a row"
-        elif reading.is_shares:
-            said = f", present from {options.at_least:g} on in column '{header}'"
+        elif reading.is_fractions:
+            said = f", present if column '{header}' is at least {options.at_least:g}"
         else:
             said = f", all present by column '{header}'"
     long = gather(cells.columns[cells.image_index], per_row, values, len(labels), otherwise)

@@ -42,7 +42,7 @@ class Labelled:
 
 def from_columns(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:
     """Read 0/1 columns and columns of values between 0 and 1."""
-    chosen = sorted({*roles.indicators, *roles.shares})
+    chosen = sorted({*roles.indicators, *roles.fractions})
     if roles.named:
         chosen = [i for i in roles.named if i in chosen]
     labels = tuple(cells.header[i] for i in chosen)
@@ -61,8 +61,8 @@ def from_columns(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -
     readings = [roles.readings[i] for i in chosen]
     targets, notes = indicator_targets(path, labels, readings, options)
     form = f"a 0/1 column for each of {counted(len(labels), 'label')}"
-    if roles.shares:
-        form = f"shares in {counted(len(labels), 'column')}, present from {options.at_least:g} on"
+    if roles.fractions:
+        form = f"values in {counted(len(labels), 'column')}, present if at least {options.at_least:g}"
     return Labelled(targets, np.zeros(targets.shape, dtype=bool), labels, form, tuple(chosen), notes)
 
 
@@ -81,7 +81,7 @@ def indicator_targets(
             )
         if not (Kind.BLANK in held and options.blank == "absent"):
             minus = 0
-            notes.append("-1 means absent, since the columns hold 1 and -1 but no 0")
+            notes.append("-1 means absent, because the columns contain 1 and -1 but no 0")
     blanks = [_blank_of(reading, options) for reading in readings]
     targets = np.empty((len(readings[0].column), len(readings)), dtype=np.int8)
     for j, (reading, blank) in enumerate(zip(readings, blanks, strict=True)):
@@ -132,7 +132,8 @@ def from_vector(path: Path, cells: Cells, i: int, options: ReadOptions) -> Label
     )
     if not bits and options.at_least is None:
         raise DataError(
-            f"{path}: the vectors in column '{cells.header[i]}' hold shares: --at-least makes labels of them"
+            f"{path}: the vectors in column '{cells.header[i]}' contain values between 0 and 1: set the minimum "
+            "value of a present label with --at-least"
         )
     x = options.at_least
     table = np.array(
@@ -149,6 +150,6 @@ def from_vector(path: Path, cells: Cells, i: int, options: ReadOptions) -> Label
         notes.append(f"{counted(blank, 'row')} without a vector: all labels unknown")
     restored = sum(bool(row) and len(word) < n for word, row in zip(column.words, entries, strict=True))
     if restored:
-        notes.append(f"{counted(restored, 'distinct vector')} had lost leading zeros, which --labels restored")
+        notes.append(f"{counted(restored, 'distinct vector')} had lost leading zeros: restored with --labels")
     form = f"multi-hot vectors in column '{cells.header[i]}' ({counted(n, 'label')}, named by --labels)"
     return Labelled(targets, np.zeros(targets.shape, dtype=bool), tuple(options.labels), form, (i,), tuple(notes))

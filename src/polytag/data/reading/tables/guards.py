@@ -13,13 +13,13 @@ import numpy as np
 from polytag.data.dataset import Dataset
 from polytag.data.reading.tables.separators.punctuation import recombined
 
-FEWEST_ROWS = 8
+MIN_ROWS = 8
 """Minimum number of non-blank rows, and of labels, for checks that compare the number of labels with the data."""
 
-FEWEST_JOINED = 3
+MIN_JOINED = 3
 """Minimum number of labels such as ``dog_cat`` before they are checked for being combinations of other labels."""
 
-SHARE_OF_ROWS = 0.5
+MIN_LABELS_PER_ROW = 0.5
 """Labels look misread if there are at least this many per non-blank row and nearly all of them are used only once."""
 
 USED_ONCE = 0.8
@@ -65,15 +65,15 @@ def doubt(
     ordered = [[word for word in re.split(r"[\W_]+", label.casefold()) if word] for label in labels]
     words = {label: frozenset(parts) for label, parts in zip(labels, ordered, strict=True)}
     joined = [label for label in labels if len(words[label]) > 1 and " " not in label]
-    if len(joined) >= FEWEST_JOINED and recombined(ordered):
+    if len(joined) >= MIN_JOINED and recombined(ordered):
         return f"look like combinations of other labels, such as {_examples(joined)}"
-    if len(labels) < FEWEST_ROWS:
+    if len(labels) < MIN_ROWS:
         return None
     several = [label for label in labels if len(words[label]) > 1]
     vocabulary = {word for label in several for word in words[label]}
-    if FUNCTION_WORDS & vocabulary and n_rows >= FEWEST_ROWS:
+    if FUNCTION_WORDS & vocabulary and n_rows >= MIN_ROWS:
         used = Counter(word for label in labels for word in words[label])
-        if sum(used[word] for word in FUNCTION_WORDS) >= SHARE_OF_ROWS * len(labels) and len(labels) > n_rows / 3:
+        if sum(used[word] for word in FUNCTION_WORDS) >= MIN_LABELS_PER_ROW * len(labels) and len(labels) > n_rows / 3:
             return f"look like sentences, such as {_examples(several)}"
     twins = Counter(words[label] for label in several)
     permuted = [label for label in several if twins[words[label]] > 1]
@@ -81,7 +81,7 @@ def doubt(
     if combined and (len(permuted) >= PERMUTED * len(several) or _recombine(list(words.values()))):
         return f"look like combinations of {len(vocabulary):,} words, such as {_examples(permuted or several)}"
     once = sum(count <= 1 for count in counts)
-    if n_rows >= FEWEST_ROWS and len(labels) >= SHARE_OF_ROWS * n_rows and once >= USED_ONCE * len(labels):
+    if n_rows >= MIN_ROWS and len(labels) >= MIN_LABELS_PER_ROW * n_rows and once >= USED_ONCE * len(labels):
         return f"are nearly as many as the {n_rows:,} rows that have any, such as {_examples(labels)}"
     return None
 

@@ -87,7 +87,7 @@ def vector_length(items: Sequence[Sequence[str] | None]) -> int | None:
     return n if all(_is_bit(entry) for entries in items if entries for entry in entries) else None
 
 
-def is_vector_of_shares(items: Sequence[Sequence[str] | None]) -> bool:
+def is_vector_of_fractions(items: Sequence[Sequence[str] | None]) -> bool:
     """Return whether all lists have the same length and contain numbers from 0 to 1, not only 0 and 1."""
     lengths = {len(entries) for entries in items if entries is not None}
     if len(lengths) != 1 or None in items or lengths.pop() < 2:

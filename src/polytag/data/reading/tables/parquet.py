@@ -12,7 +12,7 @@ import numpy as np
 from polytag.data.reading.tables.column import Column
 from polytag.errors import DataError, counted
 
-PARQUET_ENDINGS = (".parquet", ".pq")
+PARQUET_EXTENSIONS = (".parquet", ".pq")
 
 
 def read_parquet(path: Path) -> tuple[list[str], list[Column]]:

@@ -12,7 +12,7 @@ from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import PART_NAMES
 from polytag.data.reading.tables.cells import NOTE_HEADERS, Cells, column_called, looks_like_image, plain
 from polytag.data.reading.tables.column import Column
-from polytag.data.reading.tables.lists import is_vector_of_shares, parse_list, split_digits, vector_length
+from polytag.data.reading.tables.lists import is_vector_of_fractions, parse_list, split_digits, vector_length
 from polytag.data.reading.tables.long_form import BOX_HEADERS, CONFIDENCE_HEADERS, SCORE_HEADERS, SIDE_SCORES
 from polytag.data.reading.tables.values import Kind, Reading
 from polytag.errors import DataError, SettingsError, listed
@@ -62,7 +62,7 @@ class Roles:
 
     Attributes:
         indicators: 0/1 columns that are labels, or would be labels if there were no column of names.
-        shares: label columns with values between 0 and 1.
+        fractions: label columns with values between 0 and 1.
         names: columns of label names. There is more than one only if the user named them.
         vector: the column of multi-hot vectors if it is the only source of labels.
         confidence: the column with the confidence of each row's label.
@@ -76,7 +76,7 @@ class Roles:
     """
 
     indicators: tuple[int, ...]
-    shares: tuple[int, ...]
+    fractions: tuple[int, ...]
     names: tuple[int, ...]
     vector: int | None
     confidence: int | None
@@ -125,7 +125,7 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     indicators = [i for i in possible if readings[i].is_indicator and i not in vectors]
     names = _names_column(path, cells, free, indicators, readings, vectors, boxes)
     side = SIDE_SCORES if indicators else ()
-    shares = tuple(i for i in free if header[i] and readings[i].is_shares and plain(header[i]) not in side)
+    fractions = tuple(i for i in free if header[i] and readings[i].is_fractions and plain(header[i]) not in side)
     vector = None
     if names is None and vectors and (options.labels or not indicators):
         vector = min(vectors)
@@ -134,7 +134,7 @@ def find_roles(path: Path, cells: Cells, options: ReadOptions) -> Roles:
     used = {names, vector, *(indicators if names is None else ())}
     return Roles(
         indicators=tuple(indicators),
-        shares=shares if names is None and vector is None else (),
+        fractions=fractions if names is None and vector is None else (),
         names=() if names is None else (names,),
         vector=vector,
         confidence=confidence if names is not None else None,
@@ -165,7 +165,7 @@ def is_vector(column: Column, n_labels: int = 0) -> list[list[str] | None] | Non
     if n_labels > 1 and all(re.fullmatch("[01]+", word) for word in filled) and max(map(len, filled)) > 1:
         filled = [word.zfill(n_labels) for word in filled]
     items = [parse_list(word) or split_digits(word) for word in filled]
-    if vector_length(items) is None and not is_vector_of_shares(items):
+    if vector_length(items) is None and not is_vector_of_fractions(items):
         return None
     found = iter(items)
     return [None if _is_blank(word) else next(found) for word in column.words]
@@ -253,7 +253,7 @@ def _confidence(cells: Cells, free: Sequence[int], readings: dict[int, Reading])
     repeated = len(cells.columns[cells.image_index].values) < len(cells)
     headers = CONFIDENCE_HEADERS if repeated else SCORE_HEADERS
     likely = [i for i in free if plain(cells.header[i]) in headers]
-    return next((i for i in likely if readings[i].is_indicator or readings[i].is_shares), None)
+    return next((i for i in likely if readings[i].is_indicator or readings[i].is_fractions), None)
 
 
 def _named_roles(
@@ -270,7 +270,7 @@ def _named_roles(
     """Return the roles if the user named the label columns. Other columns are then not used as labels."""
     blank = [cells.header[i] for i in named if i not in readings]
     if blank:
-        raise DataError(f"{path}: --label-column names {listed(blank)}, and every cell there is blank")
+        raise DataError(f"{path}: --label-column names {listed(blank)}, but all cells there are blank")
     vector = next((i for i in named if i in vectors), None)
     if vector is not None and len(named) > 1:
         raise DataError(
@@ -278,15 +278,15 @@ def _named_roles(
         )
     rest = [i for i in named if i != vector]
     indicators = tuple(i for i in rest if readings[i].is_indicator)
-    shares = tuple(i for i in rest if readings[i].is_shares)
-    names = tuple(i for i in rest if i not in indicators and i not in shares)
+    fractions = tuple(i for i in rest if readings[i].is_fractions)
+    names = tuple(i for i in rest if i not in indicators and i not in fractions)
     if indicators and names:
         _refuse_wrong(path, cells, [i for i in names if not label_rank(cells.header[i])], readings)
     usable = confidence is not None and confidence not in named and names and readings[confidence].is_indicator
     others = [i for i in readings if i not in (*named, split)]
     return Roles(
         indicators,
-        shares,
+        fractions,
         names,
         vector,
         confidence if usable else None,
@@ -310,7 +310,7 @@ def _names_column(
 ) -> int | None:
     """Return the column of names that contains the labels, or ``None`` if the labels are in other columns."""
     header = cells.header
-    candidates = [i for i in free if i not in indicators and i not in vectors and not readings[i].is_shares]
+    candidates = [i for i in free if i not in indicators and i not in vectors and not readings[i].is_fractions]
     called = [i for i in candidates if label_rank(header[i]) == 2]
     lists = [i for i in candidates if i not in boxes and _holds_lists(cells.columns[i])]
     alike = [i for i in candidates if label_rank(header[i]) == 1]
@@ -333,7 +333,7 @@ def _names_column(
     likely = [i for i in texts if plain(header[i]) not in SIDE_HEADERS] or texts
     if len(likely) == 1:
         return likely[0]
-    if any(readings[i].is_shares for i in free) or vectors:
+    if any(readings[i].is_fractions for i in free) or vectors:
         return None
     if len(likely) > 1:
         raise _several(path, [header[i] for i in likely])
@@ -370,7 +370,7 @@ def _refuse_wrong(path: Path, cells: Cells, columns: Sequence[int], readings: di
     """Refuse an invalid cell in a column of 0 and 1."""
     for i in columns:
         reading, column = readings[i], cells.columns[i]
-        wrong = [kind in (Kind.NUMBER, Kind.TEXT, Kind.SHARE) for kind in reading.kinds]
+        wrong = [kind in (Kind.NUMBER, Kind.TEXT, Kind.FRACTION) for kind in reading.kinds]
         if not any(wrong) or plain(cells.header[i]) in LABEL_HEADERS | SIDE_HEADERS:
             continue
         rows = column.rows_where(wrong)
@@ -379,6 +379,6 @@ def _refuse_wrong(path: Path, cells: Cells, columns: Sequence[int], readings: di
         if 2 * len(rows) < column.n_filled and not is_count:
             raise DataError(
                 f"{path.name}, {cells.line(rows[0])}: '{column.words[column.codes[rows[0]]]}' in the 0/1 column "
-                f"'{cells.header[i]}': expected 0, 1, or for unknown -1, ? or nothing; correct it, or name the columns "
-                "that are labels with --label-column"
+                f"'{cells.header[i]}': expected 0, 1, or -1, ? or a blank for unknown. Correct it, or name the label "
+                "columns with --label-column"
             )

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.data.reading.photo_index import PHOTO_ENDINGS
+from polytag.data.reading.photo_index import PHOTO_EXTENSIONS
 from polytag.data.reading.tables.column import Column
 from polytag.errors import DataError, listed
 
-SPREADSHEET_ENDINGS = (".xlsx", ".xlsm")
+SPREADSHEET_EXTENSIONS = (".xlsx", ".xlsm")
 OTHER_SPREADSHEETS = (".xls", ".ods", ".numbers", ".xlsb")
 
 
@@ -64,7 +64,7 @@ def read_spreadsheet(path: Path) -> tuple[list[Column], NDArray[np.int64], str |
 
 def _names_images(rows: list[tuple[int, list[str]]]) -> bool:
     """Return whether at least half of the rows after the first row name an image file."""
-    below = [any(os.path.splitext(cell.strip())[1].lower() in PHOTO_ENDINGS for cell in row) for _, row in rows[1:]]
+    below = [any(os.path.splitext(cell.strip())[1].lower() in PHOTO_EXTENSIONS for cell in row) for _, row in rows[1:]]
     return bool(below) and 2 * sum(below) >= len(below)
 
 

@@ -85,7 +85,7 @@ def _rows(path: Path, data: bytes, delimiter: str, encoding: str) -> Iterator[tu
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: {error}; is a double quote left open there?") from None
+        raise DataError(f"{path}, line {line}: {error}; is a double quote missing there?") from None
 
 
 def _check_width(path: Path, chunk: list[tuple[int, list[str]]], first: tuple[int, list[str]]) -> None:
@@ -102,7 +102,7 @@ def _check_width(path: Path, chunk: list[tuple[int, list[str]]], first: tuple[in
     for line, row in chunk:
         if len(row) != width:
             raise DataError(
-                f"{path}, line {line}: {counted(len(row), 'cell')} where line {first[0]} has {width}; put cells that "
+                f"{path}, line {line}: {counted(len(row), 'cell')}, but line {first[0]} has {width}. Put cells that "
                 "contain the delimiter into double quotes, or separate labels by '|'"
             )
 

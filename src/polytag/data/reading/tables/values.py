@@ -68,7 +68,7 @@ class Kind(Enum):
     MINUS = "-1"
     UNKNOWN = "unknown"
     BLANK = "blank"
-    SHARE = "share"
+    FRACTION = "fraction"
     NUMBER = "number"
     TEXT = "text"
 
@@ -93,7 +93,7 @@ def kind_of(word: str) -> Kind:
         return Kind.TEXT
     if number in (0.0, 1.0, -1.0):
         return {0.0: Kind.ABSENT, 1.0: Kind.PRESENT, -1.0: Kind.MINUS}[number]
-    return Kind.SHARE if 0 < number < 1 else Kind.NUMBER
+    return Kind.FRACTION if 0 < number < 1 else Kind.NUMBER
 
 
 def number_of(word: str) -> float | None:
@@ -148,7 +148,7 @@ class Reading:
     @cached_property
     def is_indicator(self) -> bool:
         """Whether the cells of the column mean present and absent."""
-        if self.has(Kind.SHARE, Kind.NUMBER, Kind.TEXT) or self.held <= {Kind.BLANK}:
+        if self.has(Kind.FRACTION, Kind.NUMBER, Kind.TEXT) or self.held <= {Kind.BLANK}:
             return False
         words = {word.casefold() for word in self.column.words if word}
         if self.held == {Kind.PRESENT} and len({word for word in words if number_of(word) is None}) > 1:
@@ -156,9 +156,9 @@ class Reading:
         return len(words) > 1 or not words <= {*_LETTERS, *TICKS} or Kind.BLANK in self.held
 
     @cached_property
-    def is_shares(self) -> bool:
+    def is_fractions(self) -> bool:
         """Whether the column contains numbers from 0 to 1, not only 0 and 1."""
-        return self.has(Kind.SHARE) and not self.has(Kind.NUMBER, Kind.TEXT, Kind.MINUS)
+        return self.has(Kind.FRACTION) and not self.has(Kind.NUMBER, Kind.TEXT, Kind.MINUS)
 
     @cached_property
     def is_numeric(self) -> bool:
@@ -188,7 +188,7 @@ class Reading:
         table = np.array(
             [
                 int((number_of(word) or 0) >= at_least)
-                if kind is Kind.SHARE and at_least is not None
+                if kind is Kind.FRACTION and at_least is not None
                 else meaning[kind]
                 for word, kind in zip(self.column.words, self.kinds, strict=True)
             ],

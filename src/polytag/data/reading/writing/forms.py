@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.data.reading.write import TABLE_ENDINGS, check_names, names_from, write_table
+from polytag.data.reading.write import TABLE_EXTENSIONS, check_names, names_from, write_table
 from polytag.data.reading.writing.folders import write_folders
 from polytag.data.reading.writing.json_forms import coco, fiftyone, label_studio, metadata_lines
 from polytag.errors import DataError, SettingsError, counted, listed
@@ -46,22 +46,20 @@ def form_of(path: str | os.PathLike[str], form: str | None = None) -> str:
         SettingsError: the format does not exist, or the file name is ambiguous.
     """
     path = Path(path)
-    name, ending = path.name.lower(), path.suffix.lower()
+    name, extension = path.name.lower(), path.suffix.lower()
     if form is not None and form not in FORMS:
         raise SettingsError(f"--to must be one of {', '.join(FORMS)}, not '{form}'")
     fits = {
-        "table": ending in TABLE_ENDINGS,
-        "metadata": ending == ".jsonl",
-        "folders": not ending or path.is_dir(),
+        "table": extension in TABLE_EXTENSIONS,
+        "metadata": extension == ".jsonl",
+        "folders": not extension or path.is_dir(),
     }
     if form is not None:
-        if not fits.get(form, ending == ".json"):
-            wanted = {"table": ", ".join(TABLE_ENDINGS), "metadata": "metadata.jsonl", "folders": "a folder"}
-            raise SettingsError(
-                f"{path} does not fit --to {form}: expected {wanted.get(form, 'a file ending in .json')}"
-            )
+        if not fits.get(form, extension == ".json"):
+            wanted = {"table": ", ".join(TABLE_EXTENSIONS), "metadata": "metadata.jsonl", "folders": "a folder"}
+            raise SettingsError(f"{path} does not fit --to {form}: expected {wanted.get(form, 'a .json file')}")
         return form
-    if ending == ".json":
+    if extension == ".json":
         named = [one for one in FORMS if one.replace("-", "") in name.replace("-", "").replace("_", "")]
         if "instances" in name:
             named.append("coco")
@@ -71,7 +69,8 @@ def form_of(path: str | os.PathLike[str], form: str | None = None) -> str:
     found = next((one for one, fit in fits.items() if fit), None)
     if found is None:
         raise SettingsError(
-            f"{path} ends in '{path.suffix}': expected {', '.join(TABLE_ENDINGS)}, .jsonl, .json or a folder's name"
+            f"{path} has the extension '{path.suffix}': expected {', '.join(TABLE_EXTENSIONS)}, .jsonl, .json or the "
+            "name of a folder"
         )
     return found
 

@@ -145,7 +145,7 @@ def split_names(
             f"--label-separator '{leftover.mark}' separates there"
         )
     doubtful = leftover.mark if leftover is not None and leftover.may_separate else None
-    names = _named(pieces, " and ".join(said) or "nothing (one name a cell)", notes, open_lists)
+    names = _named(pieces, " and ".join(said) or "nothing (one name per cell)", notes, open_lists)
     return replace(names, doubtful=doubtful)
 
 
@@ -299,7 +299,10 @@ def _strays(
             if name in outcome or name in kept:
                 places[name].append(where(cell))
     notes = []
-    for names, said in ((list(outcome), "split at a stray mark"), (sorted(kept), "kept whole, with the mark inside")):
+    for names, said in (
+        (list(outcome), "split at a stray mark"),
+        (sorted(kept), "not split, although a mark is inside"),
+    ):
         if names:
             examples = [f"'{name}' ({_lines(places[name])})" for name in names]
             notes.append(f"{counted(len(names), 'label')} {said}: {listed(examples)}")
