@@ -1,6 +1,10 @@
 """Keras draws the same numbers in every test."""
 
+from pathlib import Path
+
 import pytest
+
+from torch_files import SMALL, write_small_weights
 
 
 @pytest.fixture(autouse=True)
@@ -9,3 +13,13 @@ def seeded() -> None:
     from polytag.models.backend import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def small_weights(tmp_path: Path, monkeypatch) -> Path:
+    """Random weights with which "mobilenet_v2" is a network with a sixth of its layers."""
+    from polytag.models.backbones import inverted_residuals
+
+    monkeypatch.setitem(inverted_residuals.FAMILIES, "mobilenet_v2", SMALL)
+    write_small_weights(tmp_path / "small.pth")
+    return tmp_path / "small.pth"

@@ -3,9 +3,6 @@
 import hashlib
 import importlib
 import pickle
-import sys
-import types
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -17,69 +14,12 @@ from polytag.models.backbones import weights as pretrained
 from polytag.models.backbones.backbone import backbone, pooled
 from polytag.models.backbones.torch_file import read_torch_weights
 from polytag.models.backbones.weights import Published, Weights, find_weights
+from torch_files import Reference, write_legacy
 
 
-class Storage:
-    """Stands for a storage in a pickle that is written here as torch writes its own."""
-
-    def __init__(self, key: str, kind: type, values: np.ndarray):
-        self.key, self.kind, self.values = key, kind, values
-
-
-class Reference:
-    """A tensor: pickled as a call of torch's rebuild function."""
-
-    def __init__(self, storage: Storage, shape: tuple[int, ...], rebuild, transposed: bool):
-        self.storage, self.shape, self.rebuild, self.transposed = storage, shape, rebuild, transposed
-
-    def __reduce__(self):
-        strides = tuple(int(np.prod(self.shape[i + 1 :])) for i in range(len(self.shape)))
-        if self.transposed:
-            return self.rebuild, (self.storage, 0, self.shape[::-1], strides[::-1], False, OrderedDict())
-        return self.rebuild, (self.storage, 0, self.shape, strides, False, OrderedDict())
-
-
-def write_legacy(path: Path, tensors: dict[str, np.ndarray], monkeypatch, extra=None, transposed=()) -> None:
-    torch, torch_utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    def _rebuild_tensor_v2(*args):
-        raise AssertionError("only its name is pickled")
-
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    torch_utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    for name in ("FloatStorage", "LongStorage"):
-        setattr(torch, name, type(name, (), {"__module__": "torch", "__qualname__": name}))
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", torch_utils)
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj):
-            if isinstance(obj, Storage):
-                return ("storage", obj.kind, obj.key, "cpu", obj.values.size, None)
-            return None
-
-    storages = [
-        Storage(str(i), torch.FloatStorage if a.dtype == np.float32 else torch.LongStorage, a)
-        for i, a in enumerate(tensors.values())
-    ]
-    state = OrderedDict(
-        (name, Reference(storage, a.shape, _rebuild_tensor_v2, name in transposed))
-        for (name, a), storage in zip(tensors.items(), storages, strict=True)
-    )
-    if extra is not None:
-        state["extra"] = extra
-    with path.open("wb") as file:
-        for header in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
-            pickle.dump(header, file, protocol=2)
-        Pickler(file, protocol=2).dump(state)
-        pickle.dump([s.key for s in storages], file, protocol=2)
-        for s in storages:
-            file.write(np.int64(s.values.size).tobytes() + s.values.tobytes())
-
-
-def test_reads_what_torch_wrote(tmp_path, monkeypatch) -> None:
+def test_reads_what_torch_wrote(tmp_path) -> None:
     tensors = {"a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "n": np.array([7], dtype=np.int64)}
-    write_legacy(tmp_path / "w.pth", tensors, monkeypatch)
+    write_legacy(tmp_path / "w.pth", tensors)
     got = read_torch_weights(tmp_path / "w.pth")
     assert [name for name, _ in got] == ["a.weight", "n"]
     for (_, array), expected in zip(got, tensors.values(), strict=True):
@@ -87,9 +27,9 @@ def test_reads_what_torch_wrote(tmp_path, monkeypatch) -> None:
         assert array.dtype == expected.dtype
 
 
-def test_reads_a_tensor_that_was_transposed(tmp_path, monkeypatch) -> None:
+def test_reads_a_tensor_that_was_transposed(tmp_path) -> None:
     tensors = {"a": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "b": np.arange(6, dtype=np.float32)}
-    write_legacy(tmp_path / "w.pth", tensors, monkeypatch, transposed=("a",))
+    write_legacy(tmp_path / "w.pth", tensors, transposed=("a",))
     got = dict(read_torch_weights(tmp_path / "w.pth"))
     np.testing.assert_array_equal(got["a"], tensors["a"].T)
     np.testing.assert_array_equal(got["b"], tensors["b"])
@@ -98,17 +38,17 @@ def test_reads_a_tensor_that_was_transposed(tmp_path, monkeypatch) -> None:
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path, monkeypatch) -> None:
     shape = (2, 3)
     monkeypatch.setattr(Reference, "__reduce__", lambda self: (self.rebuild, (self.storage, 1, shape, (3, 1), False)))
-    write_legacy(tmp_path / "w.pth", {"a": np.zeros(shape, np.float32)}, monkeypatch)
+    write_legacy(tmp_path / "w.pth", {"a": np.zeros(shape, np.float32)})
     with pytest.raises(WeightsError, match="beyond its storage"):
         read_torch_weights(tmp_path / "w.pth")
 
 
-def test_refuses_a_pickle_that_wants_to_run_something(tmp_path, monkeypatch) -> None:
+def test_refuses_a_pickle_that_wants_to_run_something(tmp_path) -> None:
     class Evil:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
-    write_legacy(tmp_path / "w.pth", {"a": np.zeros(1, np.float32)}, monkeypatch, extra=Evil())
+    write_legacy(tmp_path / "w.pth", {"a": np.zeros(1, np.float32)}, extra=Evil())
     with pytest.raises(WeightsError, match="refers to"):
         read_torch_weights(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
@@ -121,8 +61,8 @@ def test_refuses_other_files(tmp_path, content: bytes) -> None:
         read_torch_weights(tmp_path / "w.pth")
 
 
-def test_refuses_weights_of_another_network(tmp_path, monkeypatch) -> None:
-    write_legacy(tmp_path / "w.pth", {"a": np.zeros((4, 3, 3, 3), np.float32)}, monkeypatch)
+def test_refuses_weights_of_another_network(tmp_path) -> None:
+    write_legacy(tmp_path / "w.pth", {"a": np.zeros((4, 3, 3, 3), np.float32)})
     with pytest.raises(WeightsError, match="does not contain weights for MobileNetV2"):
         backbone("mobilenet_v2", 32, find_weights(tmp_path / "w.pth"))
 

@@ -17,9 +17,9 @@ from polytag.models.training import loop as fitting
 from polytag.photos.decode import decode
 
 
-def test_harmful_fine_tuning_is_undone(squares, monkeypatch) -> None:
+def test_harmful_fine_tuning_is_undone(squares, small_weights, monkeypatch) -> None:
     train, validation, test = squares
-    settings = {"image_size": 48, "epochs": 6, "show_progress": False}
+    settings = {"image_size": 48, "epochs": 6, "weights": small_weights, "show_progress": False}
     frozen = pt.fit(train, validation, "transfer", fine_tune=0, **settings)
 
     def harmful(network, *args, **kwargs):
@@ -43,9 +43,9 @@ def test_harmful_fine_tuning_is_undone(squares, monkeypatch) -> None:
     np.testing.assert_allclose(tuned.predict(test.paths)[0], frozen.predict(test.paths)[0], atol=1e-6)
 
 
-def test_augmentation_applies_to_fine_tuning_and_not_to_the_head(squares, monkeypatch) -> None:
+def test_augmentation_applies_to_fine_tuning_and_not_to_the_head(squares, small_weights, monkeypatch) -> None:
     train, validation, _ = squares
-    settings = {"image_size": 32, "epochs": 3, "show_progress": False}
+    settings = {"image_size": 32, "epochs": 3, "weights": small_weights, "show_progress": False}
     seen, original = set(), batches.augmented
 
     def augmented(photo, augmentation, *args):
@@ -79,7 +79,7 @@ def test_fine_tuning_trains_on_smaller_photos(size: int, training: int) -> None:
     assert transfer.fine_tuning_size(size) == training
 
 
-def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, monkeypatch) -> None:
+def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, small_weights, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
     monkeypatch.setattr(early_layers, "on_cpu", lambda: True)
@@ -93,9 +93,11 @@ def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, 
     monkeypatch.setattr(transfer, "fit_network", run)
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
-    bundle = pt.fit(train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, show_progress=False)
+    bundle = pt.fit(
+        train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, weights=small_weights, show_progress=False
+    )
     # The early layers reduce 48 pixels to an eighth.
-    assert seen[1:] == [((6, 6, 32), (6, 6, 32))]
+    assert seen[1:] == [((6, 6, 16), (6, 6, 16))]
     assert bundle.manifest["fine_tuning"] == "kept; it used photos at 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
     probabilities, _ = bundle.predict(validation.paths)
@@ -114,7 +116,7 @@ def test_the_same_layers_are_trained_at_either_size(name: str, size: int) -> Non
     assert trained(size) == trained(transfer.fine_tuning_size(size))
 
 
-def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkeypatch) -> None:
+def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, small_weights, monkeypatch) -> None:
     train, validation, _ = squares
     monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)
     original, starts, ends = transfer.fit_network, [], []
@@ -129,7 +131,9 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
     monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
-    bundle = pt.fit(train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, show_progress=False)
+    bundle = pt.fit(
+        train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, weights=small_weights, show_progress=False
+    )
     assert len(ends) == 3 and len(bundle.manifest["history"]) == 1 + 5
     assert bundle.manifest["kept_epoch"] is None, "an average belongs to no epoch"
     for one, other in zip(starts[1], starts[2], strict=True):
@@ -140,13 +144,13 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, monkey
         np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "MobileNetV2"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "MobileNet"])
 def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, tmp_path, name: str) -> None:
     train, validation, test = squares
     weights = None
-    if name == "MobileNetV2":  # as keras.applications builds it, with layers of batch normalisation
+    if name == "MobileNet":  # the smallest network of keras.applications with batch normalisation
         weights = tmp_path / "random.weights.h5"
-        base = keras.applications.MobileNetV2(input_shape=(48, 48, 3), include_top=False, weights=None)
+        base = keras.applications.MobileNet(input_shape=(48, 48, 3), include_top=False, weights=None)
         base.save_weights(weights)
     monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     settings = {"image_size": 48, "epochs": 1, "fine_tune": 1, "loss": "asymmetric", "show_progress": False}
