@@ -110,3 +110,12 @@ def test_undefined_differences_have_no_interval_and_spare_the_others() -> None:
     without = np.append(means_without(values), np.full((30, 1), np.nan), axis=1)
     ends = simultaneous_intervals(np.array([values.mean(), np.nan]), without)
     assert np.isfinite(ends[0]).all() and np.isnan(ends[1]).all()
+
+
+def test_ends_stay_within_the_range_of_the_score() -> None:
+    few = np.array([0.1, 0.2, 3.0])
+    low, high = interval(float(few.mean()), means_without(few), upper=None)
+    assert low == 0 and high > few.mean()
+    wide = np.array([[0.9, 0.0], [0.1, 0.1], [-0.9, 0.2]])
+    ends = simultaneous_intervals(wide.mean(axis=0), means_without(wide))
+    assert ends[0].tolist() == [-1, 1] and (np.abs(ends[1]) < 1).all()

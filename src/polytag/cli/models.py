@@ -256,6 +256,8 @@ def _print_contest(contest: "Contest") -> None:
     print(f"\n{contest.answer()}\n")
     for pair in contest.pairs:
         for d in pair.differences:
+            if math.isnan(d.difference):
+                continue
             ends = f" (95 % interval {d.low:+.3f} to {d.high:+.3f})" if math.isfinite(d.low) else ""
             print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f}{ends}")
 

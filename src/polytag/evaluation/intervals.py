@@ -65,13 +65,12 @@ def interval(score: float, left_out: NDArray[np.float64], upper: float | None = 
     It extends downward from the bias-corrected score and upward from the score itself, or the other way round, so it
     always contains the score. The quantile is Student's, because a few groups give a poor estimate of their spread. A
     score between 0 and 1 gets Wilson's interval (Wilson 1927), based on the number of independent photos that its
-    standard error implies. A score
-    between 0 and 1 gets Wilson's interval (Wilson 1927) for as many independent photos as its standard error implies.
+    standard error implies.
 
     Args:
         score: the score on all photos.
         left_out: float64 (b,), the score without each block.
-        upper: 1 for a score between 0 and 1, ``None`` for a score without an upper bound.
+        upper: 1 for a score between 0 and 1, ``None`` for a score without an upper bound. No score is negative.
         evidence: number of blocks that affect the score; 0 means all of them.
 
     Returns:
@@ -88,7 +87,7 @@ def interval(score: float, left_out: NDArray[np.float64], upper: float | None = 
     quantile = _student(evidence - 1)
     low, high = sorted((score, score - bias))
     if upper is None:
-        return low - quantile * error, high + quantile * error
+        return max(0.0, low - quantile * error), high + quantile * error
     return _wilson(low, score, error, evidence, quantile)[0], _wilson(high, score, error, evidence, quantile)[1]
 
 
@@ -105,7 +104,7 @@ def _wilson(center: float, score: float, error: float, evidence: int, quantile: 
 def simultaneous_intervals(
     differences: NDArray[np.float64], left_out: NDArray[np.float64], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return intervals of several differences that all hold simultaneously with probability `LEVEL`.
+    """Return intervals of differences between scores from 0 to 1 that all hold simultaneously at `LEVEL`.
 
     The quantile is that of the maximum of correlated Student variables (single-step max-T; Hothorn, Bretz &
     Westfall 2008, Simultaneous Inference in General Parametric Models).
@@ -127,7 +126,7 @@ def simultaneous_intervals(
     centers = np.stack([differences, differences - found.bias])
     ends[usable, 0] = (centers.min(axis=0) - quantile * found.error)[usable]
     ends[usable, 1] = (centers.max(axis=0) + quantile * found.error)[usable]
-    return ends
+    return np.clip(ends, -1, 1)
 
 
 def _largest(deviations: NDArray[np.float64], blocks: int, seed: int) -> float:
