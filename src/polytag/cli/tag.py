@@ -2,18 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from polytag import progress
 from polytag.cli.app import BundleFolder, Overwrite, command, note
 from polytag.cli.stopping import AGAIN, when_stopped
+from polytag.errors import SettingsError
 from polytag.models.bundle.bundle import Bundle
 from polytag.progress import progress_bar
 from polytag.serving.tagging.job import TagJob
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.sources import count
+
+if TYPE_CHECKING:
+    from polytag.serving.scale.job import RayJob
 
 Photos = Annotated[
     list[str],
@@ -30,7 +34,9 @@ def tag(bundle: BundleFolder, photos: Photos, options: TagOptions) -> None:
     """Tag photos, and print or write the labels of each photo."""
     opened = Bundle(bundle, options.bundle_engine)
     if options.on_ray:
-        _tag_on_ray(opened, photos, options)
+        from polytag.serving.scale.job import tag_job
+
+        _run_on_ray(tag_job(opened, photos, options), "tagging")
         return
     job = TagJob(opened, photos, options)
     if job.file is not None:
@@ -41,24 +47,6 @@ def tag(bundle: BundleFolder, photos: Photos, options: TagOptions) -> None:
         job.run(sys.stdout, bar.update)
     if job.summary:
         print(job.summary)
-    _say(job.notes)
-    job.check()
-
-
-def _tag_on_ray(bundle: Bundle, photos: list[str], options: TagOptions) -> None:
-    from polytag.serving.scale.job import RayTagJob
-
-    job = RayTagJob(bundle, photos, options)
-    out = job.folder.path
-    when_stopped(lambda: f"Progress is saved in {out}. Add --resume to continue." if out.exists() else AGAIN)
-    with progress_bar(None, "tagging", "photo") as bar:
-
-        def start(total: int, earlier: int) -> None:
-            bar.total = total
-            bar.update(earlier)
-
-        job.run(start, bar.update)
-    print(job.summary)
     _say(job.notes)
     job.check()
 
@@ -75,12 +63,30 @@ def embed(
     ],
     photos: Photos,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="File to write: .parquet, or .npy with a .txt list of names.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .parquet, or .npy with a .txt list of names. A folder with --engine ray.",
+        ),
     ],
     image_size: Annotated[int | None, typer.Option(help="Width and height of photos, in pixels.")] = None,
     encoder_output: Annotated[
         str | None, typer.Option(help="Output of the encoder to use. Default: chosen by its shape.")
     ] = None,
+    engine: Annotated[
+        Literal["float32", "ray"], typer.Option(help="float32 runs on this machine, ray on a Ray cluster.")
+    ] = "float32",
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: address of a Ray cluster, or auto. Default: start one on this machine."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", metavar="", show_default=False, help="With --engine ray: continue an interrupted run."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the embeddings of photos to a file."""
@@ -88,6 +94,16 @@ def embed(
     from polytag.models.encoders.embedder import open_embedder
     from polytag.serving.tagging.embed import check_embeddings, write_embeddings
 
+    if engine == "ray":
+        from polytag.serving.scale.job import RayOptions, embed_job
+
+        options = RayOptions(out=out, address=address, resume=resume, overwrite=overwrite)
+        embedder = open_embedder(model, image_size, encoder_output)
+        note(embedder.name)
+        _run_on_ray(embed_job(embedder, photos, options), "embedding")
+        return
+    if address is not None or resume:
+        raise SettingsError(f"{'--resume' if resume else '--address'} needs a Ray cluster: add --engine ray")
     check_embeddings(out, overwrite)
     total = count(photos)
     embedder = open_embedder(model, image_size, encoder_output)
@@ -96,6 +112,21 @@ def embed(
         notes = write_embeddings(embedder, photos, out, overwrite=overwrite, on_photo=bar.update)
     _say(notes)
     print(out)
+
+
+def _run_on_ray(job: "RayJob", description: str) -> None:
+    out = job.folder.path
+    when_stopped(lambda: f"Progress is saved in {out}. Add --resume to continue." if out.exists() else AGAIN)
+    with progress_bar(None, description, "photo") as bar:
+
+        def start(total: int, earlier: int) -> None:
+            bar.total = total
+            bar.update(earlier)
+
+        job.run(start, bar.update)
+    print(job.summary)
+    _say(job.notes)
+    job.check()
 
 
 def _say(notes: list[str]) -> None:

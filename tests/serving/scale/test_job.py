@@ -8,7 +8,7 @@ import pytest
 from colours import write_colour_bundle
 from polytag.errors import DataError, SettingsError
 from polytag.models.bundle.bundle import Bundle
-from polytag.serving.scale.job import RayTagJob
+from polytag.serving.scale.job import tag_job
 from polytag.serving.scale.shards import shards
 from polytag.serving.tagging.options import TagOptions
 
@@ -34,7 +34,7 @@ def test_options_that_do_not_fit(options: dict, message: str) -> None:
 
 def test_sources_without_photos_leave_no_folder(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    job = RayTagJob(bundle, [str(tmp_path / "empty")], TagOptions(engine="ray", out=tmp_path / "tags"))
+    job = tag_job(bundle, [str(tmp_path / "empty")], TagOptions(engine="ray", out=tmp_path / "tags"))
     with pytest.raises(DataError, match="contains no photos"):
         job.run(lambda total, earlier: None, lambda photos: None)
     assert not (tmp_path / "tags").exists()
@@ -44,15 +44,15 @@ def test_a_complete_run_has_nothing_left_to_do(bundle: Bundle, photos, tmp_path:
     photos(tmp_path / "photos", 3)
     sources = [str(tmp_path / "photos")]
     options = TagOptions(engine="ray", out=tmp_path / "tags", resume=True)
-    job = RayTagJob(bundle, sources, options)
+    job = tag_job(bundle, sources, options)
     (shard,) = shards(sources, job._skipped)
     content = io.BytesIO()
     job._task.open().write(shard.read(""), content)
     with job.folder.writing():
         job.folder.write(shard.file, content.getvalue())
     told: list[tuple[int, int]] = []
-    again = RayTagJob(bundle, sources, options)
+    again = tag_job(bundle, sources, options)
     again.run(lambda total, earlier: told.append((total, earlier)), lambda photos: None)
     assert told == [(3, 3)] and again.summary.startswith(f"{tmp_path / 'tags'}: 3 photos")
     with pytest.raises(SettingsError, match="other sources"):
-        RayTagJob(bundle, [*sources, "more"], options)
+        tag_job(bundle, [*sources, "more"], options)

@@ -10,6 +10,7 @@ import pytest
 from colours import write_colour_bundle
 from polytag.errors import ImageError, MachineError, SettingsError
 from polytag.serving.scale.shards import SHARD
+from tiny_encoders import TINY, write_photos
 
 pytest.importorskip("ray")
 
@@ -56,3 +57,12 @@ def test_an_address_without_a_cluster() -> None:
     for address in ("127.0.0.1:1", "nonsense"):
         with pytest.raises(SettingsError, match=f"no Ray cluster at {address}"), ray_cluster(address):
             pass
+
+
+def test_embeddings_on_ray_are_those_of_embed(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", "vit")
+    command = ["embed", TINY / "vit", tmp_path / "photos"]
+    assert polytag(*command, "--out", tmp_path / "local.parquet").returncode == 0
+    done = polytag(*command, "--engine", "ray", "--out", tmp_path / "ray")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "ray"), pd.read_parquet(tmp_path / "local.parquet"))

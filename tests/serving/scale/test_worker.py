@@ -11,10 +11,13 @@ import pytest
 from colours import write_colour_bundle
 from polytag.errors import ImageError
 from polytag.models.bundle.bundle import Bundle
+from polytag.models.encoders.embedder import open_embedder
 from polytag.serving.scale.shards import Shard
-from polytag.serving.scale.worker import TagTask
+from polytag.serving.scale.worker import EmbedTask, TagTask
+from polytag.serving.tagging.embed import write_embeddings
 from polytag.serving.tagging.rows import write_parquet
 from polytag.serving.tagging.tag import tag_photos, thresholds_of
+from tiny_encoders import TINY, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,19 @@ def test_a_worker_writes_the_rows_of_tag(bundle: Bundle, photos, tmp_path: Path)
     task: TagTask = pickle.loads(pickle.dumps(TagTask.of(bundle, thresholds, top=2)))
     assert task.folder == os.getcwd()
     task.open().write(Shard(0, len(names), tuple(names)).read(task.folder), found)
-    pd.testing.assert_frame_equal(pd.read_parquet(found), pd.read_parquet(expected))
+    pd.testing.assert_frame_equal(pd.read_parquet(found), pd.read_parquet(expected), check_exact=True)
+
+
+def test_a_worker_embeds_as_embed_does(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", "clip")
+    (tmp_path / "photos" / "bad.jpg").write_text("text")
+    names = sorted(str(path) for path in (tmp_path / "photos").iterdir())
+    embedder, found = open_embedder(str(TINY / "clip")), io.BytesIO()
+    write_embeddings(embedder, [str(tmp_path / "photos")], tmp_path / "expected.parquet")
+    task: EmbedTask = pickle.loads(pickle.dumps(EmbedTask.of(embedder)))
+    task.open().write(Shard(0, len(names), tuple(names)).read(task.folder), found)
+    pd.testing.assert_frame_equal(pd.read_parquet(found), pd.read_parquet(tmp_path / "expected.parquet"))
+    assert task.settings != EmbedTask.of(open_embedder(str(TINY / "vit"))).settings
 
 
 def test_photos_that_could_not_be_downloaded_keep_their_places(bundle: Bundle, photos, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class OnnxModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None, output: str | None = None):
+        self.path, self.output = Path(path), output
         self._session = open_session(path, threads or 0, output)
         self._input = self._session.get_inputs()[0].name
         self.shape: list[int | str] = self._session.get_inputs()[0].shape

@@ -13,7 +13,7 @@ from polytag.errors import MachineError, PolytagError, SettingsError, printable
 from polytag.extras import require
 from polytag.models.runtimes.quiet import quiet_stderr
 from polytag.serving.scale.shards import Shard
-from polytag.serving.scale.worker import TagTask
+from polytag.serving.scale.worker import Task
 
 OBJECT_STORE = 256 << 20
 """Shared memory of a local cluster in bytes. It holds the bundle, the names of photos and rows, but no photos."""
@@ -85,12 +85,12 @@ class Worker:
     def __init__(self, task: Any) -> None:
         import ray
 
-        opened: TagTask = ray.get(task[0])
+        opened: Task = ray.get(task[0])
         self._folder = opened.folder
-        self._tagger = opened.open()
+        self._model = opened.open()
 
     def __call__(self, batch: Any) -> Any:
-        """Tag shards: Arrow table with the column shard (JSON) → Arrow table with the columns name and content."""
+        """Process shards: Arrow table with the column shard (JSON) → Arrow table with the columns name and content."""
         import io
 
         import pyarrow
@@ -99,13 +99,13 @@ class Worker:
         for line in batch["shard"].to_pylist():
             shard = Shard.from_json(line)
             file = io.BytesIO()
-            self._tagger.write(shard.read(self._folder), file)
+            self._model.write(shard.read(self._folder), file)
             names.append(shard.file)
             files.append(file.getvalue())
         return pyarrow.table({"name": names, "content": pyarrow.array(files, pyarrow.binary())})
 
 
-def run_on_ray(task: TagTask, shards: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def run_on_ray(task: Task, shards: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of each output file as soon as a worker has finished it.
 
     Args:

@@ -108,7 +108,7 @@ def write_embeddings(
         if isinstance(photos, list):
             _write_npy(rows(), (len(photos), embedder.width), file)
         else:
-            _write_parquet(rows(), embedder.width, file)
+            write_embedding_rows(rows(), embedder.width, file)
     if isinstance(photos, list):
         with write_atomically(names_file(out)) as text:
             text.reconfigure(errors="surrogateescape")
@@ -127,7 +127,8 @@ def _write_npy(rows: Iterable[Row], shape: tuple[int, int], file: BinaryIO) -> N
         file.write((unread if isinstance(found, ImageError) else found.astype("<f4")).tobytes())
 
 
-def _write_parquet(rows: Iterator[Row], width: int, file: BinaryIO) -> None:
+def write_embedding_rows(rows: Iterator[Row], width: int, file: BinaryIO) -> None:
+    """Write Parquet with the columns image, embedding (list of ``width`` floats, nullable) and error (nullable)."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 

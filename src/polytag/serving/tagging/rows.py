@@ -181,7 +181,8 @@ def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) ->
                 [row.image.encode("utf-8", "backslashreplace").decode() for row in some],
                 [list(row.labels) for row in some],
                 [row.error or None for row in some],
-                [row.probabilities or None for row in some],
+                # As rounded as in the text formats, so that all ways to the same row give the same numbers.
+                [{label: round(p, DIGITS) for label, p in row.probabilities.items()} or None for row in some],
             ]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
