@@ -1,6 +1,6 @@
 """What improves transfer on frozen embeddings: other backbones and sizes, kernel ridge, averages, and more.
 
-    python benchmarks/candidates.py DATA [--photos 2400] [--seeds 0 1 2] [--backbones mobilenet_v2@224 …] [--out FILE]
+    python benchmarks/candidates.py DATA [--photos 2400] [--backbones mobilenet_v2@224 …] [--more refit …] [--out FILE]
 
 Everything is trained on a fixed part of DATA, with a split of its own for each seed. The table shows validation mAP,
 because this is a choice, and test mAP for information. The candidates on the best backbone, the last of the list:
@@ -15,7 +15,7 @@ because this is a choice, and test mAP for information. The candidates on the be
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ from polytag.models.training.transfer import fit_head, refit_head
 from polytag.photos.pixels import View, pixels
 
 FOLDS = 3
+
+MORE = ("flipped", "distilled", "refit")
 
 
 class Held:
@@ -62,6 +64,9 @@ class Part:
 
 Logits = list[NDArray[np.float64]]
 """Logits of each part to be predicted."""
+
+Note = Callable[[str, Logits, float], None]
+"""Function that scores and prints a candidate: its name, its logits and the processor time of its start."""
 
 
 def batches(part: Part, name: str, seed: int, shuffle: bool) -> Batches:
@@ -130,71 +135,72 @@ def refitted(train: Part, others: Sequence[Part], name: str, seed: int) -> tuple
     return logits(top, ridge), logits(again, ridge_again)
 
 
+def measure(parts: list[Part], names: list[str], more: Sequence[str], seed: int, note: Note) -> None:
+    """Train and note all candidates on one split."""
+    train, validation, test = parts
+    judged, last, averages = [validation, test], names[-1], []
+    for name in names:
+        since = time.process_time()
+        head = head_logits(train, validation, judged, name, seed)
+        note(f"{name}: head", head, since)
+        since = time.process_time()
+        ridge = ridge_logits(train, validation, judged, name, seed)
+        note(f"{name}: kernel ridge", ridge, since)
+        averages.append(mean([head, ridge]))
+        note(f"{name}: average", averages[-1], since)
+    if len(names) > 1:
+        note("all backbones", mean(averages), time.process_time())
+    since = time.process_time()
+    if "flipped" in more:
+        mirrored = [Part({last: part.embeddings["flipped"]}, part.targets) for part in judged]
+        seen = both(train, validation, [*judged, *mirrored], last, seed)
+        note("flipped too", [np.mean(pair, axis=0) for pair in (seen[::2], seen[1::2])], since)
+    if "distilled" in more:
+        student = Part(train.embeddings, soft_targets(train, names, seed))
+        distilled = head_logits(student, validation, judged, last, seed)
+        note("distilled head", distilled, since)
+        note("distilled head, average", mean([distilled, ridge]), since)
+    if "refit" in more:
+        for name, logits in zip(("less data", "refit"), refitted(train, judged, last, seed), strict=True):
+            note(name, logits, since)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--photos", type=int, default=2400)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--backbones", nargs="+", default=["mobilenet_v2@224", "efficientnet_lite2@288"])
-    parser.add_argument("--only-backbones", action="store_true", help="leave out the candidates on the last backbone")
-    parser.add_argument("--flipped", action="store_true", help="embed mirror images with the last backbone")
+    parser.add_argument("--more", nargs="*", choices=MORE, default=MORE, help="candidates on the last backbone")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     data = pt.read(arguments.data, conflicts="unknown")
     data = data.take(np.sort(np.random.default_rng(0).permutation(len(data))[: arguments.photos]))
-    names, last = arguments.backbones, arguments.backbones[-1]
+    views = [(name, name, "plain") for name in arguments.backbones]
+    views += [("flipped", arguments.backbones[-1], "flipped")] if "flipped" in arguments.more else []
+    for _, name, _ in views:
+        data = data.without(pixels(data.paths, int(name.split("@")[1]))[2])
     embeddings = {}
-    for name in names:
+    for key, name, view in views:
         backbone, size = name.split("@")
-        data = data.without(pixels(data.paths, int(size))[2])
-        embeddings[name] = embed(data.paths, int(size), find_weights(None, backbone)).read()
-    if arguments.flipped:
-        backbone, size = last.split("@")
-        embeddings["flipped"] = embed(data.paths, int(size), find_weights(None, backbone), "flipped").read()
+        embeddings[key] = embed(data.paths, int(size), find_weights(None, backbone), view).read()
     everything = Part(embeddings, data.targets)
     row = {path: number for number, path in enumerate(data.paths)}
     results: dict[str, dict[str, list[float]]] = {}
     for seed in arguments.seeds:
         parts = [everything.take(np.array([row[p] for p in part.paths])) for part in pt.split(data, seed=seed)]
-        train, validation, test = parts
 
         def note(name: str, logits: Logits, since: float, parts: list[Part] = parts, seed: int = seed) -> None:
-            row = results.setdefault(name, {"validation mAP": [], "test mAP": [], "processor seconds": []})
-            for key, part, found in zip(("validation mAP", "test mAP"), parts[1:], logits, strict=True):
-                row[key].append(scores(part.targets, expit(found).astype(np.float32))["mean_average_precision"])
-            row["processor seconds"].append(round(time.process_time() - since, 1))
-            print(seed, name, *(values[-1] for values in row.values()), flush=True)
+            found = results.setdefault(name, {"validation mAP": [], "test mAP": [], "processor seconds": []})
+            for key, part, x in zip(("validation mAP", "test mAP"), parts[1:], logits, strict=True):
+                judged = scores(part.targets, expit(x).astype(np.float32))
+                found[key].append(judged["mean_average_precision"])
+            found["processor seconds"].append(round(time.process_time() - since, 1))
+            print(seed, name, *(values[-1] for values in found.values()), flush=True)
             if arguments.out:
                 write_json(arguments.out, results)
 
-        averages = {}
-        for name in names:
-            since = time.process_time()
-            one = head_logits(train, validation, [validation, test], name, seed)
-            note(f"{name}: head", one, since)
-            since = time.process_time()
-            other = ridge_logits(train, validation, [validation, test], name, seed)
-            note(f"{name}: kernel ridge", other, since)
-            averages[name] = mean([one, other])
-            note(f"{name}: average", averages[name], since)
-        if len(names) > 1:
-            note("all backbones", mean(list(averages.values())), time.process_time())
-        if arguments.flipped:
-            mirrored = [Part({last: p.embeddings["flipped"]}, p.targets) for p in (validation, test)]
-            since = time.process_time()
-            seen = both(train, validation, [validation, test, *mirrored], last, seed)
-            note("flipped too", [np.mean(pair, axis=0) for pair in (seen[::2], seen[1::2])], since)
-        if arguments.only_backbones:
-            continue
-        since = time.process_time()
-        student = Part(train.embeddings, soft_targets(train, names, seed))
-        distilled = head_logits(student, validation, [validation, test], last, seed)
-        note("distilled head", distilled, since)
-        hard = ridge_logits(train, validation, [validation, test], last, seed)
-        note("distilled head, average", mean([distilled, hard]), since)
-        since = time.process_time()
-        for name, logits in zip(("less data", "refit"), refitted(train, [validation, test], last, seed), strict=True):
-            note(name, logits, since)
+        measure(parts, arguments.backbones, arguments.more, seed, note)
     show(results)
 
 

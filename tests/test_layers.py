@@ -32,7 +32,7 @@ KERAS_ROOMS = re.compile(
 
 FREE_OF_KERAS = re.compile(
     r"(?!models/|serving/|cli/).*|models/(bundle/.*|encoders/.*|runtimes/.*|recipe\.py|backbones/(weights|torch_file)\.py)"
-    r"|models/quantization/(?!litert).*|serving/(tagging|server|review|scale|web)/.*"
+    r"|models/budget/.*|models/quantization/(?!litert).*|serving/(tagging|server|review|scale|web)/.*"
 )
 """Files that run where Keras is not installed: neither they nor what they import at the top may lead to it."""
 

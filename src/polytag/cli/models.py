@@ -1,6 +1,7 @@
 """Commands that train and test models."""
 
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ import typer
 import polytag as pt
 from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, check_outputs, command, load, note
 from polytag.cli.stopping import AGAIN, when_stopped
+from polytag.comparison.time_share import LEAST_MINUTES
 from polytag.data.reading.options import ReadOptions
 from polytag.errors import SettingsError, counted
 from polytag.evaluation.min_photos import MIN_PHOTOS
@@ -46,6 +48,7 @@ def train(
     split_file: SplitFile = None,
 ) -> None:
     """Train one model without using the test set."""
+    start = time.monotonic()
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     check_training(model, options)
     if advice := options.advice(model):
@@ -58,10 +61,17 @@ def train(
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
         parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
     note(*(f"  {one}" for one in parts[0].notes[len(dataset.notes) :]))
-    bundle = pt.fit(parts[0], parts[1], model, options, out=out)
+    bundle = pt.fit(parts[0], parts[1], model, _within(options, start), out=out, say=note)
     bundle.record(split=split_facts(dataset, parts, options.seed, split_file) | {"notes": list(parts[0].notes)})
     _print_training(bundle, options)
     print(out)
+
+
+def _within(options: TrainOptions, start: float) -> TrainOptions:
+    """Return the options without the minutes that have passed since ``start``, a value of `time.monotonic`."""
+    if options.minutes is None:
+        return options
+    return options.override({"minutes": max(options.minutes - (time.monotonic() - start) / 60, LEAST_MINUTES)})
 
 
 def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
@@ -215,6 +225,7 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Train several models and compare them on unseen photos."""
+    start = time.monotonic()
     require("keras", "train", "Training")
     from polytag.comparison.plan import check_comparison
     from polytag.comparison.run_folder import RUN_FILE
@@ -230,7 +241,7 @@ def compare(
     when_stopped(lambda: "Add --resume to continue." if (out / RUN_FILE).exists() else AGAIN)
     dataset = load(data, read.override({"slice": slices}))
     comparison = pt.compare(
-        dataset, out, models, options, given_split=split_file, say=note, min_photos=min_photos, **how
+        dataset, out, models, _within(options, start), given_split=split_file, say=note, min_photos=min_photos, **how
     )
     _print_contest(comparison.contest)
     _print_slices(comparison.contest)

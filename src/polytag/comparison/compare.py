@@ -262,7 +262,7 @@ def _run(
     scores: dict[str, Mapping[str, float]] = {}
     contestants = []
     for model in [model for model, times in plan.repeats.items() if repeat.number <= times]:
-        options = plan.options[model].override({"seed": repeat.seed})
+        options = plan.options[model].override({"seed": repeat.seed, "minutes": plan.time_share.next()})
         bundle = _train(train, validation, model, options, out, show_progress, lambda line: say(f"{name}{line}"))
         if repeat.number == 1:
             contestants.append(_test(bundle, test, model, repeat.split, min_photos))
@@ -301,6 +301,7 @@ def _train(
             out=out,
             search_log=folder / "search.log",
             show_progress=show_progress,
+            say=say,
         )
     if options.int8:
         say(quantization_summary(bundle.manifest["int8"]))
@@ -332,7 +333,7 @@ def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: b
         labels=first.parts[0].labels,
         fingerprint=data.fingerprint,
         parts={name: len(part) for name, part in zip(PARTS, first.parts, strict=True)},
-        notes=(*first.notes, *without_slices(judged.columns)),
+        notes=(*first.notes, *(note for c in contestants for note in c.time_notes), *without_slices(judged.columns)),
         left_out=data.left_out,
         labels_left_out=first.parts[0].labels_left_out,
         contestants=tuple(contestants),

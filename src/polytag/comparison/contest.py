@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polytag.comparison.repeats import Repeats, with_test_photos
+from polytag.comparison.time_share import time_notes
 from polytag.errors import counted
 from polytag.evaluation.evaluate import MAIN_SCORES, Difference, Evaluation, compared
 from polytag.evaluation.metrics import LABEL_TITLES, TITLES
@@ -38,6 +39,7 @@ class Contestant:
         calibration: the kind of calibration, and the cross-validated log_loss of each kind on the validation photos.
         objective: the objective for which the thresholds were chosen.
         out_of_reach: labels that cannot reach the objective.
+        time_notes: what was chosen for a time limit, and whether the limit ended training early.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Contestant:
     calibration: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none", "log_loss": {}})
     objective: str = "f1"
     out_of_reach: Sequence[str] = ()
+    time_notes: Sequence[str] = ()
 
 
 def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engine: str = "float32") -> Contestant:
@@ -84,6 +87,7 @@ def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engi
         calibration=facts.get("calibration", {"kind": "none", "log_loss": {}}),
         objective=facts.get("objective", "f1"),
         out_of_reach=judged.get("out_of_reach", ()),
+        time_notes=time_notes(name, facts),
     )
 
 

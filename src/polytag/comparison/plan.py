@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polytag.comparison.repeats import repeats_of_each
 from polytag.comparison.run_folder import check_repeats, started_run
+from polytag.comparison.time_share import TimeShare
 from polytag.errors import SettingsError
 from polytag.models.backbones.weights import Weights
 from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
@@ -21,11 +22,13 @@ class Plan:
         options: the training options of each model.
         weights: weights of the backbone, ``None`` if no model has a backbone.
         repeats: number of repeats of each model.
+        time_share: the clock that shares out the time, if it is limited.
     """
 
     options: dict[str, TrainOptions]
     weights: Weights | None
     repeats: dict[str, int]
+    time_share: TimeShare
 
 
 def check_comparison(
@@ -59,7 +62,7 @@ def check_comparison(
     started = started_run(Path(out), resume, overwrite)
     if resume and started is not None:
         check_repeats(Path(out), times, started)
-    return Plan(plan, next(filter(None, weights), None), times)
+    return Plan(plan, next(filter(None, weights), None), times, TimeShare(options.minutes, sum(times.values())))
 
 
 def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:

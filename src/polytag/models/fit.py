@@ -1,7 +1,9 @@
 """Train a model on training and validation data, and return a bundle. Test data is never used here."""
 
 import logging
+import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
+from polytag.models.budget.budget import plan_budget
 from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.bundle.seen import same_files, seen_photos
 from polytag.models.bundle.write import write_bundle
@@ -30,9 +33,13 @@ from polytag.models.search.search import Found, search
 from polytag.models.search.spaces import SPACES, cnn_score, transfer_score
 from polytag.models.training.cnn import fit_cnn
 from polytag.models.training.loop import Trained
+from polytag.models.training.time_limit import end_of_training, ending_at
 from polytag.models.training.transfer import fit_transfer, head_batches
 from polytag.photos.pixels import pixels
 from polytag.progress import progress_bar
+
+SEARCH_SHARE = 0.4
+"""Share of a time limit for a hyperparameter search."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +53,7 @@ def fit(
     out: str | Path | None = None,
     search_log: str | Path | None = None,
     show_progress: bool = True,
+    say: Callable[[str], object] = lambda line: None,
     **settings: Any,
 ) -> Bundle:
     """Train a model.
@@ -61,6 +69,7 @@ def fit(
         out: folder for the bundle, which must not exist. With ``None``, the bundle is deleted together with the object.
         search_log: file that records the trials of a search, so that an interrupted search can continue.
         show_progress: whether to draw progress bars on stderr.
+        say: called with a line that says what was chosen for ``minutes``.
         settings: fields of `TrainOptions` that override ``options``: ``epochs=5``, ``timeout="10m"``, …
 
     Raises:
@@ -68,11 +77,34 @@ def fit(
         DataError: no label can be learned from the data.
         WeightsError: pretrained weights are missing (transfer and the classical methods).
     """
+    start = time.monotonic()
     options = (options or TrainOptions()).override(settings)
-    recipe, pretrained = check_training(model, options)
+    check_training(model, options)
     if out is not None:
         check_unused(out)
     train, validation = _checked(train, validation)
+    end, facts = math.inf, {}
+    if options.minutes is not None:
+        budget = plan_budget(model, options, (train, validation), start)
+        say(budget.words)
+        options, end, facts = budget.options, budget.end, {"budget": budget.words, "minutes": options.minutes}
+    with ending_at(end):
+        bundle = _fit(train, validation, model, options, search_log, show_progress, facts)
+    # The bundle is saved last and in one step, so that an existing bundle is always complete.
+    return bundle if out is None else bundle.save(out)
+
+
+def _fit(
+    train: Dataset,
+    validation: Dataset,
+    model: str,
+    options: TrainOptions,
+    search_log: str | Path | None,
+    show_progress: bool,
+    more_facts: dict[str, Any],
+) -> Bundle:
+    """Train a model on checked data. The facts are added to the bundle's manifest."""
+    recipe, pretrained = check_training(model, options)
     start, features = time.perf_counter(), None
     if pretrained is not None:
         # The backbone is built now to detect unsuitable weights before hours of work.
@@ -103,6 +135,7 @@ def fit(
         "calibration": {"kind": calibration.kind, "log_loss": log_losses},
         "objective": options.objective,
         **trained.facts,
+        **more_facts,
         **({} if (advice := options.advice(model)) is None else {"notes": [advice]}),
         **({} if found is None else {"trials": found.trials, "importance": found.importance}),
     }
@@ -111,8 +144,7 @@ def fit(
     validation = _choose_thresholds(bundle, validation, options.objective)
     if options.int8:
         quantize(bundle, train, validation, objective=options.objective, seed=recipe.seed)
-    # The bundle is saved last and in one step, so that an existing bundle is always complete.
-    return bundle if out is None else bundle.save(out)
+    return bundle
 
 
 def _checked(train: Dataset, validation: Dataset) -> tuple[Dataset, Dataset]:
@@ -166,19 +198,23 @@ def _search(
     if pretrained is not None:
         # This call embeds the photos and shows a progress bar. The trials then read the embeddings from the cache.
         head_batches(train, validation, recipe, pretrained, show_progress)
-    return search(
-        train,
-        validation,
-        recipe,
-        space,
-        cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
-        first=first,
-        asked=list(options.settings),
-        trials=options.trials,
-        timeout=options.seconds,
-        storage=options.storage or search_log,
-        show_progress=show_progress,
-    )
+    # Within a time limit, the final training needs most of the time.
+    left = SEARCH_SHARE * (end_of_training() - time.monotonic())
+    timeout = min(left, options.seconds or math.inf)
+    with ending_at(time.monotonic() + timeout):
+        return search(
+            train,
+            validation,
+            recipe,
+            space,
+            cnn_score if pretrained is None else partial(transfer_score, weights=pretrained),
+            first=first,
+            asked=list(options.settings),
+            trials=options.trials,
+            timeout=timeout if timeout < math.inf else None,
+            storage=options.storage or search_log,
+            show_progress=show_progress,
+        )
 
 
 def _train(

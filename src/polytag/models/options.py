@@ -61,6 +61,10 @@ class TrainOptions:
         int | None,
         "Number of epochs that fine-tune the backbone. Default: enough to process about 12,000 photos (1 to 8).",
     ] = None
+    minutes: Annotated[
+        float | None,
+        "Time for the whole run, in minutes. Backbone, image size, fine-tuning and search are chosen to fit.",
+    ] = None
     trials: Annotated[int | None, "Trials per hyperparameter search. Default: 20, or unlimited with --timeout."] = None
     timeout: Annotated[
         float | str | None,
@@ -83,6 +87,8 @@ class TrainOptions:
         if self.weights is not None:
             object.__setattr__(self, "weights", Path(self.weights).expanduser())
         check_effort(self.trials, self.seconds)
+        if self.minutes is not None and not 0 < self.minutes < 1e5:
+            raise SettingsError(f"minutes must be greater than 0, not {self.minutes:g}")
         if self.storage is not None:
             check_storage(self.storage)
 

@@ -24,7 +24,8 @@ def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: 
     # The network is validated the same way as it will tag: in float32 and on full-size photos.
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     network.set_weights(learner.get_weights())
-    return Trained(network, recipe, fitted.history, fitted.kept, network.predict(full_size, verbose=0))
+    facts = {"cut_short": fitted.cut_short}
+    return Trained(network, recipe, fitted.history, fitted.kept, network.predict(full_size, verbose=0), facts)
 
 
 def train_cnn(

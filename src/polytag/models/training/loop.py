@@ -15,6 +15,7 @@ from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
 from polytag.models.training.losses import LOSSES, masked_binary_crossentropy
 from polytag.models.training.progress import TrainingBar
+from polytag.models.training.time_limit import InTime, end_of_training
 from polytag.photos.pixels import photo_view
 
 PATIENCE = 5
@@ -45,6 +46,9 @@ class Fitted:
 
     probabilities: NDArray[np.float32]
     """Predictions for the validation photos with the kept weights, float32 (n, k)."""
+
+    cut_short: bool = False
+    """Whether a time limit ended training before the last epoch."""
 
 
 @dataclass
@@ -118,6 +122,8 @@ def fit_network(
             this score stops improving. Training then stops early, as `PATIENCE` and `MIN_RATE` define.
         callbacks: additional callbacks, which receive the scores of each epoch.
 
+    If there is a time limit (`polytag.models.training.time_limit`), training ends in time.
+
     Raises:
         DivergedError: the loss or a prediction is not finite.
     """
@@ -139,6 +145,9 @@ def fit_network(
         optimizer = keras.optimizers.AdamW(recipe.learning_rate, recipe.weight_decay)
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
         steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate))
+    clock = InTime(end_of_training(), len(train) * recipe.epochs, len(validation))
+    if end_of_training() < np.inf:
+        steps.insert(0, clock)
     if optimizer.use_ema:
         steps.insert(
             0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
@@ -157,7 +166,7 @@ def fit_network(
         {name: float(record.history[name][e]) for name in names if np.isfinite(record.history[name][e])}
         for e in range(len(record.epoch))
     ]
-    return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), validator.probabilities)
+    return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), validator.probabilities, clock.stopped)
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:

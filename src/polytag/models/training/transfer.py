@@ -13,7 +13,7 @@ from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras, training_policy
 from polytag.models.networks.architectures import head, transfer, with_head
-from polytag.models.recipe import Recipe
+from polytag.models.recipe import Recipe, fine_tuning_size
 from polytag.models.training.batches import Batches
 from polytag.models.training.early_layers import split_early_layers
 from polytag.models.training.late_layers import unfreeze
@@ -27,6 +27,7 @@ from polytag.models.training.loop import (
 )
 from polytag.models.training.losses import LOSSES
 from polytag.models.training.optimizer import LayerwiseAdamW
+from polytag.models.training.time_limit import ending_at, share_of_time
 from polytag.progress import progress_bar
 
 FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
@@ -56,16 +57,6 @@ AVERAGED_STEPS = 500
 def default_epochs(photos: int) -> int:
     """Return the default number of fine-tuning epochs for this number of training photos."""
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
-
-
-def fine_tuning_size(image_size: int) -> int:
-    """Return the width and height of the photos for fine-tuning a model that tags photos at ``image_size``, in pixels.
-
-    Objects look larger in random crops than in whole photos. A network therefore tags best at a larger size than the
-    one it was trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). Above 224 px, the size
-    at which backbones are pretrained, fine-tuning uses about seven ninths of the size and three fifths of the time.
-    """
-    return max(min(image_size, 224), 32 * round(image_size * 7 / 9 / 32))
 
 
 def fit_transfer(
@@ -233,7 +224,8 @@ def _fine_tune(
             steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
             optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2)
             part_recipe = replace(gentle, epochs=len(part))
-            fitted = fit_network(learner, batches, validation_batches, part_recipe, bar, title, optimizer)
+            with ending_at(share_of_time(len(parts) - number + 1)):
+                fitted = fit_network(learner, batches, validation_batches, part_recipe, bar, title, optimizer)
             history += fitted.history
             trained.append(learner.get_weights())
     learner.set_weights([np.mean(same, axis=0) for same in zip(*trained, strict=True)])

@@ -1,0 +1,79 @@
+"""A time budget for training one model: options that fit it, and the time at which training must end."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.data.dataset import Dataset
+from polytag.models.backbones.weights import is_installed
+from polytag.models.budget.plan import FROZEN_GAINS, VALIDATION_COST, choose, in_words
+from polytag.models.budget.rates import Candidate, Rates, measure, with_fine_tuning
+from polytag.models.options import TrainOptions
+from polytag.models.recipe import CLASSICAL, takes
+
+MIN_FINE_TUNING_SECONDS = 60.0
+"""Fine-tuning is considered only if so much time is left after training a frozen model."""
+
+SAVING_SHARE, SAVING_SECONDS = 0.03, 4.0
+"""Time to calibrate and save a model: this share of the budget, and these seconds."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A time budget.
+
+    Attributes:
+        options: training options that fit the budget.
+        end: value of `time.monotonic` at which training must have ended, so that there is time to save the model.
+        words: line that says what was chosen and why.
+    """
+
+    options: TrainOptions
+    end: float
+    words: str
+
+
+def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Dataset], start: float) -> Budget:
+    """Choose training options for ``options.minutes``.
+
+    Args:
+        model: one of `polytag.models.recipe.ALL_MODELS`.
+        options: training options with ``minutes``. Options that are set are not changed.
+        photos: training and validation sets.
+        start: value of `time.monotonic` at which the time began.
+    """
+    assert options.minutes is not None
+    seconds = 60 * options.minutes
+    end = start + seconds * (1 - SAVING_SHARE) - SAVING_SECONDS
+    if not takes(model, "backbone"):
+        words = f"{model}: {options.minutes:.1f} minutes; training ends in time, if need be before its last epoch."
+        return Budget(options, end, words)
+    train, validation = photos
+    candidates = _candidates(model, options)
+    order = np.random.default_rng(options.seed).permutation(len(train))
+    rates = measure(train.paths[order], candidates, options.weights)
+    sizes = len(train), len(validation)
+    tune = options.fine_tune is None and model not in CLASSICAL
+    left = seconds - (time.monotonic() - start)
+    if tune and left - choose(candidates, rates, sizes, left, False, False).seconds > MIN_FINE_TUNING_SECONDS:
+        rates = with_fine_tuning(rates, candidates[0], options.weights)
+        left = seconds - (time.monotonic() - start)
+    plan, twice = (choose(candidates, rates, sizes, s, model == "best", tune) for s in (left, left + seconds))
+    end -= _saving_seconds(rates, (plan.backbone, plan.image_size), len(validation))
+    changes = {"backbone": plan.backbone, "image_size": plan.image_size} | ({"fine_tune": plan.epochs} if tune else {})
+    return Budget(options.override(changes), end, f"{model}: {in_words(plan, twice, rates, seconds)}")
+
+
+def _candidates(model: str, options: TrainOptions) -> list[Candidate]:
+    """Return the backbones and image sizes to choose from."""
+    recipe = options.recipe(model)
+    if model != "best" or options.backbone is not None:
+        return [(recipe.backbone, recipe.image_size)]
+    found = [(name, options.image_size or size) for name, size in FROZEN_GAINS if is_installed(name)]
+    return found or [(recipe.backbone, recipe.image_size)]
+
+
+def _saving_seconds(rates: Rates, candidate: Candidate, validation: int) -> float:
+    """Return the time to predict the validation photos, in Keras after fine-tuning and again for the thresholds."""
+    return validation * rates.embedding[candidate] * VALIDATION_COST / 2

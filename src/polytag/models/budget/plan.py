@@ -1,0 +1,111 @@
+"""Choose what to train within a time budget, from measured rates and a table of expected gains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polytag.errors import counted
+from polytag.models.budget.rates import Candidate, Rates
+from polytag.models.recipe import fine_tuning_size
+
+FROZEN_GAINS: dict[Candidate, float] = {
+    ("mobilenet_v2", 224): 0.0,
+    ("efficientnet_lite0", 288): 0.034,
+    ("efficientnet_lite2", 288): 0.050,
+}
+"""Gain in test mAP over frozen MobileNetV2 on 2,400 photos of coco18, by `benchmarks/candidates.py`."""
+
+RIDGE_GAIN = 0.010
+"""Gain from averaging the head with a kernel ridge regression. Fine-tuning does not keep the regression."""
+
+FULL_FINE_TUNING_GAIN, HALF_PHOTOS = 0.060, 15_000
+"""Gain from endless fine-tuning, and number of photos to process for half of it.
+
+On coco18, MobileNetV2 gained 0.025 with 11,200 photos and 0.052 with 101,000 (`benchmarks/transfer.py`).
+"""
+
+MAX_EPOCHS = 30
+"""Fine-tuning for more epochs than this is not planned."""
+
+HEAD_SECONDS = 0.006
+"""Time to train a head and a regression, in seconds per photo."""
+
+START_SECONDS, FINE_TUNING_SECONDS = 12.0, 25.0
+"""Time to load libraries and to save the model, and time to build the networks for fine-tuning."""
+
+VALIDATION_COST = 3.0
+"""Time to validate fine-tuning with a photo, relative to the time to embed it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Attributes:
+        backbone: name of the backbone.
+        image_size: width and height of the photos, in pixels.
+        epochs: number of epochs of fine-tuning, 0 for none.
+        gain: expected gain in mAP over frozen MobileNetV2 at 224 px.
+        seconds: expected time.
+    """
+
+    backbone: str
+    image_size: int
+    epochs: int
+    gain: float
+    seconds: float
+
+    def __str__(self) -> str:
+        how = f"fine-tuned for about {counted(self.epochs, 'epoch')}" if self.epochs else "frozen"
+        return f"{self.backbone} at {self.image_size} px, {how}"
+
+
+def choose(
+    candidates: Sequence[Candidate], rates: Rates, photos: tuple[int, int], seconds: float, ridge: bool, tune: bool
+) -> Plan:
+    """Return the plan with the highest expected gain that fits the time, or the fastest one if none fits.
+
+    Args:
+        candidates: backbones and image sizes to choose from.
+        rates: speed of this machine.
+        photos: numbers of training and validation photos.
+        seconds: available time.
+        ridge: whether a frozen model is averaged with a kernel ridge regression.
+        tune: whether fine-tuning may be chosen.
+    """
+    plans = [plan for candidate in candidates for plan in _plans(candidate, rates, photos, seconds, ridge, tune)]
+    fitting = [plan for plan in plans if plan.seconds <= seconds]
+    return max(fitting, key=lambda plan: plan.gain) if fitting else min(plans, key=lambda plan: plan.seconds)
+
+
+def _plans(
+    candidate: Candidate, rates: Rates, photos: tuple[int, int], seconds: float, ridge: bool, tune: bool
+) -> list[Plan]:
+    """Return the frozen plan for a backbone, and the fine-tuned plan if there is time for an epoch."""
+    (backbone, size), (train, validation) = candidate, photos
+    embedding = rates.embedding[candidate]
+    # Validation photos are embedded once more when thresholds are chosen.
+    frozen = START_SECONDS + (train + validation) * (rates.reading[size] + embedding + HEAD_SECONDS)
+    frozen += validation * embedding
+    gain = FROZEN_GAINS.get(candidate, 0.0)
+    plans = [Plan(backbone, size, 0, gain + RIDGE_GAIN * ridge, frozen)]
+    smaller = fine_tuning_size(size)
+    fixed = frozen + FINE_TUNING_SECONDS + VALIDATION_COST * validation * embedding
+    epoch = train * rates.fine_tuning(candidate, smaller) + validation * embedding
+    epochs = min(MAX_EPOCHS, int((seconds - fixed) / epoch)) if seconds > fixed else 0
+    if tune and epochs >= 1:
+        processed = epochs * train
+        gain += FULL_FINE_TUNING_GAIN * processed / (processed + HALF_PHOTOS)
+        plans.append(Plan(backbone, size, epochs, gain, fixed + epochs * epoch))
+    return plans
+
+
+def in_words(plan: Plan, twice: Plan, rates: Rates, seconds: float) -> str:
+    """Say in one line what was chosen, why, and what twice the time is expected to give."""
+    reading, embedding = rates.reading[plan.image_size], rates.embedding[plan.backbone, plan.image_size]
+    speed = f"reads {1 / max(reading, 1e-4):,.0f} and embeds {1 / max(embedding, 1e-4):,.0f} photos per second"
+    late = f", although it needs about {plan.seconds / 60:.1f} minutes" if plan.seconds > seconds else ""
+    gain = twice.gain - plan.gain
+    more = f"{twice} (mAP {gain:+.3f})" if gain >= 0.001 else "nothing better"
+    return (
+        f"{seconds / 60:.1f} minutes: {plan}{late}, because this machine {speed}. Expected with twice the time: {more}."
+    )

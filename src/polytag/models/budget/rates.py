@@ -1,0 +1,75 @@
+"""Measure how fast this machine reads and embeds photos."""
+
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from polytag.models.backbones.embed import CHUNK, embed
+from polytag.models.backbones.weights import find_weights
+from polytag.models.recipe import fine_tuning_size
+from polytag.photos.decode import Paths
+from polytag.photos.pixels import pixels
+
+Candidate = tuple[str, int]
+"""A backbone and the width and height of its photos, in pixels."""
+
+AUGMENTATION_COST = 1.3
+"""Time to fine-tune with augmented photos, relative to the time without augmentation."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Speed of this machine, in seconds per photo.
+
+    Attributes:
+        reading: time to decode a photo, for each image size. Photos in the cache take almost no time.
+        embedding: time to embed a photo that has been read, for each backbone and image size.
+        fine_tuning_cost: time to fine-tune with a photo relative to the time to embed it at the same size; infinity if
+            it was not measured.
+    """
+
+    reading: Mapping[int, float]
+    embedding: Mapping[Candidate, float]
+    fine_tuning_cost: float = math.inf
+
+    def fine_tuning(self, candidate: Candidate, size: int) -> float:
+        """Return the time to fine-tune a backbone with a photo of another size."""
+        return self.embedding[candidate] * (size / candidate[1]) ** 2 * self.fine_tuning_cost
+
+
+def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None = None) -> Rates:
+    """Read and embed a few photos, as training does. The results stay in the cache.
+
+    Args:
+        paths: photos, in random order. Those in the cache are as fast as they will be in training.
+        candidates: backbones and image sizes.
+        weights: file with the backbone's weights, if it was named.
+    """
+    reading: dict[int, float] = {}
+    embedding: dict[Candidate, float] = {}
+    sample = list(paths[: CHUNK * min(4, os.cpu_count() or 1)])
+    for backbone, size in candidates:
+        found = find_weights(weights, backbone)
+        start = time.perf_counter()
+        unreadable = pixels(sample, size)[2]
+        reading.setdefault(size, (time.perf_counter() - start) / len(sample))
+        usable = [path for path in sample if path not in unreadable]
+        embed(usable[:1], size, found)  # loads the network
+        start = time.perf_counter()
+        embed(usable[1:], size, found)
+        embedding[backbone, size] = (time.perf_counter() - start) / max(1, len(usable) - 1)
+    return Rates(reading, embedding)
+
+
+def with_fine_tuning(rates: Rates, candidate: Candidate, weights: Path | None = None) -> Rates:
+    """Measure the cost of fine-tuning with one of the backbones. This takes about ten seconds."""
+    # Imported here because only fine-tuning needs Keras.
+    from polytag.models.training.step_rate import seconds_per_photo
+
+    backbone, size = candidate
+    smaller = fine_tuning_size(size)
+    seconds = AUGMENTATION_COST * seconds_per_photo(find_weights(weights, backbone), smaller)
+    return replace(rates, fine_tuning_cost=seconds / (rates.embedding[candidate] * (smaller / size) ** 2))

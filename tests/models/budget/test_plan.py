@@ -1,0 +1,43 @@
+"""Plans for a time budget: they fit it, more time never gives a worse plan, and the words say why."""
+
+import pytest
+
+from polytag.models.budget.plan import FROZEN_GAINS, RIDGE_GAIN, choose, in_words
+from polytag.models.budget.rates import Rates
+
+SMALL, LARGE = ("mobilenet_v2", 224), ("efficientnet_lite2", 288)
+RATES = Rates({224: 0.002, 288: 0.003}, {SMALL: 0.005, LARGE: 0.02}, fine_tuning_cost=2.0)
+PHOTOS = (5600, 1200)
+
+
+def plan(seconds: float, **changes):
+    arguments = {"candidates": [SMALL, LARGE], "rates": RATES, "photos": PHOTOS, "ridge": True, "tune": True} | changes
+    return choose(seconds=seconds, **arguments)
+
+
+@pytest.mark.parametrize("seconds", [120, 200, 300, 600, 1200, 3600])
+def test_plans_fit_and_more_time_is_never_worse(seconds: float) -> None:
+    made = plan(seconds)
+    assert made.seconds <= seconds
+    assert plan(2 * seconds).gain >= made.gain
+
+
+def test_little_time_is_for_the_fastest_backbone_and_more_for_better_ones() -> None:
+    too_short = plan(10)
+    assert (too_short.backbone, too_short.epochs) == ("mobilenet_v2", 0) and too_short.seconds > 10
+    frozen = plan(260)
+    assert (frozen.backbone, frozen.epochs) == ("efficientnet_lite2", 0)
+    assert frozen.gain == FROZEN_GAINS[LARGE] + RIDGE_GAIN
+    assert plan(3600).epochs > 5 and plan(3600).backbone == "efficientnet_lite2"
+
+
+def test_fine_tuning_is_not_planned_where_it_is_not_allowed_or_was_not_measured() -> None:
+    assert plan(3600, tune=False).epochs == 0
+    assert plan(3600, rates=Rates(RATES.reading, RATES.embedding)).epochs == 0
+
+
+def test_the_words_say_what_was_chosen_and_what_twice_the_time_gives() -> None:
+    words = in_words(plan(260), plan(900), RATES, 260)
+    assert words.startswith("4.3 minutes: efficientnet_lite2 at 288 px, frozen, because this machine reads 333")
+    assert "twice the time: efficientnet_lite2 at 288 px, fine-tuned" in words and "(mAP +0.0" in words
+    assert "although it needs" in in_words(plan(10), plan(20), RATES, 10)
