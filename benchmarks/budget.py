@@ -1,0 +1,89 @@
+"""What a number of minutes gives, and whether runs end in time.
+
+    python benchmarks/budget.py DATA --minutes 2 5 15 --out FILE [--seeds 0 1 2] [--model best]
+
+Each run is `polytag train --minutes` in a process of its own, with an empty cache; minutes count from its start to its
+end. Its test photos are those of the split with the same seed, scored once. The JSON FILE keeps finished runs; run the
+command again to add missing ones. Alone on the machine only: other work makes the budget buy less.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import polytag as pt
+from polytag.files import write_json
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+SCORES = ("mean_average_precision", "samples_f1", "subset_accuracy")
+
+
+def processor() -> str:
+    """Return the processor's name, its cores and its instructions for bfloat16."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    fields = dict(line.partition(":")[::2] for line in lines if ":" in line)
+    found = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in found.get("flags", "").split()]
+    return f"{found.get('model name', 'unknown')}, {os.cpu_count()} cores, {' '.join(flags) or 'no bfloat16'}"
+
+
+def measured(data: pt.Dataset, source: str, model: str, minutes: float, seed: int) -> dict:
+    """Train in a process of its own, and score the model."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        command = [sys.executable, "-m", "polytag", "train", source, "--model", model, "--conflicts", "unknown"]
+        command += ["--minutes", str(minutes), "--seed", str(seed), "--out", str(bundle)]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, env=os.environ | {"POLYTAG_CACHE": f"{folder}/cache"}, capture_output=True)
+        taken = (time.perf_counter() - start) / 60
+        trained = pt.Bundle(bundle)
+        evaluation = pt.evaluate(trained, pt.split(data, seed=seed)[2])
+        facts = trained.manifest
+        return {
+            "taken": taken,
+            "budget": facts["budget"],
+            "fine_tuning": facts.get("fine_tuning"),
+            **{score: evaluation.scores[score] for score in SCORES},
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 15])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--model", default="best")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    data = pt.read(arguments.data, conflicts="unknown")
+    setting = {"data": data.fingerprint, "model": arguments.model, "processor": processor()}
+    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else setting | {"runs": {}}
+    if {name: found[name] for name in setting} != setting:
+        raise SystemExit(f"{arguments.out} was made with other data, another model or on another machine")
+    print(setting["processor"])
+    print(f"{'minutes':>7} {'seed':>4} {'taken':>6} {'mAP':>7} {'F1':>7} {'subset':>7}")
+    for minutes in arguments.minutes:
+        for seed in arguments.seeds:
+            key = f"{minutes:g} minutes, seed {seed}"
+            if key not in found["runs"]:
+                found["runs"][key] = measured(data, arguments.data, arguments.model, minutes, seed)
+                write_json(arguments.out, found)
+            run = found["runs"][key]
+            values = " ".join(f"{run[score]:7.4f}" for score in SCORES)
+            print(f"{minutes:7g} {seed:4} {run['taken']:6.2f} {values}  {run['budget']}", flush=True)
+        runs = [found["runs"][f"{minutes:g} minutes, seed {seed}"] for seed in arguments.seeds]
+        for name, of in (("mean", np.mean), ("sd", lambda values: np.std(values, ddof=min(1, len(values) - 1)))):
+            values = " ".join(f"{of([run[score] for run in runs]):7.4f}" for score in SCORES)
+            print(f"{minutes:7g} {name:>4} {of([run['taken'] for run in runs]):6.2f} {values}")
+
+
+if __name__ == "__main__":
+    main()
