@@ -50,10 +50,12 @@ def merge(table: Table, files: Sequence[str], conflicts: str | None) -> Merged:
     starts = np.searchsorted(photo[order], np.arange(len(names)))
     several = np.flatnonzero(np.diff([*starts, len(files)]) > 1)
     first = order[starts]
-    targets = table.targets[first]
+    disagree = bool(table.disagreements.any())
+    # Without repeated or contradictory rows, nothing changes, and the copy would take a gigabyte for Open Images.
+    targets = table.targets[first] if len(several) or disagree else table.targets
     rows_of = {int(i): order[starts[i] : (starts[i + 1] if i + 1 < len(names) else None)] for i in several}
     disputed: dict[str, NDArray[np.bool_]] = {}
-    for i in np.flatnonzero(table.disagreements.any(axis=1)).tolist() if table.disagreements.any() else ():
+    for i in np.flatnonzero(table.disagreements.any(axis=1)).tolist() if disagree else ():
         clash = disputed.setdefault(files[i], np.zeros(len(table.labels), dtype=bool))
         clash |= table.disagreements[i]
     for i, rows in rows_of.items():

@@ -73,21 +73,18 @@ def gather(
     number = place[number]
     targets = np.full((len(names), n_labels), otherwise, dtype=np.int8)
     entry = number * n_labels + label
-    entries = [entry[(label >= 0) & (values == value)] for value in (-1, 0, 1)]
-    for value, named in zip((-1, 0, 1), entries, strict=True):
-        # Known values override unknown ones. If two known values differ, "present" wins.
-        targets.ravel()[named] = value
+    flat = targets.ravel()
+    unknown, absent, present = (entry[(label >= 0) & (values == value)] for value in (-1, 0, 1))
+    # Known values override unknown ones. If two known values differ, "present" wins.
+    flat[unknown] = -1
+    flat[present] = 1
+    both = absent[flat[absent] == 1]
+    flat[absent] = 0
+    flat[present] = 1
+    # Without any disagreement, the array takes no memory.
+    disagreements = np.broadcast_to(np.False_, targets.shape)
+    if len(both):
+        disagreements = np.zeros(targets.shape, dtype=bool)
+        disagreements.ravel()[both] = True
     listed = list(names)
-    return LongForm([listed[i] for i in order], first[order], targets, _disagreements(targets, *entries[1:]))
-
-
-def _disagreements(
-    targets: NDArray[np.int8], absent: NDArray[np.int64], present: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Return which entries of the targets are both absent and present. Without any, the array takes no memory."""
-    both = np.intersect1d(absent, present)
-    if not len(both):
-        return np.broadcast_to(np.False_, targets.shape)
-    found = np.zeros(targets.shape, dtype=bool)
-    found.ravel()[both] = True
-    return found
+    return LongForm([listed[i] for i in order], first[order], targets, disagreements)
