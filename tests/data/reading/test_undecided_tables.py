@@ -89,9 +89,8 @@ def test_of_two_columns_of_categories_neither_is_guessed(tmp_path: Path) -> None
 
 
 def test_a_split_of_any_header_is_no_label(tmp_path: Path) -> None:
-    for header, cell in (("ml_usage", "train"), ("id", "abc")):
-        with pytest.raises(PolytagError, match="no labels"):
-            table(tmp_path, f"image,{header}", [cell, "test", cell, "test"])
+    with pytest.raises(PolytagError, match="no labels"):
+        table(tmp_path, "image,ml_usage", ["train", "test", "train", "test"])
     found = table(tmp_path, "image,cat,split", ["1,train", "0,validate", "1,test"])
     assert found.parts == ["train", "validation", "test"]
 
@@ -107,3 +106,19 @@ def test_files_that_only_look_like_a_table(text: str, says: str, tmp_path: Path)
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(PolytagError, match=says):
         read_table(tmp_path / "t.csv")
+
+
+def test_an_id_column_is_a_label_only_if_its_cells_recur(tmp_path: Path) -> None:
+    assert set(table(tmp_path, "Image,Id", ["w_1", "new_whale", "w_1", "new_whale"]).labels) == {"w_1", "new_whale"}
+    with pytest.raises(PolytagError, match="no labels"):
+        table(tmp_path, "Image,Id", ["w_1", "w_2", "w_3", "w_4"])
+
+
+def test_a_source_next_to_boxes_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(PolytagError, match="name one of width, source with --label-column"):
+        table(tmp_path, "image,width,bbox,source", ['9,"[1.0, 2.0]",usask', '9,"[1.0, 2.0]",arvalis'] * 3)
+
+
+def test_folds_and_missing_cells_are_no_labels(tmp_path: Path) -> None:
+    assert table(tmp_path, "image,cat,dog,fold", ["1,0,0", "0,1,1", "1,1,0"]).labels == ("cat", "dog")
+    assert table(tmp_path, "image,tags", ["cat", "N/A", "cat;dog", "null", "dog"]).labels == ("cat", "dog")

@@ -23,8 +23,8 @@ from polytag.errors import DataError, counted, listed
 UNKNOWN = ("?", "??")
 """Cells that mean that the labels are unknown."""
 
-BLANK = ("nan", "<na>", *UNKNOWN)
-"""Cells that do not name a label."""
+BLANK = ("nan", "<na>", "n/a", "#n/a", "null", *UNKNOWN)
+"""Cells that do not name a label. Spreadsheets and pandas write most of them for blank cells."""
 
 
 def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> Labelled:

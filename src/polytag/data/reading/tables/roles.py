@@ -48,6 +48,7 @@ SIDE_HEADERS |= {"updatedat", "timestamp", "sex", "gender", "patientsex", "patie
 SIDE_HEADERS |= {"hash", "camera", "device", "title", "description", "annotationid", "viewposition", "view", "who"}
 SIDE_HEADERS |= {"created", "modified", "owner", "photographer", "email", "status", "leadtime", "width", "height"}
 FLAG_HEADERS = {"isvalid", "isvalidation", "isval", "istest", "istrain", "istraining", "deleteflag", "deleted"}
+FLAG_HEADERS |= {"fold", "folds", "kfold"}
 """Headers of 0/1 columns that describe rows rather than labels, such as fastai's ``is_valid``."""
 
 ID_HEADERS = {"id", "ids", "index", "idx", "unnamed", "rowid", "uid", "uuid"}
@@ -315,7 +316,7 @@ def _names_column(
     lists = [i for i in candidates if i not in boxes and _holds_lists(cells.columns[i])]
     alike = [i for i in candidates if label_rank(header[i]) == 1]
     texts = [i for i in candidates if not readings[i].is_numeric and i not in boxes and not _is_side(cells, i)]
-    texts = [i for i in texts if plain(header[i]) not in ID_HEADERS]
+    texts = [i for i in texts if plain(header[i]) not in ID_HEADERS or _recurs(cells.columns[i])]
     if called or lists:
         return (called or lists)[0]
     _refuse_wrong(path, cells, [i for i in candidates if i not in alike], readings)
@@ -330,7 +331,7 @@ def _names_column(
         raise _several(path, [header[i] for i in alike])
     if alike:
         return alike[0]
-    likely = [i for i in texts if plain(header[i]) not in SIDE_HEADERS] or texts
+    likely = [i for i in texts if plain(header[i]) not in SIDE_HEADERS]
     if len(likely) == 1:
         return likely[0]
     if any(readings[i].is_fractions for i in free) or vectors:
@@ -341,8 +342,14 @@ def _names_column(
     if len(numbered) == 1:
         return numbered[0]
     numeric = [header[i] or f"column {i + 1}" for i in candidates if readings[i].is_numeric]
-    also = f"; {listed(numeric)} hold numbers, and --label-column can name one" if numeric else ""
+    others = [*numeric, *(header[i] for i in texts if i not in likely)]
+    also = f"; name one of {listed(others)} with --label-column if it holds labels" if others else ""
     raise DataError(f"{path} has an image column but no labels: expected a column of names or 0/1 columns{also}")
+
+
+def _recurs(column: Column) -> bool:
+    """Return whether cells recur, as labels do and ids do not."""
+    return 1 < len(column.words) <= len(column) / 2
 
 
 def _several(path: Path, headers: list[str]) -> DataError:
