@@ -4,7 +4,8 @@
 
 Copies photos of DATA into a temporary folder in five ways: re-encoded, resized, cropped by up to 8 % a side,
 brightened, mirrored. A pair is right if it joins a copy with its source, or with another photo of the same picture.
-Such pairs are searched among DATA's own photos first; --sheet draws them so that you can check them.
+The search for large collections, which uses an index, is measured on the same photos. Pairs are searched among
+DATA's own photos first; --sheet draws them so that you can check them.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 import polytag as pt
 from polytag.models.backbones.embed import embeddings_of
-from polytag.photos.duplicates import Pair, find_duplicates, groups_of
+from polytag.photos.copies import candidates
+from polytag.photos.copies.duplicates import Pair, find_duplicates, groups_of
 from polytag.photos.measure import measure
 
 KINDS = ("re-encoded", "resized", "cropped", "brightened", "mirrored")
@@ -91,9 +93,14 @@ def main() -> None:
         embeddings = embeddings_of(paths, view="half")
         results: dict[str, tuple[dict[tuple[int, int], str], float]] = {}
         own: list[Pair] = []
-        for name, vectors in (("polytag, with embeddings", embeddings), ("polytag", None)):
-            if name != "polytag" and vectors is None:
+        for name, vectors, most in (
+            ("polytag, with embeddings", embeddings, candidates.EXACT),
+            ("polytag", None, candidates.EXACT),
+            ("polytag, with an index", None, 0),
+        ):
+            if name == "polytag, with embeddings" and vectors is None:
                 continue
+            candidates.EXACT = most
             start = time.perf_counter()
             pairs = find_duplicates(measured, contents, vectors)
             results[name] = ({(p.a, p.b): p.kind for p in pairs}, time.perf_counter() - start)

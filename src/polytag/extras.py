@@ -6,6 +6,7 @@ from polytag.errors import SettingsError
 
 EXTRAS = {
     "ai_edge_litert": "export",
+    "faiss": "duplicates",
     "huggingface_hub": "hub",
     "kagglehub": "kaggle",
     "fsspec": "scale",

@@ -23,7 +23,7 @@ from polytag.auditing.issues import ISSUES
 from polytag.auditing.label_errors import entry_findings
 from polytag.data.dataset import Dataset
 from polytag.files import write_json
-from polytag.photos.duplicates import Pair, groups_of, recall_duplicates
+from polytag.photos.copies.duplicates import Pair, groups_of, recall_duplicates
 from polytag.photos.measure import Measurements, measure
 
 

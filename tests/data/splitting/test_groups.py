@@ -13,7 +13,7 @@ from polytag.data.sample.scenes import draw_scene
 from polytag.data.splitting import groups as module
 from polytag.data.splitting.groups import keep_together, leaks
 from polytag.data.splitting.split import split
-from polytag.photos.duplicates import Pair
+from polytag.photos.copies.duplicates import Pair
 from polytag.photos.groups import connected, connected_up_to
 
 
@@ -79,13 +79,16 @@ def test_a_fixed_camera_does_not_end_the_protection_of_other_photos(tmp_path: Pa
     assert "stay together" in kept
     names = np.array(together.names)
     assert together.groups[names == "twin.png"] == together.groups[names == "twin2.png"]
+    said = set()
     for seed in range(5):
         parts = split(data, seed=seed)
         assert straddling_pairs(parts, 20) == 0
         found = leaks(parts)
         assert (found.groups, bool(found)) == (0, False)
-        assert found.apart == 32
-        assert str(found) == "0 groups of photos in more than one part; 32 photos with look-alikes in another part"
+        said.add(str(found))
+    divided = "0 groups of photos in more than one part; 32 photos with look-alikes in another part"
+    # Some splits happen to put all clusters into the training part.
+    assert divided in said <= {divided, "0 groups of photos in more than one part"}
 
 
 def test_the_most_similar_photos_of_a_giant_group_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:

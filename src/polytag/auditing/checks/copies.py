@@ -7,7 +7,7 @@ import pandas as pd
 
 from polytag.auditing.findings import rows
 from polytag.data.dataset import Dataset
-from polytag.photos.duplicates import KINDS, Pair
+from polytag.photos.copies.duplicates import KINDS, Pair
 
 CHUNK = 65_536
 """Number of pairs compared at once."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import ImageError, counted, listed
-from polytag.photos.duplicates import Pair, groups_of, recall_duplicates
+from polytag.photos.copies.duplicates import Pair, groups_of, recall_duplicates
 from polytag.photos.groups import connected_up_to
 from polytag.photos.measure import measure
 

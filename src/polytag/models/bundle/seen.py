@@ -1,7 +1,7 @@
 """Which photos a bundle has seen: those that trained it, validated it or decided its thresholds.
 
 A photo is recorded by its content hash, by a fingerprint that recognizes copies, and by its part. That takes 145 bytes
-per photo, from which no photo can be rebuilt (`polytag.photos.fingerprints`).
+per photo, from which no photo can be rebuilt (`polytag.photos.copies.fingerprints`).
 """
 
 import io
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 from polytag.errors import BundleError
 from polytag.photos.content import content_hashes
+from polytag.photos.copies.fingerprints import BYTES, fingerprints, recognized
 from polytag.photos.decode import Paths
-from polytag.photos.fingerprints import BYTES, fingerprints, recognized
 from polytag.photos.measure import Measurements, measure
 
 SEEN_PARTS = ("train", "validation", "thresholds")

@@ -4,8 +4,8 @@ A fingerprint records for each of 32 × 32 squares of the photo whether the squa
 takes one bit per square, or `BYTES` bytes in total. Grey levels, colors and all details smaller than a square are lost,
 so photos cannot be reconstructed.
 
-The search works as in `polytag.photos.duplicates`, with a fingerprint in place of one of the two thumbnails. Coarse
-squares give candidates. Each candidate photo is then aligned with the fingerprint, and it counts as a copy if their
+The search works as in `duplicates`, with a fingerprint in place of one of the two thumbnails. Coarse squares give
+candidates. Each candidate photo is then aligned with the fingerprint, and it counts as a copy if their
 details agree well enough.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.photos.alignment import align, blurred, details, pixel_centers, pooled, sampling_matrices, zoomed
-from polytag.photos.duplicates import PER_PHOTO, ZOOMS, textured
+from polytag.photos.copies.alignment import align, blurred, details, pixel_centers, pooled, sampling_matrices, zoomed
+from polytag.photos.copies.candidates import PER_PHOTO, ZOOMS, textured
 from polytag.photos.measure import Measurements
 
 SIDE = 32

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from polytag.data.sample.scenes import LABELS, draw_scene
-from polytag.photos.fingerprints import BYTES, fingerprints, recognized
+from polytag.photos.copies.fingerprints import BYTES, fingerprints, recognized
 from polytag.photos.measure import measure
 
 N = 20

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from polytag.data.sample.scenes import LABELS, draw_scene
-from polytag.photos import duplicates
-from polytag.photos.duplicates import Pair, find_duplicates, groups_of, recall_duplicates
+from polytag.photos.copies import candidates, duplicates
+from polytag.photos.copies.candidates import CandidateSearch
+from polytag.photos.copies.duplicates import Pair, find_duplicates, groups_of, recall_duplicates
 from polytag.photos.measure import Measurements, measure
 
 Change = Callable[[Image.Image], Image.Image]
@@ -76,16 +77,40 @@ def test_copies_are_found_with_their_kind(change: str, scenes: list[str], tmp_pa
 def test_equals_have_few_candidates_each(scenes: list[str], tmp_path: Path) -> None:
     """Of many blank photos none, and of one picture saved many times as many as tie it together."""
     paths = []
-    for i in range(3 * duplicates.PER_PHOTO):
+    for i in range(3 * candidates.PER_PHOTO):
         for name, scene in (("blank", Image.new("RGB", (64, 64), (i, i, i))), ("scene", Image.open(scenes[0]))):
             paths.append(str(tmp_path / f"{name}{i:02}.jpg"))
             scene.save(paths[-1], comment=str(i).encode())
     measured = measure(paths)
-    found = duplicates._candidates(measured.thumbnails, np.arange(len(paths)), False, [(0, 2)])
-    assert 0 < len(found) <= len(paths) // 2 * duplicates.PER_PHOTO * len(duplicates.ZOOMS)
-    assert all("scene" in paths[i] and "scene" in paths[j] for i, j, _ in found)
+    embeddings = np.zeros((len(paths), 2), np.float32)
+    embeddings[[0, 2], 0] = 1
+    found = CandidateSearch(measured.thumbnails, np.arange(len(paths)), embeddings).pairs(mirrored=False)
+    assert 0 < len(found) <= len(paths) // 2 * candidates.PER_PHOTO * len(candidates.ZOOMS)
+    assert all("scene" in paths[i] and "scene" in paths[j] for i, j, _ in found.tolist())
     groups = groups_of(find_duplicates(measured, different(measured)), different(measured))
     assert len(set(groups[1::2].tolist())) == 1 and len(set(groups[::2].tolist())) == len(paths) // 2
+
+
+def test_an_index_finds_the_copies_that_the_exact_search_finds(
+    scenes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = list(scenes)
+    for i, path in enumerate(scenes):
+        changed, _ = list(CHANGES.values())[i % len(CHANGES)]
+        paths.append(str(tmp_path / Path(path).name))
+        changed(Image.open(path)).save(paths[-1], quality=60)
+    measured = measure(paths)
+    embeddings = np.random.default_rng(0).normal(size=(len(paths), 8)).astype(np.float32)
+    exact = find_duplicates(measured, different(measured), embeddings)
+    assert len(exact) == N
+    monkeypatch.setattr(candidates, "EXACT", 0)
+    monkeypatch.setattr(candidates, "find_spec", lambda name: None)
+    assert find_duplicates(measured, different(measured), embeddings) == exact
+    assert "pip install 'polytag[duplicates]'" in caplog.text
+    monkeypatch.undo()
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(candidates, "EXACT", 0)
+    assert find_duplicates(measured, different(measured), embeddings) == exact
 
 
 def test_different_scenes_are_no_copies(scenes: list[str]) -> None:

@@ -2,46 +2,40 @@
 cropped or mirrored.
 
 The search has two steps. The first step finds candidates: pairs with similar coarse, high-passed grey thumbnails and,
-if there are embeddings, pairs with similar embeddings. The second step aligns the two thumbnails of each candidate
-pair, coarse to fine (`polytag.photos.alignment`). The pair is accepted if the locally normalized details correlate
-well enough where the thumbnails overlap.
+if there are embeddings, pairs with similar embeddings (`candidates`). The second step aligns the two thumbnails of each
+candidate pair, coarse to fine (`alignment`). The pair is accepted if the locally normalized details correlate well
+enough where the thumbnails overlap.
 Perceptual hashes only perform the first step, and they miss crops (benchmarks/duplicates.py compares the two).
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import SettingsError
 from polytag.files import write_json
-from polytag.photos.alignment import align, correlation, high_pass, pooled, zoomed
 from polytag.photos.cache_room import cache_folder
 from polytag.photos.content import content_hash
+from polytag.photos.copies.alignment import align, correlation, pooled
+from polytag.photos.copies.candidates import CandidateSearch
 from polytag.photos.groups import connected
 from polytag.photos.measure import THUMBNAIL, Measurements
 
 log = logging.getLogger(__name__)
 
-VERSION = "3"
+VERSION = "4"
 """Version of the search. Increase it when the same photos give different pairs."""
 
 KINDS = ("exact", "near", "cropped", "mirrored")
 """Kinds of pairs: identical files, re-encoded or brightened copies, crops and mirror images."""
-
-ZOOMS = (1.0, 0.9, 0.8)
-"""Central parts of a photo, as fractions of its side. They are compared with other whole photos to find crops."""
-
-CANDIDATE = 0.62
-"""Minimum correlation between two coarse thumbnails that makes a pair a candidate."""
-
-NEIGHBOUR = 0.85
-"""Minimum cosine similarity between two embeddings that makes a pair a candidate."""
 
 STAGES = ((16, 5, 1.5, 0.5), (32, 5, 2.0, 0.5), (THUMBNAIL, 3, 3.0, 0.7))
 """Stages of the alignment, coarse to fine: side in pixels, number of Gauss-Newton steps, width of the high-pass filter
@@ -58,11 +52,8 @@ CROPPED = 0.93
 STRETCH = 1.12
 """Maximum change of proportions between copies of a picture. A larger change means that the alignment is wrong."""
 
-PER_PHOTO = 20
-"""Maximum number of candidates per photo. In a burst of similar photos, the most similar pairs connect all photos."""
-
-FLAT = 1.0
-"""Minimum deviation of details in a coarse thumbnail, in grey levels (0 to 255). Blank photos resemble every photo."""
+BATCH = 256
+"""Number of pairs aligned at once."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +99,13 @@ def find_duplicates(
     thumbnails = measured.thumbnails
     aspects = measured.records["width"] / np.maximum(measured.records["height"], 1)
     best: dict[tuple[int, int], Pair] = {}
-    alike = _alike(embeddings, rows)
+    search = CandidateSearch(thumbnails, rows, embeddings)
     for mirrored in (False, True):
-        candidates = _candidates(thumbnails, rows, mirrored, alike)
-        for start in range(0, len(candidates), BATCH):
-            for pair in _verified(thumbnails, aspects, candidates[start : start + BATCH], mirrored):
+        candidates = search.pairs(mirrored)
+        batches = (candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH))
+        verify = partial(_verified, thumbnails, aspects, mirrored=mirrored)
+        with ThreadPoolExecutor() as pool:
+            for pair in chain.from_iterable(pool.map(verify, batches)):
                 key = (pair.a, pair.b)
                 if key not in best or pair.similarity > best[key].similarity:
                     best[key] = pair
@@ -159,95 +152,15 @@ def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]
     return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
 
 
-BATCH = 256
-"""Number of pairs aligned at once, and number of photos compared at once."""
-
-
-def _candidates(
-    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, alike: list[tuple[int, int]]
-) -> list[tuple[int, int, float]]:
-    """Return candidate pairs, each with the zoom at which the second photo resembles the first.
-
-    Args:
-        thumbnails: thumbnails of all photos, see `Measurements`.
-        rows: int64 (n,), positions of the photos to pair.
-        mirrored: whether the second photo of each pair is mirrored before the comparison.
-        alike: pairs of positions in ``rows`` that are always candidates.
-    """
-    plain, textured = _coarse(thumbnails, rows, False, 1.0)
-    places = np.flatnonzero(textured)
-    plain = plain[places]
-    best: dict[tuple[int, int], tuple[float, float]] = {}
-
-    for zoom in ZOOMS:
-        other = _coarse(thumbnails, rows[places], mirrored, zoom)[0]
-        for first, second, product in _neighbours(plain, other, CANDIDATE):
-            i, j = int(places[first]), int(places[second])
-            # Without zoom, each pair is found twice.
-            key = (j, i) if zoom == 1 and j < i else (i, j)
-            if key not in best or product > best[key][0]:
-                best[key] = (product, zoom)
-    for i, j in alike:
-        if textured[i] and textured[j]:
-            best.setdefault((i, j), (0.0, 1.0))
-    return [(int(rows[i]), int(rows[j]), zoom) for (i, j), (_, zoom) in sorted(best.items())]
-
-
-def _alike(embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return pairs of positions in ``rows`` whose embeddings are neighbours."""
-    if embeddings is None:
-        return []
-    vectors = np.nan_to_num(embeddings[rows])
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return sorted({(min(i, j), max(i, j)) for i, j, _ in _neighbours(vectors, vectors, NEIGHBOUR)})
-
-
-def _coarse(
-    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], mirrored: bool, zoom: float
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return high-passed 16×16 thumbnails as unit vectors, float32 (len(rows), 256), and whether each has details."""
-    vectors = np.empty((len(rows), 256), np.float32)
-    textured = np.empty(len(rows), bool)
-    for start in range(0, len(rows), BATCH):
-        block = thumbnails[rows[start : start + BATCH]].astype(np.float32)
-        if mirrored:
-            block = block[:, :, ::-1]
-        details = high_pass(pooled(zoomed(block, zoom), 16), 2).reshape(len(block), -1)
-        norms = np.linalg.norm(details, axis=1, keepdims=True)
-        vectors[start : start + BATCH] = details / np.maximum(norms, 1e-6)
-        textured[start : start + BATCH] = norms[:, 0] >= FLAT * 16
-    return vectors, textured
-
-
-def textured(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which photos have enough details to be compared, bool (n,), from their thumbnails, see `Measurements`."""
-    return _coarse(thumbnails, np.arange(len(thumbnails)), False, 1.0)[1]
-
-
-def _neighbours(a: NDArray[np.float32], b: NDArray[np.float32], least: float) -> Iterator[tuple[int, int, float]]:
-    """Yield, for each row of a, up to `PER_PHOTO` other rows of b whose dot product with it is at least ``least``."""
-    for start in range(0, len(a), BATCH):
-        products = a[start : start + BATCH] @ b.T
-        products[np.arange(len(products)), np.arange(start, start + len(products))] = -1
-        near = products >= least
-        for row in np.flatnonzero(near.sum(axis=1) > PER_PHOTO):
-            near[row] = False
-            near[row, np.argpartition(products[row], -PER_PHOTO)[-PER_PHOTO:]] = True
-        i, j = np.divmod(np.flatnonzero(near), len(b))
-        yield from zip((start + i).tolist(), j.tolist(), products[i, j].tolist(), strict=True)
-
-
-def _verified(
-    thumbnails: NDArray[np.uint8], aspects: NDArray, candidates: list[tuple[int, int, float]], mirrored: bool
-) -> list[Pair]:
+def _verified(thumbnails: NDArray[np.uint8], aspects: NDArray, candidates: NDArray[Any], mirrored: bool) -> list[Pair]:
     """Return the candidate pairs that show the same picture."""
-    a, b = (np.array([candidate[side] for candidate in candidates]) for side in (0, 1))
+    a, b, zoom = candidates["first"], candidates["second"], candidates["zoom"]
     left = thumbnails[a].astype(np.float32)
     right = thumbnails[b].astype(np.float32)
     if mirrored:
         right = right[:, :, ::-1]
     fit = np.zeros((len(a), 4), np.float32)
-    fit[:, 0] = fit[:, 2] = [zoom - 1 for *_, zoom in candidates]
+    fit[:, 0] = fit[:, 2] = zoom - 1
     for side, steps, sigma, least in STAGES:
         small_left, small_right = pooled(left, side), pooled(right, side)
         fit = align(small_left, small_right, fit, steps)
