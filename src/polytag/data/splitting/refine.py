@@ -13,6 +13,11 @@ RARE = 20
 """All groups with a label that so few groups have may move, because no other group can make up for them."""
 
 
+COMBINATION = 0.1
+"""Weight of a combination of labels, relative to a label. Equal weights would make labels less even if groups have many
+photos; a tenth shares combinations as evenly if groups are single photos."""
+
+
 def refine(
     counts: NDArray,
     labels: int,
@@ -22,9 +27,9 @@ def refine(
 ) -> NDArray[np.int64]:
     """Move groups between parts as long as that brings the parts closer to their targets.
 
-    The cost of a part is the sum of (count − target)² / target over labels, combinations of labels and the number of
-    photos. A missing label costs far more (`_needs`). If no single move helps and a part still lacks a label, pairs of
-    moves are tried. The first move of each pair moves a group with that label.
+    The cost of a part is the sum of (count − target)² / target over labels, combinations of labels (which count a
+    tenth) and the number of photos. A missing label costs far more (`_needs`). If no single move helps and a part still
+    lacks a label, pairs of moves are tried. The first move of each pair moves a group with that label.
 
     Args:
         counts: unsigned (groups, columns), the number of photos per group with each label and then with each
@@ -47,7 +52,10 @@ def refine(
     for group, part, its in zip(may_move.tolist(), assigned[may_move].tolist(), kind.ravel().tolist(), strict=True):
         members[part][its].append(group)
     stock = np.array([[len(groups) for groups in part] for part in members])
-    search = _Search(kinds.astype(np.float64), stock, have, ratios, needed, penalty)
+    due = np.outer(ratios, have.sum(axis=0))
+    weight = 1 / np.maximum(due, 1)
+    weight[:, labels:-1] *= COMBINATION
+    search = _Search(kinds.astype(np.float64), stock, have, due, weight, needed, penalty)
     for which, source, target in search.moves(4 * len(may_move)):
         members[target][which].append(members[source][which].pop())
     refined = assigned.copy()
@@ -99,17 +107,24 @@ class _Search:
         kinds: float64 (kinds, c), the counts of each kind of group.
         stock: int (parts, kinds), the number of groups of each kind in each part.
         have: float64 (parts, c), the counts of each part.
-        ratios: float64 (parts,), the fraction of photos in each part.
+        due: float64 (parts, c), the counts that each part should have.
+        weight: float64 (parts, c), the cost of a squared deviation.
         needed, penalty: see `_needs`.
     """
 
     def __init__(
-        self, kinds: NDArray, stock: NDArray, have: NDArray, ratios: NDArray, needed: NDArray, penalty: NDArray
+        self,
+        kinds: NDArray,
+        stock: NDArray,
+        have: NDArray,
+        due: NDArray,
+        weight: NDArray,
+        needed: NDArray,
+        penalty: NDArray,
     ):
         self.kinds, self.stock, self.have = kinds, stock, have
+        self.due, self.weight = due, weight
         self.needed, self.penalty = needed, penalty
-        self.due = np.outer(ratios, have.sum(axis=0))
-        self.weight = 1 / np.maximum(self.due, 1)
         self.most = kinds.max(axis=0)
         self.squares = (kinds**2 @ self.weight.T).T
 

@@ -83,9 +83,8 @@ def _deal(counts: NDArray, ratios: NDArray[np.float64], rng: np.random.Generator
         ratios: float64 (parts,), the fraction of photos in each part.
         rng: source of the order of groups with the same labels.
     """
-    # Large groups are dealt first, since small ones can still even out what they leave.
+    # Groups come in random order: if large groups came first, the largest part would get all of them.
     order = rng.permutation(len(counts))
-    order = order[np.argsort(-counts[order, -1].astype(np.int64), kind="stable")]
     carried = np.ascontiguousarray((counts[order] > 0).T)
     left = carried.sum(axis=1)
     wanted = np.outer(ratios, counts.sum(axis=0, dtype=np.float64))
@@ -97,9 +96,7 @@ def _deal(counts: NDArray, ratios: NDArray[np.float64], rng: np.random.Generator
         column = int(np.argmin(np.where(left[:-1] > 0, left[:-1], len(counts) + 1))) if left[:-1].any() else -1
         places = np.flatnonzero(carried[column] & waiting)
         for group in order[places].tolist():
-            part = max(
-                parts, key=list(zip(wanted[:, column].tolist(), wanted[:, -1].tolist(), strict=True)).__getitem__
-            )
+            part = max(parts, key=wanted[:, [column, -1]].tolist().__getitem__)
             wanted[part] -= counts[group]
             assigned[group] = part
         waiting[places] = False
