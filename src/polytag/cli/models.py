@@ -50,12 +50,15 @@ def train(
     """Train one model without using the test set."""
     start = time.monotonic()
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
-    check_training(model, options)
+    _, pretrained = check_training(model, options)
     if advice := options.advice(model):
         note(advice)
     from polytag.data.splitting.split import split_facts
     from polytag.models.bundle.bundle import check_unused
+    from polytag.models.encoders.encoder import Encoder
 
+    if isinstance(pretrained, Encoder):
+        note(pretrained.summary)
     check_unused(out)
     dataset = load(data, read)
     with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
@@ -229,6 +232,7 @@ def compare(
     require("keras", "train", "Training")
     from polytag.comparison.plan import check_comparison
     from polytag.comparison.run_folder import RUN_FILE
+    from polytag.models.encoders.encoder import Encoder
 
     how: dict[str, Any] = {
         "tune": tune,
@@ -237,7 +241,9 @@ def compare(
         "resume": resume,
         "overwrite": overwrite,
     }
-    check_comparison(out, models, options, **how)
+    plan = check_comparison(out, models, options, **how)
+    if isinstance(plan.weights, Encoder):
+        note(plan.weights.summary)
     when_stopped(lambda: "Add --resume to continue." if (out / RUN_FILE).exists() else AGAIN)
     dataset = load(data, read.override({"slice": slices}))
     comparison = pt.compare(

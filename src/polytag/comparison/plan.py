@@ -10,6 +10,7 @@ from polytag.comparison.run_folder import check_repeats, started_run
 from polytag.comparison.time_share import TimeShare
 from polytag.errors import SettingsError
 from polytag.models.backbones.weights import Weights
+from polytag.models.encoders.encoder import Encoder
 from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
 from polytag.models.recipe import ALL_MODELS, SEARCHED, takes
 
@@ -87,8 +88,8 @@ def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions
         )
     used = {name for model in models for name in options.of_use_to(model).settings}
     useless = [name for name in options.settings if name not in used]
-    if options.weights is not None and not any(takes(model, "backbone") for model in models):
-        useless.append("weights")
+    if not any(takes(model, "backbone") for model in models):
+        useless += [name for name in ("weights", "encoder_output") if getattr(options, name) is not None]
     if useless:
         raise SettingsError(f"{useless[0].replace('_', ' ')} means nothing to {', '.join(models)}. Leave it out.")
 
@@ -99,6 +100,8 @@ def check_backbone(plan: Mapping[str, TrainOptions], weights: Weights | None, fo
     from polytag.models.backbones.backbone import backbone
 
     embedding = [model for model in plan if takes(model, "backbone")]
+    if isinstance(weights, Encoder):
+        return  # It has run when it was found.
     if weights is not None and not (resume and all((folder / model).exists() for model in embedding)):
         recipe = plan[embedding[0]].recipe(embedding[0])
         backbone(recipe.backbone, recipe.image_size, weights)

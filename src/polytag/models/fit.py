@@ -25,6 +25,7 @@ from polytag.models.budget.budget import plan_budget
 from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.bundle.seen import same_files, seen_photos
 from polytag.models.bundle.write import write_bundle
+from polytag.models.encoders.encoder import Encoder
 from polytag.models.networks.calibrated import calibrated
 from polytag.models.options import TrainOptions, check_training, is_searched
 from polytag.models.quantization.quantize import quantize
@@ -106,7 +107,10 @@ def _fit(
     """Train a model on checked data. The facts are added to the bundle's manifest."""
     recipe, pretrained = check_training(model, options)
     start, features = time.perf_counter(), None
-    if pretrained is not None:
+    encoder = pretrained if isinstance(pretrained, Encoder) else None
+    if encoder is not None:
+        _log.info("%s", encoder.summary)
+    elif pretrained is not None:
         # The backbone is built now to detect unsuitable weights before hours of work.
         features = backbone(recipe.backbone, recipe.image_size, pretrained)
         pretrained = pretrained.identified(features.get_weights())
@@ -128,7 +132,7 @@ def _fit(
         "recipe": trained.recipe.to_json(),
         "data": _data_facts(train, validation, fingerprint),
         "trainable_parameters": count(network.trainable_weights),
-        "parameters": count(network.weights),
+        "parameters": count(network.weights) + (0 if encoder is None else encoder.facts["parameters"]),
         "fit_seconds": round(time.perf_counter() - start, 1),
         "history": trained.history,
         "kept_epoch": trained.kept,
@@ -137,10 +141,11 @@ def _fit(
         **trained.facts,
         **more_facts,
         **({} if (advice := options.advice(model)) is None else {"notes": [advice]}),
+        **({} if encoder is None else {"encoder": dict(encoder.facts)}),
         **({} if found is None else {"trials": found.trials, "importance": found.importance}),
     }
     _log.info("%s: trained in %.1f s; calibration %s", model, facts["fit_seconds"], calibration.kind)
-    bundle = write_bundle(network, facts, seen)
+    bundle = write_bundle(network, facts, seen, None if encoder is None else encoder.path)
     validation = _choose_thresholds(bundle, validation, options.objective)
     if options.int8:
         quantize(bundle, train, validation, objective=options.objective, seed=recipe.seed)
@@ -225,7 +230,7 @@ def _train(
     features: keras.Model | None,
     show_progress: bool,
 ) -> Trained:
-    if pretrained is None or features is None:
+    if pretrained is None:
         return fit_cnn(train, validation, recipe, show_progress)
     if recipe.model in ("transfer", "best"):
         return fit_transfer(train, validation, recipe, pretrained, features, show_progress)

@@ -37,7 +37,8 @@ class TrainOptions:
 
     image_size: Annotated[
         int | None,
-        "Width and height to which photos are resized, in pixels (32 to 1024). Default: 224, or 288 for best.",
+        "Width and height to which photos are resized, in pixels (32 to 1024). Default: 224, 288 for best, or the "
+        "encoder's own.",
     ] = None
     epochs: Annotated[int | None, "Maximum number of epochs. Default: 15 for baseline, 60 for other networks."] = None
     batch_size: Annotated[
@@ -53,9 +54,10 @@ class TrainOptions:
     backbone: Annotated[
         str | None,
         "Pretrained network for transfer: mobilenet_v2, efficientnet_lite0, efficientnet_lite1, efficientnet_lite2 or "
-        "a name from keras.applications, such as EfficientNetB0. Default: mobilenet_v2; for best, the largest of these "
-        "that is installed.",
+        "a name from keras.applications, such as EfficientNetB0; or an encoder: FILE.onnx, a folder, hf:OWNER/REPO or "
+        "timm:NAME. Default: mobilenet_v2; for best, the largest EfficientNet-Lite that is installed.",
     ] = None
+    encoder_output: Annotated[str | None, "Output of the encoder to use. Default: chosen by its shape."] = None
     weights: Annotated[Path | None, "File with the backbone's pretrained weights. Default: found automatically."] = None
     fine_tune: Annotated[
         int | None,
@@ -125,7 +127,7 @@ class TrainOptions:
         `compare` needs this method because it gives several models the same options.
         """
         idle = [name for name in self.settings if not takes(model, name)]
-        idle += [] if takes(model, "backbone") else ["weights"]
+        idle += [] if takes(model, "backbone") else ["weights", "encoder_output"]
         return self.override(dict.fromkeys(idle))
 
     def recipe(self, model: str) -> Recipe:
@@ -175,7 +177,6 @@ def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights 
         WeightsError: the weights file is missing or has the wrong format.
     """
     # Imported here to keep the command line fast, because it imports this module even to print its help.
-    from polytag.models.backbones.weights import find_weights
     from polytag.models.runtimes.openvino import check_openvino
 
     recipe = options.recipe(model)
@@ -187,12 +188,36 @@ def check_training(model: str, options: TrainOptions) -> "tuple[Recipe, Weights 
         raise SettingsError(f"the search chooses the hyperparameters of {model}. Omit them.")
     if options.weights is not None and not takes(model, "backbone"):
         raise SettingsError(f"weights have no effect on {model}. Omit them.")
+    if options.encoder_output is not None and not takes(model, "backbone"):
+        raise SettingsError(f"encoder output has no effect on {model}. Omit it.")
     require("keras", "train", "Training")
     if is_searched(model, options):
         require("optuna", "train", "A hyperparameter search")
     if options.int8:
         check_openvino()
-    return recipe, find_weights(options.weights, recipe.backbone) if takes(model, "backbone") else None
+    return _with_backbone(recipe, options) if takes(model, "backbone") else (recipe, None)
+
+
+def _with_backbone(recipe: Recipe, options: TrainOptions) -> "tuple[Recipe, Weights]":
+    """Find the backbone. An encoder determines the size of the photos, and it is never fine-tuned.
+
+    Raises:
+        SettingsError: an option does not fit the backbone.
+        WeightsError: weights are missing or cannot be used.
+    """
+    from polytag.models.backbones.weights import find_weights
+    from polytag.models.encoders.encoder import find_encoder
+    from polytag.models.encoders.source import is_encoder
+
+    if not is_encoder(recipe.backbone):
+        if options.encoder_output is not None:
+            raise SettingsError(f"{recipe.backbone} has only one output. Omit encoder output.")
+        return recipe, find_weights(options.weights, recipe.backbone)
+    for name, refused in (("weights", options.weights), ("int8", options.int8), ("fine tune", options.fine_tune)):
+        if refused:
+            raise SettingsError(f"{name} does not apply to an encoder, which is used without changes. Omit it.")
+    encoder = find_encoder(recipe.backbone, options.image_size, options.encoder_output)
+    return replace(recipe, image_size=encoder.image_size, fine_tune=0), encoder
 
 
 def check_effort(trials: int | None, timeout: float | None) -> None:

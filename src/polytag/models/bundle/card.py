@@ -86,6 +86,13 @@ def _summary(manifest: Manifest) -> str:
         f"{'' if fine_tuning == 'none' else f'. Fine-tuning of the pretrained layers: {as_it_is(fine_tuning)}'}.",
         f"- Training time: {duration(manifest['fit_seconds'])}.",
     ]
+    if encoder := manifest.get("encoder"):
+        revision = f" at {encoder['revision']}" if encoder["revision"] else ""
+        lines.append(
+            f"- Encoder: {as_it_is(encoder['source'])}{as_it_is(revision)}, used without changes. Licence: "
+            f"{as_it_is(encoder['licence'] or 'not stated; find out before you pass the model on')}. Embedding: "
+            f"output {as_it_is(encoder['output'])} ({as_it_is(encoder['pooling'])}), {encoder['width']:,} features."
+        )
     if "int8" in manifest:
         summary = quantization_summary(manifest["int8"])
         lines.append(f"- {as_it_is(summary[0].upper() + summary[1:])}.")

@@ -21,7 +21,6 @@ from skmultilearn.problem_transform import LabelPowerset
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, counted
 from polytag.evaluation.selection import selection_score
-from polytag.models.backbones.backbone import pooled
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras
@@ -33,7 +32,7 @@ from polytag.models.classical.networks import (
     relevance_network,
     with_constants,
 )
-from polytag.models.networks.architectures import with_head
+from polytag.models.networks.architectures import joined
 from polytag.models.recipe import Recipe
 from polytag.models.training.loop import Trained
 from polytag.progress import progress_bar
@@ -73,7 +72,7 @@ def fit_classical(
     validation: Dataset,
     recipe: Recipe,
     weights: Weights,
-    features: keras.Model,
+    features: keras.Model | None,
     show_progress: bool,
 ) -> Trained:
     """Fit a classical method on the frozen backbone's embeddings of unaugmented photos.
@@ -82,7 +81,8 @@ def fit_classical(
         train, validation: readable photos.
         recipe: recipe of a classical method.
         weights: weights of the backbone.
-        features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
+        features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network. ``None``
+            for an encoder in ONNX, whose network is only the head.
         show_progress: whether to draw progress bars on stderr.
     """
     name = recipe.model
@@ -102,7 +102,7 @@ def fit_classical(
         )
     facts = {"weights": weights.name, "notes": notes}
     probabilities = top.predict(validation_embeddings, verbose=0)
-    network = with_head(pooled(features), top)
+    network = joined(features, top)
     return Trained(network, replace(recipe, hyperparameters=chosen), [], None, probabilities, facts)
 
 

@@ -111,7 +111,19 @@ def with_head(features: keras.Model, top: keras.Model) -> keras.Model:
     return keras.Model(photo, top(features(photo)), name="transfer")
 
 
-def head(n_features: int, n_labels: int, *, dense: int = 512, dropout: float = 0.3) -> keras.Model:
+def joined(features: keras.Model | None, top: keras.Model) -> keras.Model:
+    """Join a backbone that ends with a feature map and a head. Without a backbone, the head is the network."""
+    return top if features is None else with_head(pooled(features), top)
+
+
+def head(
+    n_features: int,
+    n_labels: int,
+    *,
+    dense: int = 512,
+    dropout: float = 0.3,
+    scaling: tuple[list[float], list[float]] | None = None,
+) -> keras.Model:
     """Build the head of a transfer model: features float32 (batch, n_features) → probabilities.
 
     Args:
@@ -119,9 +131,11 @@ def head(n_features: int, n_labels: int, *, dense: int = 512, dropout: float = 0
         n_labels: number of outputs.
         dense: number of units in the hidden layer; 0 omits the layer.
         dropout: fraction of the features and of the hidden units dropped during training, 0 to 1.
+        scaling: factors and offsets that standardise the features; ``None`` leaves them unchanged.
     """
     inputs = layers.Input((n_features,), name="features")
-    x = layers.Dropout(dropout)(inputs)
+    x = inputs if scaling is None else layers.Rescaling(*scaling, name="standardised")(inputs)
+    x = layers.Dropout(dropout)(x)
     if dense:
         x = layers.Dense(dense, activation="relu")(x)
         x = layers.Dropout(dropout)(x)

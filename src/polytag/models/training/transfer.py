@@ -5,14 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.evaluation.selection import SCORE_TITLE, paired_difference
-from polytag.models.backbones.backbone import pooled
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras, training_policy
-from polytag.models.networks.architectures import head, transfer, with_head
+from polytag.models.encoders.source import is_encoder
+from polytag.models.networks.architectures import head, joined, transfer
 from polytag.models.recipe import Recipe, fine_tuning_size
 from polytag.models.training.batches import Batches
 from polytag.models.training.early_layers import split_early_layers
@@ -64,7 +65,7 @@ def fit_transfer(
     validation: Dataset,
     recipe: Recipe,
     weights: Weights,
-    features: keras.Model,
+    features: keras.Model | None,
     show_progress: bool,
 ) -> Trained:
     """Train a head on the frozen backbone's embeddings, then fine-tune the late layers if the recipe requests it.
@@ -73,17 +74,18 @@ def fit_transfer(
         train, validation: readable photos.
         recipe: recipe of `transfer` or `best`. For `best`, the head is averaged with a kernel ridge regression.
         weights: weights of the backbone.
-        features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network.
+        features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network. ``None``
+            for an encoder in ONNX, whose network is only the head.
         show_progress: whether to draw progress bars on stderr.
     """
     batches = head_batches(train, validation, recipe, weights, show_progress)
     top, fitted = fit_head(*batches, recipe, show_progress)
     top, history = without_optimizer(top), fitted.history
-    network = frozen_network = with_head(pooled(features), top)
+    network = frozen_network = joined(features, top)
     facts: dict[str, Any] = {"weights": weights.name, "fine_tuning": "none"}
     if recipe.model == "best":
         top, fitted, facts["kernel_ridge"] = _with_kernel_ridge(top, fitted, *batches, recipe.seed)
-        frozen_network = with_head(pooled(features), top)
+        frozen_network = joined(features, top)
     epochs = default_epochs(len(train)) if recipe.fine_tune is None else recipe.fine_tune
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
@@ -106,6 +108,8 @@ def fit_transfer(
             network = frozen_network
             gain = f"{lost:.3f} higher without it (standard error {error:.3f})"
             facts["fine_tuning"] = f"undone, because the {SCORE_TITLE} was {gain}"
+    else:
+        network = frozen_network
     return Trained(network, recipe, history, fitted.kept, fitted.probabilities, facts)
 
 
@@ -146,7 +150,7 @@ def fit_head(
         The head and the record of its training.
     """
     keras.utils.set_random_seed(recipe.seed)
-    top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
+    top = _new_head(train, recipe)
     with progress_bar(len(train) * recipe.epochs, recipe.model, "step", show_progress) as bar:
         return top, fit_network(top, train, validation, recipe, bar, recipe.model, callbacks=callbacks)
 
@@ -178,12 +182,24 @@ def refit_head(train: Batches, recipe: Recipe, fitted: Fitted) -> keras.Model:
         fitted: record of the earlier training.
     """
     keras.utils.set_random_seed(recipe.seed)
-    top = head(train.width, train.targets.shape[1], **recipe.hyperparameters)
+    top = _new_head(train, recipe)
     rates = [epoch["learning_rate"] for epoch in fitted.history[: (fitted.kept or 0) + 1]]
     top.compile(keras.optimizers.AdamW(rates[0], recipe.weight_decay), LOSSES[recipe.loss](train.targets))
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch, _: rates[epoch])
     top.fit(train, epochs=len(rates), verbose=0, shuffle=False, callbacks=[schedule])
     return top
+
+
+def _new_head(train: Batches, recipe: Recipe) -> keras.Model:
+    """Build a head. It standardises the features of an encoder, which may have any mean and scale."""
+    scaling = _standardisation(train.everything()) if is_encoder(recipe.backbone) else None
+    return head(train.width, train.targets.shape[1], scaling=scaling, **recipe.hyperparameters)
+
+
+def _standardisation(embeddings: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """Return factors and offsets that give each feature a mean of 0 and a standard deviation of 1."""
+    factors = 1 / np.maximum(embeddings.std(axis=0, dtype=np.float64), 1e-6)
+    return factors.tolist(), (-embeddings.mean(axis=0, dtype=np.float64) * factors).tolist()
 
 
 def _fine_tune(
