@@ -16,7 +16,9 @@ from tiny_encoders import TINY, TOLERANCE
 DINO = str(TINY / "dinov2")
 
 
-@pytest.mark.parametrize(("model", "settings"), [("transfer", {"epochs": 3}), ("best", {"epochs": 3}), ("binary_relevance", {})])
+@pytest.mark.parametrize(
+    ("model", "settings"), [("transfer", {"epochs": 3}), ("best", {"epochs": 3}), ("binary_relevance", {})]
+)
 def test_the_bundle_is_the_encoder_with_the_trained_head(
     model: str, settings: dict, squares: tuple, tmp_path: Path
 ) -> None:

@@ -196,7 +196,7 @@ class Bundle:
     @property
     def in_keras(self) -> bool:
         """Whether Keras can run the network. It cannot run an encoder that is an ONNX graph."""
-        return "head.keras" not in self.manifest["files"]
+        return "encoder" not in self.manifest
 
     def keras_model(self):
         """Load the float32 network as a `keras.Model`.
