@@ -9,6 +9,7 @@ from polytag.data.dataset import Dataset
 from polytag.models.backbones.weights import is_installed
 from polytag.models.budget.plan import FROZEN_GAINS, VALIDATION_COST, choose, in_words
 from polytag.models.budget.rates import Candidate, Rates, measure, with_fine_tuning
+from polytag.models.encoders.source import is_encoder
 from polytag.models.options import TrainOptions
 from polytag.models.recipe import CLASSICAL, takes
 
@@ -46,7 +47,7 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     assert options.minutes is not None
     seconds = 60 * options.minutes
     end = start + seconds * (1 - SAVING_SHARE) - SAVING_SECONDS
-    if not takes(model, "backbone"):
+    if not takes(model, "backbone") or is_encoder(options.recipe(model).backbone):
         words = f"{model}: {options.minutes:.1f} minutes; training ends in time, if need be before its last epoch."
         return Budget(options, end, words)
     train, validation = photos

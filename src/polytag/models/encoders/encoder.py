@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from polytag.errors import BundleError, SettingsError, WeightsError
+from polytag.files import write_json
 from polytag.models.backbones.weights import Weights
 from polytag.models.encoders.graph import (
     external_files,
@@ -24,7 +25,7 @@ from polytag.models.encoders.graph import (
     take_photos,
     write_graph,
 )
-from polytag.models.encoders.outputs import Output, choose_output
+from polytag.models.encoders.outputs import Output, Shape, choose_output
 from polytag.models.encoders.preprocessing import Preprocessing, read_json, read_preprocessing
 from polytag.models.encoders.source import Source, find_source
 from polytag.photos.array_cache import cache_folder
@@ -84,12 +85,13 @@ def find_encoder(name: str, image_size: int | None = None, output: str | None = 
     content = _sha256([source.model, *data])
     key = hashlib.sha256(repr((content, preprocessing, size, output, sorted(config.items()), VERSION)).encode())
     folder = cache_folder() / "encoders" / key.hexdigest()[:16]
-    last = is_channels_last(value)
-    chosen = choose_output(_shapes(source, size, last), config, size, output or "")
-    if not (folder / "model.onnx").is_file():
+    known = read_json(folder / "shapes.json")
+    shapes = {name: tuple(shape) for name, shape in known.items()} or _shapes(source, size, is_channels_last(value))
+    chosen = choose_output(shapes, config, size, output or "")
+    if not known:
         take_photos(model, preprocessing, size)
         give_features(model, chosen)
-        _store(model, data, folder)
+        _store(model, data, shapes, folder)
     facts = _facts(source, preprocessing, chosen, content, parameters(model))
     return Encoder(name, "onnx", folder / "model.onnx", key.hexdigest(), size, chosen.width, facts)
 
@@ -103,7 +105,7 @@ def _size(name: str, wanted: int | None, fixed: int | None, preprocessing: Prepr
     return size
 
 
-def _shapes(source: Source, size: int, channels_last: bool) -> dict[str, tuple[int, ...]]:
+def _shapes(source: Source, size: int, channels_last: bool) -> dict[str, Shape]:
     """Return the shape of each output for two photos.
 
     The encoder is run for this, because many exports do not state their shapes.
@@ -128,12 +130,13 @@ def _shapes(source: Source, size: int, channels_last: bool) -> dict[str, tuple[i
     return {value.name: array.shape for value, array in zip(session.get_outputs(), values, strict=True)}
 
 
-def _store(model: Any, data: list[Path], folder: Path) -> None:
-    """Write the graph into the cache. The folder appears only when it is complete."""
+def _store(model: Any, data: list[Path], shapes: Mapping[str, Shape], folder: Path) -> None:
+    """Write the graph and its shapes into the cache. The folder appears only when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         write_graph(model, temporary, data)
+        write_json(temporary / "shapes.json", shapes)
         os.replace(temporary, folder)
     except OSError:
         if not (folder / "model.onnx").is_file():  # Otherwise, another process was faster.
