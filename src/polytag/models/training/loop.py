@@ -122,7 +122,7 @@ def fit_network(
             this score stops improving. Training then stops early, as `PATIENCE` and `MIN_RATE` define.
         callbacks: additional callbacks, which receive the scores of each epoch.
 
-    If there is a time limit (`polytag.models.training.time_limit`), training ends in time.
+    If there is a time limit (`polytag.models.training.time_limit`), the training of networks on photos ends in time.
 
     Raises:
         DivergedError: the loss or a prediction is not finite.
@@ -146,7 +146,8 @@ def fit_network(
         steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
         steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate))
     clock = InTime(end_of_training(), len(train) * recipe.epochs, len(validation))
-    if end_of_training() < np.inf:
+    # Heads are trained on embeddings in seconds. Without them, the time spent on embedding would be lost.
+    if end_of_training() < np.inf and len(network.input_shape) > 2:
         steps.insert(0, clock)
     if optimizer.use_ema:
         steps.insert(

@@ -1,0 +1,85 @@
+"""Budgets: options fit the minutes, what was asked for is kept, and a comparison shares its time."""
+
+import time
+
+import pytest
+
+import polytag as pt
+from polytag.comparison.time_share import TimeShare, time_notes
+from polytag.errors import SettingsError
+from polytag.models.budget import budget as budgets
+from polytag.models.budget.budget import plan_budget
+from polytag.models.budget.rates import Rates, measure
+from polytag.models.options import TrainOptions
+
+SMALL, LARGE = ("mobilenet_v2", 224), ("efficientnet_lite2", 288)
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[list[tuple[str, int]]]:
+    """The candidates that were timed. Every one has the same speed, and fine-tuning costs twice as much."""
+    asked: list[list[tuple[str, int]]] = []
+
+    def rates(paths, candidates, weights) -> Rates:
+        asked.append(candidates)
+        return Rates({size: 1e-3 for _, size in candidates}, dict.fromkeys(candidates, 1e-2))
+
+    monkeypatch.setattr(budgets, "measure", rates)
+    monkeypatch.setattr(budgets, "with_fine_tuning", lambda r, *_: Rates(r.reading, r.embedding, 2.0))
+    monkeypatch.setattr(budgets, "is_installed", {SMALL[0], LARGE[0]}.__contains__)
+    return asked
+
+
+def planned(squares, model: str, **settings) -> budgets.Budget:
+    return plan_budget(model, TrainOptions(**settings), squares[:2], time.monotonic())
+
+
+def test_best_chooses_among_the_installed_backbones(squares, measured) -> None:
+    budget = planned(squares, "best", minutes=10)
+    assert measured == [[SMALL, LARGE]]
+    options = budget.options
+    # For 84 photos, the regression is expected to gain more than fine-tuning.
+    assert (options.backbone, options.image_size, options.fine_tune) == (*LARGE, 0)
+    assert budget.words.startswith(
+        "best: 10.0 minutes: efficientnet_lite2 at 288 px, frozen, because this machine reads"
+    )
+    assert 0.8 * 600 < budget.end - time.monotonic() < 600
+
+
+def test_what_was_asked_for_is_kept(squares, measured) -> None:
+    options = planned(squares, "best", minutes=10, backbone="mobilenet_v2", image_size=96, fine_tune=3).options
+    assert (options.backbone, options.image_size, options.fine_tune) == ("mobilenet_v2", 96, 3)
+    transfer = planned(squares, "transfer", minutes=10).options
+    assert (transfer.backbone, transfer.image_size) == SMALL and transfer.fine_tune
+    assert planned(squares, "chains", minutes=10).options.fine_tune is None
+    assert planned(squares, "tuned", minutes=10).options == TrainOptions(minutes=10)
+
+
+def test_the_timing_uses_the_photos_and_leaves_them_in_the_cache(squares) -> None:
+    rates = measure(squares[0].paths[:20], [("mobilenet_v2", 32)])
+    assert rates.reading[32] > 0 and rates.embedding["mobilenet_v2", 32] > 0
+    assert measure(squares[0].paths[:20], [("mobilenet_v2", 32)]).embedding["mobilenet_v2", 32] < 0.01
+
+
+def test_minutes_out_of_range_are_refused() -> None:
+    with pytest.raises(SettingsError, match="minutes must be greater than 0, not 0"):
+        TrainOptions(minutes=0)
+
+
+def test_a_comparison_shares_what_is_left() -> None:
+    share = TimeShare(10, 4)
+    assert share.next() == pytest.approx(10 / 4, rel=0.2)
+    share._trainings = 1  # two trainings took no time
+    assert share.next() == pytest.approx(10, rel=0.2)
+    assert TimeShare(None, 3).next() is None
+
+
+def test_the_report_names_what_was_cut_short(squares, tmp_path) -> None:
+    comparison = pt.compare(
+        squares[0], tmp_path / "run", ["baseline"], minutes=0.1, epochs=5000, image_size=48, show_progress=False
+    )
+    notes = " ".join(comparison.contest.notes)
+    assert "baseline: 0.1 minutes; training ends in time" in notes
+    assert "The time limit ended the training of baseline after" in notes and "of 5000 epochs" in notes
+    assert "The time limit ended" in (tmp_path / "run" / "report.html").read_text()
+    assert time_notes("baseline", {}) == ()
