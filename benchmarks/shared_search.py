@@ -2,10 +2,11 @@
 
     python benchmarks/shared_search.py URL [--processes 4] [--trials 16] [--photos 300] [--json F]
 
-URL is that of an empty PostgreSQL database, such as postgresql://me@localhost/searches; `python tests/postgres.py` starts
-one. Each process searches the tuned CNN's hyperparameters on the same synthetic scenes. After a few trials, one process
-is killed in the middle of a trial. Prints JSON: the trials that count, whether any was lost or counted twice, whether
-all remaining processes found the same best trial, and how many trials the dead process had finished.
+URL is that of an empty PostgreSQL database, such as postgresql://me@localhost/searches. One is started by
+`python tests/postgres.py`. Each process searches the tuned CNN's hyperparameters on the same synthetic scenes. After a
+few trials, one process is killed in the middle of a trial. Prints JSON: the trials that count, whether any was lost or
+counted twice, whether all remaining processes found the same best trial, and how many trials the dead process had
+finished.
 """
 
 import argparse
@@ -86,13 +87,15 @@ def main() -> None:
         names = [f"process {number}" for number in range(1, arguments.processes + 1)]
         start = time.perf_counter()
         processes = [
-            subprocess.Popen([sys.executable, *sys.argv, "--worker", str(folder), name], stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [sys.executable, *sys.argv, "--worker", str(folder), name], stderr=(folder / f"{name}.err").open("w")
+            )
             for name in names
         ]
         dead = kill_one(folder, names, processes)
         for index, process in enumerate(processes):
             if index != dead and process.wait():
-                raise SystemExit(f"{names[index]} failed")
+                raise SystemExit(f"{names[index]} failed:\n{(folder / f'{names[index]}.err').read_text()}")
         seconds = time.perf_counter() - start
         found = [json.loads((folder / f"{name}.json").read_text()) for i, name in enumerate(names) if i != dead]
         finished = sum(line == "finished" for name in names for line in lines(folder, name))

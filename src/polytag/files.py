@@ -107,6 +107,15 @@ LOCK_FILE = ".lock"
 """Name of the file by which a process locks a folder that it writes over a long time."""
 
 
+TRAINING_FILE = "training.json"
+"""Name of the file that marks a folder with the progress of a training."""
+
+
+def unfinished(path: Path) -> Path:
+    """Return the path of the progress from which an interrupted command continues to write ``path``."""
+    return path.with_name(f"{path.name}.part")
+
+
 def lock(path: Path) -> BinaryIO:
     """Lock a file for this process, creating it if needed. The lock ends when the file is closed or the process ends.
 

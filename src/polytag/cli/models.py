@@ -1,6 +1,7 @@
 """Commands that train and test models."""
 
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +17,7 @@ from polytag.errors import SettingsError, counted
 from polytag.evaluation.min_photos import MIN_PHOTOS
 from polytag.evaluation.objectives import OBJECTIVES, aim, parse_objective
 from polytag.extras import require
+from polytag.files import unfinished
 from polytag.models.options import TrainOptions, check_training
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
 from polytag.progress import progress_bar
@@ -46,10 +48,14 @@ def train(
         typer.Option("--out", "-o", help="Folder for the bundle. Default: DATA-MODEL in the current folder."),
     ] = None,
     split_file: SplitFile = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted training.")
+    ] = False,
 ) -> None:
     """Train one model without using the test set."""
     start = time.monotonic()
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
+    progress = unfinished(out)
     _, pretrained = check_training(model, options)
     if advice := options.advice(model):
         note(advice)
@@ -59,13 +65,21 @@ def train(
 
     if isinstance(pretrained, Encoder):
         note(pretrained.summary)
-    check_unused(out)
-    dataset = load(data, read)
-    with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
-        parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
-    note(*(f"  {one}" for one in parts[0].notes[len(dataset.notes) :]))
-    bundle = pt.fit(parts[0], parts[1], model, _within(options, start), out=out, say=note)
-    bundle.record(split=split_facts(dataset, parts, options.seed, split_file) | {"notes": list(parts[0].notes)})
+    if progress.exists() and not resume:
+        raise SettingsError(f"{progress} was left by an interrupted training. Add --resume to continue, or delete it.")
+    if progress.exists() and out.exists():
+        bundle = pt.Bundle(out)  # The training was killed after its last step.
+    else:
+        check_unused(out)
+        when_stopped(lambda: "Add --resume to continue." if progress.exists() else AGAIN)
+        dataset = load(data, read)
+        with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
+            parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
+        note(*(f"  {one}" for one in parts[0].notes[len(dataset.notes) :]))
+        bundle = pt.fit(parts[0], parts[1], model, _within(options, start), checkpoints=progress, say=note)
+        bundle.record(split=split_facts(dataset, parts, options.seed, split_file) | {"notes": list(parts[0].notes)})
+        bundle = bundle.save(out)
+    shutil.rmtree(progress)
     _print_training(bundle, options)
     print(out)
 

@@ -7,6 +7,7 @@ results and report), so an interrupted run can resume with the missing steps.
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from polytag.evaluation.evaluate import evaluate
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
 from polytag.evaluation.slices import automatic_slices, without_slices
-from polytag.files import write_json
+from polytag.files import unfinished, write_json
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.bundle.card import quantization_summary
 from polytag.models.options import TrainOptions
@@ -288,7 +289,7 @@ def _train(
     """Train a model, or open its bundle if an interrupted run has already trained the model."""
     from polytag.models.fit import fit
 
-    out = folder / model
+    out, progress = folder / model, unfinished(folder / model)
     if out.exists():
         say(f"{model}: already trained")
         bundle = Bundle(out)
@@ -299,10 +300,11 @@ def _train(
             model,
             options,
             out=out,
-            search_log=folder / "search.log",
+            checkpoints=progress,
             show_progress=show_progress,
             say=say,
         )
+    shutil.rmtree(progress, ignore_errors=True)
     if options.int8:
         say(quantization_summary(bundle.manifest["int8"]))
     return bundle

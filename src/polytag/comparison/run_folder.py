@@ -5,6 +5,7 @@
     run.json               the settings; the file marks a folder as written by polytag
     split.csv              the split of the first repeat
     baseline/, tuned/, …   the bundles of the first repeat
+    tuned.part/            progress of a training that is not finished
     repeat-2/, …           split and bundles of each further repeat
     results.json           all numbers
     report.html, report.md
@@ -18,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from polytag.errors import SettingsError, counted, raise_machine_error
-from polytag.files import LOCK_FILE, lock, write_json
+from polytag.files import LOCK_FILE, TRAINING_FILE, lock, unfinished, write_json
 from polytag.models.bundle.bundle import check_unused
 from polytag.models.recipe import ALL_MODELS
 
 RUN_FILE = "run.json"
 """Name of the file with the settings of a run."""
 
-WRITTEN = ("results.json", "report.html", "report.md", "search.log", "split.csv")
+WRITTEN = ("results.json", "report.html", "report.md", "split.csv")
 """Files that a run writes in addition to its bundles and settings."""
 
 
@@ -130,8 +131,9 @@ def prepare_folder(folder: Path, request: Mapping[str, Any], started: Mapping[st
 def _empty(folder: Path) -> None:
     """Remove the bundles and files of one repeat."""
     for model in ALL_MODELS:
-        for leftover in (folder / model, *folder.glob(f".{model}.*")):
-            if (leftover / "bundle.json").exists() or leftover.name.startswith("."):
+        for leftover in (folder / model, unfinished(folder / model), *folder.glob(f".{model}.*")):
+            ours = (leftover / "bundle.json", leftover / TRAINING_FILE)
+            if any(file.exists() for file in ours) or leftover.name.startswith("."):
                 shutil.rmtree(leftover)
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)

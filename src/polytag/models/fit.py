@@ -32,6 +32,7 @@ from polytag.models.quantization.quantize import quantize
 from polytag.models.recipe import Recipe
 from polytag.models.search.search import Found, search
 from polytag.models.search.spaces import SPACES, cnn_score, transfer_score
+from polytag.models.training.checkpoint import Checkpoints, recorded_plan
 from polytag.models.training.cnn import fit_cnn
 from polytag.models.training.loop import Trained
 from polytag.models.training.time_limit import end_of_training, ending_at
@@ -52,7 +53,7 @@ def fit(
     options: TrainOptions | None = None,
     *,
     out: str | Path | None = None,
-    search_log: str | Path | None = None,
+    checkpoints: str | Path | None = None,
     show_progress: bool = True,
     say: Callable[[str], object] = lambda line: None,
     **settings: Any,
@@ -68,7 +69,8 @@ def fit(
         model: "baseline", "tuned", "transfer", "best" or one of `polytag.models.recipe.CLASSICAL`.
         options: training options. Default: ``TrainOptions()``.
         out: folder for the bundle, which must not exist. With ``None``, the bundle is deleted together with the object.
-        search_log: file that records the trials of a search, so that an interrupted search can continue.
+        checkpoints: folder for the progress. A training that was interrupted continues from there, at most about a
+            minute earlier, and gives the same model. Delete the folder after the bundle has been saved.
         show_progress: whether to draw progress bars on stderr.
         say: called with a line that says what was chosen for ``minutes``.
         settings: fields of `TrainOptions` that override ``options``: ``epochs=5``, ``timeout="10m"``, …
@@ -86,11 +88,13 @@ def fit(
     train, validation = _checked(train, validation)
     end, facts = math.inf, {}
     if options.minutes is not None:
+        if checkpoints is not None:
+            options = options.override(recorded_plan(Path(checkpoints)))
         budget = plan_budget(model, options, (train, validation), start)
         say(budget.words)
         options, end, facts = budget.options, budget.end, {"budget": budget.words, "minutes": options.minutes}
     with ending_at(end):
-        bundle = _fit(train, validation, model, options, search_log, show_progress, facts)
+        bundle = _fit(train, validation, model, options, checkpoints, show_progress, facts)
     # The bundle is saved last and in one step, so that an existing bundle is always complete.
     return bundle if out is None else bundle.save(out)
 
@@ -100,7 +104,7 @@ def _fit(
     validation: Dataset,
     model: str,
     options: TrainOptions,
-    search_log: str | Path | None,
+    checkpoints: str | Path | None,
     show_progress: bool,
     more_facts: dict[str, Any],
 ) -> Bundle:
@@ -117,12 +121,14 @@ def _fit(
     train, validation = _read(train, validation, recipe, show_progress)
     # Recorded now, for the photos as they are used, because files may change during training.
     fingerprint, seen = train.fingerprint, _seen(train, validation)
+    progress = _progress(checkpoints, train, validation, recipe, options, pretrained)
     found = None
     if is_searched(model, options):
-        found = _search(train, validation, recipe, options, pretrained, search_log, show_progress)
+        found = _search(train, validation, recipe, options, pretrained, progress, show_progress)
         recipe, start = found.recipe, start - found.earlier_seconds
     _log.info("%s: training on %d photos, validating on %d: %s", model, len(train), len(validation), recipe.to_json())
-    trained = _train(train, validation, recipe, pretrained, features, show_progress)
+    trained = _train(train, validation, recipe, pretrained, features, show_progress, progress)
+    start -= 0 if progress is None else progress.seconds
     calibration, log_losses = choose_calibration(
         validation.targets, trained.probabilities, validation.groups, recipe.seed
     )
@@ -189,13 +195,34 @@ def _seen(train: Dataset, validation: Dataset) -> NDArray[np.void]:
     return np.concatenate(records)
 
 
+def _progress(
+    checkpoints: str | Path | None,
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    options: TrainOptions,
+    pretrained: Weights | None,
+) -> Checkpoints | None:
+    """Open the folder for the progress."""
+    if checkpoints is None:
+        return None
+    request = {
+        "recipe": recipe.to_json(),
+        "settings": sorted(options.settings),
+        "weights": None if pretrained is None else pretrained.name,
+        "training photos": train.fingerprint,
+        "validation photos": validation.fingerprint,
+    }
+    return Checkpoints(Path(checkpoints), request)
+
+
 def _search(
     train: Dataset,
     validation: Dataset,
     recipe: Recipe,
     options: TrainOptions,
     pretrained: Weights | None,
-    search_log: str | Path | None,
+    progress: Checkpoints | None,
     show_progress: bool,
 ) -> Found:
     """Search the hyperparameters that the options do not set."""
@@ -217,7 +244,7 @@ def _search(
             asked=list(options.settings),
             trials=options.trials,
             timeout=timeout if timeout < math.inf else None,
-            storage=options.storage or search_log,
+            storage=options.storage or (None if progress is None else progress.search_log),
             show_progress=show_progress,
         )
 
@@ -229,11 +256,12 @@ def _train(
     pretrained: Weights | None,
     features: keras.Model | None,
     show_progress: bool,
+    progress: Checkpoints | None,
 ) -> Trained:
     if pretrained is None:
-        return fit_cnn(train, validation, recipe, show_progress)
+        return fit_cnn(train, validation, recipe, show_progress, progress)
     if recipe.model in ("transfer", "best"):
-        return fit_transfer(train, validation, recipe, pretrained, features, show_progress)
+        return fit_transfer(train, validation, recipe, pretrained, features, show_progress, progress)
     # Imported here because only the classical methods need scikit-multilearn.
     from polytag.models.classical.methods import fit_classical
 

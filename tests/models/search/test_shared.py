@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
+import psycopg
 import pytest
 
 from polytag.errors import MachineError, SettingsError
 from polytag.models.options import TrainOptions, check_training
 from polytag.models.recipe import Recipe
 from polytag.models.search.search import search
+from polytag.models.search.shared import open_shared
 from postgres import can_start, postgres
 from until import until
 
@@ -57,7 +60,6 @@ found = search.search(
 def url() -> Iterator[str]:
     if not can_start():
         pytest.skip("PostgreSQL is not installed, or every user is root")
-    pytest.importorskip("psycopg")
     with postgres() as address:
         yield address
 
@@ -114,6 +116,20 @@ def test_processes_share_a_search_and_one_of_them_dies(start, url, tmp_path) -> 
     assert len(json.loads((tmp_path / "more.json").read_text())[1]) == 13
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_processes_that_start_together_find_one_search(url) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE fresh")
+
+    def opened(_: int) -> list[optuna.trial.FrozenTrial]:
+        return open_shared(f"{url.removesuffix('postgres')}fresh", "tuned", {}, pruner, [{"rate": 1.0}])[0].trials
+
+    pruner = optuna.pruners.NopPruner()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(opened, range(4)))
+    assert all(len(trials) <= 1 for trials in found) and len(opened(0)) == 1
+
+
 def test_a_time_limit_ends_all_processes_together(start, tmp_path) -> None:
     processes = [start("a", None, 2.0), start("b", None, 2.0)]
     assert [process.wait(120) for process in processes] == [0, 0]
@@ -139,7 +155,6 @@ def _trials(url: str, study: str) -> int:
 
 
 def test_a_database_that_cannot_be_reached_is_one_line(squares) -> None:
-    pytest.importorskip("psycopg")
     train, validation, _ = squares
     recipe = Recipe.of("tuned", image_size=48)
     with pytest.raises(MachineError, match=r"cannot be used \(.*refused.*\): run the command again") as caught:

@@ -144,7 +144,7 @@ def test_the_winner_is_trained_in_full(squares, tmp_path, model: str) -> None:
     train, validation, _ = squares
     settings = {"image_size": 48, "epochs": 2, "show_progress": False}
     settings |= {"fine_tune": 0, "loss": "bce"} if model == "transfer" else {}
-    bundle = pt.fit(train, validation, model, trials=2, search_log=tmp_path / "search.log", **settings)
+    bundle = pt.fit(train, validation, model, trials=2, checkpoints=tmp_path / "progress", **settings)
     trials, recipe = bundle.manifest["trials"], bundle.manifest["recipe"]
     assert len(trials) == 2 and "importance" in bundle.manifest
     assert not any("loss" in trial for trial in trials), "it was asked for, or is never searched"

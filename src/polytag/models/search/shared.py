@@ -51,13 +51,7 @@ def open_shared(
         first: hyperparameters of the first trials.
     """
     name = f"{model}-{hashlib.sha256(json.dumps(searched, sort_keys=True).encode()).hexdigest()[:16]}"
-    storage = _Storage(
-        _with_driver(url),
-        engine_kwargs={"pool_pre_ping": True},
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        grace_period=GRACE_SECONDS,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
-    )
+    storage = _connected(_with_driver(url))
     settings: dict[str, Any] = {"study_name": name, "storage": storage, "pruner": pruner}
     try:
         study = optuna.create_study(direction="maximize", **settings)
@@ -66,6 +60,25 @@ def open_shared(
     for point in first:
         study.enqueue_trial(dict(point))
     return study, storage
+
+
+def _connected(url: str, pause: float = 1.0) -> "_Storage":
+    """Connect to the database, and create its tables if it is empty. Try again if another process is creating them."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    try:
+        return _Storage(
+            url,
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
+        )
+    except (IntegrityError, ProgrammingError):
+        if pause > 10:
+            raise
+        time.sleep(pause)
+        return _connected(url, 2 * pause)
 
 
 @contextmanager

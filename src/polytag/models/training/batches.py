@@ -52,9 +52,7 @@ class Batches(keras.utils.PyDataset):
         self._seed = seed
         self._reduce = reduce
         self._features = features
-        self._epoch = -1
-        self._order = np.arange(len(view))
-        self.on_epoch_end()
+        self.continue_at(0, 0)
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._batch_size)
@@ -62,6 +60,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[NDArray, NDArray[np.float32]]:
         rng = np.random.default_rng([self._seed, self._epoch, index])
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        if index < self._skipped:
+            chosen = chosen[:1]
         batch = self._view.read(chosen)
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
@@ -81,11 +81,20 @@ class Batches(keras.utils.PyDataset):
         """Return all arrays in their original order, without augmentation."""
         return self._view.read()
 
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, which order and augmentation depend on."""
+        return self._epoch
+
+    def continue_at(self, epoch: int, step: int) -> None:
+        """Start an epoch whose first ``step`` batches need no training. They are cut to one photo, to save time."""
+        self._epoch, self._skipped = epoch, step
+        n = len(self._view)
+        self._order = np.random.default_rng([self._seed, epoch]).permutation(n) if self._shuffle else np.arange(n)
+
     def on_epoch_end(self) -> None:
         """Start the next epoch. Keras calls this method."""
-        self._epoch += 1
-        if self._shuffle:
-            self._order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._order))
+        self.continue_at(self._epoch + 1, 0)
 
 
 def reduced(photo: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:

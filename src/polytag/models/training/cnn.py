@@ -6,21 +6,25 @@ from polytag.data.dataset import Dataset
 from polytag.models.backend import keras, training_policy
 from polytag.models.networks.architectures import MODELS, check_reduction
 from polytag.models.recipe import Recipe
+from polytag.models.training.checkpoint import Checkpoints
 from polytag.models.training.loop import Fitted, Trained, fit_network, photo_batches, warm_up_and_cosine
 from polytag.progress import progress_bar
 
 
-def fit_cnn(train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool) -> Trained:
+def fit_cnn(
+    train: Dataset, validation: Dataset, recipe: Recipe, show_progress: bool, checkpoints: Checkpoints | None = None
+) -> Trained:
     """Train a CNN and return a version of it that consists of standard Keras layers.
 
     Args:
         train, validation: readable photos.
         recipe: recipe of `baseline` or `tuned`.
         show_progress: whether to draw a progress bar on stderr.
+        checkpoints: where to save the progress.
     """
     # Opened before training, because files may disappear during the hours that training takes.
     full_size = photo_batches(validation, recipe, False)
-    learner, fitted = train_cnn(train, validation, recipe, recipe.model, show_progress)
+    learner, fitted = train_cnn(train, validation, recipe, recipe.model, show_progress, checkpoints=checkpoints)
     # The network is validated the same way as it will tag: in float32 and on full-size photos.
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     network.set_weights(learner.get_weights())
@@ -35,6 +39,7 @@ def train_cnn(
     title: str,
     show_progress: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[keras.Model, Fitted]:
     """Train a CNN with `fit_network`. For `tuned`, the learning rate decays to zero along a cosine.
 
@@ -44,6 +49,7 @@ def train_cnn(
         title: text on the progress bar.
         show_progress: whether to draw a progress bar on stderr.
         callbacks: additional callbacks, which receive the scores of each epoch.
+        checkpoints: where to save the progress.
 
     Returns:
         The trained network and the record of its training. If the recipe reduces photos, this network takes reduced
@@ -62,5 +68,7 @@ def train_cnn(
         rate = warm_up_and_cosine(recipe.learning_rate, len(batches) * recipe.epochs, len(batches) // 2)
         optimizer = keras.optimizers.AdamW(rate, recipe.weight_decay)
     with progress_bar(len(batches) * recipe.epochs, title, "step", show_progress) as bar:
-        fitted = fit_network(network, batches, validation_batches, recipe, bar, title, optimizer, callbacks)
+        fitted = fit_network(
+            network, batches, validation_batches, recipe, bar, title, optimizer, callbacks, checkpoints, "cnn"
+        )
     return network, fitted

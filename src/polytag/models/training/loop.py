@@ -13,6 +13,7 @@ from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
 from polytag.models.backend import keras
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
+from polytag.models.training.checkpoint import Checkpoints, SaveProgress
 from polytag.models.training.losses import LOSSES, masked_binary_crossentropy
 from polytag.models.training.progress import TrainingBar
 from polytag.models.training.time_limit import InTime, end_of_training
@@ -108,6 +109,8 @@ def fit_network(
     title: str,
     optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: Checkpoints | None = None,
+    name: str = "",
 ) -> Fitted:
     """Compile and train a network. Keep the weights of the epoch with the best support-weighted validation mAP.
 
@@ -121,6 +124,8 @@ def fit_network(
             the averaged weights are validated and kept. ``None`` selects AdamW, whose learning rate falls when
             this score stops improving. Training then stops early, as `PATIENCE` and `MIN_RATE` define.
         callbacks: additional callbacks, which receive the scores of each epoch.
+        checkpoints: where to save the progress every minute. A training run that was interrupted continues from there.
+        name: name of the training run among the checkpoints.
 
     If there is a time limit (`polytag.models.training.time_limit`), the training of networks on photos ends in time.
 
@@ -134,16 +139,23 @@ def fit_network(
     def stop_at_min_rate(epoch: int, logs: dict[str, float]) -> None:
         network.stop_training |= logs["learning_rate"] < MIN_RATE * recipe.learning_rate
 
+    stopper = keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=patience, restore_best_weights=True)
     steps: list[keras.callbacks.Callback] = [
         validator,
         keras.callbacks.TerminateOnNaN(),
         TrainingBar(bar, title, len(train), recipe.epochs),
-        keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=patience, restore_best_weights=True),
+        stopper,
         *callbacks,
+    ]
+    remembering: list[tuple[keras.callbacks.Callback, Sequence[str]]] = [
+        (validator, ("best", "probabilities")),
+        (stopper, ("best", "best_epoch", "best_weights", "wait")),
     ]
     if optimizer is None:
         optimizer = keras.optimizers.AdamW(recipe.learning_rate, recipe.weight_decay)
-        steps.append(keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2))
+        plateau = keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2)
+        remembering.append((plateau, ("best", "cooldown_counter", "wait")))
+        steps.append(plateau)
         steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate))
     clock = InTime(end_of_training(), len(train) * recipe.epochs, len(validation))
     # Heads are trained on embeddings in seconds. Without them, the time spent on embedding would be lost.
@@ -156,18 +168,44 @@ def fit_network(
     # Without this call, the first training step would build the optimizer, and TensorFlow would trace the step twice.
     optimizer.build(network.trainable_variables)
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
+    progress = None
+    if checkpoints is not None:
+        progress = SaveProgress(checkpoints, name, f"{title} {recipe}", train, remembering)
+        steps.append(progress)
+        if progress.finished:
+            bar.update(len(train) * recipe.epochs)
+            return Fitted(**progress.finished, probabilities=progress.restore_result(network))
+    fitted = _run(network, train, recipe, title, steps, validator, progress)
+    fitted.cut_short = clock.stopped
+    if progress is not None:
+        result = {"history": fitted.history, "kept": fitted.kept, "cut_short": fitted.cut_short}
+        progress.finish(result, fitted.probabilities, network)
+    return fitted
+
+
+def _run(
+    network: keras.Model,
+    train: Batches,
+    recipe: Recipe,
+    title: str,
+    callbacks: Sequence[keras.callbacks.Callback],
+    validator: "ValidationScore",
+    progress: SaveProgress | None,
+) -> Fitted:
+    """Run Keras' training loop, and collect the record of the training run."""
+    start = 0 if progress is None else progress.initial_epoch
     # Keras must not shuffle, because `Batches` already does.
-    record = network.fit(train, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=steps)
-    if not (np.isfinite(record.history["loss"]).all() and np.isfinite(validator.probabilities).all()):
-        raise DivergedError(
-            f"the loss of {title} became infinite in epoch {len(record.epoch)}: choose a smaller learning rate"
-        )
+    record = network.fit(
+        train, initial_epoch=start, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=callbacks
+    ).history
+    if progress is not None:
+        record = progress.history(record)
+    epochs = len(record["loss"])
+    if not (np.isfinite(record["loss"]).all() and np.isfinite(validator.probabilities).all()):
+        raise DivergedError(f"the loss of {title} became infinite in epoch {epochs}: choose a smaller learning rate")
     names = ("loss", "learning_rate", "validation_loss", VALIDATION_SCORE)
-    history = [
-        {name: float(record.history[name][e]) for name in names if np.isfinite(record.history[name][e])}
-        for e in range(len(record.epoch))
-    ]
-    return Fitted(history, int(np.argmax(record.history[VALIDATION_SCORE])), validator.probabilities, clock.stopped)
+    history = [{name: float(record[name][e]) for name in names if np.isfinite(record[name][e])} for e in range(epochs)]
+    return Fitted(history, int(np.argmax(record[VALIDATION_SCORE])), validator.probabilities)
 
 
 def warm_up_and_cosine(rate: float, steps: int, warm_up: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -194,7 +232,7 @@ class ValidationScore(keras.callbacks.Callback):
     def __init__(self, validation: Batches):
         super().__init__()
         self._validation = validation
-        self._best = -np.inf
+        self.best = -np.inf
         self.probabilities = np.empty(validation.targets.shape, dtype=np.float32)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -202,8 +240,8 @@ class ValidationScore(keras.callbacks.Callback):
         loss = masked_binary_crossentropy(targets.astype(np.float32), probabilities)
         logs["validation_loss"] = float(np.mean(keras.ops.convert_to_numpy(loss)))
         logs[VALIDATION_SCORE] = score = selection_score(targets, probabilities)
-        if score > self._best:
-            self._best, self.probabilities = score, probabilities
+        if score > self.best:
+            self.best, self.probabilities = score, probabilities
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def _predict(self) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from polytag.models.encoders.source import is_encoder
 from polytag.models.networks.architectures import head, joined, transfer
 from polytag.models.recipe import Recipe, fine_tuning_size
 from polytag.models.training.batches import Batches
+from polytag.models.training.checkpoint import Checkpoints
 from polytag.models.training.early_layers import split_early_layers
 from polytag.models.training.late_layers import unfreeze
 from polytag.models.training.loop import (
@@ -67,6 +68,7 @@ def fit_transfer(
     weights: Weights,
     features: keras.Model | None,
     show_progress: bool,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train a head on the frozen backbone's embeddings, then fine-tune the late layers if the recipe requests it.
 
@@ -77,9 +79,10 @@ def fit_transfer(
         features: backbone from `polytag.models.backbones.backbone.backbone`. It becomes part of the network. ``None``
             for an encoder in ONNX, whose network is only the head.
         show_progress: whether to draw progress bars on stderr.
+        checkpoints: where to save the progress.
     """
     batches = head_batches(train, validation, recipe, weights, show_progress)
-    top, fitted = fit_head(*batches, recipe, show_progress)
+    top, fitted = fit_head(*batches, recipe, show_progress, checkpoints=checkpoints)
     top, history = without_optimizer(top), fitted.history
     network = frozen_network = joined(features, top)
     facts: dict[str, Any] = {"weights": weights.name, "fine_tuning": "none"}
@@ -90,7 +93,7 @@ def fit_transfer(
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
         frozen = network.get_weights()
-        tuned = _fine_tune(network, train, validation, recipe, weights, show_progress)
+        tuned = _fine_tune(network, train, validation, recipe, weights, show_progress, checkpoints)
         lost, error = paired_difference(
             validation.targets, fitted.probabilities, tuned.probabilities, validation.groups
         )
@@ -137,6 +140,7 @@ def fit_head(
     recipe: Recipe,
     show_progress: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[keras.Model, Fitted]:
     """Train a head on embeddings.
 
@@ -145,6 +149,7 @@ def fit_head(
         recipe: recipe of `transfer`.
         show_progress: whether to draw a progress bar on stderr.
         callbacks: additional callbacks, which receive the scores of each epoch.
+        checkpoints: where to save the progress.
 
     Returns:
         The head and the record of its training.
@@ -152,7 +157,10 @@ def fit_head(
     keras.utils.set_random_seed(recipe.seed)
     top = _new_head(train, recipe)
     with progress_bar(len(train) * recipe.epochs, recipe.model, "step", show_progress) as bar:
-        return top, fit_network(top, train, validation, recipe, bar, recipe.model, callbacks=callbacks)
+        fitted = fit_network(
+            top, train, validation, recipe, bar, recipe.model, callbacks=callbacks, checkpoints=checkpoints, name="head"
+        )
+    return top, fitted
 
 
 def _with_kernel_ridge(
@@ -203,7 +211,13 @@ def _standardisation(embeddings: NDArray[np.float32]) -> tuple[list[float], list
 
 
 def _fine_tune(
-    network: keras.Model, train: Dataset, validation: Dataset, recipe: Recipe, weights: Weights, show_progress: bool
+    network: keras.Model,
+    train: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    weights: Weights,
+    show_progress: bool,
+    checkpoints: Checkpoints | None,
 ) -> Fitted:
     """Train the late layers and the head of a copy, then transfer its weights to the network.
 
@@ -240,8 +254,11 @@ def _fine_tune(
             steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
             optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2)
             part_recipe = replace(gentle, epochs=len(part))
+            name = f"fine-tuning-{number}"
             with ending_at(share_of_time(len(parts) - number + 1)):
-                fitted = fit_network(learner, batches, validation_batches, part_recipe, bar, title, optimizer)
+                fitted = fit_network(
+                    learner, batches, validation_batches, part_recipe, bar, title, optimizer, (), checkpoints, name
+                )
             history += fitted.history
             trained.append(learner.get_weights())
     learner.set_weights([np.mean(same, axis=0) for same in zip(*trained, strict=True)])

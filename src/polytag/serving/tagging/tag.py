@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import SettingsError, listed, printable
-from polytag.files import lock, write_atomically, write_bytes_atomically
+from polytag.files import lock, unfinished, write_atomically, write_bytes_atomically
 from polytag.models.bundle.bundle import Bundle
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
@@ -66,7 +66,7 @@ class TagFile:
         assert path is not None
         self.path, self.form, self.name, self.labels = path, options.form, options.name, bundle.labels
         self._write_text = text_writer(options, bundle.labels)
-        self.part = path.with_name(f"{path.name}.part")
+        self.part = unfinished(path)
         self._settings = settings_of(bundle, thresholds, options.top)
         self.done = 0
         """Number of rows from earlier runs."""
