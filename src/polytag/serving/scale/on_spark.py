@@ -35,6 +35,7 @@ def spark_tagger(
         SettingsError: a threshold does not fit the bundle.
     """
     from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql.types import ArrayType, FloatType, StringType, StructField, StructType
 
     opened = Bundle(bundle, engine)
     task = TagTask.of(opened, thresholds_of(opened, threshold), top)
@@ -54,8 +55,6 @@ def spark_tagger(
 
         return tag
 
-    return predict_batch_udf(
-        load,
-        return_type="struct<labels: array<string>, probabilities: array<float>, error: string>",
-        batch_size=BATCH_SIZE,
-    )
+    columns = [("labels", ArrayType(StringType())), ("probabilities", ArrayType(FloatType())), ("error", StringType())]
+    result = StructType([StructField(name, kind) for name, kind in columns])
+    return predict_batch_udf(load, return_type=result, batch_size=BATCH_SIZE)
