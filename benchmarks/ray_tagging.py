@@ -4,7 +4,8 @@
 
 Needs `pip install 'polytag[scale]' 'moto[server]' psutil`, and Linux. Photos are synthetic JPEGs of 640×480. Checks:
 
-- speed: photos per second of `polytag tag` with and without Ray. Both commands run twice, in turns.
+- speed: photos per second of `polytag tag` with and without Ray. Both commands run twice, in turns. The speed excludes
+  the start of Ray, but not of its workers; the seconds and CPU seconds are those of the whole command.
 - memory: peak of the driver and of the largest worker for ``--photos`` and for ``--many`` photos (the same files,
   listed repeatedly).
 - worker: one worker is killed (SIGKILL) after a quarter of the output.
@@ -98,10 +99,11 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 class Watch:
-    """Sample the private memory of a command and its workers twice a second, until the command ends."""
+    """Sample the private memory and the CPU time of a command and its workers twice a second, until it ends."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.peaks: dict[str, float] = defaultdict(float)
+        self._cpu: dict[int, float] = {}
         self._process = process
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
@@ -111,11 +113,17 @@ class Watch:
             for one in descendants(self._process):
                 kind = "driver" if one.pid == self._process.pid else "worker" if is_worker(one) else "ray"
                 with contextlib.suppress(psutil.Error):
+                    self._cpu[one.pid] = sum(one.cpu_times()[:2])
                     self.peaks[kind] = max(self.peaks[kind], one.memory_full_info().uss / 1e6)
             time.sleep(0.5)
 
-    def result(self) -> dict[str, int]:
-        """Return the peaks in megabytes: driver, largest worker, and largest of Ray's own processes."""
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all processes."""
+        self._thread.join()
+        return round(sum(self._cpu.values()), 1)
+
+    def megabytes(self) -> dict[str, int]:
+        """Return the peaks: driver, largest worker, and largest of Ray's own processes."""
         self._thread.join()
         return {kind: round(peak) for kind, peak in sorted(self.peaks.items())}
 
@@ -177,14 +185,25 @@ class Checks:
     def speed(self) -> Result:
         speeds: dict[str, list[float]] = {"single": [], "ray": []}
         seconds: dict[str, list[float]] = {"single": [], "ray": []}
+        cpu: dict[str, list[float]] = {"single": [], "ray": []}
         for _ in range(2):
             for name in speeds:
                 began = time.perf_counter()
-                once = start(self.bundle, self.photos, self.single, "--overwrite") if name == "single" else None
-                speeds[name].append(photos_per_second(finish(once or self.ray(self.photos))))
+                alone = name == "single"
+                process = (
+                    start(self.bundle, self.photos, self.single, "--overwrite") if alone else self.ray(self.photos)
+                )
+                watch = Watch(process)
+                speeds[name].append(photos_per_second(finish(process)))
+                cpu[name].append(watch.cpu_seconds())
                 seconds[name].append(round(time.perf_counter() - began, 1))
         ratio = statistics.mean(speeds["ray"]) / statistics.mean(speeds["single"])
-        return {"photos_per_second": speeds, "command_seconds": seconds, "ratio": round(ratio, 3)}
+        return {
+            "photos_per_second": speeds,
+            "ratio": round(ratio, 3),
+            "command_seconds": seconds,
+            "command_cpu_seconds": cpu,
+        }
 
     def memory(self) -> Result:
         names = [str(path) for path in sorted(self.photos.rglob("*.jpg"))]
@@ -195,7 +214,7 @@ class Checks:
             process = self.ray(listed)
             watch = Watch(process)
             finish(process)
-            results[n] = watch.result()
+            results[n] = watch.megabytes()
         few, many = results[self.n], results[self.many]
         growth = {kind: round(many[kind] / few[kind] - 1, 3) for kind in ("driver", "worker")}
         return {"peak_megabytes": results, "growth": growth}

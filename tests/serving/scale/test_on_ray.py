@@ -10,6 +10,7 @@ import pytest
 from colours import write_colour_bundle
 from polytag.errors import ImageError, MachineError, SettingsError
 from polytag.serving.scale.shards import SHARD
+from polytag.serving.scale.worker import TagTask
 from tiny_encoders import TINY, write_photos
 
 pytest.importorskip("ray")
@@ -51,11 +52,12 @@ def test_an_error_of_a_worker_is_one_of_polytag() -> None:
     assert str(_cause(ray.exceptions.RayError("a\nlast line"))) == "Ray failed: last line"
 
 
-def test_an_address_without_a_cluster() -> None:
+def test_an_address_without_a_cluster(tmp_path: Path) -> None:
     from polytag.serving.scale.on_ray import ray_cluster
 
+    task = TagTask.of(write_colour_bundle(tmp_path / "bundle"))
     for address in ("127.0.0.1:1", "nonsense"):
-        with pytest.raises(SettingsError, match=f"no Ray cluster at {address}"), ray_cluster(address):
+        with pytest.raises(SettingsError, match=f"no Ray cluster at {address}"), ray_cluster(address, task):
             pass
 
 

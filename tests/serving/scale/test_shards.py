@@ -65,6 +65,14 @@ def test_parquet_with_photos(form: str, photos, tmp_path: Path) -> None:
         assert names[:5] == [f"{i}.jpg" for i in range(5)]
 
 
+def test_parquet_that_names_photos_which_it_does_not_contain(tmp_path: Path) -> None:
+    column = [{"bytes": b"1", "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}, {"bytes": None, "path": None}]
+    parquet.write_table(pa.table({"image": column}), tmp_path / "photos.parquet")
+    (shard,) = shards([str(tmp_path / "photos.parquet")], Counter())
+    (_, first), (_, second), (_, third) = shard.read("/top")
+    assert (first, second) == (b"1", "/top/b.jpg") and isinstance(third, ImageError)
+
+
 def test_parquet_without_photos_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "numbers.parquet")
     with pytest.raises(DataError, match="has no column with photos or their names, only a, b"):

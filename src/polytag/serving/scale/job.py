@@ -118,12 +118,12 @@ class RayJob:
             on_start(self.photos, self.earlier)
             waiting.seek(0)
             if self.photos > self.earlier:
-                start = time.perf_counter()
-                with ray_cluster(self._address):
+                with ray_cluster(self._address, self._task):
+                    start = time.perf_counter()
                     for name, content in run_on_ray(self._task, waiting):
                         self.folder.write(name, content)
                         on_photos(files[name])
-                self._seconds = time.perf_counter() - start
+                    self._seconds = time.perf_counter() - start
             self.photos, self._unreadable = self.folder.finish(files)
 
     @property

@@ -16,7 +16,7 @@ from polytag.serving.scale.shards import Shard
 from polytag.serving.scale.worker import Task
 
 OBJECT_STORE = 256 << 20
-"""Shared memory of a local cluster in bytes. It holds the bundle, the names of photos and rows, but no photos."""
+"""Shared memory of a local cluster in bytes, besides the model. It holds names of photos and rows, but no photos."""
 
 
 CONNECT_SECONDS = 10
@@ -24,11 +24,12 @@ CONNECT_SECONDS = 10
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[None]:
+def ray_cluster(address: str | None, task: Task) -> Iterator[None]:
     """Join a Ray cluster, or start one on all cores of this machine, and leave it at the end.
 
     Args:
         address: address of a running cluster, or "auto"; ``None`` to start one.
+        task: what the cluster will run.
 
     Raises:
         SettingsError: Ray is not installed, or there is no cluster at the address.
@@ -38,7 +39,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
-    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    store = OBJECT_STORE + 2 * sum(map(len, task.files.values()))
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": store}
     if address is not None and address != "auto":
         _check_address(address)
     failure: Exception | None = None

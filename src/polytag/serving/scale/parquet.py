@@ -7,7 +7,7 @@ from typing import Any
 
 from polytag.data.reading.tables.parquet import PARQUET_EXTENSIONS
 from polytag.errors import DataError, ImageError, listed, printable
-from polytag.serving.scale.storage import AT_ONCE, is_url, open_storage
+from polytag.serving.scale.storage import AT_ONCE, contents, is_url, open_storage
 
 NAMES = ("path", "image", "image_path", "file", "file_name", "filename", "url", "uri", "photo", "name", "id")
 """Columns that name photos, the most specific first."""
@@ -84,8 +84,10 @@ def names_in(source: str) -> Iterator[str]:
             yield from (name for name in batch.column(0).to_pylist() if name)
 
 
-def photos_inside(source: str, groups: Sequence[int], folder: str = "") -> Iterator[tuple[str, bytes | ImageError]]:
-    """Yield the name and content of the photos in some row groups of a Parquet file.
+def photos_inside(
+    source: str, groups: Sequence[int], folder: str = ""
+) -> Iterator[tuple[str, bytes | str | ImageError]]:
+    """Yield the name, and the content or path, of the photos in some row groups of a Parquet file.
 
     A photo without a name is called by its file and row, such as ``photos.parquet#17``.
 
@@ -107,9 +109,15 @@ def photos_inside(source: str, groups: Sequence[int], folder: str = "") -> Itera
                 for record in batch.to_pylist():
                     found = record[image]
                     inner = found if isinstance(found, dict) else {"bytes": found, "path": record.get(name)}
-                    content = inner["bytes"]
-                    yield (
-                        inner["path"] or f"{source}#{row}",
-                        ImageError("the file is empty", "empty") if content is None else content,
-                    )
+                    yield inner["path"] or f"{source}#{row}", _photo(inner, folder)
                     row += 1
+
+
+def _photo(found: dict[str, Any], folder: str) -> bytes | str | ImageError:
+    """Return a photo's content, or its path if the file names the photo without containing it."""
+    content, path = found["bytes"], found["path"]
+    if content is None and path and not is_url(path):
+        return os.path.join(folder, path)
+    if content is None and path:
+        return next(contents([path]))
+    return ImageError("the file is empty", "empty") if content is None else content

@@ -36,6 +36,10 @@ class Task(Protocol):
     """What to do with the photos. It can be sent to other machines."""
 
     @property
+    def files(self) -> dict[str, bytes]:
+        """Content of the model's files."""
+
+    @property
     def folder(self) -> str:
         """Folder that relative paths start from."""
 
