@@ -135,10 +135,6 @@ def fit_network(
     # A schedule must run to its end. Its last epochs have the smallest learning rates and usually the best scores.
     patience = PATIENCE if optimizer is None else recipe.epochs
     validator = ValidationScore(validation)
-
-    def stop_at_min_rate(epoch: int, logs: dict[str, float]) -> None:
-        network.stop_training |= logs["learning_rate"] < MIN_RATE * recipe.learning_rate
-
     stopper = keras.callbacks.EarlyStopping(VALIDATION_SCORE, mode="max", patience=patience, restore_best_weights=True)
     steps: list[keras.callbacks.Callback] = [
         validator,
@@ -153,18 +149,16 @@ def fit_network(
     ]
     if optimizer is None:
         optimizer = keras.optimizers.AdamW(recipe.learning_rate, recipe.weight_decay)
-        plateau = keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2)
+        plateau, stop_at_min_rate = _falling_rate(network, recipe)
         remembering.append((plateau, ("best", "cooldown_counter", "wait")))
-        steps.append(plateau)
-        steps.append(keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate))
+        steps += [plateau, stop_at_min_rate]
     clock = InTime(end_of_training(), len(train) * recipe.epochs, len(validation))
     # Heads are trained on embeddings in seconds. Without them, the time spent on embedding would be lost.
     if end_of_training() < np.inf and len(network.input_shape) > 2:
         steps.insert(0, clock)
     if optimizer.use_ema:
-        steps.insert(
-            0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-        )  # must run before validation and early stopping
+        # It must run before validation and early stopping.
+        steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     # Without this call, the first training step would build the optimizer, and TensorFlow would trace the step twice.
     optimizer.build(network.trainable_variables)
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
@@ -181,6 +175,19 @@ def fit_network(
         result = {"history": fitted.history, "kept": fitted.kept, "cut_short": fitted.cut_short}
         progress.finish(result, fitted.probabilities, network)
     return fitted
+
+
+def _falling_rate(network: keras.Model, recipe: Recipe) -> tuple[keras.callbacks.Callback, keras.callbacks.Callback]:
+    """Return a callback that lowers the learning rate when the score stops improving, and one that ends the training.
+
+    Training ends when the learning rate is below `MIN_RATE` of the recipe's.
+    """
+
+    def stop_at_min_rate(epoch: int, logs: dict[str, float]) -> None:
+        network.stop_training |= logs["learning_rate"] < MIN_RATE * recipe.learning_rate
+
+    plateau = keras.callbacks.ReduceLROnPlateau(VALIDATION_SCORE, mode="max", factor=0.3, patience=2)
+    return plateau, keras.callbacks.LambdaCallback(on_epoch_end=stop_at_min_rate)
 
 
 def _run(
