@@ -20,6 +20,7 @@ Except for speed and memory, each check compares all rows with those of a single
 import argparse
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -278,6 +279,7 @@ class Checks:
         import fsspec
         from moto.server import ThreadedMotoServer
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # It prints every request.
         server = ThreadedMotoServer(port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()

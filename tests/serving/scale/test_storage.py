@@ -80,6 +80,14 @@ def test_a_missing_photo_is_an_error_of_the_photo(store: str) -> None:
     assert first == b"1" and isinstance(second, ImageError)
 
 
+def test_a_photo_takes_one_request(s3: str, caplog: pytest.LogCaptureFixture) -> None:
+    fsspec.filesystem("s3").pipe(f"{s3}/once.jpg", b"1")
+    caplog.clear()
+    with caplog.at_level("INFO", "werkzeug"):
+        assert list(contents([f"{s3}/once.jpg"])) == [b"1"]
+    assert len([one for one in caplog.messages if "once.jpg" in one]) == 1
+
+
 def test_a_store_that_cannot_be_reached_is_not_the_fault_of_the_photo() -> None:
     with pytest.raises(MachineError, match=r"nosuch://x/a\.jpg cannot be read"):
         list(contents(["nosuch://x/a.jpg"]))

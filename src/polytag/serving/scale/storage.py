@@ -22,6 +22,12 @@ AT_ONCE = 16
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
+S3 = ("s3://", "s3a://")
+
+S3_OPTIONS = {"max_concurrency": 1}
+"""Otherwise, s3fs asks for the size of each photo before it downloads it, which takes twice as many requests."""
+
+
 def is_url(source: str) -> bool:
     """Return whether a source is a URL such as ``s3://bucket/folder`` instead of a local path."""
     return URL.match(source) is not None
@@ -38,7 +44,8 @@ def open_storage(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     try:
-        return url_to_fs(url)
+        # Cached listings would hold a kilobyte for each of millions of photos.
+        return url_to_fs(url, use_listings_cache=False, **(S3_OPTIONS if url.startswith(S3) else {}))
     except (ImportError, ValueError) as error:
         raise storage_error(url, error) from None
 
