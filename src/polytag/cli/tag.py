@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polytag import progress
-from polytag.cli.app import BundleFolder, Overwrite, command, note
+from polytag.cli.app import Overwrite, command, note
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.errors import SettingsError
 from polytag.models.bundle.bundle import Bundle
@@ -19,20 +19,29 @@ from polytag.serving.tagging.sources import count
 if TYPE_CHECKING:
     from polytag.serving.scale.job import RayJob
 
-Photos = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PHOTO...",
-        help="Photos, folders, patterns such as '2024/**/*.jpg', .txt files with one photo name per line, or - to "
-        "read names from standard input. With --engine ray, also Parquet files and URLs such as s3://bucket/folder.",
-    ),
-]
+PHOTOS = typer.Argument(
+    metavar="PHOTO...",
+    show_default=False,
+    help="Photos, folders, patterns such as '2024/**/*.jpg', .txt files with one photo name per line, or - to "
+    "read names from standard input. With --engine ray, also Parquet files and URLs such as s3://bucket/folder.",
+)
+Photos = Annotated[list[str], PHOTOS]
 
 
 @command("Use")
-def tag(bundle: BundleFolder, photos: Photos, options: TagOptions) -> None:
+def tag(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder of a bundle. Omit it with --encoder.")],
+    options: TagOptions,
+    photos: Annotated[list[str] | None, PHOTOS] = None,
+) -> None:
     """Tag photos, and print or write the labels of each photo."""
-    opened = Bundle(bundle, options.bundle_engine)
+    photos = photos or []
+    if options.encoder is None:
+        opened = Bundle(bundle, options.bundle_engine)
+    else:
+        opened, photos = _untrained(options), [bundle, *photos]
+    if not photos:
+        raise SettingsError("there are no photos to tag: name them after the bundle")
     if options.on_ray:
         from polytag.serving.scale.job import tag_job
 
@@ -49,6 +58,16 @@ def tag(bundle: BundleFolder, photos: Photos, options: TagOptions) -> None:
         print(job.summary)
     _say(job.notes)
     job.check()
+
+
+def _untrained(options: TagOptions) -> Bundle:
+    """Return a bundle for labels that no training has seen."""
+    from polytag.models.encoders.zero_shot import zero_shot
+
+    assert options.encoder is not None
+    bundle = zero_shot(options.encoder, options.labels)
+    note(*bundle.manifest["notes"])
+    return bundle if options.save_bundle is None else bundle.save(options.save_bundle)
 
 
 @command("Use")

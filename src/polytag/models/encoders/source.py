@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from polytag.errors import SettingsError, WeightsError, raise_machine_error
 from polytag.extras import require
@@ -122,6 +123,16 @@ class Hub:
             raise_machine_error(error)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
             raise WeightsError(f"{self.repository} cannot be downloaded ({reason}): check the name") from None
+
+    def open(self, place: str) -> Any:
+        """Open a file of the repository, of which only what is read is downloaded.
+
+        Raises:
+            OSError: there is no such file, or no connection.
+        """
+        from huggingface_hub import HfFileSystem
+
+        return HfFileSystem().open(f"{self.repository}/{place}", "rb", revision=self.revision, block_size=1 << 18)
 
 
 def _licence_in(readme: Path) -> str:

@@ -17,6 +17,16 @@ class TagOptions:
         SettingsError: two options contradict each other, or an option is out of range.
     """
 
+    labels: Annotated[
+        Sequence[str],
+        "Tag with these labels without training, such as 'boat,sunset,two people'. Needs --encoder, and no BUNDLE.",
+    ] = ()
+    encoder: Annotated[
+        str | None, "CLIP or SigLIP for --labels, in ONNX with its text encoder: a folder or hf:OWNER/REPO."
+    ] = None
+    save_bundle: Annotated[Path | None, "With --labels: new folder for a bundle, for serve, explain and convert."] = (
+        None
+    )
     out: Annotated[Path | None, "File to write, or folder with --engine ray. Default: print the results.", "-o"] = None
     format: Annotated[
         Form | None, "Output format. Default: given by the file extension of --out, or table without --out."
@@ -51,6 +61,10 @@ class TagOptions:
             self._check_ray()
         elif self.address is not None:
             raise SettingsError("--address is the address of a Ray cluster: add --engine ray")
+        if bool(self.labels) != (self.encoder is not None):
+            raise SettingsError("--labels and --encoder belong together: name both, or give a bundle instead")
+        if self.save_bundle is not None and not self.labels:
+            raise SettingsError("--save-bundle is for --labels: omit it")
         form = self.form  # Computing the format refuses an unknown file extension.
         if self.top is not None and self.top < 1:
             raise SettingsError(f"--top must be at least 1, not {self.top}")
