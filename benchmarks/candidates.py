@@ -16,7 +16,7 @@ because this is a choice, and test mAP for information. The candidates on the be
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,13 @@ from polytag.files import write_json
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import find_weights
 from polytag.models.backend import keras
-from polytag.models.classical.kernel_ridge import KernelRidge, fit_kernel_ridge, refit_kernel_ridge
+from polytag.models.classical.kernel_ridge import KernelRidge, fit_kernel_ridge, fits
+from polytag.models.networks.architectures import head
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
 from polytag.models.training.loop import Fitted
-from polytag.models.training.transfer import fit_head, refit_head
+from polytag.models.training.losses import LOSSES
+from polytag.models.training.transfer import fit_head
 from polytag.photos.pixels import View, pixels
 
 FOLDS = 3
@@ -119,6 +121,17 @@ def soft_targets(train: Part, names: Sequence[str], seed: int) -> NDArray[np.flo
     return np.where(train.targets >= 0, (train.targets + soft) / 2, soft).astype(np.float32)
 
 
+def refit_head(train: Batches, recipe: Recipe, fitted: Fitted) -> keras.Model:
+    """Train a head on more photos, for as many epochs and with the same learning rates as the head that was kept."""
+    keras.utils.set_random_seed(recipe.seed)
+    top = head(train.width, train.targets.shape[1])
+    rates = [epoch["learning_rate"] for epoch in fitted.history[: (fitted.kept or 0) + 1]]
+    top.compile(keras.optimizers.AdamW(rates[0], recipe.weight_decay), LOSSES[recipe.loss](train.targets))
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, _: rates[epoch])
+    top.fit(train, epochs=len(rates), verbose=0, shuffle=False, callbacks=[schedule])
+    return top
+
+
 def refitted(train: Part, others: Sequence[Part], name: str, seed: int) -> tuple[Logits, Logits]:
     """Return the logits before and after a refit, with all choices made on 3/17 of the training photos."""
     order = np.random.default_rng(seed).permutation(len(train.targets))
@@ -127,7 +140,8 @@ def refitted(train: Part, others: Sequence[Part], name: str, seed: int) -> tuple
     top, fitted = trained_head(inner, held, name, seed)
     ridge = fit_kernel_ridge(inner.embeddings[name], inner.targets, held.embeddings[name], held.targets, seed)
     again = refit_head(batches(train, name, seed, True), Recipe.of("transfer", seed=seed), fitted)
-    ridge_again = refit_kernel_ridge(ridge, train.embeddings[name], train.targets, seed)
+    (ridge_again,) = fits(train.embeddings[name], train.targets, ridge.width, [ridge.ridge], seed)
+    ridge_again = replace(ridge_again, slope=ridge.slope, bias=ridge.bias)
 
     def logits(top: keras.Model, ridge: KernelRidge) -> Logits:
         return mean([of_head(top, others, name), [ridge.logits(part.embeddings[name]) for part in others]])
@@ -141,12 +155,12 @@ def measure(parts: list[Part], names: list[str], more: Sequence[str], seed: int,
     judged, last, averages = [validation, test], names[-1], []
     for name in names:
         since = time.process_time()
-        head = head_logits(train, validation, judged, name, seed)
-        note(f"{name}: head", head, since)
+        plain = head_logits(train, validation, judged, name, seed)
+        note(f"{name}: head", plain, since)
         since = time.process_time()
         ridge = ridge_logits(train, validation, judged, name, seed)
         note(f"{name}: kernel ridge", ridge, since)
-        averages.append(mean([head, ridge]))
+        averages.append(mean([plain, ridge]))
         note(f"{name}: average", averages[-1], since)
     if len(names) > 1:
         note("all backbones", mean(averages), time.process_time())

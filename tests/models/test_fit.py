@@ -81,7 +81,7 @@ def test_the_networks_probabilities_are_calibrated(squares, monkeypatch) -> None
     assert np.abs(after - before).max() > 0.01
 
 
-@pytest.mark.parametrize(("model", "fine_tune"), [("baseline", None), ("transfer", 0), ("transfer", 1)])
+@pytest.mark.parametrize(("model", "fine_tune"), [("baseline", None), ("transfer", 0), ("transfer", 1), ("best", 0)])
 def test_calibration_sees_what_the_kept_network_gives(squares, monkeypatch, model: str, fine_tune: int | None) -> None:
     train, validation, _ = squares
     seen = []

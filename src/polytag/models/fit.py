@@ -94,7 +94,7 @@ def fit(
         say(budget.words)
         options, end, facts = budget.options, budget.end, {"budget": budget.words, "minutes": options.minutes}
     with ending_at(end):
-        bundle = _fit(train, validation, model, options, checkpoints, show_progress, facts)
+        bundle = _fit(train, validation, model, options, checkpoints, show_progress, start, facts)
     # The bundle is saved last and in one step, so that an existing bundle is always complete.
     return bundle if out is None else bundle.save(out)
 
@@ -106,11 +106,12 @@ def _fit(
     options: TrainOptions,
     checkpoints: str | Path | None,
     show_progress: bool,
+    start: float,
     more_facts: dict[str, Any],
 ) -> Bundle:
-    """Train a model on checked data. The facts are added to the bundle's manifest."""
+    """Train a model on checked data. The time of training counts from ``start``. The facts go into the manifest."""
     recipe, pretrained = check_training(model, options)
-    start, features = time.perf_counter(), None
+    features = None
     encoder = pretrained if isinstance(pretrained, Encoder) else None
     if encoder is not None:
         _log.info("%s", encoder.summary)
@@ -139,7 +140,7 @@ def _fit(
         "data": _data_facts(train, validation, fingerprint),
         "trainable_parameters": count(network.trainable_weights),
         "parameters": count(network.weights) + (0 if encoder is None else encoder.facts["parameters"]),
-        "fit_seconds": round(time.perf_counter() - start, 1),
+        "fit_seconds": round(time.monotonic() - start, 1),
         "history": trained.history,
         "kept_epoch": trained.kept,
         "calibration": {"kind": calibration.kind, "log_loss": log_losses},

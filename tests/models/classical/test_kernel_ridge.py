@@ -6,7 +6,7 @@ from scipy.special import expit, logit
 
 from polytag.evaluation.metrics import scores
 from polytag.models.classical import kernel_ridge
-from polytag.models.classical.kernel_ridge import averaged, fit_kernel_ridge, refit_kernel_ridge
+from polytag.models.classical.kernel_ridge import averaged, fit_kernel_ridge
 from polytag.models.networks.architectures import head
 
 
@@ -38,15 +38,6 @@ def test_unknown_entries_do_not_count_as_absent() -> None:
     targets[:200, 0] = -1
     fitted = fit_kernel_ridge(TRAIN[0], targets, *VALIDATION)
     np.testing.assert_allclose(fitted.share[0], (TRAIN[1][200:, 0] == 1).mean())
-
-
-def test_a_refit_to_the_same_photos_changes_nothing_and_to_more_photos_keeps_the_settings() -> None:
-    fitted = fit_kernel_ridge(*TRAIN, *VALIDATION, seed=3)
-    again = refit_kernel_ridge(fitted, *TRAIN, seed=3)
-    np.testing.assert_allclose(again.logits(TEST[0]), fitted.logits(TEST[0]))
-    more = [np.concatenate(both) for both in zip(TRAIN, VALIDATION, strict=True)]
-    refitted = refit_kernel_ridge(fitted, *more, seed=3)
-    assert (refitted.width, refitted.ridge) == (fitted.width, fitted.ridge) and len(refitted.landmarks) == 550
 
 
 @pytest.mark.parametrize("dense", [0, 16])

@@ -21,7 +21,7 @@ layers = keras.layers
 LANDMARKS = 2000
 """Maximum number of training photos with which all others are compared."""
 
-KERNEL_WIDTHS = (0.4, 0.75, 1.5, 3.0)
+KERNEL_WIDTHS = (0.4, 0.75, 1.5)
 """Values of γ to try in exp(-γ·d²), where d² = 2 - 2·cosine of two embeddings after their mean is subtracted."""
 
 RIDGES = (0.1, 0.3, 1.0, 3.0)
@@ -87,7 +87,7 @@ def fit_kernel_ridge(
     best, reached, chosen = None, -1.0, np.empty(0, np.float32)
     for width in KERNEL_WIDTHS:
         values = None
-        for fitted in _fits(embeddings, targets, width, RIDGES, seed):
+        for fitted in fits(embeddings, targets, width, RIDGES, seed):
             if values is None:  # the landmarks are the same for all ridges
                 values = _kernel(_directions(validation_embeddings, fitted.mean), fitted.landmarks, width)
             predicted = (values @ fitted.weights + fitted.share).astype(np.float32)
@@ -97,14 +97,6 @@ def fit_kernel_ridge(
     assert best is not None  # the largest ridge always has a solution
     curve = platt(validation_targets, SPREAD * (chosen.astype(np.float64) - 0.5))
     return replace(best, slope=SPREAD * curve.slope, bias=curve.bias - SPREAD * curve.slope / 2)
-
-
-def refit_kernel_ridge(
-    fitted: KernelRidge, embeddings: NDArray[np.float32], targets: NDArray[np.int8], seed: int = 0
-) -> KernelRidge:
-    """Fit a regression to more photos, with the width, ridge and curves of an earlier fit."""
-    (again,) = _fits(embeddings, targets, fitted.width, [fitted.ridge], seed)
-    return replace(again, slope=fitted.slope, bias=fitted.bias)
 
 
 def averaged(top: keras.Model, ridge: KernelRidge) -> keras.Model:
@@ -130,7 +122,7 @@ def averaged(top: keras.Model, ridge: KernelRidge) -> keras.Model:
     return keras.Model(top.input, outputs, name="head")
 
 
-def _fits(
+def fits(
     embeddings: NDArray[np.float32], targets: NDArray[np.int8], width: float, ridges: Sequence[float], seed: int
 ) -> Iterator[KernelRidge]:
     """Yield a regression for each ridge, without curves."""

@@ -27,7 +27,6 @@ from polytag.models.training.loop import (
     warm_up_and_cosine,
     without_optimizer,
 )
-from polytag.models.training.losses import LOSSES
 from polytag.models.training.optimizer import LayerwiseAdamW
 from polytag.models.training.time_limit import ending_at, share_of_time
 from polytag.progress import progress_bar
@@ -179,23 +178,6 @@ def _with_kernel_ridge(
     top = averaged(top, ridge)
     probabilities = top.predict(seen, verbose=0)
     return top, replace(fitted, probabilities=probabilities), {"width": ridge.width, "ridge": ridge.ridge}
-
-
-def refit_head(train: Batches, recipe: Recipe, fitted: Fitted) -> keras.Model:
-    """Train a head on more photos, for as many epochs and with the same learning rates as the head that was kept.
-
-    Args:
-        train: batches of all photos.
-        recipe: recipe of the earlier training.
-        fitted: record of the earlier training.
-    """
-    keras.utils.set_random_seed(recipe.seed)
-    top = _new_head(train, recipe)
-    rates = [epoch["learning_rate"] for epoch in fitted.history[: (fitted.kept or 0) + 1]]
-    top.compile(keras.optimizers.AdamW(rates[0], recipe.weight_decay), LOSSES[recipe.loss](train.targets))
-    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, _: rates[epoch])
-    top.fit(train, epochs=len(rates), verbose=0, shuffle=False, callbacks=[schedule])
-    return top
 
 
 def _new_head(train: Batches, recipe: Recipe) -> keras.Model:
