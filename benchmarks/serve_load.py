@@ -1,13 +1,20 @@
 """The server under load: many clients with some bad uploads, compared with tagging in one process.
 
-    python benchmarks/serve_load.py BUNDLE DATA [--seconds 120] [--clients 16] [--bad 0.3] [--out F]
+    python benchmarks/serve_load.py BUNDLE DATA [--seconds 120] [--clients 16] [--bad 0.3] [--slow 50] [--silent 500]
+                                    [--servers 1] [--out F]
 
 The server runs in its own process, started as `polytag serve` starts it; this process plays the clients. Each client
-sends one upload after another over the loopback interface: a photo of DATA, or something bad. Before and after, the
+sends one upload after another over the loopback interface: a photo of DATA, or something bad. Meanwhile, slow clients
+send a byte of a request twice a second, and silent ones send nothing; they connect again when they are disconnected.
+With several servers, all listen on one port (--share-port). Before and after, the
 same mix goes through `Bundle.stream` in this process, from memory, for a sixth of the time each. The server shares
 the machine with its clients, and in-process tagging does not: the clients' processor time says how much they took.
 
-Prints JSON: requests by status, latencies of good uploads, photos per second of both ways and their ratio, and the
+Before the load, a stall test: a client sends 24 PNGs of 26 megapixels in one request (about 2 MB) and leaves after a
+second. Others send a small photo before, meanwhile and afterwards.
+
+Prints JSON: the stall test, requests by status, latencies of good uploads, photos per second of both ways and their
+ratio, and the
 server's memory before, during (peak) and after the load (Linux only).
 """
 
@@ -19,6 +26,7 @@ import json
 import os
 import random
 import re
+import socket
 import statistics
 import struct
 import subprocess
@@ -133,6 +141,68 @@ class Load:
         connection.close()
 
 
+def hold(port: int, end: float, slow: bool) -> None:
+    """Occupy a connection until the end: send a byte twice a second, or nothing."""
+    request = b"POST /v1/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000)
+    while time.perf_counter() < end:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=0.5) as connection:
+                for byte in request:
+                    if time.perf_counter() > end:
+                        return
+                    if slow:
+                        connection.sendall(bytes([byte]))
+                    try:
+                        if not connection.recv(1):
+                            break
+                    except TimeoutError:
+                        pass
+        except OSError:
+            time.sleep(0.5)
+
+
+def seconds_of(port: int, photo: bytes) -> float:
+    """Time from the connection to the answer for one photo."""
+    start = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request("POST", "/v1/tag", photo, {"Content-Type": "image/jpeg"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    return time.perf_counter() - start
+
+
+def waiting(port: int) -> float:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return float(re.search(r"^polytag_waiting_photos (\S+)", text, re.M)[1])  # type: ignore[index]
+
+
+def stall(port: int, photo: bytes) -> dict[str, float]:
+    """Times of a small photo before, while and after a client sends large ones, in milliseconds."""
+    file = io.BytesIO()
+    Image.new("RGB", (6500, 4000), (200, 100, 50)).save(file, "PNG")
+    body = PART % file.getvalue() * 24 + END
+    before = statistics.median(seconds_of(port, photo) for _ in range(20))
+    large = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    large.request("POST", "/v1/tag", body, FORM)
+    left = time.perf_counter() + 1
+    during = []
+    while time.perf_counter() < left:
+        during.append(seconds_of(port, photo))
+    large.close()
+    closed, after = time.perf_counter(), seconds_of(port, photo)
+    while waiting(port):
+        time.sleep(0.05)
+    return {
+        "before": round(1000 * before, 1),
+        "worst while the large ones are there": round(1000 * max(during), 1),
+        "after their client has left": round(1000 * after, 1),
+        "until their work was dropped": round(1000 * (time.perf_counter() - closed), 1),
+    }
+
+
 def run_clients(load: Load, port: int, clients: int, seconds: float) -> tuple[float, float]:
     """Wall-clock and processor seconds of the clients."""
     start, processor = time.perf_counter(), time.process_time()
@@ -154,7 +224,12 @@ def in_process(bundle: pt.Bundle, load: Load, seconds: float, seed: int) -> floa
     return tagged / (time.perf_counter() - start)
 
 
-def megabytes(process: subprocess.Popen) -> dict[str, int]:
+def megabytes(processes: list[subprocess.Popen]) -> dict[str, int]:
+    """Memory of all servers together."""
+    return {name: sum(_megabytes(process)[name] for process in processes) for name in ("resident", "peak")}
+
+
+def _megabytes(process: subprocess.Popen) -> dict[str, int]:
     status = Path(f"/proc/{process.pid}/status").read_text()
     return {
         name: round(int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1000)  # type: ignore[index]
@@ -162,8 +237,8 @@ def megabytes(process: subprocess.Popen) -> dict[str, int]:
     }
 
 
-def start_server(bundle: Path) -> tuple[subprocess.Popen, int]:
-    command = [sys.executable, "-m", "polytag", "serve", str(bundle), "--port", "0"]
+def start_server(bundle: Path, port: int, *more: str) -> tuple[subprocess.Popen, int]:
+    command = [sys.executable, "-m", "polytag", "serve", str(bundle), "--port", str(port), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -189,6 +264,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--bad", type=float, default=0.3, help="share of bad uploads")
+    parser.add_argument("--slow", type=int, default=0, help="number of slow clients")
+    parser.add_argument("--silent", type=int, default=0, help="number of silent clients")
+    parser.add_argument("--servers", type=int, default=1, help="number of servers that share the port")
     parser.add_argument("--photos", type=int, default=500, help="number of DATA's photos to send")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -197,23 +275,34 @@ def main() -> None:
     bundle = pt.Bundle(arguments.bundle)
     in_process(bundle, load, 2, seed=1)  # what happens once happens here
     alone = [in_process(bundle, load, arguments.seconds / 6, seed=2)]
-    process, port = start_server(arguments.bundle)
+    more = ["--share-port"] if arguments.servers > 1 else []
+    process, port = start_server(arguments.bundle, 0, *more)
+    servers = [process, *(start_server(arguments.bundle, port, *more)[0] for _ in range(arguments.servers - 1))]
     try:
         warm = Load(load.photos, 0.0)
         run_clients(warm, port, arguments.clients, 2)
-        before = megabytes(process)
+        stalled = stall(port, load.photos[0])
+        before = megabytes(servers)
+        end = time.perf_counter() + arguments.seconds
+        for number in range(arguments.slow + arguments.silent):
+            threading.Thread(target=hold, args=(port, end, number < arguments.slow), daemon=True).start()
         seconds, processor = run_clients(load, port, arguments.clients, arguments.seconds)
         time.sleep(1)
-        after = megabytes(process)
+        after = megabytes(servers)
     finally:
-        process.terminate()
-        process.wait(60)
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait(60)
     alone.append(in_process(bundle, load, arguments.seconds / 6, seed=3))
     ordered = sorted(load.seconds)
     results: dict[str, Any] = {
         "seconds": round(seconds, 1),
         "clients": arguments.clients,
         "bad uploads": arguments.bad,
+        "slow and silent clients": [arguments.slow, arguments.silent],
+        "servers": arguments.servers,
+        "milliseconds of a small photo": stalled,
         "cores": os.cpu_count(),
         "requests": sum(load.statuses.values()),
         "statuses": {str(status): n for status, n in sorted(load.statuses.items(), key=str)},

@@ -43,7 +43,7 @@ def document(colours: Bundle) -> Any:
 GOOD, BAD = schemathesis.GenerationMode
 ROUTES = [
     ("POST /v1/tag", GOOD), ("POST /v1/tag", BAD), ("GET /v1/model", GOOD), ("GET /v1/model", BAD),
-    ("GET /metrics", GOOD), ("GET /healthz", GOOD),
+    ("GET /metrics", GOOD), ("GET /healthz", GOOD), ("GET /readyz", GOOD),
 ]  # fmt: skip
 
 

@@ -30,12 +30,12 @@ Start = Callable[..., tuple[subprocess.Popen, int]]
 
 @pytest.fixture
 def start(colours: Bundle) -> Iterator[Start]:
-    """``start(…)`` runs ``polytag serve`` with these environment variables; gives the process and its port."""
+    """``start(…)`` runs ``polytag serve`` with these options and variables; gives the process and its port."""
     running = []
 
-    def serve(**environment: str) -> tuple[subprocess.Popen, int]:
+    def serve(*words: str, **environment: str) -> tuple[subprocess.Popen, int]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "polytag", "serve", str(colours.path), "--port", "0"],
+            [sys.executable, "-m", "polytag", "serve", str(colours.path), *(words or ("--port", "0"))],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -115,6 +115,32 @@ def test_the_end_waits_for_what_is_under_way(start: Start) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK") and b'"probability"' in answer
     code, said = ended(process)
     assert (code, said) == (0, "")
+
+
+def test_servers_share_a_port_and_are_replaced_one_by_one(start: Start) -> None:
+    first, port = start("--port", "0", "--share-port")
+    second, _ = start("--port", str(port), "--share-port")
+    alone = subprocess.run(
+        [*first.args[:-1], "--port", str(port)],
+        capture_output=True,
+        text=True,
+        timeout=60,  # type: ignore[index]
+    )
+    assert alone.returncode == 2 and "Cannot listen on 127.0.0.1" in alone.stderr
+
+    def served(process: subprocess.Popen) -> float:
+        """Processor seconds, which say whether the process took work."""
+        return sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    before = served(first), served(second)
+    assert {post(port, photo())[0] for _ in range(60)} == {200}
+    assert served(first) > before[0] and served(second) > before[1]
+    first.send_signal(signal.SIGTERM)
+    assert ended(first) == (0, "")
+    assert {post(port, photo())[0] for _ in range(10)} == {200}
+    start("--port", str(port), "--share-port")
+    second.send_signal(signal.SIGTERM)
+    assert ended(second) == (0, "") and post(port, photo())[0] == 200
 
 
 def metrics(port: int) -> bytes:

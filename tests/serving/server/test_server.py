@@ -274,11 +274,13 @@ def test_a_full_queue_is_said_and_what_was_taken_is_finished(client_of: Client, 
         refused(answer, 503, "The queue is full")
         assert int(answer.headers["retry-after"]) > 0
         assert client.get("/healthz").json() == {"status": "ok"}
+        refused(client.get("/readyz"), 503, "The queue is full")
         refused(client.post("/v1/tag", **form(*[photo()] * 5)), 503, "The queue is full")
         stuck.set()
         answers = [request.result() for request in taken]
     statuses = [answer.status_code for answer in answers]
     assert statuses.count(200) >= 5 and set(statuses) == {200, 503}
+    assert client.get("/readyz").json() == {"status": "ok"}
     assert decided(client.post("/v1/tag", content=photo())) == [{"red"}]
 
 

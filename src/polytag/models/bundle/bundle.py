@@ -199,16 +199,23 @@ class Bundle:
         return "encoder" not in self.manifest
 
     def keras_model(self):
-        """Load the float32 network as a `keras.Model`.
+        """Load the float32 network as a `keras.Model`. Keras refuses files that contain Python code.
 
         Raises:
+            BundleError: the file is damaged or unsafe.
             SettingsError: the encoder is an ONNX graph.
         """
         if not self.in_keras:
             raise SettingsError(f"the encoder of {self.path} is an ONNX graph, which Keras cannot run")
         from polytag.models.backend import keras
 
-        return keras.saving.load_model(self._checked("model.keras"), compile=False)
+        path = self._checked("model.keras")
+        try:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:
+            raise_machine_error(error)
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise BundleError(f"{path} cannot be loaded ({reason}): restore it or train again") from error
 
     def seen(self, dataset: Dataset) -> NDArray[np.bool_]:
         """Return which photos of a dataset were used for training, validation or thresholds; bool (n,).

@@ -156,8 +156,7 @@ def fit_network(
     # Heads are trained on embeddings in seconds. Without them, the time spent on embedding would be lost.
     if end_of_training() < np.inf and len(network.input_shape) > 2:
         steps.insert(0, clock)
-    if optimizer.use_ema:
-        # It must run before validation and early stopping.
+    if optimizer.use_ema:  # Averaged weights are validated, so they must be in place before that.
         steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     # Without this call, the first training step would build the optimizer, and TensorFlow would trace the step twice.
     optimizer.build(network.trainable_variables)

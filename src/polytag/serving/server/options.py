@@ -16,6 +16,9 @@ class ServeOptions:
 
     host: Annotated[str, "Address to listen on. 127.0.0.1 accepts connections from this machine only."] = "127.0.0.1"
     port: Annotated[int, "Port to listen on. 0 selects a free port."] = 8000
+    share_port: Annotated[
+        bool, "Let several servers listen on the same port. The system divides connections among them."
+    ] = False
     api_key: Annotated[
         str | None,
         "API key that every request must send. The environment variable POLYTAG_API_KEY is safer. Default: no key.",

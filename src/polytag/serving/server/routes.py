@@ -11,7 +11,7 @@ import jinja2
 from polytag.errors import listed
 from polytag.serving.server.schema import Health, ModelAnswer, TagAnswer, images_body, problems
 from polytag.serving.server.service import TaggingService
-from polytag.serving.server.uploads import Limits, read_uploads
+from polytag.serving.server.uploads import RETRY, Limits, read_uploads
 from polytag.serving.web.http import (
     APIKeyHeader,
     Depends,
@@ -88,11 +88,18 @@ def add_model_route(app: FastAPI, service: TaggingService, locked: Sequence[Any]
 
 
 def add_operations(app: FastAPI, service: TaggingService, locked: Sequence[Any], refusals: Sequence[int]) -> None:
-    """Add ``GET /healthz`` and ``GET /metrics``; see `add_tag_route` for the arguments."""
+    """Add ``GET /healthz``, ``GET /readyz`` and ``GET /metrics``; see `add_tag_route` for the arguments."""
 
     @app.get("/healthz", responses=problems())
     async def healthz() -> Health:
         """Check that the server is running."""
+        return Health(status="ok")
+
+    @app.get("/readyz", responses=problems(503))
+    async def readyz() -> Health:
+        """Check that the server has room for another photo. A load balancer should wait otherwise."""
+        if service.is_full:
+            raise HTTPException(503, "The queue is full. Try again in a moment.", RETRY)
         return Health(status="ok")
 
     @app.get(

@@ -85,4 +85,4 @@ def serve_tagging(
     """
     options, limits = options or ServeOptions(), Limits()
     app = tagging_app(bundles, options.api_key, options.host, limits)
-    serve(app, options.host, options.port, on_ready, finish_seconds=int(limits.answer_seconds))
+    serve(app, options.host, options.port, on_ready, int(limits.answer_seconds), options.share_port)

@@ -68,6 +68,11 @@ class TaggingService:
         for batcher in (self.tagging, self.large, self.explaining):
             batcher.close()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a request with one photo would be refused."""
+        return len(self.tagging) >= self.limits.waiting_photos or len(self.large) >= self.limits.waiting_large_photos
+
     def bundle(self, name: str) -> Bundle:
         """Return a model by name.
 

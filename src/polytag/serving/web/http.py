@@ -225,7 +225,14 @@ def uvicorn_config(app: FastAPI, finish_seconds: int = 5) -> "uvicorn.Config":
     )
 
 
-def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object], finish_seconds: int = 5) -> None:
+def serve(
+    app: FastAPI,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], object],
+    finish_seconds: int = 5,
+    share_port: bool = False,
+) -> None:
     """Serve until Ctrl-C or SIGTERM. Requests in progress are finished before the server stops.
 
     Args:
@@ -235,14 +242,15 @@ def serve(app: FastAPI, host: str, port: int, on_ready: Callable[[str], object],
         on_ready: called with the server's address once the server accepts connections.
         finish_seconds: time limit for requests in progress when the server stops, in seconds. A second Ctrl-C stops the
             server immediately.
+        share_port: whether other servers may listen on the same port. The system divides connections among them.
 
     Raises:
         SettingsError: the server cannot listen on this host and port.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+        listening = socket.create_server((host, port), family=family, reuse_port=share_port)
+    except (OSError, OverflowError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(
             f"Cannot listen on {host}, port {port} ({reason}). Choose another --port or --host."
