@@ -5,7 +5,6 @@ import io
 import subprocess
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -440,9 +439,7 @@ def explained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
             assert (photo.shape, photo.dtype) == ((self.size, self.size, 3), np.uint8)
             return np.linspace(0, 1, len(labels) * self.size**2, dtype=np.float32).reshape(-1, self.size, self.size)
 
-    module = types.ModuleType("polytag.serving.explaining.explain")
-    module.Explainer = Explainer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "polytag.serving.explaining.explain", module)
+    monkeypatch.setattr(service, "explainer_of", Explainer)
     return asked
 
 
