@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +86,12 @@ def candidates(targets: NDArray[np.int8], p: NDArray) -> dict[str, float]:
     }
 
 
+def center_of_share(share: float) -> float:
+    """Return the mean logit of a label that this share of the photos shows."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(61)
+    return brentq(lambda center: weights @ expit(center + SPREAD * nodes) / weights.sum() - share, -25, 10)
+
+
 def draw(rng: np.random.Generator, centers: NDArray, n: int) -> tuple[NDArray, NDArray[np.int8]]:
     """Return the true logits and the targets of n photos."""
     common = np.sqrt(0.2) * rng.standard_normal((n, 1)) + np.sqrt(0.8) * rng.standard_normal((n, LABELS))
@@ -130,10 +135,9 @@ def undone(targets: NDArray[np.int8], frozen: NDArray, tuned: NDArray) -> dict[s
 
 def simulate(sets: int) -> tuple[dict, dict]:
     """Return how often each score is wrong, and how often fine-tuning is undone, in each cell."""
-    center_of = _center_of()
     wrong, undo = {}, {}
     for cell, support in CELLS.items():
-        centers = np.array([center_of(q / PHOTOS) for q in support])
+        centers = np.array([center_of_share(q / PHOTOS) for q in support])
         differing = support < np.median(support) if "rare" in cell else np.ones(LABELS, bool)
         worse = worse_noise(centers, differing)
         rng, found, rules = np.random.default_rng(0), defaultdict(list), defaultdict(list)
@@ -160,12 +164,6 @@ def simulate(sets: int) -> tuple[dict, dict]:
         for rule, shares in undo[cell].items():
             print(f"    {rule:20} undone if fine-tuning is " + ", ".join(f"{t} {v:.3f}" for t, v in shares.items()))
     return wrong, undo
-
-
-def _center_of() -> Callable[[float], float]:
-    nodes, weights = np.polynomial.hermite_e.hermegauss(61)
-    weights = weights / weights.sum()
-    return lambda share: brentq(lambda center: weights @ expit(center + SPREAD * nodes) - share, -25, 10)
 
 
 def trained(data: Path) -> tuple[NDArray, NDArray[np.int8], NDArray]:

@@ -12,6 +12,8 @@ from polytag.errors import DataError, SettingsError, WeightsError
 from polytag.files import write_json
 from polytag.models import fit as training
 from polytag.models.backbones import weights as pretrained
+from polytag.models.bundle.bundle import Bundle
+from polytag.models.quantization import quantize as quantization
 
 
 @pytest.fixture
@@ -142,3 +144,15 @@ def test_two_processes_cannot_write_to_one_folder(data, tmp_path, monkeypatch) -
     monkeypatch.setattr(comparing, "check_learnable", started_meanwhile)
     with pytest.raises(SettingsError, match="already holds a run"):
         pt.compare(data, tmp_path / "run", ["baseline"], **settings)
+
+
+def test_a_quantized_model_has_its_own_row_beside_its_original(data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(quantization, "MAX_LOSS", 1.0)
+    settings = {"image_size": 32, "epochs": 1, "show_progress": False, "int8": True}
+    contest = pt.compare(data, tmp_path / "run", ["baseline"], **settings).contest
+    original, quantized = contest.contestants
+    assert (quantized.name, quantized.quantized_from, quantized.history) == ("baseline (int8)", "baseline", ())
+    assert quantized.evaluation.thresholds.tolist() == Bundle(tmp_path / "run" / "baseline", "int8").thresholds.tolist()
+    assert [(pair.a, pair.b) for pair in contest.pairs] == [("baseline (int8)", "baseline")]
+    assert contest.ranked == [original] and contest.answer().startswith("Baseline tags these photos in this one")
+    assert "baseline (int8)" in (tmp_path / "run" / "report.md").read_text()

@@ -46,7 +46,7 @@ LEFT_OUT = {"label0-0": "no training photo has it", "label1-1": "only one photo 
 
 
 def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(methods, "STRENGTHS", (1.0,))
+    monkeypatch.setattr(methods, "STRENGTHS", (1e-2,))
     lines: list[str] = []
     settings = {"models": ["baseline", "binary_relevance"], "image_size": 48, "show_progress": False}
     settings |= {"epochs": 1, "min_photos": 6}

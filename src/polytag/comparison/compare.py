@@ -271,6 +271,10 @@ def _run(
             _test(bundle, test, model, repeat.split, min_photos)
         # The recorded scores are used, so that a resumed run need not tag the test photos of further repeats again.
         scores[model] = {metric: bundle.manifest["test"].get(metric, math.nan) for metric in TITLES}
+        if options.int8 and bundle.manifest["int8"]["kept"]:
+            quantized = _test_int8(bundle, test, model, min_photos)
+            contestants += [quantized] if repeat.number == 1 else []
+            scores[quantized.name] = quantized.evaluation.scores
         say(f"{name}{model}: test samples-F1 {scores[model]['samples_f1']:.3f}")
     if contestants and (rarity := contestants[0].evaluation.rarity):
         say(rarity)
@@ -319,6 +323,13 @@ def _test(bundle: Bundle, test: Dataset, model: str, split_record: Mapping[str, 
         split=split_record,
     )
     return contestant(model, evaluation, bundle.manifest)
+
+
+def _test_int8(bundle: Bundle, test: Dataset, model: str, min_photos: int) -> Contestant:
+    """Evaluate the quantized model of a bundle on the test photos, with its own thresholds."""
+    evaluation = evaluate(Bundle(bundle.path, "int8"), test, min_photos)
+    found = contestant(f"{model} (int8)", evaluation, bundle.manifest, "int8")
+    return replace(found, quantized_from=model)
 
 
 def _contest(data: Dataset, first: _Repeat, found: Sequence[Found], one_split: bool) -> Contest:

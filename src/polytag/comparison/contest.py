@@ -40,6 +40,7 @@ class Contestant:
         objective: the objective for which the thresholds were chosen.
         out_of_reach: labels that cannot reach the objective.
         time_notes: what was chosen for a time limit, and whether the limit ended training early.
+        quantized_from: for a quantized model that stands beside its original, the name of the original.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Contestant:
     objective: str = "f1"
     out_of_reach: Sequence[str] = ()
     time_notes: Sequence[str] = ()
+    quantized_from: str | None = None
 
 
 def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engine: str = "float32") -> Contestant:
@@ -70,6 +72,7 @@ def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engi
         engine: the engine that was evaluated.
     """
     judged = facts["int8"] if engine == "int8" else facts
+    training = facts if engine == "float32" else {"history": ()}  # The curves of a quantized model are its original's.
     score = judged.get("validation", {}).get("mean_average_precision")
     return Contestant(
         name=name,
@@ -79,9 +82,9 @@ def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engi
         parameters=facts["parameters"],
         fit_seconds=facts["fit_seconds"],
         validation_score=math.nan if score is None else score,
-        history=facts["history"],
-        kept_epoch=facts.get("kept_epoch"),
-        trials=facts.get("trials", ()),
+        history=training["history"],
+        kept_epoch=training.get("kept_epoch"),
+        trials=training.get("trials", ()),
         recipe=facts["recipe"],
         importance=facts.get("importance", {}),
         calibration=facts.get("calibration", {"kind": "none", "log_loss": {}}),
@@ -137,8 +140,9 @@ class Contest:
 
     @property
     def ranked(self) -> list[Contestant]:
-        """Return the contestants, best first. With repeats, they are ranked by their mean score."""
-        return sorted(self.contestants, key=lambda c: -self.score(c, DECISIVE))
+        """Return the contestants without quantized copies of others, best first, by score or mean score."""
+        originals = [c for c in self.contestants if c.quantized_from is None]
+        return sorted(originals, key=lambda c: -self.score(c, DECISIVE))
 
     def slice_scores(self) -> list[Slice]:
         """Return the scores of the best model on each slice, worst first."""
@@ -223,11 +227,18 @@ class Contest:
 def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> tuple[Pair, ...]:
     """Compare every two contestants, the later minus the earlier, with simultaneous intervals.
 
+    A quantized model beside its original is compared with the original only.
+
     Without repeats, the intervals reflect how much the differences would vary with other test photos. With repeats,
     they reflect other splits and training runs. With repeats on one split, they reflect other test photos and training
     runs.
     """
-    both = [(b, a) for i, a in enumerate(contestants) for b in contestants[i + 1 :]]
+    both = [
+        (b, a)
+        for i, a in enumerate(contestants)
+        for b in contestants[i + 1 :]
+        if b.quantized_from == a.name or (a.quantized_from is None and b.quantized_from is None)
+    ]
     if repeats is None:
         found = compared([(b.evaluation, a.evaluation) for b, a in both])
     else:

@@ -56,6 +56,12 @@ def manifest(labels: tuple[str, ...] = ("boat", "parking meter"), tested: bool =
                 }
                 for j, label in enumerate(labels)
             },
+            "label_intervals": {
+                label: {"f1": [0.31 + 0.01 * j, 0.71], "average_precision": [0.32, None]}
+                for j, label in enumerate(labels)
+            },
+            "too_rare": [],
+            "min_photos": 3,
             "notes": ["3 images left out because the model has seen them in training"],
         }
     return facts | changes
@@ -89,6 +95,7 @@ def test_scores_and_intervals_are_those_that_were_recorded() -> None:
         learned, measured = facts["data"]["labels"][label], facts["tested"]["labels"][label]
         assert row[1:5] == [str(learned["train"]), str(learned["validation"]), "0", str(measured["support"])]
         assert row[6:10] == [f"{measured[name]:.3f}" for name in MEASURED]
+        assert row[10:12] == [f"{0.31 + 0.01 * facts['labels'].index(label):.3f} to 0.710", "0.320 to –"]
         assert row[5] == f"{measured['threshold']:.3f}"
 
 
@@ -164,3 +171,12 @@ def test_every_approach_has_words_and_older_descriptions_have_a_card() -> None:
     facts: Mapping[str, Any] = {name: value for name, value in manifest().items() if name in known}
     card = model_card(facts | {"recipe": {"image_size": 32}})
     assert "not recorded" in card and "**Not tested yet.**" in card
+
+
+def test_labels_too_rare_to_score_are_named() -> None:
+    facts = manifest()
+    facts["tested"]["too_rare"] = ["boat"]
+    card = model_card(facts)
+    assert "- Labels with fewer than 3 test photos, not in mAP and macro-F1: boat." in card
+    assert [row[-1] for row in tables(card)[1][2:]] == ["not in mAP and macro-F1", ""]
+    assert "not in mAP" not in model_card(manifest())

@@ -157,6 +157,7 @@ def _on_validation(manifest: Manifest) -> str:
 
 def _labels(manifest: Manifest) -> str:
     learned, tested = manifest.get("data", {}).get("labels", {}), manifest.get("tested", {}).get("labels", {})
+    intervals, too_rare = (manifest.get("tested", {}).get(name, {}) for name in ("label_intervals", "too_rare"))
     beyond = manifest.get("out_of_reach", ())
     rows = []
     for label, threshold in zip(manifest["labels"], manifest["thresholds"], strict=True):
@@ -165,6 +166,7 @@ def _labels(manifest: Manifest) -> str:
             word
             for word, applies in (
                 ("few training photos", counts.get("train", FEW) < FEW),
+                ("not in mAP and macro-F1", label in too_rare),
                 ("few test photos", scores.get("support", FEW) < FEW),
                 ("objective not reached", label in beyond),
             )
@@ -172,13 +174,14 @@ def _labels(manifest: Manifest) -> str:
         ]
         shown = [counts.get("train"), counts.get("validation"), counts.get("unknown"), scores.get("support")]
         measured = [scores.get(name) for name in ("precision", "recall", "f1", "average_precision")]
-        numbers = [*map(_count, shown), f"{threshold:.3f}", *map(_number, measured)]
+        ends = [_range(intervals.get(label, {}).get(name)) for name in ("f1", "average_precision")]
+        numbers = [*map(_count, shown), f"{threshold:.3f}", *map(_number, measured), *ends]
         rows.append((label, *numbers, "; ".join(notes)))
-    header = ("label", "training", "validation", "unknown", "test", "threshold", "precision", "recall", "F1", "AP", "")
+    header = ("label", "training", "validation", "unknown", "test", "threshold", "precision", "recall", "F1", "AP")
     return (
         "For each label: the number of photos with the label in each set, the number of training and validation photos "
-        "for which it is unknown, its threshold, and its test scores (AP: average precision).\n\n"
-        + table("lrrrrrrrrrl", header, rows)
+        "for which it is unknown, its threshold, and its test scores (AP: average precision) with 95% intervals.\n\n"
+        + table("lrrrrrrrrrrrl", (*header, "F1, 95% interval", "AP, 95% interval", ""), rows)
     )
 
 
@@ -212,12 +215,15 @@ def _limits(manifest: Manifest) -> list[str]:
         for label, row in (tested or {}).get("labels", {}).items()
         if row["support"] < FEW
     ]
+    too_rare = (tested or {}).get("too_rare", ())
+    least = counted((tested or {}).get("min_photos", 0), "test photo")
     left_out = [f"{name} ({reason})" for name, reason in data.get("left_out", {}).items()]
     never = [f"{label} ({reason})" for label, reason in data.get("labels_left_out", {}).items()]
     limits = [
         (not manifest.get("test"), "The model has not been tested. Test it before you rely on it."),
         (never, f"Labels that could not be learned, which the model never assigns: {listed(never, MAX_NAMES)}."),
         (few, f"Labels with fewer than {FEW} training photos, which are often wrong: {listed(few, MAX_NAMES)}."),
+        (too_rare, f"Labels with fewer than {least}, not in mAP and macro-F1: {listed(list(too_rare), MAX_NAMES)}."),
         (rough, f"Labels with fewer than {FEW} test photos, whose scores are imprecise: {listed(rough, MAX_NAMES)}."),
         (
             unknown,
