@@ -74,7 +74,7 @@ def recorded(folder: Path) -> dict:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    return {path.name for path in folder.iterdir() if path.name != ".lock"}
 
 
 def test_each_repeat_has_a_split_and_bundles_of_its_own(done, data) -> None:

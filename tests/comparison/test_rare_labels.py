@@ -1,4 +1,4 @@
-"""Rare labels never stop a run: what was left out, and what is too rare to judge, is named with the reason."""
+"""Rare labels never stop a run: what was left out, and what is too rare to score, is named with the reason."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> 
     said = "2 labels left out of training: label0-0 (no training photo has it), label1-1 (only one photo has it)"
     assert said in lines
     assert lines[-1].startswith(
-        "too rare to judge, with fewer than 6 photos, so left out of mAP and macro-F1: label2-2 (0)"
+        "too rare to score, with fewer than 6 photos, so left out of mAP and macro-F1: label2-2 (0)"
     )
 
     assert {c.evaluation.labels for c in done.contest.contestants} == {done.contest.labels}
@@ -76,7 +76,7 @@ def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> 
 
     why = " ".join(doubts(done.contest))
     assert "2 labels could not be learned: label0-0 (no training photo has it), label1-1 (only one photo has it)" in why
-    assert "Too rare to judge, with fewer than 6 test photos: label2-2 (0), label3-3 (1)" in why
+    assert "Too rare to score, with fewer than 6 test photos: label2-2 (0), label3-3 (1)" in why
     for file in ("report.html", "report.md"):
         assert "2 labels could not be learned" in (done.folder / file).read_text(), file
     results = json.loads((done.folder / "results.json").read_text())
@@ -93,7 +93,7 @@ def test_a_long_tail_of_labels_is_compared(long_tail, tmp_path, monkeypatch) -> 
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert (
-        "too rare to judge, with fewer than 1 photo, so left out of mAP and macro-F1: label2-2 (0)\n" in result.output
+        "too rare to score, with fewer than 1 photo, so left out of mAP and macro-F1: label2-2 (0)\n" in result.output
     )
     assert "labels unknown to the model, ignored: label0-0, label1-1" in result.output
 

@@ -377,7 +377,7 @@ def test_doubts_come_from_the_facts(tmp_path):
     told = page.text["doubts"]
     for doubt in (
         "The test set is small: 60 photos",
-        "Too rare to judge, with fewer than 5 test photos: tree (0).",
+        "Too rare to score, with fewer than 3 test photos: tree (0).",
         "Fewer than 20 test photos show bus (7).",
         "The lead of baseline over tuned in samples-F1 may be chance.",
         "The search for tuned ran only 4 trials",

@@ -121,16 +121,16 @@ def test_rare_labels_are_reported_apart() -> None:
     data = dataset(60, ("dog", "cat", "bird"))
     targets = data.targets.copy()
     targets[:, 2] = 0
-    targets[:3, 2] = 1
+    targets[:2, 2] = 1
     data = replace(data, targets=targets)
     p = np.where(data.targets == 1, 0.9, 0.1).astype(np.float32)
     p[:, 2] = 0.5  # would pull both means down
     evaluation = judge(data.labels, np.full(3, 0.6, np.float32), data, data.targets, p, 1.0, [])
-    assert evaluation.too_rare == ("bird",) and evaluation.per_label["bird"]["support"] == 3
+    assert evaluation.too_rare == ("bird",) and evaluation.per_label["bird"]["support"] == 2
     assert evaluation.scores["mean_average_precision"] == evaluation.scores["macro_f1"] == 1
     assert "bird" not in evaluation.strongest() + evaluation.weakest()
     assert evaluation.recorded()["too_rare"] == ["bird"]
-    assert evaluation.rarity.endswith("with fewer than 5 photos, so left out of mAP and macro-F1: bird (3)")
+    assert evaluation.rarity.endswith("with fewer than 3 photos, so left out of mAP and macro-F1: bird (2)")
     assert evaluation.rarity in str(evaluation)
     all_judged = judge(data.labels, np.full(3, 0.6, np.float32), data, data.targets, p, 1.0, [], min_photos=1)
     assert all_judged.too_rare == () and all_judged.rarity == "" and all_judged.scores["macro_f1"] < 1

@@ -289,7 +289,7 @@ def _print_contest(contest: "Contest") -> None:
         for d in pair.differences:
             if math.isnan(d.difference):
                 continue
-            ends = f" (95 % interval {d.low:+.3f} to {d.high:+.3f})" if math.isfinite(d.low) else ""
+            ends = f" (95% interval {d.low:+.3f} to {d.high:+.3f})" if math.isfinite(d.low) else ""
             print(f"{pair.a} − {pair.b}: {d.metric} {d.difference:+.3f}{ends}")
 
 
@@ -299,5 +299,5 @@ def _print_slices(contest: "Contest") -> None:
         if one.beyond_chance:
             print(
                 f"{one.column} {one.value} ({counted(one.photos, 'photo')}): samples-F1 {one.score:.3f}, "
-                f"{one.difference:+.3f} from the other photos (95 % interval {one.low:+.3f} to {one.high:+.3f})"
+                f"{one.difference:+.3f} from the other photos (95% interval {one.low:+.3f} to {one.high:+.3f})"
             )

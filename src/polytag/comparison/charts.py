@@ -72,7 +72,7 @@ def _label_finding(contest: Contest) -> str:
     f1 = np.array([[c.evaluation.per_label[label]["f1"] for label in labels] for c in contest.contestants])
     f1 = f1[:, np.isfinite(f1).any(axis=0)]
     if not contest.pairs or not f1.size:
-        return f"F1 ranges from {np.min(f1):.2f} to {np.max(f1):.2f}" if f1.size else "No label can be judged"
+        return f"F1 ranges from {np.min(f1):.2f} to {np.max(f1):.2f}" if f1.size else "No label can be scored"
     first = (f1 == np.nanmax(f1, axis=0)).sum(axis=1)
     name = contest.contestants[int(first.argmax())].name
     return f"{name.capitalize()} has the highest F1 on {first.max()} of {counted(f1.shape[1], 'label')}"

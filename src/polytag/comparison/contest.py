@@ -72,7 +72,8 @@ def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engi
         engine: the engine that was evaluated.
     """
     judged = facts["int8"] if engine == "int8" else facts
-    training = facts if engine == "float32" else {"history": ()}  # The curves of a quantized model are its original's.
+    # The curves of a quantized model are its original's.
+    training: Mapping[str, Any] = facts if engine == "float32" else {"history": ()}
     score = judged.get("validation", {}).get("mean_average_precision")
     return Contestant(
         name=name,
@@ -188,23 +189,23 @@ class Contest:
         score = f"samples-F1 {self.score(best, DECISIVE):.3f}"
         if self.repeats is None or self.repeats.count(best.name) == 1:
             low, high = best.evaluation.intervals[DECISIVE]
-            score += f" (95 % interval {low:.3f} to {high:.3f})"
+            score += f" (95% interval {low:.3f} to {high:.3f})"
         else:
             score += f" {self.uncertainty(best, DECISIVE)}"
-        right = f"{self.score(best, 'subset_accuracy') * 100:.0f} % of"
+        right = f"{self.score(best, 'subset_accuracy') * 100:.0f}% of"
         photos = counted(len(best.evaluation.names), "unseen test photo")
-        share = f"All labels are right on {right} {photos}."
+        exact = f"All labels are right on {right} {photos}."
         if self.repeats is not None:
-            share = f"On average, all labels are right on {right} the unseen test photos."
+            exact = f"On average, all labels are right on {right} the unseen test photos."
         lead = [self._lead(best.name, others[0].name)] if others else []
-        return " ".join([f"{tags} {self.scope}: {score}.", share, *lead])
+        return " ".join([f"{tags} {self.scope}: {score}.", exact, *lead])
 
     def _lead(self, best: str, other: str) -> str:
         """Say by how much the best model leads, and whether the lead is reliable."""
         d = self.between(best, other)[DECISIVE]
         lead = f"Its lead over {other} is {d.difference:+.3f}"
         if math.isfinite(d.low):
-            lead += f" (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+            lead += f" (95% interval {d.low:+.3f} to {d.high:+.3f})"
         if self.repeats is not None:
             common = self.repeats.count(best, other)
             if common < max(self.repeats.count(best), self.repeats.count(other)):
@@ -233,12 +234,8 @@ def pairs(contestants: Sequence[Contestant], repeats: Repeats | None = None) -> 
     they reflect other splits and training runs. With repeats on one split, they reflect other test photos and training
     runs.
     """
-    both = [
-        (b, a)
-        for i, a in enumerate(contestants)
-        for b in contestants[i + 1 :]
-        if b.quantized_from == a.name or (a.quantized_from is None and b.quantized_from is None)
-    ]
+    every = [(b, a) for i, a in enumerate(contestants) for b in contestants[i + 1 :]]
+    both = [(b, a) for b, a in every if b.quantized_from in (None, a.name) and a.quantized_from is None]
     if repeats is None:
         found = compared([(b.evaluation, a.evaluation) for b, a in both])
     else:

@@ -54,7 +54,7 @@ def doubts(contest: Contest) -> list[str]:
         (n < FEW_TEST_PHOTOS, f"The test set is small: {counted(n, 'photo')}. It may show none of the rare errors."),
         (
             rare,
-            f"Too rare to judge, with fewer than {e.min_photos} test photos: {listed(rare, NAMED)}. These labels are "
+            f"Too rare to score, with fewer than {e.min_photos} test photos: {listed(rare, NAMED)}. These labels are "
             "left out of mAP and macro-F1.",
         ),
         (few, f"Fewer than {FEW_POSITIVES} test photos show {listed(few, NAMED)}. These scores are rough."),

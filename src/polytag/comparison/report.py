@@ -117,7 +117,7 @@ def _varied(contest: Contest) -> str:
         changes = "other splits and trainings would change (corrected resampled t-test, Nadeau & Bengio 2003)"
     return (
         f"{models} The intervals say what {changes}. They hold together: if all models were equally good, the chance "
-        "that this report finds any difference would be at most 5 %."
+        "that this report finds any difference would be at most 5%."
     )
 
 

@@ -80,7 +80,7 @@ class Evaluation:
             return ""
         named = listed([f"{label} ({self.per_label[label]['support']:.0f})" for label in self.too_rare], 20)
         least = counted(self.min_photos, "photo")
-        return f"too rare to judge, with fewer than {least}, so left out of mAP and macro-F1: {named}"
+        return f"too rare to score, with fewer than {least}, so left out of mAP and macro-F1: {named}"
 
     def recorded(self) -> dict[str, Any]:
         """Return the test results that a bundle records in addition to the scores. Undefined numbers are ``None``."""
@@ -109,12 +109,12 @@ class Evaluation:
         lines = []
         for name, title in TITLES.items():
             low, high = self.intervals[name]
-            told = f"   95 % interval {low:.4f} to {high:.4f}" if math.isfinite(low) else ""
+            told = f"   95% interval {low:.4f} to {high:.4f}" if math.isfinite(low) else ""
             lines.append(f"{title:18} {self.scores[name]:7.4f}{told}")
         lines.append("")
         width = max(map(len, self.labels))
         lines.append(
-            f"{'label':{width}}  threshold  precision  recall     F1  95 % interval     AP  95 % interval  photos"
+            f"{'label':{width}}  threshold  precision  recall     F1  95% interval     AP  95% interval  photos"
         )
         for label, row in self.per_label.items():
             f1, ap = ("{:.3f} to {:.3f}".format(*self.label_intervals[label][n]) for n in ("f1", "average_precision"))
