@@ -72,8 +72,7 @@ def contestant(name: str, evaluation: Evaluation, facts: Mapping[str, Any], engi
         engine: the engine that was evaluated.
     """
     judged = facts["int8"] if engine == "int8" else facts
-    # The curves of a quantized model are its original's.
-    training: Mapping[str, Any] = facts if engine == "float32" else {"history": ()}
+    training: Mapping[str, Any] = facts if engine == "float32" else {"history": ()}  # only the original was trained
     score = judged.get("validation", {}).get("mean_average_precision")
     return Contestant(
         name=name,
