@@ -234,7 +234,7 @@ class Checks:
         processes = list(descendants(process))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        _, left = psutil.wait_procs(processes, timeout=20)
+        _, left = psutil.wait_procs(processes, timeout=60)  # Ray notices the death
         kept = {path.name: path.stat().st_mtime_ns for path in parts(self.out)}
         finish(start(self.bundle, self.photos, self.out, "--engine", "ray", "--resume"))
         untouched = all((self.out / name).stat().st_mtime_ns == changed for name, changed in kept.items())
