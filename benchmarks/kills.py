@@ -68,13 +68,18 @@ class Trial:
 
     def start(self) -> subprocess.Popen:
         words = [*self.words, "--json" if self.words[0] == "audit" else "--out", str(self.out)]
-        if self.attempts and self.words[0] != "audit":
-            words.append("--resume")
+        if self.attempts:
+            # A kill may come after the findings have been written.
+            words.append("--overwrite" if self.words[0] == "audit" else "--resume")
         self.attempts += 1
         environment = os.environ | {"POLYTAG_CACHE": str(self.folder / "cache")}
         program = PROGRAM.format(interval=self.interval)
         with (self.folder / "log").open("a") as log:
             return subprocess.Popen([sys.executable, "-c", program, *words], env=environment, stdout=log, stderr=log)
+
+    def is_finished(self) -> bool:
+        """Whether a killed training had saved its bundle already and was about to end."""
+        return self.words[0] == "train" and self.out.exists() and not self.out.with_name("out.part").exists()
 
     def last_saved(self) -> float:
         """When something was last written that the next attempt continues from."""
@@ -132,6 +137,7 @@ def measure(name: str, words: list[str], data: Path, folder: Path, kills: int, i
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 lost.append(time.time() - saved)
+                finished = trial.is_finished()
             spent += time.time() - begun
         runs += 1
         different += trial.results(data) != expected

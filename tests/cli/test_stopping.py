@@ -1,12 +1,18 @@
 """Ctrl-C and SIGTERM end every command within seconds, with a line that says how to continue."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+import polytag as pt
+from polytag.cli import app
 
 PROGRAM = """
 import hashlib, sys, threading, time
@@ -55,4 +61,22 @@ def test_a_signal_ends_a_command_in_five_seconds(work, number) -> None:
     assert process.returncode == 128 + number
     assert (
         stderr.strip().splitlines()[-1] == "polytag: stopped. Add --resume to continue." and "Traceback" not in stderr
+    )
+
+
+def test_a_full_disk_and_a_lost_process_say_how_to_continue(tmp_path, monkeypatch, squares) -> None:
+    data = Path(squares[0].paths[0]).parent / "labels.csv"
+    out = tmp_path / "bundle"
+
+    def full(*arguments: object, **settings: object) -> None:
+        (tmp_path / "bundle.part").mkdir()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pt, "fit", full)
+    words = ["train", str(data), "--model", "baseline", "--out", str(out), "-q"]
+    first, second = CliRunner().invoke(app, words), CliRunner().invoke(app, words)
+    assert (first.exit_code, second.exit_code) == (2, 2)
+    assert first.stderr == "polytag: No space left on device: free some disk space. Add --resume to continue.\n"
+    assert second.stderr.endswith(
+        "bundle.part was left by an interrupted training. Add --resume to continue, or delete it.\n"
     )

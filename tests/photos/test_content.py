@@ -81,6 +81,19 @@ def test_files_that_changed_just_now_are_not_kept(
         assert len(read) == n
 
 
+def test_a_clock_that_was_set_back_costs_only_time(
+    tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "SETTLED", 10**9)
+    paths = files(tmp_path / "photos", 3)
+    first = list(content_hashes(paths))
+    monkeypatch.setattr(content.time, "time_ns", lambda: 10**18)  # in 2001, long before the files were written
+    another_run()
+    assert list(content_hashes(paths)) == first and len(read) == 6
+    Path(paths[0]).write_text("another text")
+    assert content_hash(paths[0]) != first[0]
+
+
 def test_missing_files_are_told_and_failures_of_the_computer_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 import polytag as pt
 from polytag import progress
 from polytag.cli.options import expand_options
-from polytag.cli.stopping import exit_code, farewell, stopping_in_time
+from polytag.cli.stopping import continuation, exit_code, farewell, stopping_in_time
 from polytag.data.reading.options import ReadOptions
-from polytag.errors import MachineError, PolytagError, SettingsError, printable, raise_machine_error
+from polytag.errors import ADVICE, MachineError, PolytagError, SettingsError, printable, raise_machine_error
 from polytag.extras import missing
 from polytag.files import refuse_same_file
 
@@ -154,12 +154,13 @@ def _one_line_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             expected = missing(error) if isinstance(error, ModuleNotFoundError) else error
             if expected is None:
                 raise
-            print(f"polytag: {printable(str(expected))}", file=sys.stderr)
+            end = continuation() if isinstance(expected, MachineError) else ""
+            print(f"polytag: {printable(str(expected))}{printable(end)}", file=sys.stderr)
             raise typer.Exit(2) from None
         except BrokenPipeError:
             raise  # The program that reads the output has closed it. Typer then exits silently.
         except MemoryError:
-            print("polytag: out of memory: close other programs or use a machine with more memory", file=sys.stderr)
+            print(f"polytag: out of memory: {ADVICE['ENOMEM']}{continuation()}", file=sys.stderr)
             raise typer.Exit(2) from None
         except OSError as error:
             print(f"polytag: {printable(_unforeseen(error))}", file=sys.stderr)
@@ -176,7 +177,7 @@ def _unforeseen(error: OSError) -> str:
     try:
         raise_machine_error(error)
     except MachineError as known:
-        return str(known)
+        return f"{known}{continuation()}"
     place = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{place}"
 

@@ -32,6 +32,11 @@ def farewell() -> str:
     return f"polytag: stopped. {_advice()}"
 
 
+def continuation() -> str:
+    """Return the end of an error message that says how to continue, "" if the command has nothing to continue."""
+    return "" if (advice := _advice()) == AGAIN else f". {advice}"
+
+
 def exit_code() -> int:
     """Return the exit code of a stopped command: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (_received or signal.SIGINT)
