@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from polytag.comparison.contest import Contest, Contestant, contestant, pairs, results
+from polytag.comparison.estimate import expected_seconds
 from polytag.comparison.plan import Plan, check_backbone, check_comparison
 from polytag.comparison.repeats import Repeats
 from polytag.comparison.report import write_report
@@ -145,7 +147,7 @@ def compare(
     if given_split is not None:
         with_split(data, given_split)
     check_backbone(plan.options, plan.weights, folder, resume)
-    data = _read(data, plan, show_progress, say)
+    data = _read(data, plan, resume, show_progress, say)
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:
         first = _repeat(data, 1, options.seed, given_split, bar.update)
     one_split = given_split is not None or data.parts is not None
@@ -169,8 +171,13 @@ def _finish(folder: Path, contest: Contest, test: Dataset) -> Comparison:
     return Comparison(folder, contest)
 
 
-def _read(data: Dataset, plan: Plan, show_progress: bool, say: Callable[[str], object]) -> Dataset:
-    """Measure the photos and cache their pixels at each size. Leave out unreadable photos, and report them."""
+def _read(data: Dataset, plan: Plan, resume: bool, show_progress: bool, say: Callable[[str], object]) -> Dataset:
+    """Measure the photos and cache their pixels at each size. Leave out unreadable photos, and report them.
+
+    The first line says how long the comparison will take, unless it is resumed.
+    """
+    if line := plan.time_share.expect({} if resume else expected_seconds(data, plan), plan.repeats):
+        say(line)
     for advice in filter(None, (options.advice(model) for model, options in plan.options.items())):
         say(advice)
     sizes = sorted({options.recipe(model).image_size for model, options in plan.options.items()})
@@ -264,6 +271,7 @@ def _run(
     contestants = []
     for model in [model for model, times in plan.repeats.items() if repeat.number <= times]:
         options = plan.options[model].override({"seed": repeat.seed, "minutes": plan.time_share.next()})
+        start, is_new = time.monotonic(), not (out / model).exists()
         bundle = _train(train, validation, model, options, out, show_progress, lambda line: say(f"{name}{line}"))
         if repeat.number == 1:
             contestants.append(_test(bundle, test, model, repeat.split, min_photos))
@@ -275,7 +283,8 @@ def _run(
             quantized = _test_int8(bundle, test, model, min_photos)
             contestants += [quantized] if repeat.number == 1 else []
             scores[quantized.name] = quantized.evaluation.scores
-        say(f"{name}{model}: test samples-F1 {scores[model]['samples_f1']:.3f}")
+        left = plan.time_share.left_after(model, time.monotonic() - start if is_new else None)
+        say(f"{name}{model}: test samples-F1 {scores[model]['samples_f1']:.3f}{left}")
     if contestants and (rarity := contestants[0].evaluation.rarity):
         say(rarity)
     return scores, contestants
@@ -299,14 +308,7 @@ def _train(
         bundle = Bundle(out)
     else:
         bundle = fit(
-            train,
-            validation,
-            model,
-            options,
-            out=out,
-            checkpoints=progress,
-            show_progress=show_progress,
-            say=say,
+            train, validation, model, options, out=out, checkpoints=progress, show_progress=show_progress, say=say
         )
     shutil.rmtree(progress, ignore_errors=True)
     if options.int8:

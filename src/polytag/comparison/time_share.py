@@ -1,8 +1,11 @@
 """The time of a comparison, shared out among its trainings."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+from polytag.progress import duration
 
 REPORT_SHARE, TEST_SHARE = 0.03, 0.1
 """Share of the whole time for the report, and share of a training's time for testing its model."""
@@ -22,6 +25,36 @@ class TimeShare:
     def __init__(self, minutes: float | None, trainings: int):
         self._end = None if minutes is None else time.monotonic() + 60 * minutes * (1 - REPORT_SHARE)
         self._trainings = trainings
+        self._expected: dict[str, float] = {}
+        self._waiting: Counter[str] = Counter()
+        self._taken = self._guessed = 0.0
+
+    def expect(self, seconds: Mapping[str, float], repeats: Mapping[str, int]) -> str:
+        """Note the expected times of `expected_seconds`, and describe them in one line; "" if they are unknown."""
+        self._expected, self._waiting = dict(seconds), Counter(repeats)
+        if not seconds or self._end is not None:
+            return ""
+        each = ", ".join(f"{model} {duration(seconds[model] * n)}" for model, n in repeats.items())
+        whole = seconds[""] + self._left()
+        return f"about {duration(whole)} on this machine, estimated from a few photos: {each}"
+
+    def left_after(self, model: str, seconds: float | None) -> str:
+        """Note that a training took this time, and say how long the others will take; "" if this is unknown.
+
+        Args:
+            model: name of the model.
+            seconds: time in seconds, ``None`` if the model had been trained before.
+        """
+        self._waiting[model] -= 1
+        if seconds is not None:
+            self._taken, self._guessed = self._taken + seconds, self._guessed + self._expected.get(model, 0.0)
+        known = self._expected and self._end is None and self._waiting.total() > 0
+        return f"; about {duration(self._left())} left" if known else ""
+
+    def _left(self) -> float:
+        """Return the expected time of the trainings that wait, corrected by the time that finished ones took."""
+        factor = self._taken / self._guessed if self._guessed else 1.0
+        return factor * sum(self._expected[model] * n for model, n in self._waiting.items())
 
     def next(self) -> float | None:
         """Return the minutes of the next training: an equal share of what is left, ``None`` without a limit."""

@@ -1,0 +1,60 @@
+"""How long each training of a comparison takes, estimated from a few timed photos."""
+
+import numpy as np
+
+from polytag.comparison.plan import Plan
+from polytag.data.dataset import Dataset
+from polytag.data.splitting.stratify import RATIOS
+from polytag.models.backbones.weights import is_installed
+from polytag.models.budget.plan import HEAD_SECONDS, START_SECONDS
+from polytag.models.budget.rates import measure
+from polytag.models.encoders.encoder import Encoder
+from polytag.models.options import DEFAULT_TRIALS
+from polytag.models.recipe import takes
+
+BASELINE_COST, TUNED_COST, FINE_TUNING_COST = 4.5, 0.5, 3.2
+"""Time per photo and epoch, relative to embedding a photo at 224 px. From the training times on scenes5 and coco18 in
+docs/benchmarks.md, where embedding takes 5.6 ms."""
+
+
+def expected_seconds(data: Dataset, plan: Plan) -> dict[str, float]:
+    """Return the expected time to train each model once, and under "" the time to read all photos.
+
+    Early stopping and pruned trials may make training shorter. Times are rough: within a factor of two on a machine
+    that does nothing else.
+
+    Args:
+        data: the photos. About 100 of them are read and embedded, which leaves them in the cache.
+        plan: the plan of the comparison.
+
+    Returns:
+        Times in seconds; empty if there is no backbone whose speed could be measured.
+    """
+    # Imported here because they load Keras.
+    from polytag.models.search.spaces import STAGE_EPOCHS, STAGE_PHOTOS
+    from polytag.models.training.transfer import default_epochs
+
+    recipes = {model: options.recipe(model) for model, options in plan.options.items()}
+    embedded = [recipe for model, recipe in recipes.items() if takes(model, "backbone")]
+    backbone, size = (embedded[0].backbone, embedded[0].image_size) if embedded else ("mobilenet_v2", 224)
+    if isinstance(plan.weights, Encoder) or not (embedded or is_installed("mobilenet_v2")):
+        return {}
+    order = np.random.default_rng(0).permutation(len(data))
+    weights = next((plan.options[model].weights for model in recipes if takes(model, "backbone")), None)
+    rates = measure(data.paths[order], [(backbone, size)], weights)
+    embedding = rates.embedding[backbone, size]
+    unit = embedding * (224 / size) ** 2
+    train = len(data) * RATIOS[0]
+    found = {"": len(data) * rates.reading[size]}
+    for model, recipe in recipes.items():
+        if model == "baseline":
+            seconds = recipe.epochs * train * unit * BASELINE_COST * (recipe.image_size / 224) ** 2
+        elif model == "tuned":
+            trials = plan.options[model].trials or DEFAULT_TRIALS
+            seconds = (recipe.epochs * train + trials * STAGE_EPOCHS * min(train, STAGE_PHOTOS)) * unit * TUNED_COST
+        else:
+            epochs = default_epochs(int(train)) if recipe.fine_tune is None else recipe.fine_tune
+            fine_tuning = epochs * train * embedding * FINE_TUNING_COST if takes(model, "fine_tune") else 0.0
+            seconds = len(data) * (embedding + HEAD_SECONDS) + fine_tuning
+        found[model] = START_SECONDS + seconds
+    return found
