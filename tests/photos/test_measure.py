@@ -15,9 +15,10 @@ from PIL import Image, ImageFilter
 
 from polytag.data.sample.scenes import draw_scene
 from polytag.photos import measure as module
+from polytag.photos.content import content_hash
 from polytag.photos.decode import decode
 from polytag.photos.measure import BINS, SIDE, THUMBNAIL, Measurements, measure, sharpness
-from polytag.photos.pixels import pixels
+from polytag.photos.pixels import Stored, pixel_cache, pixels
 
 
 def measured(path: Path, image: Image.Image | bytes, **options: Any) -> NDArray:
@@ -218,14 +219,29 @@ def test_nothing_is_decoded_twice(photos: list[str], monkeypatch: pytest.MonkeyP
 
 
 def test_training_finds_the_pixels_in_its_cache(photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for i, path in enumerate(photos[:2]):
+    for i, path in enumerate(photos[:3]):
         draw_scene(["bus"], 64, 200 + i).save(path)
-    measure(photos[:2])
-    monkeypatch.setattr("polytag.photos.pixels.decode", lambda *_: pytest.fail("decoded again"))
-    data, rows, bad = pixels(photos[:2], SIDE)
+    measure(photos[:2], keep_pixels=True)
+    measure(photos[:3])
+    assert pixel_cache(SIDE).rows([content_hash(photos[2])]).tolist() == [-1]
+    with monkeypatch.context() as patched:
+        patched.setattr("polytag.photos.pixels.decode", lambda *_: pytest.fail("decoded again"))
+        data, rows, bad = pixels(photos[:2], SIDE)
     assert not bad
     for path, row in zip(photos, rows, strict=False):
         np.testing.assert_array_equal(data[row], decode(path, SIDE))
+
+
+def test_pixels_are_read_where_they_are_stored_and_decoded_elsewhere(photos: list[str]) -> None:
+    for i, path in enumerate(photos[:3]):
+        draw_scene(["boat"], 64, 300 + i).save(path)
+    keys = [content_hash(path) for path in photos[:3]]
+    expected = np.stack([decode(path, 48) for path in photos[:3]])
+    pixels(photos[1:2], 48)
+    stored = Stored(keys, photos[:3], 48)
+    assert (stored.rows >= 0).tolist() == [False, True, False]
+    assert np.array_equal(stored.read(slice(0, 3)), expected)
+    assert np.array_equal(stored.read(slice(1, 2)), expected[1:2])
 
 
 def test_no_photos() -> None:

@@ -25,8 +25,8 @@ one of them would look wrong."""
 KINDS = ("missing", "wrong")
 """Kinds of errors, in the order of the targets 0 and 1: absent but probably present, present but probably absent."""
 
-CHUNK = 65_536
-"""Number of photos processed at once."""
+CHUNK = 2**22
+"""Number of entries (photos × labels) processed at once, which takes about 250 MB."""
 
 
 def error_probabilities(probabilities: NDArray[np.floating], targets: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -49,7 +49,8 @@ def _in_chunks(
     probabilities: NDArray[np.floating], targets: NDArray[np.int8]
 ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Compute `error_probabilities` for one chunk of photos at a time."""
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(targets), CHUNK)]
+    step = max(1, CHUNK // max(1, targets.shape[1]))
+    chunks = [slice(start, start + step) for start in range(0, len(targets), step)]
     # Count the photos without any label, relative to the number expected if labels were independent.
     found = sum(int((targets[rows] == 0).all(axis=1).sum()) for rows in chunks)
     expected = sum(float((1 - _clipped(probabilities[rows])).prod(axis=1).sum()) for rows in chunks)
@@ -90,7 +91,7 @@ def label_errors(dataset: Dataset, probabilities: NDArray[np.floating], least: f
     """
     targets = dataset.targets
     in_range = probabilities.shape == targets.shape and all(
-        ((some >= 0) & (some <= 1)).all() for some in np.array_split(probabilities, max(1, len(targets) // CHUNK))
+        ((some >= 0) & (some <= 1)).all() for some in np.array_split(probabilities, 1 + targets.size // CHUNK)
     )
     if not in_range:
         raise DataError(

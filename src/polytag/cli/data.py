@@ -341,7 +341,7 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
 
 
 def _measure(dataset: "Dataset") -> None:
-    """Read each photo once, so that later steps find its measurements and pixels in the cache."""
+    """Measure each photo, so that later steps find the measurements in the cache."""
     from polytag.photos.measure import measure
 
     when_stopped(lambda: f"{AGAIN} It continues where it stopped, because photos are cached.")

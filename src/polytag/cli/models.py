@@ -56,12 +56,13 @@ def train(
     start = time.monotonic()
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     progress = unfinished(out)
-    _, pretrained = check_training(model, options)
+    recipe, pretrained = check_training(model, options)
     if advice := options.advice(model):
         note(advice)
     from polytag.data.splitting.split import split_facts
     from polytag.models.bundle.bundle import check_unused
     from polytag.models.encoders.encoder import Encoder
+    from polytag.photos.measure import SIDE, measure
 
     if isinstance(pretrained, Encoder):
         note(pretrained.summary)
@@ -74,7 +75,9 @@ def train(
         when_stopped(lambda: "Add --resume to continue." if progress.exists() else AGAIN)
         dataset = load(data, read)
         with progress_bar(len(dataset), "looking for duplicates", "photo") as bar:
-            parts = pt.split(dataset, seed=options.seed, given=split_file, on_progress=bar.update)
+            # At the usual size, decoding once serves both measuring and training.
+            measure(dataset.paths, bar.update, keep_pixels=recipe.image_size == SIDE)
+            parts = pt.split(dataset, seed=options.seed, given=split_file)
         note(*(f"  {one}" for one in parts[0].notes[len(dataset.notes) :]))
         bundle = pt.fit(parts[0], parts[1], model, _within(options, start), checkpoints=progress, say=note)
         bundle.record(split=split_facts(dataset, parts, options.seed, split_file) | {"notes": list(parts[0].notes)})

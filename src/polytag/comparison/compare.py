@@ -38,7 +38,7 @@ from polytag.models.bundle.bundle import Bundle
 from polytag.models.bundle.card import quantization_summary
 from polytag.models.options import TrainOptions
 from polytag.models.recipe import MODEL_NAMES
-from polytag.photos.measure import measure
+from polytag.photos.measure import SIDE, measure
 from polytag.photos.pixels import pixels
 from polytag.progress import progress_bar
 
@@ -182,8 +182,8 @@ def _read(data: Dataset, plan: Plan, resume: bool, show_progress: bool, say: Cal
         say(advice)
     sizes = sorted({options.recipe(model).image_size for model, options in plan.options.items()})
     with progress_bar((1 + len(sizes)) * len(data), "reading photos", "photo", show_progress) as bar:
-        # The split needs the measurements, and measuring also caches pixels at the usual size.
-        measure(data.paths, bar.update)
+        # The split needs the measurements. At the usual size, decoding once serves both measuring and training.
+        measure(data.paths, bar.update, keep_pixels=SIDE in sizes)
         readable = data
         for size in sizes:
             readable = readable.without(pixels(readable.paths, size, bar.update)[2])

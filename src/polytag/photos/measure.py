@@ -1,7 +1,6 @@
 """Measure photos: header, brightness, sharpness, histograms and a thumbnail, all from one decoding pass.
 
-The audit and `explore` use these measurements. Photos are decoded at the models' default input size, and the pixels
-are stored in the cache that training reads, so training does not decode them again.
+The audit, `explore` and `split` use these measurements. Photos are decoded at the models' default input size.
 """
 
 from collections.abc import Callable, Mapping
@@ -101,23 +100,28 @@ class Measurements:
         return self.records["thumbnail"]
 
 
-def measure(paths: Paths, on_progress: Callable[[int], object] = lambda n: None) -> Measurements:
+def measure(
+    paths: Paths, on_progress: Callable[[int], object] = lambda n: None, keep_pixels: bool = False
+) -> Measurements:
     """Measure photos, reusing cached measurements of identical content.
 
     Args:
         paths: paths of the photo files. Files may be missing or damaged.
         on_progress: called with the number of photos that became ready since the last call.
+        keep_pixels: whether to store the pixels of newly measured photos in the cache, 150 kB for each. Training at the
+            default size reads them there and need not decode the photos again.
 
     Raises:
         MachineError: the computer failed, not a photo.
     """
     cache = ArrayCache(f"measurements-{VERSION}-{PIXEL_PATH}", (), RECORD)
 
-    def one(path: str) -> tuple[NDArray, NDArray]:
+    def one(path: str) -> tuple[NDArray, ...]:
         header, pixels = examine(path, SIDE)
-        return pixels, measurements_of(header, pixels)
+        record = measurements_of(header, pixels)
+        return (pixels, record) if keep_pixels else (record,)
 
-    rows, errors = fill([pixel_cache(SIDE), cache], paths, one, on_progress)
+    rows, errors = fill([pixel_cache(SIDE), cache] if keep_pixels else [cache], paths, one, on_progress)
     known = rows >= 0
     records = cache.read(np.maximum(rows, 0)) if known.any() else np.zeros(len(paths), RECORD)
     records[~known] = np.zeros((), RECORD)

@@ -79,6 +79,36 @@ def photo_view(paths: Paths, size: int, on_progress: Callable[[int], object] = l
     return View(cache, rows)
 
 
+class Stored:
+    """Pixels of photos that are read from the cache if training has stored them there, and else decoded each time.
+
+    Args:
+        keys: content hash of each photo.
+        paths: paths of the photo files.
+        size: side of the square, in pixels.
+    """
+
+    def __init__(self, keys: Sequence[str], paths: Sequence[str], size: int):
+        self.paths, self.size = paths, size
+        self.cache = pixel_cache(size)
+        self.rows = self.cache.rows(keys)
+
+    def read(self, which: slice) -> NDArray[np.uint8]:
+        """Return the pixels of the given photos, uint8 (n, size, size, 3).
+
+        Raises:
+            ImageError: a photo cannot be decoded.
+        """
+        rows, paths = self.rows[which], self.paths[which]
+        photos = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        stored = rows >= 0
+        if stored.any():
+            photos[stored] = self.cache.read(rows[stored])
+        for i in np.flatnonzero(~stored).tolist():
+            photos[i] = decode(paths[i], self.size)
+        return photos
+
+
 def fill(
     caches: Sequence[ArrayCache],
     paths: Paths,

@@ -6,14 +6,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import ImageError
+from polytag.errors import DataError, ImageError
 from polytag.models.backbones.onnx import write_backbone
 from polytag.models.backbones.weights import Weights, find_weights
 from polytag.models.runtimes.onnx import OnnxModel, export_onnx, run_in_small_batches
 from polytag.photos.array_cache import ArrayCache, cache_folder
 from polytag.photos.content import content_hash
 from polytag.photos.decode import PIXEL_PATH, Paths, each
-from polytag.photos.pixels import View, photo_view, pixels
+from polytag.photos.measure import measure
+from polytag.photos.pixels import Stored, View
 
 CHUNK = 64
 """Number of photos that are embedded and stored together."""
@@ -76,8 +77,8 @@ def embed(
     waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if row < 0}
     on_progress(len(paths) - len(waiting))
     if waiting:
-        photos = photo_view(list(waiting.values()), image_size)
         new_keys = list(waiting)
+        photos = Stored(new_keys, list(waiting.values()), image_size)
 
         def features_from(start: int) -> NDArray[np.float32]:
             batch = np.ascontiguousarray(VIEWS[view](photos.read(slice(start, start + CHUNK))))
@@ -85,7 +86,8 @@ def embed(
 
         starts = range(0, len(waiting), CHUNK)
         for start, features in zip(starts, each(features_from, starts, threads), strict=True):
-            assert not isinstance(features, ImageError)  # these photos have already been decoded without errors
+            if isinstance(features, ImageError):
+                raise DataError(f"a photo cannot be read: {features}")
             cache.add(new_keys[start : start + CHUNK], features)
             on_progress(len(features))
         rows = cache.rows(keys)
@@ -110,7 +112,7 @@ def embeddings_of(
     weights = find_weights()
     if weights.path is None:
         return None
-    readable = pixels(paths, image_size)[1] >= 0
+    readable = measure(paths).readable
     on_progress(int((~readable).sum()))
     rows = np.flatnonzero(readable).tolist()
     found = embed([paths[row] for row in rows], image_size, weights, view, on_progress).read()
