@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import polytag as pt
-from polytag.cli.app import BundleFolder, Data, Overwrite, SplitFile, check_outputs, command, load, note
+from polytag.cli.app import BundleFolder, Data, Device, Overwrite, SplitFile, check_outputs, command, load, note
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.comparison.time_share import LEAST_MINUTES
 from polytag.data.reading.options import ReadOptions
@@ -20,6 +20,7 @@ from polytag.extras import require
 from polytag.files import unfinished
 from polytag.models.options import TrainOptions, check_training
 from polytag.models.recipe import ALL_MODELS, MODEL_NAMES, SEARCHED
+from polytag.models.runtimes.device import use_device
 from polytag.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted training.")
     ] = False,
+    device: Device = None,
 ) -> None:
     """Train one model without using the test set."""
+    use_device(device)
     start = time.monotonic()
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     progress = unfinished(out)
@@ -243,8 +246,10 @@ def compare(
         typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted run, or add repeats."),
     ] = False,
     overwrite: Overwrite = False,
+    device: Device = None,
 ) -> None:
     """Train several models and compare them on unseen photos."""
+    use_device(device)
     start = time.monotonic()
     require("keras", "train", "Training")
     from polytag.comparison.plan import check_comparison

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polytag import progress
-from polytag.cli.app import Overwrite, command, note
+from polytag.cli.app import Device, Overwrite, command, note
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.errors import SettingsError
 from polytag.models.bundle.bundle import Bundle
+from polytag.models.runtimes.device import use_device
 from polytag.progress import progress_bar
 from polytag.serving.tagging.job import TagJob
 from polytag.serving.tagging.options import TagOptions
@@ -33,8 +34,10 @@ def tag(
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Folder of a bundle. Omit it with --encoder.")],
     options: TagOptions,
     photos: Annotated[list[str] | None, PHOTOS] = None,
+    device: Device = None,
 ) -> None:
     """Tag photos, and print or write the labels of each photo."""
+    use_device(device)
     photos = photos or []
     if options.encoder is None:
         opened = Bundle(bundle, options.bundle_engine)
@@ -107,8 +110,10 @@ def embed(
         ),
     ] = False,
     overwrite: Overwrite = False,
+    device: Device = None,
 ) -> None:
     """Write the embeddings of photos to a file."""
+    use_device(device)
     # Imported here to keep the command line fast.
     from polytag.models.encoders.embedder import open_embedder
     from polytag.serving.tagging.embed import check_embeddings, write_embeddings

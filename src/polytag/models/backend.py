@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polytag.errors import SettingsError
+from polytag.models.runtimes.device import device
 from polytag.models.runtimes.quiet import quiet_stderr
 
 
@@ -38,16 +39,30 @@ def choose_backend() -> str:
 
 
 # TensorFlow reads these variables when it is first imported. With deterministic operations, the same seed always gives
-# the same scores.
+# the same scores. On a GPU, they also switch XLA off: TF_DETERMINISTIC_OPS=0 trades the guarantee for speed.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Otherwise, the first process would take all memory of the GPU, and other processes would fail.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+if device() == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 # Without this setting, TensorFlow warns about each additional network that a search builds.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 choose_backend()
 with quiet_stderr():
     import keras
 
-__all__ = ["choose_backend", "computing_in", "keras", "on_cpu", "quiet_stderr", "training_policy"]
+__all__ = [
+    "check_device",
+    "choose_backend",
+    "computing_in",
+    "keras",
+    "on_all_gpus",
+    "on_cpu",
+    "quiet_stderr",
+    "replicas",
+    "training_policy",
+]
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -59,6 +74,16 @@ def on_cpu() -> bool:
     import tensorflow
 
     return not tensorflow.config.list_physical_devices("GPU")
+
+
+def check_device() -> None:
+    """Check that Keras can use the chosen device.
+
+    Raises:
+        SettingsError: a GPU was chosen, but TensorFlow finds none.
+    """
+    if device() == "gpu" and on_cpu():
+        raise SettingsError("TensorFlow finds no GPU: install its CUDA packages (pip install 'tensorflow[and-cuda]')")
 
 
 def training_policy() -> str:
@@ -78,6 +103,31 @@ def training_policy() -> str:
         info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
         supported = "avx512_bf16" in info or "amx_bf16" in info
     return "mixed_bfloat16" if supported else "float32"
+
+
+def replicas() -> list[str]:
+    """Return the names of the GPUs among which TensorFlow can divide each batch."""
+    if keras.backend.backend() != "tensorflow":
+        return []
+    import tensorflow
+
+    return [gpu.name for gpu in tensorflow.config.list_logical_devices("GPU")]
+
+
+@contextmanager
+def on_all_gpus() -> Iterator[None]:
+    """Train the networks that are created in the block on all GPUs, each with a part of every batch.
+
+    With one GPU or none, the block runs as usual.
+    """
+    devices = replicas()
+    if len(devices) < 2:
+        yield
+        return
+    import tensorflow
+
+    with tensorflow.distribute.MirroredStrategy(devices).scope():
+        yield
 
 
 @contextmanager

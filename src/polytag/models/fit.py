@@ -20,7 +20,7 @@ from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
 from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
-from polytag.models.backend import keras
+from polytag.models.backend import check_device, keras
 from polytag.models.budget.budget import plan_budget
 from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.bundle.seen import same_files, seen_photos
@@ -83,6 +83,7 @@ def fit(
     start = time.monotonic()
     options = (options or TrainOptions()).override(settings)
     check_training(model, options)
+    check_device()
     if out is not None:
         check_unused(out)
     train, validation = _checked(train, validation)

@@ -170,7 +170,9 @@ class Bundle:
     @property
     def batch_size(self) -> int:
         """Number of photos per call of `probabilities` for the highest throughput."""
-        return openvino.BATCH_SIZE if self.engine == "int8" else BATCH_SIZE
+        if self.engine == "int8":
+            return openvino.BATCH_SIZE
+        return self.run.batch_size if isinstance(self.run, OnnxModel) else BATCH_SIZE
 
     @cached_property
     def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:

@@ -45,7 +45,8 @@ class Embedder:
 
         Photos may be paths or contents, of any number. Only a few are in memory at a time.
         """
-        return stream_photos(self.embeddings, photos, BATCH_SIZE, self.threads)
+        size = self.run.batch_size if isinstance(self.run, OnnxModel) else BATCH_SIZE
+        return stream_photos(self.embeddings, photos, size, self.threads)
 
     def embeddings(self, photos: Sequence[Photo]) -> list[NDArray[np.float32] | ImageError]:
         """Embed photos as one batch, on the calling thread. Errors take the places of unreadable photos."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 from polytag.errors import DivergedError
 from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
-from polytag.models.backend import keras
+from polytag.models.backend import keras, replicas
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
 from polytag.models.training.checkpoint import Checkpoints, SaveProgress
@@ -251,7 +251,8 @@ class ValidationScore(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def _predict(self) -> NDArray[np.float32]:
-        if self._validation.workers > 1:
+        # On several GPUs, `predict_on_batch` would return each prediction once per GPU.
+        if self._validation.workers > 1 or len(replicas()) > 1:
             return self.model.predict(self._validation, verbose=0)
         # Without threads, a simple loop avoids the set-up of `predict`, which takes a tenth of a head's epoch.
         batches = (self._validation[index][0] for index in range(len(self._validation)))

@@ -11,7 +11,7 @@ from polytag.data.dataset import Dataset
 from polytag.evaluation.selection import SCORE_TITLE, paired_difference
 from polytag.models.backbones.embed import embed
 from polytag.models.backbones.weights import Weights
-from polytag.models.backend import keras, training_policy
+from polytag.models.backend import keras, on_all_gpus, training_policy
 from polytag.models.encoders.source import is_encoder
 from polytag.models.networks.architectures import head, joined, transfer
 from polytag.models.recipe import Recipe, fine_tuning_size
@@ -92,7 +92,8 @@ def fit_transfer(
     recipe = replace(recipe, fine_tune=epochs)
     if epochs:
         frozen = network.get_weights()
-        tuned = _fine_tune(network, train, validation, recipe, weights, show_progress, checkpoints)
+        with on_all_gpus():
+            tuned = _fine_tune(network, train, validation, recipe, weights, show_progress, checkpoints)
         lost, error = paired_difference(
             validation.targets, fitted.probabilities, tuned.probabilities, validation.groups
         )
