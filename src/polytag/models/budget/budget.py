@@ -72,7 +72,7 @@ def _candidates(model: str, options: TrainOptions) -> list[Candidate]:
     if model != "best" or options.backbone is not None:
         return [(recipe.backbone, recipe.image_size)]
     found = [(name, options.image_size or size) for name, size in FROZEN_GAINS if is_installed(name)]
-    return found or [(recipe.backbone, recipe.image_size)]
+    return list(dict.fromkeys(found)) or [(recipe.backbone, recipe.image_size)]
 
 
 def _saving_seconds(rates: Rates, candidate: Candidate, validation: int) -> float:
