@@ -445,3 +445,14 @@ def test_slices_are_told_worst_first(tmp_path, contest):
     assert {row[0] for row in shown} == {"camera: A", "camera: B"} and all(row[1] == str(n // 2) for row in shown)
     assert float(shown[0][2].split()[0]) <= float(shown[1][2].split()[0])
     assert "| camera: A |" in text and "slices" not in written(tmp_path, contest)[0].text
+
+
+def test_quantized_models_stand_beside_their_originals(tmp_path):
+    contest = fabricated(models=("baseline", "transfer", "transfer (int8)"))
+    quantized = replace(contest.contestants[2], quantized_from="transfer", history=(), kept_epoch=None)
+    models = (*contest.contestants[:2], quantized)
+    page, text = written(tmp_path, replace(contest, contestants=models, pairs=pairs(models)))
+    assert "transfer (int8) against transfer" in text and "transfer (int8) against baseline" not in text
+    assert "Transfer leads in samples-F1" in page.text["differences"]
+    alone = replace(contest, contestants=models[1:], pairs=pairs(models[1:]))
+    assert "Samples-F1 of the quantized model and its original" in written(tmp_path, alone)[0].text["differences"]

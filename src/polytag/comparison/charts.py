@@ -13,6 +13,7 @@ from polytag.comparison.contest import Contest, Contestant
 from polytag.comparison.doubts import FEW_TRIALS, in_text
 from polytag.errors import counted
 from polytag.evaluation.evaluate import MAIN_SCORES, Evaluation
+from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.reliability import reliability_bins
 from polytag.evaluation.selection import SCORE_TITLE, VALIDATION_SCORE
 from polytag.pages.figures import Chart, svg
@@ -49,18 +50,21 @@ def charts(contest: Contest) -> dict[str, Any]:
 
 
 def _difference_chart(contest: Contest, metric: str) -> Chart:
-    leader = max(contest.contestants, key=lambda c: np.nan_to_num(contest.score(c, metric), nan=-1.0))
+    leader = max(contest.ranked, key=lambda c: np.nan_to_num(contest.score(c, metric), nan=-1.0))
     doubtful = [
         other.name
-        for other in contest.contestants
+        for other in contest.ranked
         if other is not leader and not contest.between(leader.name, other.name)[metric].beyond_chance
     ]
     finding = f"its lead over {joined(doubtful)} may be chance" if doubtful else "beyond chance"
+    title = f"{leader.name.capitalize()} leads in {in_text(metric)}, {finding}"
+    if len(contest.ranked) == 1:
+        title = f"{TITLES[metric]} of the quantized model and its original"
     numbers = [(p, d) for p in contest.pairs for d in p.differences if d.metric == metric]
     return Chart.of(
         f"difference-{metric}",
         figures.difference_intervals(contest.pairs, metric, [c.name for c in contest.contestants]),
-        f"{leader.name.capitalize()} leads in {in_text(metric)}, {finding}",
+        title,
         "; ".join(f"{p.a} minus {p.b} {d.difference:+.3f}, from {d.low:+.3f} to {d.high:+.3f}" for p, d in numbers),
     )
 
@@ -69,12 +73,13 @@ def _label_finding(contest: Contest) -> str:
     """Say on how many labels each model comes first."""
     rare = contest.contestants[0].evaluation.too_rare
     labels = [label for label in contest.labels if label not in rare]
-    f1 = np.array([[c.evaluation.per_label[label]["f1"] for label in labels] for c in contest.contestants])
+    models = contest.ranked
+    f1 = np.array([[c.evaluation.per_label[label]["f1"] for label in labels] for c in models])
     f1 = f1[:, np.isfinite(f1).any(axis=0)]
-    if not contest.pairs or not f1.size:
+    if len(models) == 1 or not f1.size:
         return f"F1 ranges from {np.min(f1):.2f} to {np.max(f1):.2f}" if f1.size else "No label can be scored"
     first = (f1 == np.nanmax(f1, axis=0)).sum(axis=1)
-    name = contest.contestants[int(first.argmax())].name
+    name = models[int(first.argmax())].name
     return f"{name.capitalize()} has the highest F1 on {first.max()} of {counted(f1.shape[1], 'label')}"
 
 
