@@ -114,3 +114,6 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     del first
     Checkpoints(tmp_path, {"recipe": 1})
     assert json.loads((tmp_path / "training.json").read_text()) == {"recipe": 1}
+    (tmp_path / "training.json").write_text('{"rec')
+    with pytest.raises(SettingsError, match=r"training\.json is damaged .* Delete"):
+        Checkpoints(tmp_path, {"recipe": 1})

@@ -47,13 +47,13 @@ class Checkpoints:
             self._lock = lock(folder / LOCK_FILE)
         except OSError as error:
             raise SettingsError(f"{folder} cannot be written ({error.strerror}). Choose another place.") from None
-        file, request = folder / TRAINING_FILE, json.loads(json.dumps(request))
-        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else request
+        request = json.loads(json.dumps(request))
+        before = _recorded(folder) or request
         if changed := [name for name in request if before.get(name) != request[name]]:
             raise SettingsError(
                 f"{folder} was started with other {', '.join(changed)}. Repeat its settings and data, or delete it."
             )
-        write_json(file, request)
+        write_json(folder / TRAINING_FILE, request)
 
     def load(self, name: str, key: str) -> "Saved | None":
         """Return the checkpoint of a training run, or ``None`` if there is no usable one.
@@ -92,9 +92,21 @@ class Checkpoints:
 
 def recorded_plan(folder: Path) -> dict[str, Any]:
     """Return what an interrupted training within a time budget had chosen, because speeds are measured anew."""
-    file = folder / TRAINING_FILE
-    recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"] if file.exists() else {}
+    recipe = _recorded(folder).get("recipe", {})
     return {name: recipe[name] for name in ("backbone", "image_size", "fine_tune") if recipe.get(name) is not None}
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Return everything that an interrupted training depends on, {} if the folder is new.
+
+    Raises:
+        SettingsError: the file is damaged.
+    """
+    file = folder / TRAINING_FILE
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise SettingsError(f"{file} is damaged ({error}). Delete {folder} to start again.") from None
 
 
 @dataclass
