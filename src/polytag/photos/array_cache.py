@@ -22,6 +22,9 @@ from polytag.photos.cache_room import INDEX, ROWS, alone, cache_folder, discard,
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """SQLite's error codes for a file that is damaged or is not a database."""
 
+AT_ONCE = 1024
+"""Number of rows that are copied from one mapping of the file."""
+
 TABLE = "CREATE TABLE rows (row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL)"
 
 _checked: dict[tuple[int, int], set[int]] = {}
@@ -191,7 +194,12 @@ class ArrayCache:
 
     def read(self, rows: NDArray[np.int64]) -> NDArray:
         """Copy the given rows: (n, *shape). Unlike mapped pages, a copy leaves process memory when it is deleted."""
-        return self.open()[rows]
+        copy = np.empty((len(rows), *self.shape), self.dtype)
+        for start in range(0, len(rows), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            # A mapping of its own for each block, because the pages of a mapping stay in memory as long as it exists.
+            copy[some] = self.open()[rows[some]]
+        return copy
 
 
 def _found(index: sqlite3.Connection, keys: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -116,6 +116,8 @@ def embeddings_of(
     on_progress(int((~readable).sum()))
     rows = np.flatnonzero(readable).tolist()
     found = embed([paths[row] for row in rows], image_size, weights, view, on_progress).read()
+    if readable.all():
+        return found
     features = np.full((len(paths), found.shape[1]), np.nan, np.float32)
     features[rows] = found
     return features

@@ -94,7 +94,7 @@ def _alike(
     """Return pairs of positions in ``rows`` whose embeddings are neighbours."""
     pairs = [np.zeros((2, 0), np.int64)]
     if embeddings is not None:
-        vectors = np.nan_to_num(embeddings[rows])
+        vectors = np.nan_to_num(embeddings[rows], copy=False)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         index = Index(vectors)
         for start in range(0, len(rows), BATCH):

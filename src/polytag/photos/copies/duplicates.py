@@ -124,7 +124,7 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
     contents = [content_hash(path) if path not in measured.errors else f"? {path}" for path in measured.paths]
     seal = hashlib.sha256("\n".join([VERSION, *contents]).encode("utf-8", "surrogateescape"))
     if embeddings is not None:
-        seal.update(np.ascontiguousarray(embeddings).tobytes())
+        seal.update(np.ascontiguousarray(embeddings).data)
     folder = cache_folder() / "duplicates"
     file = folder / f"{seal.hexdigest()[:32]}.json"
     try:
