@@ -9,7 +9,7 @@ import polytag as pt
 from polytag.models.backend import keras
 from polytag.models.training import time_limit
 from polytag.models.training.loop import warm_up_and_cosine
-from polytag.models.training.time_limit import InTime, end_of_training, ending_at, share_of_time
+from polytag.models.training.time_limit import InTime, end_of_training, ending_at, share_of_time, time_is_over
 
 
 class Clock:
@@ -58,8 +58,10 @@ def test_limits_nest_and_end_with_their_block(clock) -> None:
             assert end_of_training() == 100
         with ending_at(share_of_time(9)):
             assert end_of_training() == 1 + 99 / 9
-        assert end_of_training() == 100
-    assert end_of_training() == float("inf")
+        assert end_of_training() == 100 and not time_is_over()
+        clock.now = 100
+        assert time_is_over()
+    assert end_of_training() == float("inf") and not time_is_over()
 
 
 def test_a_network_that_is_cut_short_says_so_and_keeps_its_best_epoch(squares) -> None:

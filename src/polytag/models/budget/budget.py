@@ -8,13 +8,16 @@ import numpy as np
 from polytag.data.dataset import Dataset
 from polytag.models.backbones.weights import is_installed
 from polytag.models.budget.plan import FROZEN_GAINS, VALIDATION_COST, choose, in_words
-from polytag.models.budget.rates import Candidate, Rates, measure, with_fine_tuning
+from polytag.models.budget.rates import Candidate, measure, with_fine_tuning
 from polytag.models.encoders.source import is_encoder
 from polytag.models.options import TrainOptions
 from polytag.models.recipe import CLASSICAL, takes
 
 MIN_FINE_TUNING_SECONDS = 60.0
 """Fine-tuning is considered only if so much time is left after training a frozen model."""
+
+PREDICTING_SECONDS = 8.0
+"""Time to prepare Keras for predicting with a fine-tuned network."""
 
 SAVING_SHARE, SAVING_SECONDS = 0.03, 4.0
 """Time to calibrate and save a model: this share of the budget, and these seconds."""
@@ -61,7 +64,9 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
         rates = with_fine_tuning(rates, candidates[0], options.weights)
         left = seconds - (time.monotonic() - start)
     plan, twice = (choose(candidates, rates, sizes, s, model == "best", tune) for s in (left, left + seconds))
-    end -= _saving_seconds(rates, (plan.backbone, plan.image_size), len(validation))
+    # Validation photos are predicted once more by Keras after fine-tuning, and once for the thresholds.
+    end -= len(validation) * rates.embedding[plan.backbone, plan.image_size] * VALIDATION_COST / 2
+    end -= PREDICTING_SECONDS if plan.epochs else 0
     changes = {"backbone": plan.backbone, "image_size": plan.image_size} | ({"fine_tune": plan.epochs} if tune else {})
     return Budget(options.override(changes), end, f"{model}: {in_words(plan, twice, rates, seconds)}")
 
@@ -73,8 +78,3 @@ def _candidates(model: str, options: TrainOptions) -> list[Candidate]:
         return [(recipe.backbone, recipe.image_size)]
     found = [(name, options.image_size or size) for name, size in FROZEN_GAINS if is_installed(name)]
     return list(dict.fromkeys(found)) or [(recipe.backbone, recipe.image_size)]
-
-
-def _saving_seconds(rates: Rates, candidate: Candidate, validation: int) -> float:
-    """Return the time to predict the validation photos, in Keras after fine-tuning and again for the thresholds."""
-    return validation * rates.embedding[candidate] * VALIDATION_COST / 2

@@ -28,6 +28,11 @@ def end_of_training() -> float:
     return _END.get()
 
 
+def time_is_over() -> bool:
+    """Return whether there is a limit and its time has passed."""
+    return time.monotonic() >= _END.get()
+
+
 def share_of_time(runs: int) -> float:
     """Return the end of the next training run if the remaining time is divided evenly among ``runs``."""
     now = time.monotonic()

@@ -28,7 +28,7 @@ from polytag.models.training.loop import (
     without_optimizer,
 )
 from polytag.models.training.optimizer import LayerwiseAdamW
-from polytag.models.training.time_limit import ending_at, share_of_time
+from polytag.models.training.time_limit import ending_at, share_of_time, time_is_over
 from polytag.progress import progress_bar
 
 FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
@@ -228,10 +228,13 @@ def _fine_tune(
         validation_batches = photo_batches(validation, smaller, False, bar.update, features=early_layers)
     # Opened before training, because files may disappear during the hours that training takes.
     full_size = photo_batches(validation, gentle, False)
-    start, trained, history = learner.get_weights(), [], []
+    start, history = learner.get_weights(), []
+    trained: list[list[NDArray[np.float32]]] = []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
     with progress_bar(len(batches) * epochs, f"{recipe.model} · fine-tuning", "step", show_progress) as bar:
         for number, part in enumerate(parts, 1):
+            if trained and time_is_over():
+                break
             title = f"{recipe.model} · fine-tuning" + (f" {number} of {len(parts)}" if len(parts) > 1 else "")
             learner.set_weights(start)
             steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
