@@ -1,7 +1,7 @@
 """The charts of a report. Each comes with the finding that it shows and an explanation of how to read it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,8 +91,13 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
             overfitted.append((c.name, f"{c.name} after epoch {np.nanargmin(losses) + 1}"))
         if c.history:
             # Weights averaged over several training runs do not belong to one epoch.
-            kept = "averaged trainings" if c.kept_epoch is None else f"epoch {c.kept_epoch + 1} of {len(c.history)}"
-            reached.append((c.validation_score, c.name, kept))
+            epoch = max(c.history, key=_validation_score) if c.kept_epoch is None else c.history[c.kept_epoch]
+            kept = (
+                "best of the averaged trainings"
+                if c.kept_epoch is None
+                else f"epoch {c.kept_epoch + 1} of {len(c.history)}"
+            )
+            reached.append((_validation_score(epoch), c.name, kept))
     reached.sort(reverse=True)
     first = f"{reached[0][1]} reached {reached[0][0]:.3f}" if reached else "not defined"
     kept_epochs = joined([f"{name} {score:.3f} ({epoch})" for score, name, epoch in reached])
@@ -111,6 +116,10 @@ def _learning_charts(contestants: Sequence[Contestant]) -> list[Chart]:
             f"Kept: {kept_epochs or 'none'}.",
         ),
     ]
+
+
+def _validation_score(epoch: Mapping[str, float]) -> float:
+    return epoch.get(VALIDATION_SCORE, math.nan)
 
 
 def _search(contestant: Contestant, index: int) -> dict[str, Any]:

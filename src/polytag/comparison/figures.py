@@ -45,7 +45,7 @@ def difference_intervals(pairs: Sequence[Pair], metric: str, order: Sequence[str
     A filled marker in the color of the leading model means that the difference is more than chance. A hollow gray
     marker means that the difference may be chance.
     """
-    names = [f"{short(p.a, 13)} − {short(p.b, 13)}" for p in pairs]
+    names = [f"{short(p.a, 16)} − {short(p.b, 16)}" for p in pairs]
     left = room(names)
     figure, axes = panel(4.4, 0.6 + 0.34 * len(pairs), left=left, right=0.6, bottom=0.32)
     for y, pair in enumerate(pairs):
@@ -209,7 +209,7 @@ def reliability(mean: NDArray[np.float64], share: NDArray[np.float64], count: ND
     axes.set_ylim(0, 1)
     axes.set_xticks(ticks, [""] * 5)
     axes.set_yticks(ticks, named)
-    axes.set_ylabel("share really there", color=MUTED)
+    axes.set_ylabel("fraction with the label", color=MUTED)
     # Each bar stands at its bin, not at the mean probability. Bars start at 0.5, because a log scale cannot show 0.
     middles = (np.floor(mean * BINS).clip(max=BINS - 1) + 0.5) / BINS
     counts.bar(middles, count - 0.5, 0.8 / BINS, 0.5, color=colour_of(index), alpha=0.55, linewidth=0)

@@ -45,7 +45,7 @@
     add(curve, "polyline", { points: points.map((cut) => `${x(recall(label, cut))},${y(precision(label, cut))}`).join(" "), class: "line" });
     marker(curve, label, own, "own");
     marker(curve, label, i, "now");
-    axes(bins, "probability", "share really there");
+    axes(bins, "probability", "fraction with the label");
     add(bins, "path", { d: `M${x(0)} ${y(0)}L${x(1)} ${y(1)}`, class: "ideal" });
     add(bins, "polyline", { points: label.bins.map(([mean, share]) => `${x(mean)},${y(share)}`).join(" "), class: "line" });
     for (const [mean, share, count] of label.bins) {
