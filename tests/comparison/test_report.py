@@ -252,7 +252,7 @@ def test_unknown_truth_is_left_out(tmp_path):
     targets[:20, 1] = -1
     contest = fabricated(targets=targets)
     page, _ = written(tmp_path, contest)
-    assert "Unknown labels are not judged: 20 of 200 test entries (10.0%)" in page.text["doubts"]
+    assert "Unknown labels are not scored: 20 of 200 test entries (10.0%)" in page.text["doubts"]
     for row in page.table("confusion")[1:]:
         assert sum(int(cell) for cell in row[2:6]) == (30 if row[0] == "cat" else 50)
     best = contest.ranked[0].evaluation

@@ -62,13 +62,18 @@ def doubts(contest: Contest) -> list[str]:
         (others, "The winner was picked on these test photos, which flatters its score slightly."),
         *((True, doubt) for c in contest.contestants for doubt in _about_training(c)),
         (
+            {"baseline", "tuned"} <= {c.name for c in contest.contestants},
+            "The difference between tuned and baseline includes tuned's schedule, augmentation and image size, not "
+            "only its search.",
+        ),
+        (
             absent > 0.8,
             "Most labels are absent from most photos, so per-label accuracy is high for any model. Assigning no label "
             f"at all reaches {absent:.3f}.",
         ),
         (
             unknown.any(),
-            f"Unknown labels are not judged: {unknown.sum():,} of {unknown.size:,} test entries "
+            f"Unknown labels are not scored: {unknown.sum():,} of {unknown.size:,} test entries "
             f"({unknown.mean():.1%}).",
         ),
         (
