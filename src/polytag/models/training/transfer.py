@@ -182,7 +182,11 @@ def _with_kernel_ridge(
 
 
 def _new_head(train: Batches, recipe: Recipe) -> keras.Model:
-    """Build a head. It standardises the features of an encoder, which may have any mean and scale."""
+    """Build a head. It standardises the features of an encoder, which may have any mean and scale.
+
+    On MobileNetV2's features multiplied by ten, test mAP was 0.896, 0.747 and 0.906 without this and 0.928, 0.899 and
+    0.921 with it (scenes5, three splits, 128 px). On the features as they come, it lost 0.000 to 0.003.
+    """
     scaling = _standardisation(train.everything()) if is_encoder(recipe.backbone) else None
     return head(train.width, train.targets.shape[1], scaling=scaling, **recipe.hyperparameters)
 
