@@ -7,6 +7,7 @@ the epoch and the batch, so the position in the epoch is enough to continue them
 
 import json
 import time
+import weakref
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Checkpoints:
         self._folder, self.search_log, self.seconds = folder, folder / "search.log", 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(folder / LOCK_FILE)
+            weakref.finalize(self, lock(folder / LOCK_FILE).close)
         except OSError as error:
             raise SettingsError(f"{folder} cannot be written ({error.strerror}). Choose another place.") from None
         request = json.loads(json.dumps(request))
