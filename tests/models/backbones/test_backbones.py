@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from test_weights import write_legacy
 
 from polytag.data.sample.scenes import draw_scene
 from polytag.errors import SettingsError, WeightsError
@@ -19,6 +18,7 @@ from polytag.models.backbones.torch_file import read_torch_weights
 from polytag.models.backbones.weights import Weights, find_weights
 from polytag.models.backend import keras
 from polytag.models.runtimes.onnx import OnnxModel, export_onnx
+from torch_files import write_legacy
 
 TOLERANCE = 1e-4
 
@@ -47,8 +47,7 @@ def random_weights(wheel: Weights, tmp_path_factory: pytest.TempPathFactory) -> 
     assert wheel.path is not None
     tensors = {name: drawn(name, like) for name, like in read_torch_weights(wheel.path)}
     path = tmp_path_factory.mktemp("weights") / "random.pth"
-    with pytest.MonkeyPatch.context() as patch:
-        write_legacy(path, tensors, patch)
+    write_legacy(path, tensors)
     return find_weights(path, wheel.backbone)
 
 
