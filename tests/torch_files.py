@@ -32,7 +32,7 @@ class Reference:
         return self.rebuild, (self.storage, 0, self.shape, strides, False, OrderedDict())
 
 
-def write_legacy(path: Path, tensors: dict[str, np.ndarray], extra=None, transposed=()) -> None:
+def write_legacy(path: Path, tensors: dict[str, np.ndarray], *, extra=None, transposed=()) -> None:
     """Writes a state dictionary in the legacy format; ``extra`` is pickled with it, ``transposed`` names tensors."""
     torch, torch_utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
 

@@ -135,10 +135,8 @@ def test_the_graph_is_valid(wheel: Weights, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tensors", [{}, {"a": np.zeros((4, 3, 3, 3), np.float32)}, {"a": np.zeros(5, np.float32)}])
-def test_weights_of_another_network_are_refused(
-    tensors: dict[str, NDArray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_legacy(tmp_path / "w.pth", tensors, monkeypatch)
+def test_weights_of_another_network_are_refused(tensors: dict[str, NDArray], tmp_path: Path) -> None:
+    write_legacy(tmp_path / "w.pth", tensors)
     weights = find_weights(tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"w\.pth does not contain weights for MobileNetV2"):
         write_backbone(weights, tmp_path / "out.onnx")
@@ -146,9 +144,7 @@ def test_weights_of_another_network_are_refused(
 
 
 @pytest.mark.parametrize("change", ["too many", "too few", "another shape", "turned", "the other backbone's"])
-def test_nearly_the_right_weights_are_refused(
-    change: str, random_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nearly_the_right_weights_are_refused(change: str, random_weights: Weights, tmp_path: Path) -> None:
     assert random_weights.path is not None
     tensors = dict(read_torch_weights(random_weights.path))
     names = [name for name in tensors if name.endswith("weight") and tensors[name].ndim == 4]
@@ -164,7 +160,7 @@ def test_nearly_the_right_weights_are_refused(
         tensors[names[-1]] = np.ascontiguousarray(tensors[names[-1]].transpose(1, 0, 2, 3))
     else:
         asked = "efficientnet_lite0" if asked == "mobilenet_v2" else "mobilenet_v2"
-    write_legacy(tmp_path / "w.pth", tensors, monkeypatch)
+    write_legacy(tmp_path / "w.pth", tensors)
     with pytest.raises(WeightsError, match=r"w\.pth"):
         write_backbone(find_weights(tmp_path / "w.pth", asked), tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
