@@ -182,21 +182,23 @@ def refused(match: str, *arguments, error: type[Exception] = SettingsError, **se
 
 
 def test_one_that_differs_is_refused(bundle, tmp_path, monkeypatch) -> None:
-    write = exports._write
+    write = exports.write_network
 
     def wrong(model, form, path, calibration) -> None:
         model.layers[-1].bias.assign_add(np.full(len(bundle.labels), 0.01, dtype=np.float32))
         write(model, form, path, calibration)
         model.layers[-1].bias.assign_sub(np.full(len(bundle.labels), 0.01, dtype=np.float32))
 
-    monkeypatch.setattr(exports, "_write", wrong)
+    monkeypatch.setattr(exports, "write_network", wrong)
     refused(r"differ from those of the model by up to 0\.00\d+ at batch 1", bundle, "keras", tmp_path / "out")
 
 
 def test_eight_bits_that_cost_too_much_are_refused(bundle, data, tmp_path, monkeypatch, exported) -> None:
     made = exported(Format.litert_int8) / "model.tflite"
-    monkeypatch.setattr(exports, "_write", lambda model, form, path, calibration: path.write_bytes(made.read_bytes()))
-    monkeypatch.setattr(exports, "_embed", lambda form, path, facts: None)
+    monkeypatch.setattr(
+        exports, "write_network", lambda model, form, path, calibration: path.write_bytes(made.read_bytes())
+    )
+    monkeypatch.setattr(exports, "embed_description", lambda form, path, facts: None)
     monkeypatch.setattr(exports, "MAX_LOSS", -1.0)
     refused(r"lowers the mAP from 0\.\d+ to 0\.\d+ on \d+ photos", bundle, "litert-int8", tmp_path / "out", data=data)
 
@@ -206,7 +208,7 @@ def test_what_a_converter_cannot_do_is_one_line(bundle, tmp_path, monkeypatch, c
         os.write(2, b"a native library's complaints\n")
         raise RuntimeError("no such operation\nand a long story")
 
-    monkeypatch.setattr(exports, "_write", fails)
+    monkeypatch.setattr(exports, "write_network", fails)
     refused(r"cannot be exported to onnx \(no such operation\)", bundle, "onnx", tmp_path / "out")
     assert capfd.readouterr().err == ""
 
@@ -215,14 +217,14 @@ def test_trouble_of_the_machine_is_not_blamed_on_the_format(bundle, tmp_path, mo
     def fails(*arguments) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(exports, "_write", fails)
+    monkeypatch.setattr(exports, "write_network", fails)
     with pytest.raises(MachineError, match="free some disk space"):
         export(bundle, "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_done_is_refused_at_once(bundle, data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(exports, "_write", None)
+    monkeypatch.setattr(exports, "write_network", None)
     out = tmp_path / "out"
     refused("choose from keras, savedmodel, onnx", bundle, "pickle", out)
     refused("with --data", bundle, "litert-int8", out)

@@ -42,7 +42,7 @@ def kill(monkeypatch) -> Any:
 
 NETWORKS = {
     # The learning rate falls when the score stops improving, and training ends early.
-    "baseline": {"learning_rate": 3e-3},
+    "baseline": {"learning_rate": 3e-3, "hyperparameters": {"filters1": 8, "filters2": 8, "filters3": 8, "dense": 16}},
     # A schedule for the learning rate, dropout, and photos that are reduced.
     "tuned": {"hyperparameters": {"filters1": 8, "filters2": 8, "filters3": 8, "dense": 16, "reduce": 2}},
 }

@@ -7,7 +7,7 @@ import pytest
 
 import polytag as pt
 from polytag.models.backend import keras
-from polytag.models.training import time_limit
+from polytag.models.training import loop, time_limit
 from polytag.models.training.loop import warm_up_and_cosine
 from polytag.models.training.time_limit import InTime, end_of_training, ending_at, share_of_time, time_is_over
 
@@ -64,12 +64,14 @@ def test_limits_nest_and_end_with_their_block(clock) -> None:
     assert end_of_training() == float("inf") and not time_is_over()
 
 
-def test_a_network_that_is_cut_short_says_so_and_keeps_its_best_epoch(squares) -> None:
+def test_a_network_that_is_cut_short_says_so_and_keeps_its_best_epoch(squares, monkeypatch) -> None:
     train, validation, _ = squares
+    monkeypatch.setattr(loop, "PATIENCE", 5000)
+    monkeypatch.setattr(loop, "MIN_RATE", 0)
     said: list[str] = []
     start = time.monotonic()
     bundle = pt.fit(
-        train, validation, "baseline", minutes=0.15, image_size=48, epochs=5000, show_progress=False, say=said.append
+        train, validation, "baseline", minutes=0.1, image_size=48, epochs=5000, show_progress=False, say=said.append
     )
     assert time.monotonic() - start < 60  # without a limit, 5,000 epochs take many minutes
     facts = bundle.manifest
