@@ -15,22 +15,28 @@ def test_the_time_is_shared_out_by_model(squares, tmp_path, monkeypatch) -> None
     plan = check_comparison(tmp_path / "run", ["baseline", "transfer", "powerset"], TrainOptions(fine_tune=0))
     found = estimate.expected_seconds(data, plan)
     assert list(found) == ["", "baseline", "transfer", "powerset"]
-    assert found[""] == len(data) * 0.5 and found["transfer"] == found["powerset"] < found["baseline"]
+    assert found[""] == (len(data) * 0.5, 0)
+    assert found["baseline"][0] == found["baseline"][1] > found["transfer"][0] == found["powerset"][0] + len(data) * 2
+    assert found["transfer"][1] == found["powerset"][1] == found["powerset"][0]  # embeddings are in the cache
     tuned = check_comparison(tmp_path / "run", ["baseline", "transfer", "powerset"], TrainOptions(fine_tune=4))
-    more = estimate.expected_seconds(data, tuned)["transfer"] - found["transfer"]
+    more = estimate.expected_seconds(data, tuned)["transfer"][0] - found["transfer"][0]
     assert more == pytest.approx(4 * 0.7 * len(data) * 2 * estimate.FINE_TUNING_COST)
 
 
 def test_what_is_left_is_corrected_by_what_it_took() -> None:
     share = TimeShare(None, 4)
-    line = share.expect({"": 10, "baseline": 600, "transfer": 60}, {"baseline": 1, "transfer": 3})
+    line = share.expect({"": (10, 0), "baseline": (600, 600), "transfer": (80, 50)}, {"baseline": 1, "transfer": 3})
     assert line.startswith("about 13 min 10 s on this machine") and line.endswith(
         "baseline 10 min 00 s, transfer 3 min 00 s"
     )
-    assert share.left_after("transfer", 120.0) == "; about 24 min 00 s left"  # twice as long as expected
-    assert share.left_after("transfer", None) == "; about 22 min 00 s left"  # it had been trained before
-    assert share.left_after("baseline", 1200.0) == "; about 2 min 00 s left"
+    assert share.left_after("transfer", 160.0) == "; about 23 min 20 s left"  # twice as long as expected
+    assert share.left_after("transfer", None) == "; about 21 min 40 s left"  # it had been trained before
+    assert share.left_after("baseline", 1200.0) == "; about 1 min 40 s left"
     assert share.left_after("transfer", 120.0) == ""
     limited = TimeShare(10, 1)
-    assert limited.expect({"": 1, "transfer": 60}, {"transfer": 1}) == "" == limited.left_after("transfer", 60.0)
+    assert (
+        limited.expect({"": (1, 0), "transfer": (60, 60)}, {"transfer": 1})
+        == ""
+        == limited.left_after("transfer", 60.0)
+    )
     assert TimeShare(None, 1).left_after("transfer", 60.0) == ""

@@ -25,17 +25,18 @@ class TimeShare:
     def __init__(self, minutes: float | None, trainings: int):
         self._end = None if minutes is None else time.monotonic() + 60 * minutes * (1 - REPORT_SHARE)
         self._trainings = trainings
-        self._expected: dict[str, float] = {}
+        self._expected: dict[str, tuple[float, float]] = {}
+        self._repeats: Mapping[str, int] = {}
         self._waiting: Counter[str] = Counter()
         self._taken = self._guessed = 0.0
 
-    def expect(self, seconds: Mapping[str, float], repeats: Mapping[str, int]) -> str:
+    def expect(self, seconds: Mapping[str, tuple[float, float]], repeats: Mapping[str, int]) -> str:
         """Note the expected times of `expected_seconds`, and describe them in one line; "" if they are unknown."""
-        self._expected, self._waiting = dict(seconds), Counter(repeats)
+        self._expected, self._repeats, self._waiting = dict(seconds), repeats, Counter(repeats)
         if not seconds or self._end is not None:
             return ""
-        each = ", ".join(f"{model} {duration(seconds[model] * n)}" for model, n in repeats.items())
-        whole = seconds[""] + self._left()
+        each = ", ".join(f"{model} {duration(self._left_of(model))}" for model in repeats)
+        whole = seconds[""][0] + self._left()
         return f"about {duration(whole)} on this machine, estimated from a few photos: {each}"
 
     def left_after(self, model: str, seconds: float | None) -> str:
@@ -45,16 +46,23 @@ class TimeShare:
             model: name of the model.
             seconds: time in seconds, ``None`` if the model had been trained before.
         """
+        before = self._left_of(model)
         self._waiting[model] -= 1
         if seconds is not None:
-            self._taken, self._guessed = self._taken + seconds, self._guessed + self._expected.get(model, 0.0)
+            self._taken, self._guessed = self._taken + seconds, self._guessed + before - self._left_of(model)
         known = self._expected and self._end is None and self._waiting.total() > 0
         return f"; about {duration(self._left())} left" if known else ""
+
+    def _left_of(self, model: str) -> float:
+        """Return the expected time of a model's trainings that wait."""
+        first, again = self._expected.get(model, (0.0, 0.0))
+        waiting = self._waiting[model]
+        return again * waiting + (first - again if waiting == self._repeats.get(model) else 0.0)
 
     def _left(self) -> float:
         """Return the expected time of the trainings that wait, corrected by the time that finished ones took."""
         factor = self._taken / self._guessed if self._guessed else 1.0
-        return factor * sum(self._expected[model] * n for model, n in self._waiting.items())
+        return factor * sum(map(self._left_of, self._waiting))
 
     def next(self) -> float | None:
         """Return the minutes of the next training: an equal share of what is left, ``None`` without a limit."""
