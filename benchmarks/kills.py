@@ -9,8 +9,8 @@ audit with the same command) and killed again, until it finishes. This is repeat
 `compare` trains the baseline and transfer with fine-tuning in two averaged runs, `train` searches and trains the
 tuned CNN. The data are synthetic scenes.
 
-With --interval, trainings write a checkpoint every so many seconds instead of every minute, because small trainings are
-over before the first minute ends.
+With --interval, trainings write a checkpoint at this interval in seconds instead of every minute, because small
+trainings are over before the first minute ends.
 
 Prints JSON for each command: kills, finished runs, how many of them had results that differ from the unbroken run, the
 seconds between the last saved work and the kill (mean, worst), and the seconds that each kill cost in total, starting

@@ -1,5 +1,6 @@
-"""Write files atomically, so that no other program ever sees an incomplete file."""
+"""Write files atomically, so that no other program ever sees an incomplete file; lock, check and quote them."""
 
+import hashlib
 import io
 import json
 import os
@@ -101,6 +102,12 @@ def is_readable(path: str | os.PathLike[str]) -> bool:
         raise_machine_error(error)
         return False
     return os.access(path, os.R_OK)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 checksum of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 LOCK_FILE = ".lock"

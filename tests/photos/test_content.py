@@ -25,8 +25,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are hashed, as they are hashed."""
     names: list[str] = []
-    real = content._sha256
-    monkeypatch.setattr(content, "_sha256", lambda path: (names.append(Path(path).name), real(path))[1])
+    real = content.sha256_of
+    monkeypatch.setattr(content, "sha256_of", lambda path: (names.append(Path(path).name), real(path))[1])
     return names
 
 
@@ -108,7 +108,7 @@ def test_missing_files_are_told_and_failures_of_the_computer_raised(
     def fail(path: str) -> str:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(content, "_sha256", fail)
+    monkeypatch.setattr(content, "sha256_of", fail)
     with pytest.raises(MachineError):
         list(content_hashes(paths[1:]))
 

@@ -174,9 +174,10 @@ def _finish(folder: Path, contest: Contest, test: Dataset) -> Comparison:
 def _read(data: Dataset, plan: Plan, resume: bool, show_progress: bool, say: Callable[[str], object]) -> Dataset:
     """Measure the photos and cache their pixels at each size. Leave out unreadable photos, and report them.
 
-    The first line says how long the comparison will take, unless it is resumed.
+    The first line says how long the comparison will take, unless it is resumed or has a limit.
     """
-    if line := plan.time_share.expect({} if resume else expected_seconds(data, plan), plan.repeats):
+    timed = not (resume or plan.time_share.is_limited)
+    if line := plan.time_share.expect(expected_seconds(data, plan) if timed else {}, plan.repeats):
         say(line)
     for advice in filter(None, (options.advice(model) for model, options in plan.options.items())):
         say(advice)

@@ -30,6 +30,11 @@ class TimeShare:
         self._waiting: Counter[str] = Counter()
         self._taken = self._guessed = 0.0
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit, to which each training adapts."""
+        return self._end is not None
+
     def expect(self, seconds: Mapping[str, tuple[float, float]], repeats: Mapping[str, int]) -> str:
         """Note the expected times of `expected_seconds`, and describe them in one line; "" if they are unknown."""
         self._expected, self._repeats, self._waiting = dict(seconds), repeats, Counter(repeats)

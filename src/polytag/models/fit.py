@@ -82,7 +82,7 @@ def fit(
     """
     start = time.monotonic()
     options = (options or TrainOptions()).override(settings)
-    check_training(model, options)
+    recipe, pretrained = check_training(model, options)
     check_device()
     if out is not None:
         check_unused(out)
@@ -94,8 +94,9 @@ def fit(
         budget = plan_budget(model, options, (train, validation), start)
         say(budget.words)
         options, end, facts = budget.options, budget.end, {"budget": budget.words, "minutes": options.minutes}
+        recipe, pretrained = check_training(model, options)
     with ending_at(end):
-        bundle = _fit(train, validation, model, options, checkpoints, show_progress, start, facts)
+        bundle = _fit(train, validation, recipe, pretrained, options, checkpoints, show_progress, start, facts)
     # The bundle is saved last and in one step, so that an existing bundle is always complete.
     return bundle if out is None else bundle.save(out)
 
@@ -103,7 +104,8 @@ def fit(
 def _fit(
     train: Dataset,
     validation: Dataset,
-    model: str,
+    recipe: Recipe,
+    pretrained: Weights | None,
     options: TrainOptions,
     checkpoints: str | Path | None,
     show_progress: bool,
@@ -111,8 +113,7 @@ def _fit(
     more_facts: dict[str, Any],
 ) -> Bundle:
     """Train a model on checked data. The time of training counts from ``start``. The facts go into the manifest."""
-    recipe, pretrained = check_training(model, options)
-    features = None
+    model, features = recipe.model, None
     encoder = pretrained if isinstance(pretrained, Encoder) else None
     if encoder is not None:
         _log.info("%s", encoder.summary)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -38,6 +39,25 @@ def cache_folder() -> Path:
     with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def new_cache_folder(folder: Path) -> Iterator[Path]:
+    """Fill a folder of the cache, which appears only when it is complete.
+
+    The block receives a temporary folder. If another process has filled the folder in the meantime, its files are kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        yield temporary
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not all((folder / file.name).exists() for file in temporary.iterdir()):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

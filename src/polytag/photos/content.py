@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from polytag.errors import PolytagError, raise_machine_error
+from polytag.files import sha256_of
 from polytag.photos.cache_room import cache_folder
 
 INDEX = "hashes.sqlite"
@@ -45,7 +46,7 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         identity = _identity(path)
         known = _known.get(path)
         if known is None or known[0] != identity:
-            known = _known[path] = identity, _sha256(path)
+            known = _known[path] = identity, sha256_of(path)
     except OSError as error:
         raise_machine_error(error)
         raise
@@ -86,11 +87,6 @@ def _attempt(path: str) -> str | OSError:
 def _identity(path: str) -> Identity:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (2**63 - 1)
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

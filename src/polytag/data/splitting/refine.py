@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 SAMPLE = 20_000
 """Maximum number of groups that may move, apart from groups with rare labels. After iterative stratification a few
-hundred groups have to move, and so many groups offer one for almost every purpose."""
+hundred groups have to move, and a sample of this size has one for almost every purpose."""
 
 RARE = 20
 """All groups with a label that so few groups have may move, because no other group can make up for them."""

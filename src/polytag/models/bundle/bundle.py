@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import BundleError, ImageError, SettingsError, raise_machine_error
-from polytag.files import beside, write_atomically, write_bytes_atomically, write_json
+from polytag.files import beside, sha256_of, write_atomically, write_bytes_atomically, write_json
 from polytag.models.bundle.seen import SEEN_PARTS, from_bytes, same_files, same_pictures, to_bytes
 from polytag.models.runtimes import openvino
-from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel
+from polytag.models.runtimes.onnx import OnnxModel, batch_size_of
 from polytag.models.runtimes.photos import run_on_photos, stream_photos
 from polytag.photos.decode import PIXEL_PATH, Paths, decode
 from polytag.photos.measure import measure
@@ -172,7 +172,7 @@ class Bundle:
         """Number of photos per call of `probabilities` for the highest throughput."""
         if self.engine == "int8":
             return openvino.BATCH_SIZE
-        return self.run.batch_size if isinstance(self.run, OnnxModel) else BATCH_SIZE
+        return batch_size_of(self.run)
 
     @cached_property
     def run(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -362,9 +362,3 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def sha256_of(path: Path) -> str:
-    """Return the checksum of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

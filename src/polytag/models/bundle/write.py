@@ -6,14 +6,15 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.models.bundle.bundle import FORMAT, SEEN_FILE, Bundle, describe, sha256_of
+from polytag.files import sha256_of
+from polytag.models.bundle.bundle import FORMAT, SEEN_FILE, Bundle, describe
 from polytag.models.bundle.seen import to_bytes
 from polytag.models.encoders.join import write_joined
 from polytag.models.runtimes.onnx import export_onnx
@@ -32,8 +33,8 @@ def write_bundle(
         seen: the training and validation photos, as `polytag.models.bundle.seen.seen_photos` records them.
         encoder: ONNX graph from photos to embeddings, if the network is not wholly in Keras.
     """
-    folder = Path(tempfile.mkdtemp(prefix="polytag-"))
-    try:
+
+    def write(folder: Path) -> None:
         if encoder is None:
             model.save(folder / "model.keras")
             export_onnx(model, folder / "model.onnx")
@@ -53,6 +54,19 @@ def write_bundle(
                 "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
             },
         )
+
+    return temporary_bundle(write)
+
+
+def temporary_bundle(write: Callable[[Path], object]) -> Bundle:
+    """Return a bundle in a temporary folder, which is deleted with the object.
+
+    Args:
+        write: function that writes the files of the bundle into the folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="polytag-"))
+    try:
+        write(folder)
         bundle = Bundle(folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

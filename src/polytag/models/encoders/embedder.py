@@ -15,7 +15,7 @@ from polytag.models.bundle.bundle import CORES, Bundle
 from polytag.models.encoders.encoder import find_encoder
 from polytag.models.encoders.graph import FEATURES, load_graph
 from polytag.models.encoders.source import is_encoder
-from polytag.models.runtimes.onnx import BATCH_SIZE, OnnxModel
+from polytag.models.runtimes.onnx import OnnxModel, batch_size_of
 from polytag.models.runtimes.photos import Network, Photo, run_on_photos, stream_photos
 
 DEFAULT_SIZE = 224
@@ -45,8 +45,7 @@ class Embedder:
 
         Photos may be paths or contents, of any number. Only a few are in memory at a time.
         """
-        size = self.run.batch_size if isinstance(self.run, OnnxModel) else BATCH_SIZE
-        return stream_photos(self.embeddings, photos, size, self.threads)
+        return stream_photos(self.embeddings, photos, batch_size_of(self.run), self.threads)
 
     def embeddings(self, photos: Sequence[Photo]) -> list[NDArray[np.float32] | ImageError]:
         """Embed photos as one batch, on the calling thread. Errors take the places of unreadable photos."""
@@ -85,15 +84,14 @@ def open_embedder(name: str, image_size: int | None = None, output: str | None =
 
 def _of_bundle(bundle: Bundle) -> Embedder:
     """Return the part of a bundle's network before its head."""
-    value = None
-    if "model.onnx" in bundle.manifest["files"]:
-        value = _features_in(load_graph(bundle.onnx_file).graph.node)
-    if value is None:
+    path = bundle.onnx_file if "model.onnx" in bundle.manifest["files"] else None
+    value = None if path is None else _features_in(load_graph(path).graph.node)
+    if path is None or value is None:
         raise SettingsError(
             f"{bundle.path} has no embeddings: its network does not pool a feature map. Choose a bundle of transfer or "
             "of a classical method, or an encoder."
         )
-    run, size = OnnxModel(bundle.onnx_file, threads=1, output=value), bundle.image_size
+    run, size = OnnxModel(path, threads=1, output=value), bundle.image_size
     width = run(np.zeros((1, size, size, 3), np.uint8)).shape[1]
     return Embedder(f"bundle {bundle.path}: {size} px, {width} features", size, width, run)
 

@@ -1,9 +1,6 @@
 """An encoder in ONNX: a frozen network from photos to embeddings, which users bring as a file or name."""
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +25,7 @@ from polytag.models.encoders.graph import (
 from polytag.models.encoders.outputs import Output, Shape, choose_output
 from polytag.models.encoders.preprocessing import Preprocessing, read_json, read_preprocessing
 from polytag.models.encoders.source import Source, find_source
-from polytag.photos.array_cache import cache_folder
+from polytag.photos.cache_room import cache_folder, new_cache_folder
 
 VERSION = 1
 """Version of the graphs. It increases when the same encoder would give different embeddings."""
@@ -131,18 +128,10 @@ def _shapes(source: Source, size: int, channels_last: bool) -> dict[str, Shape]:
 
 
 def _store(model: Any, data: list[Path], shapes: Mapping[str, Shape], folder: Path) -> None:
-    """Write the graph and its shapes into the cache. The folder appears only when it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
+    """Write the graph and its shapes into the cache."""
+    with new_cache_folder(folder) as temporary:
         write_graph(model, temporary, data)
         write_json(temporary / "shapes.json", shapes)
-        os.replace(temporary, folder)
-    except OSError:
-        if not (folder / "model.onnx").is_file():  # Otherwise, another process was faster.
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _facts(source: Source, preprocessing: Preprocessing, output: Output, sha256: str, count: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Find the files of an encoder: an ONNX file, a folder, a repository of the Hugging Face hub, or a timm model."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,13 @@ def find_source(name: str) -> Source:
 
 
 def _from_hub(name: str) -> Source:
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise SettingsError(f"'{name}' is not a repository: write hf:OWNER/REPO or hf:OWNER/REPO@REVISION")
-    hub = Hub(repository, revision)
-    model = next((file for place in VISION_MODELS if (file := hub.file(place)) is not None), None)
+    hub = Hub(name)
+    model = hub.model(VISION_MODELS)
     if model is None:
         raise WeightsError(
             f"{name} has no encoder in ONNX, or it cannot be downloaded: check the name and the connection "
             f"(expected {' or '.join(VISION_MODELS[:2])})"
         )
-    for data in (f"{model.name}_data", f"{model.name}.data"):
-        hub.file(f"{'onnx/' * (model.parent.name == 'onnx')}{data}")
     configuration = [file for place in CONFIGURATION if (file := hub.file(place)) is not None]
     folder = model.parent.parent if model.parent.name == "onnx" else model.parent
     return Source(name, model, configuration[0].parent if configuration else folder, folder.name)
@@ -99,16 +95,26 @@ class Hub:
     """A repository of the Hugging Face hub. Files are downloaded once; without a connection, the cache is used.
 
     Args:
-        repository: OWNER/REPO.
-        revision: branch, tag or commit; "" for the main branch.
+        name: ``hf:OWNER/REPO`` or ``hf:OWNER/REPO@REVISION``, with a branch, tag or commit.
 
     Raises:
-        SettingsError: the package huggingface_hub is not installed.
+        SettingsError: the name is not valid, or the package huggingface_hub is not installed.
     """
 
-    def __init__(self, repository: str, revision: str = ""):
+    def __init__(self, name: str):
+        self.repository, _, revision = name.removeprefix(HUB).partition("@")
+        self.revision = revision or None
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
+            raise SettingsError(f"'{name}' is not a repository: write hf:OWNER/REPO or hf:OWNER/REPO@REVISION")
         require("huggingface_hub", "hub", "Downloading an encoder")
-        self.repository, self.revision = repository, revision or None
+
+    def model(self, places: Sequence[str]) -> Path | None:
+        """Return the local path of the first ONNX file that exists. Its external weights are downloaded as well."""
+        place, found = next(((place, file) for place in places if (file := self.file(place))), ("", None))
+        if found is not None:
+            for data in (f"{place}_data", f"{place}.data"):
+                self.file(data)
+        return found
 
     def file(self, place: str) -> Path | None:
         """Return the local path of a file, or ``None`` if the file does not exist or cannot be downloaded."""

@@ -81,19 +81,17 @@ def find_text_encoder(name: str) -> TextEncoder:
     """
     require("tokenizers", "hub", "Tagging with --labels")
     source = find_source(name)
-    hub = Hub(*_repository(name)) if name.startswith(HUB) else None
+    hub = Hub(name) if name.startswith(HUB) else None
 
     def file(place: str) -> Path | None:
         path = source.folder / place
         return hub.file(place) if hub is not None else path if path.is_file() else None
 
-    path = next((found for place in TEXT_MODELS if (found := file(place)) is not None), None)
+    path = hub.model(TEXT_MODELS) if hub is not None else next(filter(None, map(file, TEXT_MODELS)), None)
     tokenizer = file("tokenizer.json")
     if path is None or tokenizer is None:
         missing = TEXT_MODELS[0] if path is None else "tokenizer.json"
         raise WeightsError(f"{name} has no text encoder ({missing} is missing): choose a CLIP or SigLIP in ONNX")
-    if hub is not None:
-        hub.file(f"{path.parent.name}/{path.name}_data")
     load_graph(path)
     config, words = read_json(source.folder / "config.json"), read_json(file("tokenizer_config.json") or Path("-"))
     is_siglip = "siglip" in str(config.get("model_type"))
@@ -102,11 +100,6 @@ def find_text_encoder(name: str) -> TextEncoder:
     pad = pad["content"] if isinstance(pad, dict) else pad
     scale, bias = _sigmoid(source, hub) if is_siglip else (None, None)
     return TextEncoder(path, tokenizer, is_siglip, int(length), pad, scale, bias)
-
-
-def _repository(name: str) -> tuple[str, str]:
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    return repository, revision
 
 
 def _sigmoid(source: Source, hub: Hub | None) -> tuple[float, float]:

@@ -1,15 +1,12 @@
 """Export timm models to ONNX, once each. This is the only module that uses timm and PyTorch."""
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 
 from polytag.errors import SettingsError, raise_machine_error
 from polytag.extras import require
-from polytag.photos.array_cache import cache_folder
+from polytag.photos.cache_room import cache_folder, new_cache_folder
 
 OPSET = 17
 
@@ -31,11 +28,9 @@ def exported(name: str) -> Path:
     if (folder / "model.onnx").is_file():
         return folder
     require("timm", "timm", f"Exporting timm:{name}")
-    folder.parent.mkdir(exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        _export(name, temporary)
-        os.replace(temporary, folder)
+        with new_cache_folder(folder) as temporary:
+            _export(name, temporary)
     except Exception as error:
         raise_machine_error(error)
         # timm, PyTorch and the hub raise many different exceptions.
@@ -43,8 +38,6 @@ def exported(name: str) -> Path:
         raise SettingsError(
             f"timm:{name} cannot be exported ({reason}): choose a model that timm.list_models() names"
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

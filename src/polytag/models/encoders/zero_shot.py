@@ -4,9 +4,6 @@ An image encoder and a text encoder that were trained together map photos and te
 depends on the cosine of its text and the photo (Radford et al. 2021, CLIP; Zhai et al. 2023, SigLIP).
 """
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import SettingsError, listed
-from polytag.files import write_json
-from polytag.models.bundle.bundle import FORMAT, SEEN_FILE, Bundle, sha256_of
+from polytag.files import sha256_of, write_json
+from polytag.models.bundle.bundle import FORMAT, SEEN_FILE, Bundle
 from polytag.models.bundle.seen import PHOTO, to_bytes
+from polytag.models.bundle.write import temporary_bundle
 from polytag.models.conversion.onnx_graph import EMBEDDING, Graph
 from polytag.models.encoders.encoder import Encoder, find_encoder
 from polytag.models.encoders.graph import join_head
@@ -67,21 +65,18 @@ def zero_shot(name: str, labels: Sequence[str], prompts: Sequence[str] = PROMPTS
 def _bundle(
     encoder: Encoder, texts: TextEncoder, labels: list[str], vectors: NDArray[np.float32], prompts: Sequence[str]
 ) -> Bundle:
-    assert encoder.path is not None
-    folder = Path(tempfile.mkdtemp(prefix="polytag-"))
-    try:
+    graph = encoder.path
+    assert graph is not None
+
+    def write(folder: Path) -> None:
         head = folder / "head.onnx"
         _write_head(vectors, texts, head)
-        join_head(encoder.path, head, folder)
+        join_head(graph, head, folder)
         head.unlink()
         (folder / f"{SEEN_FILE}.npy").write_bytes(to_bytes(np.zeros(0, PHOTO)))
         write_json(folder / "bundle.json", _manifest(encoder, texts, labels, prompts, folder))
-        bundle = Bundle(folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
-    return bundle
+
+    return temporary_bundle(write)
 
 
 def _write_head(vectors: NDArray[np.float32], texts: TextEncoder, path: Path) -> None:

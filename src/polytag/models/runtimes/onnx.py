@@ -107,11 +107,16 @@ def _ending_in(path: str | os.PathLike[str], output: str) -> bytes:
     return model.SerializeToString()
 
 
+def batch_size_of(run: Callable[[NDArray[Any]], NDArray[np.float32]]) -> int:
+    """Return the number of photos per call of a network for the highest throughput."""
+    return run.batch_size if isinstance(run, OnnxModel) else BATCH_SIZE
+
+
 def run_in_small_batches(
     run: Callable[[NDArray[Any]], NDArray[np.float32]], batch: NDArray[Any]
 ) -> NDArray[np.float32]:
     """Run a network on a few photos at a time."""
-    size = run.batch_size if isinstance(run, OnnxModel) else BATCH_SIZE
+    size = batch_size_of(run)
     return np.concatenate([run(batch[start : start + size]) for start in range(0, len(batch), size)])
 
 

@@ -1,6 +1,7 @@
 """Decode photos and run a network on them, on several threads, with only a few photos in memory at a time."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -61,3 +62,33 @@ def stream_photos(
     for found in each(run, batches, threads):
         assert not isinstance(found, ImageError)  # errors are in the list, one per photo
         yield from found
+
+
+def named_stream(
+    stream: Callable[[Iterable[Photo]], Iterator[NDArray[np.float32] | ImageError]],
+    photos: Iterable[tuple[str, Photo | ImageError]],
+) -> Iterator[tuple[str, NDArray[np.float32] | ImageError]]:
+    """Yield the name and the result of each photo, in order. Photos that are errors keep their places.
+
+    Args:
+        stream: function that yields a result per photo, such as `Bundle.stream`.
+        photos: name and photo.
+    """
+    waiting: deque[tuple[str, ImageError | None]] = deque()
+
+    def readable() -> Iterator[Photo]:
+        for name, photo in photos:
+            if isinstance(photo, ImageError):
+                waiting.append((name, photo))
+            else:
+                waiting.append((name, None))
+                yield photo
+
+    def errors() -> Iterator[tuple[str, ImageError]]:
+        while waiting and (error := waiting[0][1]) is not None:
+            yield waiting.popleft()[0], error
+
+    for found in stream(readable()):
+        yield from errors()
+        yield waiting.popleft()[0], found
+    yield from errors()

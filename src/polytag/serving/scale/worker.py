@@ -3,8 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from polytag.models.bundle.bundle import Bundle
 from polytag.models.encoders.embedder import Embedder
 from polytag.models.encoders.graph import external_files, load_graph
 from polytag.models.runtimes.onnx import OnnxModel
+from polytag.models.runtimes.photos import named_stream
 from polytag.serving.tagging.embed import write_embedding_rows
 from polytag.serving.tagging.rows import Row, write_parquet
 
@@ -45,39 +45,6 @@ class Task(Protocol):
 
     def open(self) -> Writer:
         """Load the model."""
-
-
-Found = NDArray[np.float32] | ImageError
-"""What a network returns for a photo, or the error that explains why it cannot be read."""
-
-
-def in_order(
-    stream: Callable[[Iterable[bytes | str]], Iterator[Found]], photos: Iterable[tuple[str, Photo]]
-) -> Iterator[tuple[str, Found]]:
-    """Yield the name and the result of each photo, in order. Photos that are errors keep their places.
-
-    Args:
-        stream: function that yields a result per photo, such as `Bundle.stream`.
-        photos: name and photo.
-    """
-    waiting: deque[tuple[str, ImageError | None]] = deque()
-
-    def readable() -> Iterator[bytes | str]:
-        for name, photo in photos:
-            if isinstance(photo, ImageError):
-                waiting.append((name, photo))
-            else:
-                waiting.append((name, None))
-                yield photo
-
-    def errors() -> Iterator[tuple[str, ImageError]]:
-        while waiting and (error := waiting[0][1]) is not None:
-            yield waiting.popleft()[0], error
-
-    for found in stream(readable()):
-        yield from errors()
-        yield waiting.popleft()[0], found
-    yield from errors()
 
 
 @contextmanager
@@ -151,7 +118,7 @@ class Tagger:
         Args:
             photos: name and photo.
         """
-        for name, found in in_order(self._bundle.stream, photos):
+        for name, found in named_stream(self._bundle.stream, photos):
             yield Row.of(name, found, self.labels, self._thresholds, self._top).named(self._name)
 
     def write(self, photos: Iterable[tuple[str, Photo]], file: BinaryIO) -> None:
@@ -220,4 +187,4 @@ class RowEmbedder:
 
     def write(self, photos: Iterable[tuple[str, Photo]], file: BinaryIO) -> None:
         """Write the rows as Parquet, with the same columns as ``polytag embed``."""
-        write_embedding_rows(in_order(self._embedder.stream, photos), self._embedder.width, file)
+        write_embedding_rows(named_stream(self._embedder.stream, photos), self._embedder.width, file)

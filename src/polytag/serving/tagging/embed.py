@@ -12,30 +12,13 @@ from numpy.typing import NDArray
 from polytag.errors import ImageError, PolytagError, SettingsError, counted, printable
 from polytag.files import refuse_same_file, write_atomically, write_bytes_atomically
 from polytag.models.encoders.embedder import Embedder
+from polytag.models.runtimes.photos import named_stream
 from polytag.photos.kinds import left_out
 from polytag.serving.tagging.rows import ROWS_AT_ONCE
 from polytag.serving.tagging.sources import photos_in
 
 Row = tuple[str, NDArray[np.float32] | ImageError]
 """A photo's path, and its embedding, float32 (width,), or the error that explains why it cannot be read."""
-
-
-def embed_photos(embedder: Embedder, photos: Iterable[str]) -> Iterator[Row]:
-    """Yield a row per photo, in order. Only a few photos are in memory at a time.
-
-    Args:
-        embedder: see `polytag.models.encoders.embedder.open_embedder`.
-        photos: paths of the photos; an iterator of any length.
-    """
-    names: list[str] = []
-
-    def noted() -> Iterator[str]:
-        for photo in photos:
-            names.append(photo)
-            yield photo
-
-    for found in embedder.stream(noted()):
-        yield names.pop(0), found
 
 
 def check_embeddings(out: Path, overwrite: bool) -> None:
@@ -94,7 +77,7 @@ def write_embeddings(
 
     def rows() -> Iterator[Row]:
         nonlocal first
-        for name, found in embed_photos(embedder, photos):
+        for name, found in named_stream(embedder.stream, ((photo, photo) for photo in photos)):
             bad = isinstance(found, ImageError)
             tally[bad] += 1
             if bad and not first:

@@ -7,7 +7,6 @@ appears only when it is complete. Therefore, an interrupted run can be continued
 import hashlib
 import json
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from polytag.errors import SettingsError, listed, printable
 from polytag.files import lock, unfinished, write_atomically, write_bytes_atomically
 from polytag.models.bundle.bundle import Bundle
+from polytag.models.runtimes.photos import named_stream
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
 
@@ -37,15 +37,8 @@ def tag_photos(
         top: maximum number of labels per photo; ``None`` for no limit.
     """
     thresholds = bundle.thresholds if thresholds is None else thresholds
-    names: deque[str] = deque()
-
-    def noted() -> Iterator[str]:
-        for photo in photos:
-            names.append(photo)
-            yield photo
-
-    for found in bundle.stream(noted()):
-        yield Row.of(names.popleft(), found, bundle.labels, thresholds, top)
+    for name, found in named_stream(bundle.stream, ((photo, photo) for photo in photos)):
+        yield Row.of(name, found, bundle.labels, thresholds, top)
 
 
 class TagFile:

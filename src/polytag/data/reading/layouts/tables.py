@@ -58,7 +58,7 @@ def _read_one(path: Path, options: ReadOptions) -> Table:
             return table
         column = cells.columns[cells.image_index]
         return with_unknown(table, unknown, column.spread(column.words if table.long_form else column.values))
-    return table_of_cells(path, with_class_names(path, read_cells(path, options)), options)
+    return table_of_cells(path, _cells(path, options), options)
 
 
 def own_table(folder: Path) -> Path | None:
