@@ -54,6 +54,14 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete files of `beside` that killed processes have left. No other process may be writing ``path``."""
+    leftover = re.compile(re.escape(f".{path.name[:40]}.") + "[0-9a-f]{16}")
+    for file in path.parent.iterdir():
+        if leftover.fullmatch(file.name) and file.is_file():
+            file.unlink(missing_ok=True)
+
+
 def _created(temporary: Path, path: Path) -> tuple[int, int | None]:
     """Create the temporary file. Return its file descriptor, and the permissions of the file that it will replace."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

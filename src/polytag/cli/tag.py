@@ -10,6 +10,7 @@ from polytag import progress
 from polytag.cli.app import Device, Overwrite, command, note
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.errors import SettingsError
+from polytag.files import unfinished
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.runtimes.device import use_device
 from polytag.progress import progress_bar
@@ -106,7 +107,7 @@ def embed(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", metavar="", show_default=False, help="With --engine ray: continue an interrupted run."
+            "--resume", metavar="", show_default=False, help="Continue an interrupted run with the same --out."
         ),
     ] = False,
     overwrite: Overwrite = False,
@@ -126,14 +127,16 @@ def embed(
         note(embedder.name)
         _run_on_ray(embed_job(embedder, photos, options), "embedding")
         return
-    if address is not None or resume:
-        raise SettingsError(f"{'--resume' if resume else '--address'} needs a Ray cluster: add --engine ray")
-    check_embeddings(out, overwrite)
+    if address is not None:
+        raise SettingsError("--address needs a Ray cluster: add --engine ray")
+    check_embeddings(out, resume, overwrite)
     total = count(photos)
     embedder = open_embedder(model, image_size, encoder_output)
     note(embedder.name)
+    part = unfinished(out)
+    when_stopped(lambda: f"Progress is saved in {part}. Add --resume to continue." if part.exists() else AGAIN)
     with progress_bar(total, "embedding", "photo") as bar:
-        notes = write_embeddings(embedder, photos, out, overwrite=overwrite, on_photo=bar.update)
+        notes = write_embeddings(embedder, photos, out, resume=resume, overwrite=overwrite, on_photo=bar.update)
     _say(notes)
     print(out)
 

@@ -28,6 +28,7 @@ class Embedder:
 
     Attributes:
         name: what computes the embeddings, in one line.
+        key: what identifies the network. It changes with the weights.
         image_size: width and height to which photos are resized, in pixels.
         width: length of an embedding.
         run: network from photos, uint8 (batch, size, size, 3), to embeddings, float32 (batch, width).
@@ -35,6 +36,7 @@ class Embedder:
     """
 
     name: str
+    key: str
     image_size: int
     width: int
     run: Network
@@ -74,12 +76,14 @@ def open_embedder(name: str, image_size: int | None = None, output: str | None =
     if is_encoder(name):
         encoder = find_encoder(name, image_size, output)
         assert encoder.path is not None
-        return Embedder(encoder.summary, encoder.image_size, encoder.width, OnnxModel(encoder.path, threads=1))
+        run = OnnxModel(encoder.path, threads=1)
+        return Embedder(encoder.summary, encoder.sha256, encoder.image_size, encoder.width, run)
     if output is not None:
         raise SettingsError(f"{name} has only one output: omit --encoder-output")
     size = image_size or DEFAULT_SIZE
-    run, threads, width = backbone_runner(find_weights(None, name), size)
-    return Embedder(f"{name}: {size} px, {width} features", size, width, run, threads or CORES)
+    weights = find_weights(None, name)
+    network, threads, width = backbone_runner(weights, size)
+    return Embedder(f"{name}: {size} px, {width} features", weights.name, size, width, network, threads or CORES)
 
 
 def _of_bundle(bundle: Bundle) -> Embedder:
@@ -93,7 +97,8 @@ def _of_bundle(bundle: Bundle) -> Embedder:
         )
     run, size = OnnxModel(path, threads=1, output=value), bundle.image_size
     width = run(np.zeros((1, size, size, 3), np.uint8)).shape[1]
-    return Embedder(f"bundle {bundle.path}: {size} px, {width} features", size, width, run)
+    key = bundle.manifest["files"]["model.onnx"]
+    return Embedder(f"bundle {bundle.path}: {size} px, {width} features", key, size, width, run)
 
 
 def _features_in(nodes: Sequence[Any]) -> str | None:

@@ -172,7 +172,7 @@ class EmbedTask:
         """
         with written(self.files) as folder:
             network = OnnxModel(folder / next(iter(self.files)), threads=1, output=self.output)
-        return RowEmbedder(Embedder("", self.image_size, self.width, network, threads=1))
+        return RowEmbedder(Embedder("", "", self.image_size, self.width, network, threads=1))
 
 
 class RowEmbedder:

@@ -1,28 +1,21 @@
-"""Tag any number of photos. Each row is yielded immediately, so memory use does not depend on the number of photos.
-
-Rows for an output file are first collected in ``FILE.part`` in the same folder, as lines of JSON. The output file
-appears only when it is complete. Therefore, an interrupted run can be continued with every output format.
-"""
+"""Tag any number of photos. Each row is yielded immediately, so memory use does not depend on the number of photos."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import SettingsError, listed, printable
-from polytag.files import lock, unfinished, write_atomically, write_bytes_atomically
+from polytag.files import write_atomically, write_bytes_atomically
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.runtimes.photos import named_stream
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
-
-FLUSH_EVERY = 64
-"""Number of rows after which output is passed to the operating system, so that it is not lost if this process dies."""
+from polytag.serving.tagging.unfinished import UnfinishedRows
 
 
 def tag_photos(
@@ -55,97 +48,39 @@ class TagFile:
     """
 
     def __init__(self, options: TagOptions, bundle: Bundle, thresholds: NDArray[np.float32]) -> None:
-        path = options.out
-        assert path is not None
-        self.path, self.form, self.name, self.labels = path, options.form, options.name, bundle.labels
+        assert options.out is not None
+        self.path, self.form, self.name, self.labels = options.out, options.form, options.name, bundle.labels
         self._write_text = text_writer(options, bundle.labels)
-        self.part = unfinished(path)
-        self._settings = settings_of(bundle, thresholds, options.top)
-        self.done = 0
+        settings = settings_of(bundle, thresholds, options.top)
+        self._rows = UnfinishedRows(self.path, settings, "bundle", options.resume, options.overwrite)
+        self.part = self._rows.path
+
+    @property
+    def done(self) -> int:
         """Number of rows from earlier runs."""
-        if path.is_dir():
-            raise SettingsError(f"{path} is a folder: name a file with --out")
-        # If both files exist, the run was killed after its last row.
-        continuing = options.resume and self.part.exists() and self._started()
-        if path.exists() and not (options.overwrite or continuing):
-            raise SettingsError(f"{path} exists already: choose another --out, or add --overwrite")
-        if self.part.exists() and not (options.resume or options.overwrite):
-            raise SettingsError(
-                f"{self.part} was left by an interrupted run: add --resume to continue, or --overwrite to start again"
-            )
-        try:
-            self._lock = lock(self.part)
-            if continuing:
-                self._continue()
-            else:
-                self.part.write_text(json.dumps(self._settings) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(f"{self.part} cannot be written ({error.strerror}): choose another --out") from None
-
-    def _started(self) -> bool:
-        """Return whether the settings were written completely, which a kill may have prevented."""
-        with self.part.open("rb") as file:
-            return file.readline().endswith(b"\n")
-
-    def _continue(self) -> None:
-        """Count the rows of earlier runs, and cut off an incomplete last line."""
-        with self.part.open("r+b") as file:
-            try:
-                settings = json.loads(file.readline())
-            except ValueError:
-                settings = None
-            if settings != self._settings:
-                raise SettingsError(
-                    f"{self.part} was written with another bundle or with other settings: add --overwrite to restart"
-                )
-            whole = file.tell()
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                whole += len(line)
-                self.done += 1
-            file.truncate(whole)
+        return self._rows.done
 
     def earlier(self) -> Iterator[Row]:
         """Yield the rows of earlier runs."""
-        with self._lines() as lines:
+        with self._rows.lines() as lines:
             yield from map(Row.from_json, lines)
-
-    @contextmanager
-    def _lines(self) -> Iterator[TextIO]:
-        """Open the rows written so far, one per line."""
-        with self.part.open(encoding="utf-8") as lines:
-            lines.readline()  # the settings
-            yield lines
 
     def write(self, rows: Iterable[Row]) -> None:
         """Add the remaining rows, then write the output file."""
-        kept = self.done
-        try:
-            with self.part.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                for row in rows:
-                    file.write(row.to_json() + "\n")
-                    kept += 1
-                    if kept % FLUSH_EVERY == 0:
-                        file.flush()
-        except BaseException:
-            if not kept:
-                self.part.unlink()  # No row was written, so there is nothing to continue.
-            raise
-        with self._lines() as lines:
-            kept_rows = (Row.from_json(line).named(self.name) for line in lines)
+        self._rows.add(row.to_json() for row in rows)
+        with self._rows.lines() as lines:
+            kept = (Row.from_json(line).named(self.name) for line in lines)
             if self.form is Form.parquet:
                 with write_bytes_atomically(self.path) as binary:
-                    write_parquet(kept_rows, self.labels, binary)
+                    write_parquet(kept, self.labels, binary)
             else:
                 with write_atomically(self.path) as text:
                     text.reconfigure(errors="backslashreplace")
                     if self.form is Form.jsonl and self.name == "path":
                         shutil.copyfileobj(lines, text)
                     else:
-                        self._write_text(kept_rows, self.labels, text)
-        self.part.unlink()
-        self._lock.close()
+                        self._write_text(kept, self.labels, text)
+        self._rows.remove()
 
 
 def settings_of(bundle: Bundle, thresholds: NDArray[np.float32], top: int | None) -> dict[str, Any]:
