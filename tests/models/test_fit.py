@@ -20,7 +20,7 @@ from polytag.models.networks.architectures import MODELS
 from polytag.models.runtimes import onnx
 from polytag.models.training import cnn as cnn_module
 from polytag.models.training import loop as fitting
-from polytag.models.training import transfer
+from polytag.models.training import fine_tuning, transfer
 from polytag.photos.decode import decode
 
 SMALL = {
@@ -81,7 +81,7 @@ def test_the_networks_probabilities_are_calibrated(squares, monkeypatch) -> None
     assert np.abs(after - before).max() > 0.01
 
 
-@pytest.mark.parametrize(("model", "fine_tune"), [("baseline", None), ("transfer", 0), ("transfer", 1), ("best", 0)])
+@pytest.mark.parametrize(("model", "fine_tune"), [("baseline", None), ("transfer", 0), ("transfer", 1), ("best", 1)])
 def test_calibration_sees_what_the_kept_network_gives(squares, monkeypatch, model: str, fine_tune: int | None) -> None:
     train, validation, _ = squares
     seen = []
@@ -91,9 +91,12 @@ def test_calibration_sees_what_the_kept_network_gives(squares, monkeypatch, mode
         return Calibration.straight("none", np.ones(3), np.zeros(3)), {}
 
     monkeypatch.setattr(training, "choose_calibration", none)
+    monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     settings = {"image_size": 32, "epochs": 5, "fine_tune": fine_tune, "learning_rate": 3e-3}
     bundle = pt.fit(train, validation, model, show_progress=False, **settings)
     np.testing.assert_allclose(seen[0], bundle.predict(validation.paths)[0], atol=1e-4)
+    assert bundle.manifest.get("fine_tuning", "none").startswith("kept" if fine_tune else "none")
+    assert ("kernel_ridge" in bundle.manifest) == (model == "best")
 
 
 def test_same_bytes_same_probabilities_everywhere(trained, squares) -> None:
@@ -224,7 +227,7 @@ def test_unreadable_photos_are_named_and_the_rest_trains(squares, tmp_path) -> N
     assert bundle.manifest["data"]["train"] == len(train) - 1
 
 
-@pytest.mark.parametrize(("model", "place"), [("baseline", cnn_module), ("transfer", transfer)])
+@pytest.mark.parametrize(("model", "place"), [("baseline", cnn_module), ("transfer", fine_tuning)])
 def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatch, tmp_path, model, place) -> None:
     train, validation, _ = squares
     copies = []
@@ -237,13 +240,12 @@ def test_photos_that_vanish_during_training_cost_no_training(squares, monkeypatc
 
     def run(*arguments, **settings):
         fitted = original(*arguments, **settings)
-        if model == "baseline" or len(arguments) > 6:  # fine-tuning brings its optimizer
-            for part in copies:
-                Path(part.paths[0]).unlink()
+        for part in copies:
+            Path(part.paths[0]).unlink()
         return fitted
 
     monkeypatch.setattr(place, "fit_network", run)
-    monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
+    monkeypatch.setattr(fine_tuning, "fine_tuning_size", lambda size: size // 2)
     monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     fine_tune = {"fine_tune": 1} if model == "transfer" else {}
     bundle = pt.fit(*copies, model, image_size=64, epochs=1, show_progress=False, **fine_tune)

@@ -32,7 +32,7 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
     """
     # Imported here because they load Keras.
     from polytag.models.search.spaces import STAGE_EPOCHS, STAGE_PHOTOS
-    from polytag.models.training.transfer import default_epochs
+    from polytag.models.training.fine_tuning import default_epochs
 
     recipes = {model: options.recipe(model) for model, options in plan.options.items()}
     embedded = [recipe for model, recipe in recipes.items() if takes(model, "backbone")]

@@ -12,7 +12,7 @@ from polytag.models.backbones.weights import find_weights
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.networks.architectures import transfer as transfer_network
-from polytag.models.training import batches, early_layers, late_layers, transfer
+from polytag.models.training import batches, early_layers, fine_tuning, late_layers, transfer
 from polytag.models.training import loop as fitting
 from polytag.photos.decode import decode
 
@@ -33,7 +33,8 @@ def test_harmful_fine_tuning_is_undone(squares, small_weights, monkeypatch) -> N
         calls.append(network.name)
         return harmful(network) if len(args) > 5 else original(network, *args, **kwargs)
 
-    monkeypatch.setattr(transfer, "fit_network", run)
+    for module in (transfer, fine_tuning):
+        monkeypatch.setattr(module, "fit_network", run)
     tuned = pt.fit(train, validation, "transfer", fine_tune=2, **settings)
     assert calls == ["head", "transfer"]
     assert tuned.manifest["fine_tuning"].startswith("undone")
@@ -69,35 +70,36 @@ def test_augmentation_applies_to_fine_tuning_and_not_to_the_head(squares, small_
 
 @pytest.mark.parametrize(("photos", "epochs"), [(84, 8), (1500, 8), (2000, 6), (5600, 2), (12_001, 1), (10**6, 1)])
 def test_small_sets_are_fine_tuned_longer(photos: int, epochs: int) -> None:
-    assert transfer.default_epochs(photos) == epochs
+    assert fine_tuning.default_epochs(photos) == epochs
 
 
 @pytest.mark.parametrize(
     ("size", "training"), [(32, 32), (100, 100), (224, 224), (256, 224), (288, 224), (320, 256), (448, 352), (999, 768)]
 )
 def test_fine_tuning_trains_on_smaller_photos(size: int, training: int) -> None:
-    assert transfer.fine_tuning_size(size) == training
+    assert fine_tuning.fine_tuning_size(size) == training
 
 
 def test_fine_tuning_on_smaller_photos_validates_and_tags_at_full_size(squares, small_weights, monkeypatch) -> None:
     train, validation, _ = squares
-    monkeypatch.setattr(transfer, "fine_tuning_size", lambda size: size // 2)
+    for module in (transfer, fine_tuning):
+        monkeypatch.setattr(module, "fine_tuning_size", lambda size: size // 2)
     monkeypatch.setattr(early_layers, "on_cpu", lambda: True)
     monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
-    seen, original = [], transfer.fit_network
+    seen, original = [], fine_tuning.fit_network
 
     def run(network, batches, judged, *args, **kwargs):
         seen.append((batches[0][0].shape[1:], judged[0][0].shape[1:]))
         return original(network, batches, judged, *args, **kwargs)
 
-    monkeypatch.setattr(transfer, "fit_network", run)
+    monkeypatch.setattr(fine_tuning, "fit_network", run)
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(
         train, validation, "transfer", image_size=96, epochs=1, fine_tune=1, weights=small_weights, show_progress=False
     )
     # The early layers reduce 48 pixels to an eighth.
-    assert seen[1:] == [((6, 6, 16), (6, 6, 16))]
+    assert seen == [((6, 6, 16), (6, 6, 16))]
     assert bundle.manifest["fine_tuning"] == "kept; it used photos at 48 × 48 px"
     assert bundle.keras_model().input_shape == (None, 96, 96, 3)
     probabilities, _ = bundle.predict(validation.paths)
@@ -113,13 +115,13 @@ def test_the_same_layers_are_trained_at_either_size(name: str, size: int) -> Non
         late_layers.unfreeze(network, size)
         return [layer.trainable for layer in late_layers.leaves(network)]
 
-    assert trained(size) == trained(transfer.fine_tuning_size(size))
+    assert trained(size) == trained(fine_tuning.fine_tuning_size(size))
 
 
 def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, small_weights, monkeypatch) -> None:
     train, validation, _ = squares
-    monkeypatch.setattr(transfer, "TRAINING_EPOCHS", 2)
-    original, starts, ends = transfer.fit_network, [], []
+    monkeypatch.setattr(fine_tuning, "TRAINING_EPOCHS", 2)
+    original, starts, ends = fine_tuning.fit_network, [], []
 
     def run(network, *args, **kwargs):
         starts.append(network.get_weights())
@@ -127,20 +129,20 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, small_
         ends.append(network.get_weights())
         return fitted
 
-    monkeypatch.setattr(transfer, "fit_network", run)
+    monkeypatch.setattr(fine_tuning, "fit_network", run)
     monkeypatch.setattr(transfer, "paired_difference", lambda *_: (0.0, 0.0))  # fine-tuning is kept
     straight = Calibration.straight("none", np.ones(3), np.zeros(3))
     monkeypatch.setattr(training, "choose_calibration", lambda *_: (straight, {}))
     bundle = pt.fit(
         train, validation, "transfer", image_size=32, epochs=1, fine_tune=5, weights=small_weights, show_progress=False
     )
-    assert len(ends) == 3 and len(bundle.manifest["history"]) == 1 + 5
+    assert len(ends) == 2 and len(bundle.manifest["history"]) == 1 + 5
     assert bundle.manifest["kept_epoch"] is None, "an average belongs to no epoch"
-    for one, other in zip(starts[1], starts[2], strict=True):
+    for one, other in zip(*starts, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert any((one != other).any() for one, other in zip(ends[1], ends[2], strict=True))
-    late = bundle.keras_model().get_weights()[-len(ends[1]) :]
-    for kept, one, other in zip(late, ends[1], ends[2], strict=True):
+    assert any((one != other).any() for one, other in zip(*ends, strict=True))
+    late = bundle.keras_model().get_weights()[-len(ends[0]) :]
+    for kept, one, other in zip(late, *ends, strict=True):
         np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
 
 
