@@ -19,8 +19,8 @@ from polytag.models.bundle.bundle import Bundle
 from polytag.models.networks.architectures import MODELS
 from polytag.models.runtimes import onnx
 from polytag.models.training import cnn as cnn_module
-from polytag.models.training import loop as fitting
 from polytag.models.training import fine_tuning, transfer
+from polytag.models.training import loop as fitting
 from polytag.photos.decode import decode
 
 SMALL = {

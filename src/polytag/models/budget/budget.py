@@ -1,13 +1,15 @@
 """A time budget for training one model: options that fit it, and the time at which training must end."""
 
+import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from polytag.data.dataset import Dataset
 from polytag.models.backbones.weights import is_installed
-from polytag.models.budget.plan import FROZEN_GAINS, VALIDATION_COST, choose, in_words
+from polytag.models.budget.plan import FROZEN_GAINS, Plan, choose, in_words
 from polytag.models.budget.rates import Candidate, measure, with_fine_tuning
 from polytag.models.encoders.source import is_encoder
 from polytag.models.options import TrainOptions
@@ -15,9 +17,6 @@ from polytag.models.recipe import CLASSICAL, takes
 
 MIN_FINE_TUNING_SECONDS = 60.0
 """Fine-tuning is considered only if so much time is left after training a frozen model."""
-
-PREDICTING_SECONDS = 8.0
-"""Time to prepare Keras for predicting with a fine-tuned network."""
 
 SAVING_SHARE, SAVING_SECONDS = 0.03, 4.0
 """Time to calibrate and save a model: this share of the budget, and these seconds."""
@@ -59,16 +58,22 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     rates = measure(train.paths[order], candidates, options.weights)
     sizes = len(train), len(validation)
     tune = options.fine_tune is None and model not in CLASSICAL
-    left = seconds - (time.monotonic() - start)
-    if tune and left - choose(candidates, rates, sizes, left, False, False).seconds > MIN_FINE_TUNING_SECONDS:
-        rates = with_fine_tuning(rates, candidates[0], options.weights)
-        left = seconds - (time.monotonic() - start)
-    plan, twice = (choose(candidates, rates, sizes, s, model == "best", tune) for s in (left, left + seconds))
-    # Validation photos are predicted once more by Keras after fine-tuning, and once for the thresholds.
-    end -= len(validation) * rates.embedding[plan.backbone, plan.image_size] * VALIDATION_COST / 2
-    end -= PREDICTING_SECONDS if plan.epochs else 0
-    changes = {"backbone": plan.backbone, "image_size": plan.image_size} | ({"fine_tune": plan.epochs} if tune else {})
-    return Budget(options.override(changes), end, f"{model}: {in_words(plan, twice, rates, seconds)}")
+
+    def plan(seconds: float) -> Plan:
+        return choose(candidates, rates, sizes, seconds, model == "best", tune)
+
+    left = start + seconds - time.monotonic()
+    frozen = plan(left)
+    if tune and left - frozen.seconds > MIN_FINE_TUNING_SECONDS:
+        rates = with_fine_tuning(rates, (frozen.backbone, frozen.image_size), options.weights)
+    left = start + seconds - time.monotonic()
+    chosen, twice = plan(left), plan(left + seconds)
+    # Validation photos are embedded once more for the thresholds.
+    end -= chosen.after + len(validation) * rates.embedding[chosen.backbone, chosen.image_size]
+    changes: dict[str, Any] = {"backbone": chosen.backbone, "image_size": chosen.image_size}
+    if tune:
+        changes["fine_tune"] = math.ceil(chosen.epochs)
+    return Budget(options.override(changes), end, f"{model}: {in_words(chosen, twice, rates, seconds)}")
 
 
 def _candidates(model: str, options: TrainOptions) -> list[Candidate]:

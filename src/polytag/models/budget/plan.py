@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polytag.errors import counted
 from polytag.models.budget.rates import Candidate, Rates
 from polytag.models.recipe import fine_tuning_size
 
@@ -20,7 +19,7 @@ The gain at 224 px is that of fine-tuned networks on all photos of coco18 (`benc
 """
 
 RIDGE_GAIN = 0.009
-"""Gain from averaging the head with a kernel ridge regression. Fine-tuning does not keep the regression."""
+"""Gain from averaging the head with a kernel ridge regression."""
 
 FULL_FINE_TUNING_GAIN, HALF_PHOTOS = 0.060, 15_000
 """Gain from endless fine-tuning, and number of photos to process for half of it.
@@ -28,16 +27,19 @@ FULL_FINE_TUNING_GAIN, HALF_PHOTOS = 0.060, 15_000
 On coco18, MobileNetV2 gained 0.025 with 11,200 photos and 0.052 with 101,000 (`benchmarks/transfer.py`).
 """
 
-MAX_EPOCHS = 30
-"""Fine-tuning for more epochs than this is not planned."""
+MIN_EPOCHS, MAX_EPOCHS = 0.5, 30
+"""Fine-tuning for fewer or more epochs than this is not planned."""
 
 HEAD_SECONDS = 0.003
 """Time to train a head and a regression, in seconds per photo."""
 
-START_SECONDS, FINE_TUNING_SECONDS = 12.0, 25.0
-"""Time to load libraries and to save the model, and time to build the networks for fine-tuning."""
+START_SECONDS = 12.0
+"""Time to load libraries and to save the model, in seconds."""
 
-VALIDATION_COST = 3.0
+BUILDING_SECONDS, CONVERTING_SECONDS = 20.0, 6.0
+"""Time to build the networks for fine-tuning, and to convert the result so that it embeds photos, in seconds."""
+
+VALIDATION_COST = 1.0
 """Time to validate fine-tuning with a photo, relative to the time to embed it."""
 
 
@@ -48,19 +50,21 @@ class Plan:
     Attributes:
         backbone: name of the backbone.
         image_size: width and height of the photos, in pixels.
-        epochs: number of epochs of fine-tuning, 0 for none.
+        epochs: number of epochs of fine-tuning, 0 for none. The last one need not be complete.
         gain: expected gain in mAP over frozen MobileNetV2 at 224 px.
         seconds: expected time.
+        after: part of this time after fine-tuning, for embedding photos with the result.
     """
 
     backbone: str
     image_size: int
-    epochs: int
+    epochs: float
     gain: float
     seconds: float
+    after: float = 0.0
 
     def __str__(self) -> str:
-        how = f"fine-tuned for about {counted(self.epochs, 'epoch')}" if self.epochs else "frozen"
+        how = f"fine-tuned for about {self.epochs:.1f} epochs" if self.epochs else "frozen"
         return f"{self.backbone} at {self.image_size} px, {how}"
 
 
@@ -85,24 +89,25 @@ def choose(
 def _plans(
     candidate: Candidate, rates: Rates, photos: tuple[int, int], seconds: float, ridge: bool, tune: bool
 ) -> list[Plan]:
-    """Return the frozen plan for a backbone, and the fine-tuned plan if there is time for an epoch."""
+    """Return the frozen plan for a backbone, and the fine-tuned plan that uses all of the time, if there is enough."""
     (backbone, size), (train, validation) = candidate, photos
-    embedding = rates.embedding[candidate]
+    reading, embedding = rates.reading[size], rates.embedding[candidate]
     # Validation photos are embedded once more when thresholds are chosen.
-    frozen = START_SECONDS + (train + validation) * (rates.reading[size] + embedding + HEAD_SECONDS)
-    frozen += validation * embedding
+    frozen = START_SECONDS + (train + validation) * (reading + embedding + HEAD_SECONDS) + validation * embedding
     # At a size that was not measured, the best that is known of the backbone ranks it.
     known = [gain for (name, _), gain in FROZEN_GAINS.items() if name == backbone]
-    gain = FROZEN_GAINS.get(candidate, max(known, default=0.0))
-    plans = [Plan(backbone, size, 0, gain + RIDGE_GAIN * ridge, frozen)]
-    smaller = fine_tuning_size(size)
-    fixed = frozen + FINE_TUNING_SECONDS + VALIDATION_COST * validation * embedding
-    epoch = train * rates.fine_tuning(candidate, smaller) + validation * embedding
-    epochs = min(MAX_EPOCHS, int((seconds - fixed) / epoch)) if seconds > fixed else 0
-    if tune and epochs >= 1:
-        processed = epochs * train
-        gain += FULL_FINE_TUNING_GAIN * processed / (processed + HALF_PHOTOS)
-        plans.append(Plan(backbone, size, epochs, gain, fixed + epochs * epoch))
+    gain = FROZEN_GAINS.get(candidate, max(known, default=0.0)) + RIDGE_GAIN * ridge
+    plans = [Plan(backbone, size, 0, gain, frozen)]
+    if tune and candidate in rates.fine_tuning:
+        after = CONVERTING_SECONDS + (train * ridge + validation) * (embedding + HEAD_SECONDS * ridge)
+        smaller = 0 if fine_tuning_size(size) == size else (train + validation) * reading
+        fixed = frozen + BUILDING_SECONDS + smaller + after
+        epoch = train * rates.fine_tuning[candidate] + VALIDATION_COST * validation * embedding
+        epochs = min(float(MAX_EPOCHS), (seconds - fixed) / epoch)
+        if epochs >= MIN_EPOCHS:
+            processed = epochs * train
+            gain += FULL_FINE_TUNING_GAIN * processed / (processed + HALF_PHOTOS)
+            plans.append(Plan(backbone, size, epochs, gain, fixed + epochs * epoch, after))
     return plans
 
 

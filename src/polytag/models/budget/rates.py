@@ -1,10 +1,9 @@
 """Measure how fast this machine reads and embeds photos."""
 
-import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polytag.models.backbones.embed import CHUNK, embed
@@ -27,17 +26,13 @@ class Rates:
     Attributes:
         reading: time to decode a photo, for each image size. Photos in the cache take almost no time.
         embedding: time to embed a photo that has been read, for each backbone and image size.
-        fine_tuning_cost: time to fine-tune with a photo relative to the time to embed it at the same size; infinity if
-            it was not measured.
+        fine_tuning: time to fine-tune with a photo, for the backbones and image sizes for which it was measured.
+            Fine-tuning may use smaller photos than tagging (`polytag.models.recipe.fine_tuning_size`).
     """
 
     reading: Mapping[int, float]
     embedding: Mapping[Candidate, float]
-    fine_tuning_cost: float = math.inf
-
-    def fine_tuning(self, candidate: Candidate, size: int) -> float:
-        """Return the time to fine-tune a backbone with a photo of another size."""
-        return self.embedding[candidate] * (size / candidate[1]) ** 2 * self.fine_tuning_cost
+    fine_tuning: Mapping[Candidate, float] = field(default_factory=dict)
 
 
 def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None = None) -> Rates:
@@ -65,11 +60,10 @@ def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None 
 
 
 def with_fine_tuning(rates: Rates, candidate: Candidate, weights: Path | None = None) -> Rates:
-    """Measure the cost of fine-tuning with one of the backbones. This takes about ten seconds."""
+    """Measure the time of fine-tuning for one of the backbones. This takes about ten seconds."""
     # Imported here because only fine-tuning needs Keras.
     from polytag.models.training.step_rate import seconds_per_photo
 
     backbone, size = candidate
-    smaller = fine_tuning_size(size)
-    seconds = AUGMENTATION_COST * seconds_per_photo(find_weights(weights, backbone), smaller)
-    return replace(rates, fine_tuning_cost=seconds / (rates.embedding[candidate] * (smaller / size) ** 2))
+    seconds = seconds_per_photo(find_weights(weights, backbone), fine_tuning_size(size))
+    return replace(rates, fine_tuning={**rates.fine_tuning, candidate: AUGMENTATION_COST * seconds})
