@@ -1,10 +1,14 @@
 """What a number of minutes gives, and whether runs end in time.
 
     python benchmarks/budget.py DATA --minutes 2 5 15 --out FILE [--seeds 0 1 2] [--model best]
+                                [--picture FILE.png] [--beside accuracy_per_minute.json]
 
 Each run is `polytag train --minutes` in a process of its own, with an empty cache; minutes count from its start to its
 end. Its test photos are those of the split with the same seed, scored once. The JSON FILE keeps finished runs; run the
 command again to add missing ones. Alone on the machine only: other work makes the budget buy less.
+
+The picture shows test mAP over the minutes that were taken: the mean and the range of the seeds. --beside adds the
+methods of `accuracy_per_minute.py`, measured on the same data and machine.
 """
 
 import argparse
@@ -55,6 +59,46 @@ def measured(data: pt.Dataset, source: str, model: str, minutes: float, seed: in
         }
 
 
+def draw(
+    path: Path, means: list[tuple[float, float]], spread: list[tuple[float, float]], beside: dict[str, dict]
+) -> None:
+    """Plot test mAP over minutes, with one more point for each method beside."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    from polytag.comparison.figures import MARKERS
+    from polytag.pages.figures import COLOURS, LINE, MUTED, panel
+
+    figure, axes = panel(7.5, 4.2, left=0.7, right=0.3, bottom=0.55, top=0.2)
+    minutes, values = zip(*means, strict=True)
+    below, above = zip(
+        *((mean - low, high - mean) for (_, mean), (low, high) in zip(means, spread, strict=True)), strict=True
+    )
+    axes.errorbar(
+        minutes,
+        values,
+        (below, above),
+        color=COLOURS[0],
+        marker=MARKERS[0],
+        linewidth=1.8,
+        capsize=3,
+        label="best --minutes",
+    )
+    for i, (name, result) in enumerate(beside.items(), 1):
+        score = result["test"]["mean_average_precision"]["score"]
+        marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
+        axes.plot(result["seconds"] / 60, score, marker, color=colour, markersize=8, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks([1, 2, 5, 10, 20, 40])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
+    axes.grid(color=LINE, linewidth=0.8)
+    axes.set_xlabel("minutes since the start", color=MUTED)
+    axes.set_ylabel("test mAP", color=MUTED)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=200)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -62,6 +106,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", default="best")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--beside", type=Path)
     arguments = parser.parse_args()
     data = pt.read(arguments.data, conflicts="unknown")
     setting = {"data": data.fingerprint, "model": arguments.model, "processor": processor()}
@@ -70,6 +116,7 @@ def main() -> None:
         raise SystemExit(f"{arguments.out} was made with other data, another model or on another machine")
     print(setting["processor"])
     print(f"{'minutes':>7} {'seed':>4} {'taken':>6} {'mAP':>7} {'F1':>7} {'subset':>7}")
+    means, spread = [], []
     for minutes in arguments.minutes:
         for seed in arguments.seeds:
             key = f"{minutes:g} minutes, seed {seed}"
@@ -83,6 +130,12 @@ def main() -> None:
         for name, of in (("mean", np.mean), ("sd", lambda values: np.std(values, ddof=min(1, len(values) - 1)))):
             values = " ".join(f"{of([run[score] for run in runs]):7.4f}" for score in SCORES)
             print(f"{minutes:7g} {name:>4} {of([run['taken'] for run in runs]):6.2f} {values}")
+        maps = [run[SCORES[0]] for run in runs]
+        means.append((float(np.mean([run["taken"] for run in runs])), float(np.mean(maps))))
+        spread.append((min(maps), max(maps)))
+    if arguments.picture is not None:
+        beside = {} if arguments.beside is None else json.loads(arguments.beside.read_text())["methods"]
+        draw(arguments.picture, means, spread, beside)
 
 
 if __name__ == "__main__":
