@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 import polytag as pt
 from polytag.models.backbones.embed import embeddings_of
-from polytag.photos.copies import candidates
+from polytag.photos.copies import index
 from polytag.photos.copies.duplicates import Pair, find_duplicates, groups_of
 from polytag.photos.measure import measure
 
@@ -94,13 +94,13 @@ def main() -> None:
         results: dict[str, tuple[dict[tuple[int, int], str], float]] = {}
         own: list[Pair] = []
         for name, vectors, most in (
-            ("polytag, with embeddings", embeddings, candidates.EXACT),
-            ("polytag", None, candidates.EXACT),
+            ("polytag, with embeddings", embeddings, index.EXACT),
+            ("polytag", None, index.EXACT),
             ("polytag, with an index", None, 0),
         ):
             if name == "polytag, with embeddings" and vectors is None:
                 continue
-            candidates.EXACT = most
+            index.EXACT = most
             start = time.perf_counter()
             pairs = find_duplicates(measured, contents, vectors)
             results[name] = ({(p.a, p.b): p.kind for p in pairs}, time.perf_counter() - start)

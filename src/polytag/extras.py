@@ -6,7 +6,6 @@ from polytag.errors import SettingsError
 
 EXTRAS = {
     "ai_edge_litert": "export",
-    "faiss": "duplicates",
     "huggingface_hub": "hub",
     "kagglehub": "kaggle",
     "fsspec": "scale",

@@ -59,7 +59,7 @@ def _laid_out(embeddings: NDArray[np.float32], seed: int) -> tuple[NDArray[np.fl
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     n, d = embeddings.shape
     # A single thread adds numbers in the same order on every machine, so the maps are reproducible.

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from polytag.data.sample.scenes import LABELS, draw_scene
-from polytag.photos.copies import candidates, duplicates
-from polytag.photos.copies.candidates import CandidateSearch
+from polytag.photos.copies import candidates, duplicates, index
+from polytag.photos.copies.candidates import MIRRORED, CandidateSearch, descriptors
 from polytag.photos.copies.duplicates import Pair, find_duplicates, groups_of, recall_duplicates
 from polytag.photos.measure import Measurements, measure
 
@@ -91,8 +91,8 @@ def test_equals_have_few_candidates_each(scenes: list[str], tmp_path: Path) -> N
     assert len(set(groups[1::2].tolist())) == 1 and len(set(groups[::2].tolist())) == len(paths) // 2
 
 
-def test_an_index_finds_the_copies_that_the_exact_search_finds(
-    scenes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_search_in_lists_finds_the_copies_that_the_exact_search_finds(
+    scenes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = list(scenes)
     for i, path in enumerate(scenes):
@@ -103,14 +103,32 @@ def test_an_index_finds_the_copies_that_the_exact_search_finds(
     embeddings = np.random.default_rng(0).normal(size=(len(paths), 8)).astype(np.float32)
     exact = find_duplicates(measured, different(measured), embeddings)
     assert len(exact) == N
-    monkeypatch.setattr(candidates, "EXACT", 0)
-    monkeypatch.setattr(candidates, "find_spec", lambda name: None)
+    monkeypatch.setattr(index, "EXACT", 0)
+    monkeypatch.setattr(index, "PROBES", 4)  # of 11 lists
     assert find_duplicates(measured, different(measured), embeddings) == exact
-    assert "pip install 'polytag[duplicates]'" in caplog.text
-    monkeypatch.undo()
-    pytest.importorskip("faiss")
-    monkeypatch.setattr(candidates, "EXACT", 0)
-    assert find_duplicates(measured, different(measured), embeddings) == exact
+
+
+def test_the_descriptor_of_a_mirrored_photo(scenes: list[str]) -> None:
+    thumbnails = measure(scenes).thumbnails
+    for zoom in candidates.ZOOMS:
+        mirrored = descriptors(thumbnails[:, :, ::-1], np.arange(N), zoom)
+        np.testing.assert_allclose(mirrored, descriptors(thumbnails, np.arange(N), zoom) * MIRRORED, atol=1e-4)
+
+
+def test_similar_embeddings_of_any_width_are_candidates(scenes: list[str]) -> None:
+    measured, rng = measure(scenes), np.random.default_rng(0)
+    vectors = rng.standard_normal((2, N // 2, 4 * candidates.PROJECTED)).astype(np.float32)
+    cosines = np.array([0.7, 0.8, 0.84, 0.86, 0.9, 0.95, 0.99, 1])[:, None]
+    orthogonal = (
+        vectors[1]
+        - (vectors[0] * vectors[1]).sum(1, keepdims=True) / (vectors[0] ** 2).sum(1, keepdims=True) * vectors[0]
+    )
+    orthogonal *= np.linalg.norm(vectors[0], axis=1, keepdims=True) / np.linalg.norm(orthogonal, axis=1, keepdims=True)
+    similar = cosines * vectors[0] + np.sqrt(1 - cosines**2) * orthogonal
+    embeddings = np.concatenate([vectors[0], similar]).astype(np.float32)
+    found = CandidateSearch(measured.thumbnails, np.arange(N), embeddings).alike
+    pairs = set(zip(*(side.tolist() for side in found), strict=True))
+    assert pairs == {(i, i + N // 2) for i in range(N // 2) if cosines[i] >= candidates.NEIGHBOUR}
 
 
 def test_different_scenes_are_no_copies(scenes: list[str]) -> None:

@@ -10,15 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def pooled(photos: NDArray, side: int) -> NDArray[np.float32]:
-    """Reduce photos (n, s, s) to means over squares, float32 (n, side, side). s must be a multiple of ``side``."""
-    means = _means(photos.shape[1], side)
-    return means @ photos @ means.T
+def pooled(photos: NDArray, side: int, zoom: float = 1.0) -> NDArray[np.float32]:
+    """Reduce photos (n, s, s) to means over squares, float32 (n, side, side). s must be a multiple of ``side``.
+
+    Args:
+        photos: the photos.
+        side: width and height of the result.
+        zoom: side of the central part to reduce, as a fraction of the photo's side.
+    """
+    means = _means(photos.shape[1], side, zoom)
+    return (means @ photos @ means.T).astype(np.float32, copy=False)
 
 
 @lru_cache
-def _means(side: int, smaller: int) -> NDArray[np.float32]:
-    return np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
+def _means(side: int, smaller: int, zoom: float) -> NDArray[np.float32]:
+    means = np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
+    return means if zoom == 1 else (means @ _zoom(side, zoom)).astype(np.float32)
 
 
 def zoomed(photos: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
@@ -28,19 +35,24 @@ def zoomed(photos: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:
     """
     if zoom == 1:
         return photos
-    centers = pixel_centers(photos.shape[1])
-    sampling = sampling_matrices(centers, np.array([zoom - 1], np.float32), np.zeros(1, np.float32))[0][0]
-    return sampling @ photos @ sampling.T
+    sampling = _zoom(photos.shape[1], zoom)
+    return (sampling @ photos @ sampling.T).astype(np.float32, copy=False)
+
+
+@lru_cache
+def _zoom(side: int, zoom: float) -> NDArray[np.float32]:
+    return sampling_matrices(pixel_centers(side), np.array([zoom - 1], np.float32), np.zeros(1, np.float32))[0][0]
 
 
 def blurred(photos: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Apply a Gaussian blur as two matrix products. For small photos, this is much faster than a sliding filter."""
-    kernel = _kernel(photos.shape[1], sigma)
+    kernel = blur_matrix(photos.shape[1], sigma)
     return (kernel @ photos @ kernel.T).astype(np.float32, copy=False)
 
 
 @lru_cache
-def _kernel(side: int, sigma: float) -> NDArray[np.float32]:
+def blur_matrix(side: int, sigma: float) -> NDArray[np.float32]:
+    """Return the matrix that blurs a row of pixels, float32 (side, side)."""
     distance = np.subtract.outer(np.arange(side), np.arange(side))
     weights = np.exp(-(distance**2) / (2 * sigma**2))
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -11,7 +11,6 @@ Perceptual hashes only perform the first step, and they miss crops (benchmarks/d
 import hashlib
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import chain
@@ -26,12 +25,13 @@ from polytag.photos.cache_room import cache_folder
 from polytag.photos.content import content_hash
 from polytag.photos.copies.alignment import align, correlation, pooled
 from polytag.photos.copies.candidates import CandidateSearch
+from polytag.photos.copies.index import on_all_cores
 from polytag.photos.groups import connected
 from polytag.photos.measure import THUMBNAIL, Measurements
 
 log = logging.getLogger(__name__)
 
-VERSION = "4"
+VERSION = "5"
 """Version of the search. Increase it when the same photos give different pairs."""
 
 KINDS = ("exact", "near", "cropped", "mirrored")
@@ -52,7 +52,7 @@ CROPPED = 0.93
 STRETCH = 1.12
 """Maximum change of proportions between copies of a picture. A larger change means that the alignment is wrong."""
 
-BATCH = 256
+BATCH = 128
 """Number of pairs aligned at once."""
 
 
@@ -104,7 +104,7 @@ def find_duplicates(
         candidates = search.pairs(mirrored)
         batches = (candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH))
         verify = partial(_verified, thumbnails, aspects, mirrored=mirrored)
-        with ThreadPoolExecutor() as pool:
+        with on_all_cores() as pool:
             for pair in chain.from_iterable(pool.map(verify, batches)):
                 key = (pair.a, pair.b)
                 if key not in best or pair.similarity > best[key].similarity:
