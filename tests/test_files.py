@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytag.errors import MachineError
-from polytag.files import csv_cell, csv_text, is_readable, write_atomically, write_json
+from polytag.files import beside, csv_cell, csv_text, held, is_readable, remove_leftovers, write_atomically, write_json
 
 
 def permissions(path: Path) -> int:
@@ -102,3 +102,17 @@ def test_a_failing_disk_is_not_an_unreadable_file(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "stat", fails)
     with pytest.raises(MachineError, match="check the network drive"):
         is_readable(tmp_path / "a.jpg")
+
+
+def test_what_kills_left_is_removed_unless_it_is_in_use(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    file, folder, used = (beside(out) for _ in range(3))
+    file.write_text("half")
+    (folder / "inner").mkdir(parents=True)
+    used.mkdir()
+    others = {out, tmp_path / ".out.txt", beside(tmp_path / "another")}
+    for other in others:
+        other.write_text("mine")
+    with held(used):
+        remove_leftovers(out)
+    assert set(tmp_path.iterdir()) == {used, *others}

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,12 +55,30 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Lock a file or folder of `beside` while the block runs, so that no process deletes it as a leftover.
+
+    Raises:
+        OSError: another process has locked it, or the system has no locks.
+    """
+    if not fcntl:
+        raise OSError("no locks")
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
 def remove_leftovers(path: Path) -> None:
-    """Delete files of `beside` that killed processes have left. No other process may be writing ``path``."""
+    """Delete files and folders of `beside` that killed processes have left, if the system has locks."""
     leftover = re.compile(re.escape(f".{path.name[:40]}.") + "[0-9a-f]{16}")
-    for file in path.parent.iterdir():
-        if leftover.fullmatch(file.name) and file.is_file():
-            file.unlink(missing_ok=True)
+    for one in path.parent.iterdir():
+        if leftover.fullmatch(one.name):
+            with suppress(OSError), held(one):
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
 def _created(temporary: Path, path: Path) -> tuple[int, int | None]:

@@ -72,7 +72,8 @@ def embed_description(form: Format, path: Path, facts: dict[str, Any]) -> None:
     else:
         # A .keras file is a zip archive. TensorFlow Lite stores associated files in a zip archive after the network.
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("polytag.json", text)
+            # With a fixed date, the same bundle gives the same file every time.
+            archive.writestr(zipfile.ZipInfo("polytag.json"), text)
 
 
 def _text(value: Any) -> str:

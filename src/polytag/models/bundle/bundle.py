@@ -30,7 +30,15 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.errors import BundleError, ImageError, SettingsError, raise_machine_error
-from polytag.files import beside, sha256_of, write_atomically, write_bytes_atomically, write_json
+from polytag.files import (
+    beside,
+    held,
+    remove_leftovers,
+    sha256_of,
+    write_atomically,
+    write_bytes_atomically,
+    write_json,
+)
 from polytag.models.bundle.seen import SEEN_PARTS, from_bytes, same_files, same_pictures, to_bytes
 from polytag.models.runtimes import openvino
 from polytag.models.runtimes.onnx import OnnxModel, batch_size_of
@@ -348,16 +356,21 @@ def check_unused(path: str | os.PathLike[str]) -> Path:
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Create a folder atomically.
 
-    The block receives a temporary folder, which is renamed if the block ends without an exception.
+    The block receives a temporary folder, which is renamed if the block ends without an exception. Temporary folders
+    that killed processes have left are deleted.
 
     Raises:
         SettingsError: the path exists already, or its parent is not writable.
     """
     path = Path(path)
     folder = beside(check_unused(path))
+    remove_leftovers(path)
     folder.mkdir()  # unlike a folder from tempfile, it gets the permissions that the umask allows
     try:
-        yield folder
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                stack.enter_context(held(folder))
+            yield folder
         folder.rename(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
