@@ -85,7 +85,7 @@ def changed(photo: Image.Image, number: int) -> Image.Image:
 
 
 def measurements(data: str, folder: Path, photos: int, copies: int) -> Measurements:
-    """Return measurements of drawn photos, all of the same proportions."""
+    """Return measurements of drawn photos. All are square, but for cropped copies."""
     file = folder / f"thumbnails-{photos}-{copies}.npy"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +99,10 @@ def measurements(data: str, folder: Path, photos: int, copies: int) -> Measureme
         file.with_suffix(".part").rename(file)
     records = np.zeros(photos, RECORD)
     records["width"] = records["height"] = SIDE
+    blank = Image.new("RGB", (SIDE, SIDE))
+    for number in range(copies):
+        size = copy_of(blank, KINDS[number % len(KINDS)], random.Random(number))[0].size
+        records["width"][photos - copies + number], records["height"][photos - copies + number] = size
     stored = np.load(file, mmap_mode="r")
     for start in range(0, photos, BLOCK):
         records["thumbnail"][start : start + BLOCK] = stored[start : start + BLOCK]
