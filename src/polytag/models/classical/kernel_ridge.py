@@ -1,12 +1,13 @@
 """Kernel ridge regression on frozen embeddings, for the average with a trained head.
 
 The kernel compares an embedding with up to `LANDMARKS` training photos (the Nyström method, Williams & Seeger 2001), so
-time and memory grow linearly with the number of photos. The regression is fitted in closed form. As a network, it is a
-dense layer, an exponential and another dense layer.
+time grows linearly with the number of photos. The regression is fitted in closed form and reads the embeddings in
+chunks. As a network, it is a dense layer, an exponential and another dense layer.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,14 @@ SPREAD = 6.0
 
 CHUNK = 1024
 """Number of photos whose kernel values are computed at once."""
+
+
+class Embeddings(Protocol):
+    """Embeddings of photos, float32 (n, d): an array, or anything that reads some of its rows on demand."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,7 @@ class KernelRidge:
 
 
 def fit_kernel_ridge(
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     targets: NDArray[np.int8],
     validation_embeddings: NDArray[np.float32],
     validation_targets: NDArray[np.int8],
@@ -79,7 +88,7 @@ def fit_kernel_ridge(
     A slope and a bias for each label, fitted to validation photos, convert the regression's scores to logits.
 
     Args:
-        embeddings: float32 (n, d).
+        embeddings: float32 (n, d). Only a few rows are in memory at a time.
         targets: int8 (n, k): 1 present, 0 absent, -1 unknown. Unknown entries count as the label's frequency.
         validation_embeddings, validation_targets: float32 (m, d) and int8 (m, k).
         seed: seed for the choice of landmarks.
@@ -123,22 +132,22 @@ def averaged(top: keras.Model, ridge: KernelRidge) -> keras.Model:
 
 
 def fits(
-    embeddings: NDArray[np.float32], targets: NDArray[np.int8], width: float, ridges: Sequence[float], seed: int
+    embeddings: Embeddings, targets: NDArray[np.int8], width: float, ridges: Sequence[float], seed: int
 ) -> Iterator[KernelRidge]:
     """Yield a regression for each ridge, without curves."""
     known = targets >= 0
     share = (targets == 1).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    wanted = np.where(known, targets - share, 0)
-    mean = _unit(embeddings).mean(axis=0)
-    directions = _directions(embeddings, mean)
-    landmarks = directions[np.sort(np.random.default_rng(seed).permutation(len(directions))[:LANDMARKS])]
+    n = len(embeddings)
+    chunks = [slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+    total = np.sum([_unit(embeddings[rows]).sum(axis=0, dtype=np.float64) for rows in chunks], axis=0)
+    mean = (total / n).astype(np.float32)
+    landmarks = _directions(embeddings[np.sort(np.random.default_rng(seed).permutation(n)[:LANDMARKS])], mean)
     m = len(landmarks)
-    gram, moments = np.zeros((m, m)), np.zeros((m, wanted.shape[1]))
-    for start in range(0, len(directions), CHUNK):
-        rows = slice(start, start + CHUNK)
-        values = _kernel(directions[rows], landmarks, width)
+    gram, moments = np.zeros((m, m)), np.zeros((m, targets.shape[1]))
+    for rows in chunks:
+        values = _kernel(_directions(embeddings[rows], mean), landmarks, width)
         gram += values.T @ values
-        moments += values.T @ wanted[rows]
+        moments += values.T @ np.where(known[rows], targets[rows] - share, 0)
     among = _kernel(landmarks, landmarks, width).astype(np.float64)
     among[np.diag_indices_from(among)] += 1e-4  # identical photos would make the matrix singular
     one, none = np.ones(len(share)), np.zeros(len(share))

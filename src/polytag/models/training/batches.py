@@ -44,7 +44,8 @@ class Batches(keras.utils.PyDataset):
         features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
     ):
         super().__init__(workers=threads, max_queue_size=4)
-        self._view = view
+        self.view = view
+        """The arrays in their original order, without augmentation."""
         self.targets = targets
         self._batch_size = batch_size
         self._shuffle = shuffle
@@ -62,7 +63,7 @@ class Batches(keras.utils.PyDataset):
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         if index < self._skipped:
             chosen = chosen[:1]
-        batch = self._view.read(chosen)
+        batch = self.view.read(chosen)
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
             batch = np.stack([augmented(photo, self._augmentation, rng, self._reduce) for photo in batch])
@@ -75,11 +76,7 @@ class Batches(keras.utils.PyDataset):
     @property
     def width(self) -> int:
         """Size of the arrays' last dimension."""
-        return self._view.cache.shape[-1]
-
-    def everything(self) -> NDArray:
-        """Return all arrays in their original order, without augmentation."""
-        return self._view.read()
+        return self.view.cache.shape[-1]
 
     @property
     def epoch(self) -> int:
@@ -89,7 +86,7 @@ class Batches(keras.utils.PyDataset):
     def continue_at(self, epoch: int, step: int) -> None:
         """Start an epoch whose first ``step`` batches need no training. They are cut to one photo, to save time."""
         self._epoch, self._skipped = epoch, step
-        n = len(self._view)
+        n = len(self.view)
         self._order = np.random.default_rng([self._seed, epoch]).permutation(n) if self._shuffle else np.arange(n)
 
     def on_epoch_end(self) -> None:

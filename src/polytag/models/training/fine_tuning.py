@@ -23,6 +23,7 @@ from polytag.models.training.late_layers import unfreeze
 from polytag.models.training.loop import fit_network, photo_batches, warm_up_and_cosine
 from polytag.models.training.optimizer import LayerwiseAdamW
 from polytag.models.training.time_limit import ending_at, share_of_time, time_is_over
+from polytag.photos.array_cache import cache_folder
 from polytag.photos.decode import each
 from polytag.photos.pixels import View
 from polytag.progress import progress_bar
@@ -139,10 +140,11 @@ def embed_with(
         on_progress: function that is called with the number of photos just completed.
 
     Returns:
-        Features, float32 (n, d).
+        Features, float32 (n, d), in a temporary file, because a million photos would fill the memory.
     """
     run, threads = _runner(features)
-    found = np.empty((len(view), features.output_shape[-1]), np.float32)
+    with tempfile.TemporaryFile(dir=cache_folder()) as file:
+        found = np.memmap(file, np.float32, "w+", shape=(len(view), features.output_shape[-1]))
 
     def features_from(start: int) -> NDArray[np.float32]:
         return run(view.read(slice(start, start + CHUNK)))
