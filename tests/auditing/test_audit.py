@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -21,8 +22,10 @@ from polytag.data.dataset import Dataset
 from polytag.data.reading.read import read
 from polytag.data.sample.scenes import draw_scene
 from polytag.errors import DataError, MachineError
+from polytag.photos.array_cache import ArrayCache
 from polytag.photos.decode import FORMATS
 from polytag.photos.kinds import EXTENSIONS
+from polytag.photos.pixels import View
 
 LABELS = ("boat", "sea")
 
@@ -58,6 +61,22 @@ def test_every_issue_is_described() -> None:
         assert issue.title and issue.advice.endswith((".", "?"))
     assert {ending for endings in EXTENSIONS_OF.values() for ending in endings} >= EXTENSIONS
     assert EXTENSIONS_OF.keys() >= {*FORMATS}
+
+
+def test_embeddings_may_stay_in_the_cache(data: Dataset) -> None:
+    Path(data.paths[4]).write_bytes(b"no photo")
+    # A copy that the embeddings make a candidate.
+    Image.open(data.paths[0]).resize((96, 96)).save(data.paths[5], quality=80)
+    vectors = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    vectors[5] = vectors[0]
+    cache = ArrayCache("features-of-the-audit", (8,), "float32")
+    cache.add([str(i) for i in range(6)], vectors)
+    vectors[4] = np.nan
+    view = View(cache, np.array([0, 1, 2, 3, -1, 5]), absent=np.nan)
+    np.testing.assert_array_equal(view.read(), vectors)
+    stored, given = audit(data, view), audit(data, vectors)
+    assert stored.pairs == given.pairs and ("near_duplicate", "5.jpg", "") in flags(stored)
+    pd.testing.assert_frame_equal(stored.findings, given.findings)
 
 
 def test_clean_photos_have_no_finding(data: Dataset) -> None:

@@ -597,7 +597,7 @@ def test_rows_that_the_disk_has_spoiled_are_made_anew(
 def test_measurements_that_the_disk_has_spoiled_are_made_anew(tmp_path: Path, photos: Photos) -> None:
     paths = photos(tmp_path, 3)
     expected = measure(paths).records
-    cache = ArrayCache(f"measurements-{measure_module.VERSION}-{PIXEL_PATH}", (), measure_module.RECORD)
+    cache = ArrayCache(f"measurements-{measure_module.VERSION}-{PIXEL_PATH}", (), measure_module.STORED)
     spoil(cache, 0, 3 * cache.row_bytes)
     assert np.array_equal(measure(paths).records, expected)
 

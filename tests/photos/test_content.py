@@ -53,6 +53,16 @@ def test_a_second_run_reads_no_unchanged_file(tmp_path: Path, read: list[str]) -
     assert len(read) == 30
 
 
+def test_progress_counts_each_file_once_whether_hashed_or_known(tmp_path: Path) -> None:
+    paths = files(tmp_path / "photos", 6)
+    list(content_hashes(paths[:2]))
+    for _ in range(2):
+        progress: list[int] = []
+        list(content_hashes([*paths, str(tmp_path / "gone")], progress.append))
+        assert sum(progress) == 7
+        another_run()
+
+
 @pytest.mark.parametrize("keep_times", [False, True])
 def test_changed_files_are_hashed_again_and_kept(keep_times: bool, tmp_path: Path, read: list[str]) -> None:
     paths = files(tmp_path / "photos", 5)

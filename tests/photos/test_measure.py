@@ -41,7 +41,8 @@ def two_halves(dark: int, light: int, size: tuple[int, int] = (64, 64)) -> Image
 @settings(max_examples=20, deadline=None)
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_a_flat_colour(tmp_path_factory: pytest.TempPathFactory, colour: tuple[int, int, int]) -> None:
-    record = measured(tmp_path_factory.mktemp("flat") / "flat.png", Image.new("RGB", (40, 30), colour))
+    path = tmp_path_factory.mktemp("flat") / "flat.png"
+    record = measured(path, Image.new("RGB", (40, 30), colour))
     luma = int(np.asarray(Image.new("RGB", (1, 1), colour).convert("L"))[0, 0])
     assert record["brightness"] == pytest.approx(luma / 255, abs=1e-6)
     assert record["contrast"] == pytest.approx(0, abs=1e-3)
@@ -51,7 +52,7 @@ def test_a_flat_colour(tmp_path_factory: pytest.TempPathFactory, colour: tuple[i
         assert record[name] == pytest.approx(value / 255, abs=1e-6)
         assert record[f"{name}_square"] == pytest.approx((value / 255) ** 2, abs=1e-6)
     assert [int(np.flatnonzero(h)[0]) for h in record["histogram"]] == [value // 4 for value in colour]
-    assert (record["thumbnail"] == luma).all()
+    assert (measure([str(path)]).thumbnails.read() == luma).all()
     assert record["grey"] == (len(set(colour)) == 1)
 
 
@@ -85,7 +86,6 @@ def test_every_pixel_is_in_the_histograms(tmp_path: Path) -> None:
     for i, name in enumerate(("red", "green", "blue")):
         assert record[name] == pytest.approx(colours[:, i].mean(), abs=1e-5)
         assert record[f"{name}_square"] == pytest.approx((colours[:, i] ** 2).mean(), abs=1e-5)
-    assert record["thumbnail"].shape == (THUMBNAIL, THUMBNAIL)
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (80, 40)), (3, (80, 40)), (6, (40, 80)), (8, (40, 80))])
@@ -242,6 +242,17 @@ def test_pixels_are_read_where_they_are_stored_and_decoded_elsewhere(photos: lis
     assert (stored.rows >= 0).tolist() == [False, True, False]
     assert np.array_equal(stored.read(slice(0, 3)), expected)
     assert np.array_equal(stored.read(slice(1, 2)), expected[1:2])
+
+
+def test_thumbnails_are_read_from_the_cache_when_they_are_indexed(photos: list[str]) -> None:
+    thumbnails = measure(photos).thumbnails
+    everything = thumbnails.read()
+    assert everything.shape == (len(photos), THUMBNAIL, THUMBNAIL) and everything.dtype == np.uint8
+    luma = Image.fromarray(decode(photos[0], SIDE)).convert("L")
+    assert np.array_equal(everything[0], np.asarray(luma.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)))
+    assert not everything[[2, 4]].any()  # what cannot be read
+    assert np.array_equal(thumbnails[np.array([3, 2, 0])], everything[[3, 2, 0]])
+    assert np.array_equal(thumbnails[1:4], everything[1:4])
 
 
 def test_no_photos() -> None:

@@ -25,6 +25,7 @@ from polytag.data.dataset import Dataset
 from polytag.files import write_json
 from polytag.photos.copies.duplicates import Pair, groups_of, recall_duplicates
 from polytag.photos.measure import Measurements, measure
+from polytag.photos.pixels import View
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Audit:
 
 def audit(
     dataset: Dataset,
-    embeddings: NDArray[np.float32] | None = None,
+    embeddings: NDArray[np.float32] | View | None = None,
     probabilities: NDArray[np.float32] | None = None,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> Audit:

@@ -221,7 +221,7 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
 def load(source: str, options: ReadOptions) -> "Dataset":
     """Read the data and print how it was interpreted."""
     start = time.perf_counter()
-    data = pt.read(source, options)
+    data = pt.read(source, options, show_progress=True)
     _log.info("read %d images and %d labels in %.1f s", len(data), len(data.labels), time.perf_counter() - start)
     note(data, *(f"  {one}" for one in data.notes))
     return data

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from polytag.auditing.audit import Audit
     from polytag.data.dataset import Dataset
+    from polytag.photos.pixels import View
 
 Decisions = Annotated[
     Path | None,
@@ -230,7 +231,8 @@ def explore(
     check_outputs([out / PAGE], [data], overwrite)
     dataset = load(data, read)
     _measure(dataset)
-    print(write_page(dataset, out, _embeddings(dataset, "plain", "embedding photos"), overwrite=overwrite))
+    embeddings = _embeddings(dataset, "plain", "embedding photos")
+    print(write_page(dataset, out, None if embeddings is None else embeddings.read(), overwrite=overwrite))
 
 
 @command("Data")
@@ -333,10 +335,12 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
         views = _embeddings(dataset, "plain", "embedding larger photos")
         mirrored = _embeddings(dataset, "flipped", "embedding mirror images")
         assert views is not None and mirrored is not None  # The weights have been found before.
-        views = (views + mirrored) * np.float32(0.5)
+        features = views.read()
+        features += mirrored.read()
+        features *= np.float32(0.5)
         groups = pt.keep_together(dataset, small).groups
         with progress_bar(len(dataset), "checking labels", "photo") as bar:
-            probabilities = out_of_sample(views, dataset.targets, groups, on_progress=bar.update)
+            probabilities = out_of_sample(features, dataset.targets, groups, on_progress=bar.update)
     return look(dataset, small, probabilities)
 
 
@@ -349,7 +353,7 @@ def _measure(dataset: "Dataset") -> None:
         measure(dataset.paths, bar.update)
 
 
-def _embeddings(dataset: "Dataset", view: str, doing: str) -> "NDArray[np.float32] | None":
+def _embeddings(dataset: "Dataset", view: str, doing: str) -> "View | None":
     """Embed the photos. Without pretrained weights, print what is skipped and return ``None``."""
     from polytag.models.backbones.embed import embeddings_of
     from polytag.models.backbones.weights import how_to_get_weights

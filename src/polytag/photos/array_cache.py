@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import DTypeLike, NDArray
 
 from polytag.errors import SettingsError
@@ -192,13 +193,26 @@ class ArrayCache:
         pages = mmap.mmap(self._file, count * self.row_bytes, access=mmap.ACCESS_READ)
         return np.frombuffer(pages, self.dtype).reshape(count, *self.shape)
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray:
-        """Copy the given rows: (n, *shape). Unlike mapped pages, a copy leaves process memory when it is deleted."""
-        copy = np.empty((len(rows), *self.shape), self.dtype)
+    def read(self, rows: NDArray[np.int64], absent: float = 0, fields: str | list[str] | None = None) -> NDArray:
+        """Copy the given rows. Unlike mapped pages, a copy leaves process memory when it is deleted.
+
+        Args:
+            rows: int64 (n,), row numbers, -1 for arrays that are not stored.
+            absent: value in place of arrays that are not stored.
+            fields: the field or fields to copy if the arrays are records. By default, everything.
+
+        Returns:
+            (n, *shape), or (n, *shape of the field).
+        """
+        copy = np.zeros((len(rows), *self.shape), self.dtype if fields is None else repack_fields(self.dtype[fields]))
         for start in range(0, len(rows), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
+            some = rows[start : start + AT_ONCE]
+            stored = some >= 0
             # A mapping of its own for each block, because the pages of a mapping stay in memory as long as it exists.
-            copy[some] = self.open()[rows[some]]
+            mapped = self.open() if fields is None else self.open()[fields]
+            copy[start : start + AT_ONCE][stored] = mapped[some[stored]]
+            if absent:
+                copy[start : start + AT_ONCE][~stored] = absent
         return copy
 
 

@@ -1,6 +1,6 @@
 """Group photos that have the same content or are linked in pairs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,12 @@ from polytag.photos.content import content_hashes
 from polytag.photos.decode import Paths
 
 
-def grouped(paths: Paths) -> NDArray[np.int64]:
+def grouped(paths: Paths, on_progress: Callable[[int], object] = lambda n: None) -> NDArray[np.int64]:
     """Assign a group number to each photo so that files with identical content share one.
+
+    Args:
+        paths: paths of the photo files.
+        on_progress: called with the number of photos hashed since the last call.
 
     Returns:
         int64 (n,), numbered from 0 in order of first appearance.
@@ -20,7 +24,7 @@ def grouped(paths: Paths) -> NDArray[np.int64]:
     """
     numbers: dict[str, int] = {}
     found = []
-    for content in content_hashes(paths):
+    for content in content_hashes(paths, on_progress):
         if isinstance(content, OSError):
             raise content
         found.append(numbers.setdefault(content, len(numbers)))

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 from polytag.errors import ImageError
 from polytag.photos.array_cache import ArrayCache
 from polytag.photos.decode import PIXEL_PATH, Header, Paths, examine
-from polytag.photos.pixels import fill, pixel_cache
+from polytag.photos.pixels import View, fill, pixel_cache
 
 SIDE = 224
 """Before they are measured, photos are resized to a square of this many pixels per side, the models' default size."""
@@ -56,10 +56,9 @@ RECORD = np.dtype(
         *((colour, "<f4") for colour in ("red", "green", "blue")),
         *((f"{colour}_square", "<f4") for colour in ("red", "green", "blue")),
         ("histogram", "<u2", (3, BINS)),
-        ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL)),
     ]
 )
-"""The measurements of one photo, as stored in the cache.
+"""The measurements of one photo, without its thumbnail.
 
 The fields format, mode, width, height, frames, orientation, alpha and deep are those of `Header`. The other fields are:
 
@@ -69,8 +68,10 @@ The fields format, mode, width, height, frames, orientation, alpha and deep are 
 - sharpness: 0 (blurred) to 1.
 - red, green, blue and red_square, green_square, blue_square: means of each channel and of its square, 0 to 1.
 - histogram: histograms of red, green and blue.
-- thumbnail: the photo in greyscale, squashed to a square.
 """
+
+STORED = np.dtype([*RECORD.descr, ("thumbnail", "u1", (THUMBNAIL, THUMBNAIL))])
+"""What the cache stores of one photo: a `RECORD`, and the photo in greyscale, squashed to a square."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,20 @@ class Measurements:
         readable: bool (n,), whether the photo can be decoded.
         errors: error for each photo that cannot be decoded, by path.
         records: array (n,) of dtype `RECORD`. Photos that cannot be decoded have zeros.
+        thumbnails: greyscale thumbnails, each squashed to a square: uint8 (n, 64, 64). They stay in the cache until
+            they are indexed, because they take most of the memory.
     """
 
     paths: Paths
     readable: NDArray[np.bool_]
     errors: Mapping[str, ImageError]
     records: NDArray[Any]
+    thumbnails: View
 
     @property
     def histograms(self) -> NDArray[np.uint16]:
         """Number of pixels per channel and bin, measured on the photo squashed to 224×224: uint16 (n, 3, 64)."""
         return self.records["histogram"]
-
-    @property
-    def thumbnails(self) -> NDArray[np.uint8]:
-        """Greyscale thumbnails, each squashed to a square: uint8 (n, 64, 64)."""
-        return self.records["thumbnail"]
 
 
 def measure(
@@ -114,7 +113,7 @@ def measure(
     Raises:
         MachineError: the computer failed, not a photo.
     """
-    cache = ArrayCache(f"measurements-{VERSION}-{PIXEL_PATH}", (), RECORD)
+    cache = ArrayCache(f"measurements-{VERSION}-{PIXEL_PATH}", (), STORED)
 
     def one(path: str) -> tuple[NDArray, ...]:
         header, pixels = examine(path, SIDE)
@@ -122,14 +121,12 @@ def measure(
         return (pixels, record) if keep_pixels else (record,)
 
     rows, errors = fill([pixel_cache(SIDE), cache] if keep_pixels else [cache], paths, one, on_progress)
-    known = rows >= 0
-    records = cache.read(np.maximum(rows, 0)) if known.any() else np.zeros(len(paths), RECORD)
-    records[~known] = np.zeros((), RECORD)
-    return Measurements(paths, rows >= 0, errors, records)
+    records = cache.read(rows, fields=list(RECORD.names or ()))
+    return Measurements(paths, rows >= 0, errors, records, View(cache, rows, field="thumbnail"))
 
 
 def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-    """Measure one photo from its header and its pixels, uint8 (224, 224, 3). Return a record of dtype `RECORD`."""
+    """Measure one photo from its header and its pixels, uint8 (224, 224, 3). Return a record of dtype `STORED`."""
     photo = Image.fromarray(pixels)
     grey = np.asarray(photo.convert("L"))
     # Photos smaller than SIDE were enlarged, and sharpness can only be measured at a photo's own size.
@@ -142,7 +139,7 @@ def measurements_of(header: Header, pixels: NDArray[np.uint8]) -> NDArray[Any]:
     mean = float(share @ levels)
     percentiles = np.searchsorted(np.cumsum(share), np.array(PERCENTILES) / 100 - 1e-9) / 255
 
-    record = np.zeros((), RECORD)
+    record = np.zeros((), STORED)
     for name in ("format", "mode", "width", "height", "frames", "orientation", "alpha", "deep"):
         record[name] = getattr(header, name)
     red, green, blue = photo.split()

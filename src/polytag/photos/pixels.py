@@ -14,22 +14,30 @@ from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
 
 @dataclass(frozen=True)
 class View:
-    """The cached arrays of some photos, in order. Nothing is loaded into memory until it is read.
+    """The cached arrays of n photos, in order. Nothing is loaded into memory until it is read or indexed.
 
     Attributes:
         cache: the cache that holds the arrays.
-        rows: row number of each photo in the cache, int64 (n,).
+        rows: row number of each photo in the cache, int64 (n,), -1 if the photo has no array.
+        absent: value in the arrays of photos that have none.
+        field: field of the cached records to read. By default, the whole array.
     """
 
     cache: ArrayCache
     rows: NDArray[np.int64]
+    absent: float = 0
+    field: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitem__(self, which: NDArray[np.int64] | slice) -> NDArray:
+        """Copy the arrays of the photos at these positions: (len(which), *shape)."""
+        return self.cache.read(self.rows[which], self.absent, self.field)
+
     def read(self, which: NDArray[np.int64] | slice = slice(None)) -> NDArray:
         """Copy the arrays of the given photos (by default, all photos): (n, *shape)."""
-        return self.cache.read(self.rows[which])
+        return self[which]
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> NDArray:
         """Copy the arrays of the given photos, as an array would."""

@@ -83,7 +83,7 @@ FORMS = (
     Form("annotation files of a tool", annotation_files, _annotated, fields=True),
     Form("Pascal VOC", voc_folders, _records(read_voc_parts)),
     Form("keywords in sidecars", has_sidecars, _records(read_keywords)),
-    Form("a folder of photos for each label", label_folders, lambda folder, _, __: _folders_or_keywords(folder)),
+    Form("a folder of photos for each label", label_folders, lambda folder, _, o: _folders_or_keywords(folder, o)),
     Form("keywords inside photos", has_keywords, _records(read_keywords)),
     Form("one table of any name", only_table, lambda _, table, o: read_one(table, o), columns=True),
 )
@@ -106,7 +106,7 @@ def read_form(path: Path, options: ReadOptions | None = None) -> Table:
     if options.label_column in ((KEYWORDS,), (FOLDER,)):
         chosen = options.label_column[0]
         _refuse_columns(path, replace(options, label_column=()))
-        return table_of(path.name, read_keywords(path)) if chosen == KEYWORDS else read_folders(path)
+        return table_of(path.name, read_keywords(path)) if chosen == KEYWORDS else read_folders(path, options)
     for form in FORMS:
         found = form.find(path)
         if not found:
@@ -193,14 +193,14 @@ def _read_json(path: Path, options: ReadOptions) -> Table:
     )
 
 
-def _folders_or_keywords(folder: Path) -> Table:
+def _folders_or_keywords(folder: Path, options: ReadOptions) -> Table:
     """Read folder names as labels. Raise an error if photos have keywords, because the folders may just be albums."""
     if has_keywords(folder):
         raise DataError(
             f"{folder}: the photos have keywords and are sorted into folders, and either could be the labels: "
             f"choose with --label-column {KEYWORDS} or --label-column {FOLDER}"
         )
-    return read_folders(folder)
+    return read_folders(folder, options)
 
 
 def _refuse_columns(path: Path, options: ReadOptions) -> None:

@@ -48,6 +48,9 @@ class ReadOptions:
         "What to do when rows for the same image disagree. Default: refuse.",
     ] = None
 
+    show_progress: bool = False
+    """Draw a progress bar on stderr while photos are hashed. Commands always do."""
+
     def __post_init__(self) -> None:
         """Convert paths and sequences to one type, and refuse invalid values."""
         if self.images is not None:

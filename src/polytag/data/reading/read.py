@@ -23,6 +23,7 @@ from polytag.data.reading.table import NOT_ANNOTATED, Table
 from polytag.errors import DataError, counted, listed
 from polytag.files import is_readable
 from polytag.photos.groups import grouped
+from polytag.progress import progress_bar
 
 
 def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **settings: Any) -> Dataset:
@@ -54,7 +55,7 @@ def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **s
     merged = merge(table, found.files, options.conflicts)
     usable, left_out, reasons = _usable(table, found, merged, options)
     present = [merged.files[i] for i in usable]
-    groups, about_groups = _groups(table, merged, present)
+    groups, about_groups = _groups(table, merged, present, options.show_progress)
     names = _names(merged.files, found.root)
     return Dataset(
         paths=np.array(present),
@@ -114,9 +115,12 @@ def _usable(
     return usable, left_out, notes
 
 
-def _groups(table: Table, merged: Merged, present: list[str]) -> tuple[NDArray[np.int64], list[str]]:
+def _groups(
+    table: Table, merged: Merged, present: list[str], show_progress: bool
+) -> tuple[NDArray[np.int64], list[str]]:
     """Return the group of each photo, by content and, if the table has groups, also by name."""
-    contents = grouped(present)
+    with progress_bar(len(present), "hashing photos", "photo", show_progress) as bar:
+        contents = grouped(present, bar.update)
     notes = []
     copies = len(present) - len(np.unique(contents))
     if copies:

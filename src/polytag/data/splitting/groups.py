@@ -11,6 +11,7 @@ from polytag.errors import ImageError, counted, listed
 from polytag.photos.copies.duplicates import Pair, groups_of, recall_duplicates
 from polytag.photos.groups import connected_up_to
 from polytag.photos.measure import measure
+from polytag.photos.pixels import View
 
 GIANT, LEAST_GIANT = 0.2, 20
 """A group of look-alikes is broken up if it has more than this fraction of all photos, and more than this number.
@@ -23,7 +24,7 @@ number of photos, whichever is larger."""
 
 def keep_together(
     dataset: Dataset,
-    embeddings: NDArray[np.float32] | None = None,
+    embeddings: NDArray[np.float32] | View | None = None,
     on_progress: Callable[[int], object] = lambda n: None,
 ) -> Dataset:
     """Merge the groups of photos that show the same picture.

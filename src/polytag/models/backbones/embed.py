@@ -99,8 +99,8 @@ def embeddings_of(
     image_size: int = 224,
     view: str = "plain",
     on_progress: Callable[[int], object] = lambda n: None,
-) -> NDArray[np.float32] | None:
-    """Return MobileNetV2 embeddings for data analysis.
+) -> View | None:
+    """Return MobileNetV2 embeddings for data analysis. They stay in the cache until they are indexed.
 
     Args:
         paths, image_size, view, on_progress: as in `embed`, except that photos may be unreadable.
@@ -115,12 +115,10 @@ def embeddings_of(
     readable = measure(paths).readable
     on_progress(int((~readable).sum()))
     rows = np.flatnonzero(readable).tolist()
-    found = embed([paths[row] for row in rows], image_size, weights, view, on_progress).read()
-    if readable.all():
-        return found
-    features = np.full((len(paths), found.shape[1]), np.nan, np.float32)
-    features[rows] = found
-    return features
+    found = embed([paths[row] for row in rows], image_size, weights, view, on_progress)
+    places = np.full(len(paths), -1)
+    places[rows] = found.rows
+    return View(found.cache, places, absent=np.nan)
 
 
 def backbone_runner(

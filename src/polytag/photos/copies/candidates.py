@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from polytag.photos.copies.alignment import blur_matrix, details, high_pass, pooled
 from polytag.photos.copies.index import Index, on_all_cores
+from polytag.photos.pixels import View
 
 ZOOMS = (1.0, 0.9, 0.8)
 """Central parts of a photo, as fractions of its side. They are compared with other whole photos to find crops."""
@@ -60,7 +61,10 @@ class CandidateSearch:
     """
 
     def __init__(
-        self, thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], embeddings: NDArray[np.float32] | None = None
+        self,
+        thumbnails: NDArray[np.uint8] | View,
+        rows: NDArray[np.int64],
+        embeddings: NDArray[np.float32] | View | None = None,
     ):
         has_details = [textured(thumbnails[some]) for some in _batches(rows, BATCH)]
         self.thumbnails, self.rows = thumbnails, rows[np.concatenate([np.zeros(0, bool), *has_details])]
@@ -94,7 +98,7 @@ class CandidateSearch:
 
 
 def _alike(
-    embeddings: NDArray[np.float32] | None, rows: NDArray[np.int64]
+    embeddings: NDArray[np.float32] | View | None, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of positions in ``rows`` whose embeddings are neighbours."""
     pairs = [np.zeros((2, 0), np.int64)]
@@ -126,12 +130,12 @@ def _projection(width: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((width, PROJECTED), np.float32)
 
 
-def _cosines(embeddings: NDArray[np.float32], i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float32]:
+def _cosines(embeddings: NDArray[np.float32] | View, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float32]:
     a, b = embeddings[i], embeddings[j]
     return (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-9)
 
 
-def descriptors(thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], zoom: float) -> NDArray[np.float32]:
+def descriptors(thumbnails: NDArray[np.uint8] | View, rows: NDArray[np.int64], zoom: float) -> NDArray[np.float32]:
     """Return descriptors of photos as unit vectors, float32 (len(rows), `WAVES` ** 2).
 
     Args:

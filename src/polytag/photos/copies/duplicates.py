@@ -28,6 +28,7 @@ from polytag.photos.copies.candidates import CandidateSearch
 from polytag.photos.copies.index import on_all_cores
 from polytag.photos.groups import connected
 from polytag.photos.measure import THUMBNAIL, Measurements
+from polytag.photos.pixels import View
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Pair:
 def find_duplicates(
     measured: Measurements,
     contents: NDArray[np.int64],
-    embeddings: NDArray[np.float32] | None = None,
+    embeddings: NDArray[np.float32] | View | None = None,
 ) -> list[Pair]:
     """Find pairs of photos that show the same picture.
 
@@ -112,7 +113,7 @@ def find_duplicates(
     return sorted((*pairs, *best.values()), key=lambda pair: (pair.a, pair.b))
 
 
-def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | None = None) -> list[Pair]:
+def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | View | None = None) -> list[Pair]:
     """Return the result of `find_duplicates`, which is cached until a photo changes.
 
     Args:
@@ -124,7 +125,8 @@ def recall_duplicates(measured: Measurements, embeddings: NDArray[np.float32] | 
     contents = [content_hash(path) if path not in measured.errors else f"? {path}" for path in measured.paths]
     seal = hashlib.sha256("\n".join([VERSION, *contents]).encode("utf-8", "surrogateescape"))
     if embeddings is not None:
-        seal.update(np.ascontiguousarray(embeddings).data)
+        for start in range(0, len(embeddings), BATCH):
+            seal.update(np.ascontiguousarray(embeddings[start : start + BATCH]).data)
     folder = cache_folder() / "duplicates"
     file = folder / f"{seal.hexdigest()[:32]}.json"
     try:
@@ -152,7 +154,9 @@ def groups_of(pairs: list[Pair], groups: NDArray[np.int64]) -> NDArray[np.int64]
     return connected(len(groups), chain(same, ((pair.a, pair.b) for pair in pairs)))
 
 
-def _verified(thumbnails: NDArray[np.uint8], aspects: NDArray, candidates: NDArray[Any], mirrored: bool) -> list[Pair]:
+def _verified(
+    thumbnails: NDArray[np.uint8] | View, aspects: NDArray, candidates: NDArray[Any], mirrored: bool
+) -> list[Pair]:
     """Return the candidate pairs that show the same picture."""
     a, b, zoom = candidates["first"], candidates["second"], candidates["zoom"]
     left = thumbnails[a].astype(np.float32)

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from polytag.data.reading.layouts.keywords import sorted_by_date
+from polytag.data.reading.options import ReadOptions
 from polytag.data.reading.table import NOT_ANNOTATED, PART_NAMES, Table
 from polytag.errors import DataError, counted
 from polytag.photos.content import content_hashes
 from polytag.photos.kinds import is_photo, left_out
+from polytag.progress import progress_bar
 
 NO_LABELS = {"images", "imgs", "img", "jpegimages", "annotations"}
 """Names of folders that hold photos or annotations and are never labels."""
@@ -40,7 +42,7 @@ def names_labels(names: Iterable[str]) -> bool:
     return len(labels) > 1 and not NO_LABELS & labels and not parts and not sorted_by_date(labels)
 
 
-def read_folders(root: Path) -> Table:
+def read_folders(root: Path, options: ReadOptions) -> Table:
     """Read a folder that has one subfolder of photos per label.
 
     Raises:
@@ -63,7 +65,9 @@ def read_folders(root: Path) -> Table:
     seen: set[tuple[str, Path]] = set()
     n_files = copies = 0
     photos = [(place, file) for place in places for file in _photos(place)]
-    for (place, file), read in zip(photos, content_hashes(str(file) for _, file in photos), strict=True):
+    with progress_bar(len(photos), "hashing photos", "photo", options.show_progress) as bar:
+        contents = list(content_hashes((str(file) for _, file in photos), bar.update))
+    for (place, file), read in zip(photos, contents, strict=True):
         # A file that cannot be read is identified by its path for now. It is reported and left out later.
         content = str(file) if isinstance(read, OSError) else read
         part = PART_NAMES[(place if place in parts else place.parent).name.lower()] if parts else ""
