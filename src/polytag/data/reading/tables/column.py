@@ -28,16 +28,27 @@ class ColumnBuilder:
 
     def __init__(self) -> None:
         self._codes = _Codes()
-        self._chunks: list[NDArray[np.int32]] = []
+        self._chunks: list[NDArray[np.unsignedinteger]] = [np.zeros(0, np.uint8)]
 
     def add(self, cells: Sequence[str]) -> None:
         """Append cells."""
-        self._chunks.append(np.fromiter(map(self._codes.__getitem__, cells), np.int32, len(cells)))
+        codes = np.fromiter(map(self._codes.__getitem__, cells), np.uint32, len(cells))
+        self._chunks.append(_compact(codes, len(self._codes)))
+
+    def add_coded(self, distinct: Sequence[str], codes: NDArray[np.integer]) -> None:
+        """Append cells, given the distinct ones among them and the position of each cell among these."""
+        own = np.fromiter(map(self._codes.__getitem__, distinct), np.uint32, len(distinct))
+        self._chunks.append(_compact(own, len(self._codes))[codes])
 
     def build(self) -> "Column":
         """Return the column."""
-        codes = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int32)
-        return Column(list(self._codes), codes)
+        self._chunks = [np.concatenate(self._chunks)]  # The parts are not needed any more.
+        return Column(list(self._codes), self._chunks[0])
+
+
+def _compact(codes: NDArray[np.integer], n: int) -> NDArray[np.unsignedinteger]:
+    """Return codes from 0 to n - 1 in the smallest data type. A table has one for each of its cells."""
+    return codes.astype(np.min_scalar_type(max(0, n - 1)), copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +57,11 @@ class Column:
 
     Attributes:
         values: the distinct cells, unchanged, in order of appearance.
-        codes: int32 (n,), the position of each row's cell in `values`.
+        codes: unsigned int (n,), the position of each row's cell in `values`.
     """
 
     values: list[str]
-    codes: NDArray[np.int32]
+    codes: NDArray[np.unsignedinteger]
 
     @classmethod
     def of(cls, cells: Iterable[str]) -> "Column":
@@ -88,16 +99,18 @@ class Column:
         if changed == self.values:
             return self
         codes = _Codes()
-        new = np.array([codes[value] for value in changed], dtype=np.int32)
-        return Column(list(codes), new[self.codes])
+        new = np.array([codes[value] for value in changed], dtype=np.uint32)
+        return Column(list(codes), _compact(new, len(codes))[self.codes])
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Column":
         """Return the column with these rows only."""
         codes = self.codes[rows]
         used = np.flatnonzero(np.bincount(codes, minlength=len(self.values)))
-        renumbered = np.zeros(len(self.values), dtype=np.int32)
+        if len(used) == len(self.values):
+            return Column(self.values, codes)
+        renumbered = np.zeros(len(self.values), dtype=np.uint32)
         renumbered[used] = np.arange(len(used))
-        return Column([self.values[code] for code in used.tolist()], renumbered[codes])
+        return Column([self.values[code] for code in used.tolist()], _compact(renumbered, len(used))[codes])
 
     def spread(self, items: Sequence[T]) -> list[T]:
         """Return one item per row, given one item per distinct cell."""

@@ -92,7 +92,7 @@ def _as_cells(kind: Any, values: Any) -> Column:
     if whole and values.null_count == len(values):
         return Column.of(["?"] * len(values))  # A label with only unknown values is still a label.
     if types.is_null(kind):
-        return Column([""], np.zeros(len(values), np.int32))
+        return Column([""], np.zeros(len(values), np.uint8))
     if isinstance(values, pyarrow.ChunkedArray):
         values = values.combine_chunks()
     if not isinstance(values, pyarrow.DictionaryArray):
@@ -101,7 +101,7 @@ def _as_cells(kind: Any, values: Any) -> Column:
     codes = values.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False).astype(np.int32)
     # Distinct values may have the same text, and a dictionary may contain values that no row uses.
     merged: dict[str, int] = {}
-    renumbered = np.array([merged.setdefault(text, len(merged)) for text in [*distinct, ""]], dtype=np.int32)
+    renumbered = np.array([merged.setdefault(text, len(merged)) for text in [*distinct, ""]], dtype=np.uint32)
     return Column(list(merged), renumbered[codes]).take(np.arange(len(codes)))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.reading.tables.column import Column, ColumnBuilder
+from polytag.data.reading.tables.plain_text import read_plain
 from polytag.errors import DataError, counted
 from polytag.files import csv_text
 
@@ -52,8 +53,18 @@ def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
     encoding, note = _encoding(path, data)
     head = data[:HEAD_BYTES].decode(encoding, errors="ignore")
     delimiter, skipped = _delimiter(head)
+    plain = read_plain(data, delimiter) if encoding == "utf-8-sig" and not skipped else None
+    columns, lines = plain or _read_rows(path, data, delimiter, encoding, skipped)
+    # This undoes the quoting that keeps spreadsheets from running cells written by polytag as formulas.
+    return [column.map(csv_text) for column in columns], lines, note
+
+
+def _read_rows(
+    path: Path, data: bytes, delimiter: str, encoding: str, skipped: int
+) -> tuple[list[Column], NDArray[np.int64]]:
+    """Return the columns and the line of each row, after skipping some rows at the top."""
     builders: list[ColumnBuilder] = []
-    lines: list[int] = []
+    lines = [np.zeros(0, np.int64)]
     rows = _rows(path, data, delimiter, encoding)
     first: tuple[int, list[str]] | None = None
     try:
@@ -64,15 +75,14 @@ def read_text(path: Path) -> tuple[list[Column], NDArray[np.int64], str | None]:
                 first = chunk[0]
                 builders = [ColumnBuilder() for _ in first[1]]
             _check_width(path, chunk, first)
-            lines += [line for line, _ in chunk]
+            lines.append(np.array([line for line, _ in chunk]))
             for builder, cells in zip(builders, zip(*(row for _, row in chunk), strict=True), strict=True):
                 builder.add(cells)
     except UnicodeDecodeError:
         raise _not_utf8(path, data) from None
     if first is None:
         raise DataError(f"{path} is empty: expected a header, then one row for each image with its labels")
-    # This undoes the quoting that keeps spreadsheets from running cells written by polytag as formulas.
-    return [builder.build().map(csv_text) for builder in builders], np.array(lines, dtype=np.int64), note
+    return [builder.build() for builder in builders], np.concatenate(lines)
 
 
 def _rows(path: Path, data: bytes, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
@@ -81,7 +91,7 @@ def _rows(path: Path, data: bytes, delimiter: str, encoding: str) -> Iterator[tu
     try:
         reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding, newline=""), delimiter=delimiter)
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if any(map(str.strip, row)):
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
