@@ -68,6 +68,7 @@ def test_the_fast_reader_agrees_with_python_or_declines(
         "image,x\ra.jpg,1\r",
         "image,x\na.jpg,1,0\n",
         "image,x\na.jpg\n",
+        "image\na.jpg\n",
         f"image,x\na.jpg,{'1' * (csv.field_size_limit() + 1)}\n",
     ],
 )

@@ -28,10 +28,12 @@ def read_plain(data: bytes, delimiter: str) -> tuple[list[Column], NDArray[np.in
     first_end = data.find(b"\n")
     if first_end < 0 or data[start : start + 1] in (b"\n", b"\r") or b"\n\n" in data or b"\n\r" in data:
         return None
+    width = data.count(delimiter.encode(), start, first_end) + 1
+    if width < 2:
+        return None
     import pyarrow
     from pyarrow import csv as arrow_csv
 
-    width = data.count(delimiter.encode(), start, first_end) + 1
     names = [str(i) for i in range(width)]
     cells = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     builders = [ColumnBuilder() for _ in names]
