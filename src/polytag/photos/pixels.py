@@ -39,10 +39,6 @@ class View:
         """Copy the arrays of the given photos (by default, all photos): (n, *shape)."""
         return self[which]
 
-    def __getitem__(self, which: NDArray[np.int64] | slice) -> NDArray:
-        """Copy the arrays of the given photos, as an array would."""
-        return self.read(which)
-
 
 def pixel_cache(size: int) -> ArrayCache:
     """Return the cache of photos decoded at the given size, uint8 (size, size, 3)."""
