@@ -49,7 +49,7 @@ class Held:
     def __init__(self, values: NDArray[np.float32]):
         self._values, self.shape = values, values.shape[1:]
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read(self, rows: NDArray[np.int64], *_: object) -> NDArray[np.float32]:
         return self._values[rows]
 
 

@@ -50,7 +50,7 @@ class Held:
     def __init__(self, views: Sequence[NDArray], seed: int):
         self._views, self._rng, self.shape = views, np.random.default_rng(seed), views[0].shape[1:]
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read(self, rows: NDArray[np.int64], *_: object) -> NDArray[np.float32]:
         drawn = self._rng.integers(len(self._views), size=len(rows))
         batch = np.empty((len(rows), *self.shape), np.float32)
         for number, view in enumerate(self._views):

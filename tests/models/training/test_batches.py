@@ -19,7 +19,7 @@ class InMemory:
     def __init__(self, array: np.ndarray):
         self.array, self.shape = array, array.shape[1:]
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
+    def read(self, rows: np.ndarray, *_: object) -> np.ndarray:
         return self.array[rows]
 
 
