@@ -42,6 +42,9 @@ def test_nothing_is_written_when_it_cannot_be_right(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.jpg"]
     with pytest.raises(SettingsError, match=r"must end in \.parquet or \.npy"):
         write_embeddings(embedder, [str(tmp_path)], tmp_path / "a.csv")
+    out.with_suffix(".txt").write_text("mine")
+    with pytest.raises(SettingsError, match=r"a\.txt exists already"):
+        write_embeddings(embedder, [str(tmp_path)], out, resume=True)
     out.write_bytes(b"")
     with pytest.raises(SettingsError, match="exists already"):
         write_embeddings(embedder, [str(tmp_path)], out)

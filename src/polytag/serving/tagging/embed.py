@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.errors import ImageError, PolytagError, SettingsError, counted, printable
-from polytag.files import refuse_same_file, write_atomically, write_bytes_atomically
+from polytag.files import refuse_same_file, unfinished, write_atomically, write_bytes_atomically
 from polytag.models.encoders.embedder import Embedder
 from polytag.models.runtimes.onnx import batch_size_of
 from polytag.models.runtimes.photos import named_stream
@@ -37,7 +37,8 @@ def check_embeddings(out: Path, resume: bool, overwrite: bool) -> None:
     if out.suffix not in (".parquet", ".npy"):
         raise SettingsError(f"--out {out} must end in .parquet or .npy")
     check_output(out, resume, overwrite)
-    if out.suffix == ".npy" and names_file(out).exists() and not (resume or overwrite):
+    continuing = overwrite or (resume and unfinished(out).exists())
+    if out.suffix == ".npy" and names_file(out).exists() and not continuing:
         raise SettingsError(f"{names_file(out)} exists already: choose another --out, or add --overwrite")
 
 
