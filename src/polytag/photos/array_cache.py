@@ -145,10 +145,11 @@ class ArrayCache:
         status = os.fstat(self._file)
         checked = _checked.setdefault((status.st_dev, status.st_ino), set())
         waiting = sorted(entry for entry in found.values() if entry[0] not in checked)
-        stored = self.open()
-        data = np.frombuffer(stored, np.uint8).reshape(len(stored), self.row_bytes) if len(stored) else stored
 
         def bad(entries: list[tuple[int, int]]) -> list[tuple[int, int]]:
+            # A mapping of its own for each portion, because the pages of a mapping stay in memory as long as it exists.
+            stored = self.open()
+            data = np.frombuffer(stored, np.uint8).reshape(len(stored), self.row_bytes) if len(stored) else stored
             return [one for one in entries if one[0] >= len(data) or zlib.crc32(data[one[0]]) != one[1]]
 
         portions = [waiting[start : start + 64] for start in range(0, len(waiting), 64)]

@@ -1,13 +1,16 @@
 """Photos are found by one index: path, longest agreeing end, base name, stem; what fits two files is refused."""
 
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polytag import read
-from polytag.data.reading.photo_index import PhotoIndex
+from polytag.data.reading.photo_index import PHOTO_EXTENSIONS, PhotoIndex, key, stem_key
 from polytag.errors import DataError
 
 Photos = Callable[..., list[str]]
@@ -70,3 +73,16 @@ def test_a_base_name_in_many_folders_is_found_at_once() -> None:
     index = PhotoIndex.of_files(files)
     matches = [index.find(f"old/patient{i}/study1/view1.png") for i in range(20_000)]
     assert [match.files for match in matches] == [(f"/{file}",) for file in files]
+
+
+@given(st.lists(st.sampled_from([".", ".jpg", ".PNG", "a", "B", ".txt", " ", "é"]), max_size=5).map("".join))
+def test_the_stem_is_the_name_without_the_extension_of_a_photo(base: str) -> None:
+    stem, extension = os.path.splitext(base)
+    assert stem_key(base) == key(stem if extension.lower() in PHOTO_EXTENSIONS else base)
+
+
+def test_lost_zeros_are_reported_for_missing_names_and_unused_files() -> None:
+    index = PhotoIndex.of_files(["a/007.jpg", "a/010.jpg", "a/x0.jpg", "a/12.jpg"])
+    assert index.lost_zeros(["13", "7.jpg"], []) == ("7.jpg", "/a/007.jpg")
+    assert index.lost_zeros(["13", "7.jpg"], ["/a/007.jpg"]) is None
+    assert index.lost_zeros(["0", "x", "12", "007"], []) is None

@@ -33,7 +33,7 @@ def key(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Match:
     """The result of looking up a name in an index.
 
@@ -180,17 +180,21 @@ class PhotoIndex:
 
     def lost_zeros(self, names: Iterable[str], taken: Iterable[str]) -> tuple[str, str] | None:
         """Return a missing name and an unused file that differ only in leading zeros, or ``None``."""
-        short: dict[str, str] = {}
+        short = {stem: ZEROS.sub("", stem) for stem in self._by_stem if ZEROS.search(stem)}
+        if not short:
+            return None
+        wanted = set(short.values())
+        without: dict[str, str] = {}
         for name in names:
             stem = stem_key(spellings_of(name)[0].rpartition("/")[2])
-            if ZEROS.sub("", stem) == stem:
-                short.setdefault(stem, name)
-        claimed = set(taken)
-        for stem, files in self._by_stem.items():
-            name_without = short.get(ZEROS.sub("", stem)) if "0" in stem else None
+            if stem in wanted:
+                without.setdefault(stem, name)
+        claimed = set(taken) if without else set()
+        for stem, stem_without in short.items():
+            files = self._by_stem[stem]
             file = files if isinstance(files, str) else files[0]
-            if name_without is not None and stem not in short and file not in claimed:
-                return name_without, file
+            if stem_without in without and file not in claimed:
+                return without[stem_without], file
         return None
 
 
@@ -222,8 +226,9 @@ def is_below(path: str, folder: str) -> bool:
 
 
 def stem_key(base: str) -> str:
-    stem, extension = os.path.splitext(base)
-    return key(stem if extension.lower() in PHOTO_EXTENSIONS else base)
+    stem, dot, extension = base.rpartition(".")
+    # As for `os.path.splitext`, a name of only dots before the last one has no extension.
+    return key(stem if (dot + extension).lower() in PHOTO_EXTENSIONS and stem.strip(".") else base)
 
 
 def _agreeing(file: str, folders: Sequence[str]) -> int:

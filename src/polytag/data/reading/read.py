@@ -5,7 +5,7 @@ photo and reports what cannot be used. All formats are therefore treated in the 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **s
     table = replace(table, homes=(*table.homes, *also))
     found = find_photos(table, options.images)
     merged = merge(table, found.files, options.conflicts)
-    usable, left_out, reasons = _usable(table, found, merged, options)
+    names = _names(merged.files, found.root)
+    usable, left_out, reasons = _usable(table, found, merged, names, options)
     present = [merged.files[i] for i in usable]
     groups, about_groups = _groups(table, merged, present, options.show_progress)
-    names = _names(merged.files, found.root)
     return Dataset(
         paths=np.array(present),
         targets=merged.targets[usable],
@@ -77,7 +77,7 @@ def read(source: str | os.PathLike[str], options: ReadOptions | None = None, **s
 
 
 def _usable(
-    table: Table, found: Found, merged: Merged, options: ReadOptions
+    table: Table, found: Found, merged: Merged, names: Mapping[str, str], options: ReadOptions
 ) -> tuple[list[int], dict[str, str], list[str]]:
     """Return the positions of usable photos, the other photos with the reasons, and notes about them."""
     dropped = set(merged.disputed) if options.conflicts == "drop" else set()
@@ -93,7 +93,6 @@ def _usable(
             locked.append(file)
         else:
             usable.append(i)
-    names = _names(merged.files, found.root)
     left_out = {
         **table.left_out,
         **{names[file]: "no such file" for file in missing},
