@@ -39,7 +39,7 @@ def test_best_chooses_among_the_installed_backbones(squares, measured) -> None:
     budget = planned(squares, "best", minutes=10)
     assert measured == [[SMALL, LARGE]]
     options = budget.options
-    assert (options.backbone, options.image_size, options.fine_tune) == (*LARGE, 30)
+    assert (options.backbone, options.image_size, options.fine_tune) == (*LARGE, 35)  # 15 % more than expected to fit
     assert budget.words.startswith(
         "best: 10.0 minutes: efficientnet_lite2 at 288 px, fine-tuned for about 30.0 epochs, because this machine reads"
     )

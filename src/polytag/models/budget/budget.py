@@ -18,6 +18,13 @@ from polytag.models.recipe import CLASSICAL, takes
 MIN_FINE_TUNING_SECONDS = 60.0
 """Fine-tuning is considered only if so much time is left after training a frozen model."""
 
+LONGER = 1.15
+"""Epochs of fine-tuning that are requested, relative to those expected to fit the time.
+
+A short timing is slower than a long training. A schedule that is too long is completed when the time is over, but one
+that is too short leaves time unused.
+"""
+
 SAVING_SHARE, SAVING_SECONDS = 0.03, 4.0
 """Time to calibrate and save a model: this share of the budget, and these seconds."""
 
@@ -72,7 +79,7 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     end -= chosen.after + len(validation) * rates.embedding[chosen.backbone, chosen.image_size]
     changes: dict[str, Any] = {"backbone": chosen.backbone, "image_size": chosen.image_size}
     if tune:
-        changes["fine_tune"] = math.ceil(chosen.epochs)
+        changes["fine_tune"] = math.ceil(LONGER * chosen.epochs)
     return Budget(options.override(changes), end, f"{model}: {in_words(chosen, twice, rates, seconds)}")
 
 
