@@ -197,7 +197,7 @@ def main() -> None:
     embeddings = {}
     for key, name, view in views:
         backbone, size = name.split("@")
-        embeddings[key] = embed(data.paths, int(size), find_weights(None, backbone), view).read()
+        embeddings[key] = embed(data.paths, int(size), find_weights(None, backbone), view)[:]
     everything = Part(embeddings, data.targets)
     row = {path: number for number, path in enumerate(data.paths)}
     results: dict[str, dict[str, list[float]]] = {}

@@ -39,7 +39,7 @@ def main() -> None:
 
     def embedded(part: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = part.without(pixels(part.paths, arguments.image_size)[2])
-        features = embed(part.paths, arguments.image_size, weights).read()
+        features = embed(part.paths, arguments.image_size, weights)[:]
         return features, part.targets, part.groups
 
     train, validation, test = map(embedded, pt.split(pt.read(arguments.data, conflicts="unknown"), seed=arguments.seed))

@@ -74,7 +74,7 @@ class Embedder:
     def __call__(self, data: pt.Dataset, change: Photos = lambda photos: photos) -> NDArray[np.float32]:
         view = photo_view(data.paths, self._size)
         starts = range(0, len(data), CHUNK)
-        chunks = (np.ascontiguousarray(change(view.read(slice(start, start + CHUNK)))) for start in starts)
+        chunks = (np.ascontiguousarray(change(view[start : start + CHUNK])) for start in starts)
         return np.concatenate([run_in_small_batches(self._run, chunk) for chunk in chunks])
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -65,7 +65,7 @@ def maps_of(data: pt.Dataset, size: int, weights: Weights, folder: Path) -> Maps
         shape = (len(data), *network.output_shape[1:])
         maps = np.lib.format.open_memmap(folder / f"{view}.npy", "w+", np.float16, shape)
         for start in range(0, len(data), 32):
-            batch = VIEWS[view](photos.read(slice(start, start + 32)))
+            batch = VIEWS[view](photos[start : start + 32])
             maps[start : start + 32] = network.predict_on_batch(np.ascontiguousarray(batch))
         found.append(maps)
     return found
@@ -139,7 +139,7 @@ def main() -> None:
         maximum = [m.max(axis=(1, 2)) for m in maps]
         larger = average
         if {"larger size", "two sizes"} & set(arguments.heads):
-            larger = [embed(data.paths, arguments.larger, weights, view).read() for view in VIEWED]
+            larger = [embed(data.paths, arguments.larger, weights, view)[:] for view in VIEWED]
         known_heads: dict[str, tuple[list[NDArray], Callable[..., keras.Model]]] = {
             "average": (average, pooled_head),
             "photos alone": (average[:1], pooled_head),

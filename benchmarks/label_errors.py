@@ -56,7 +56,7 @@ def main() -> None:
     plain, mirrored = (embeddings_of(data.paths, view=view) for view in ("plain", "flipped"))
     if plain is None or mirrored is None:
         raise SystemExit("this benchmark needs pretrained weights")
-    both = (plain.read() + mirrored.read()) / 2
+    both = (plain[:] + mirrored[:]) / 2
 
     scores: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}

@@ -87,7 +87,7 @@ def real(data: Path, seeds: list[int]) -> dict[str, Row]:
         train, validation, test = pt.split(photos, seed=seed)
         recipe = Recipe.of("transfer", seed=seed)
         network, fitted = fit_head(*head_batches(train, validation, recipe, weights, False), recipe, False)
-        new = network.predict(embed(test.paths, 224, weights).read(), verbose=0)
+        new = network.predict(embed(test.paths, 224, weights)[:], verbose=0)
         judge(found, validation.targets, fitted.probabilities, validation.groups, test.targets, new, seed)
     return found
 

@@ -179,7 +179,7 @@ def trained(data: Path) -> tuple[NDArray, NDArray[np.int8], NDArray]:
 
     photos = pt.read(data, conflicts="unknown")
     photos = photos.without(pixels(photos.paths, 224)[2])
-    x, targets = embed(photos.paths, 224, find_weights()).read(), photos.targets
+    x, targets = embed(photos.paths, 224, find_weights())[:], photos.targets
     rng = np.random.default_rng(0)
     test, pool, train = np.split(rng.permutation(len(x)), [int(0.375 * len(x)), int(0.625 * len(x))])
     predictions, truth = [], []

@@ -74,7 +74,7 @@ def probabilities_of_regression(train: pt.Dataset, others: list[pt.Dataset]) -> 
     embedded = [embeddings_of(part.paths) for part in (train, *others)]
     if any(features is None for features in embedded):
         raise SystemExit("this benchmark needs pretrained weights")
-    first, *rest = [normalize(features.read()) for features in embedded]
+    first, *rest = [normalize(features[:]) for features in embedded]
     results = [np.full(part.targets.shape, 0.5, np.float32) for part in others]
     for j, rows in enumerate((train.targets >= 0).T):
         present = train.targets[rows, j] == 1

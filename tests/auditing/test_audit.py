@@ -73,7 +73,7 @@ def test_embeddings_may_stay_in_the_cache(data: Dataset) -> None:
     cache.add([str(i) for i in range(6)], vectors)
     vectors[4] = np.nan
     view = View(cache, np.array([0, 1, 2, 3, -1, 5]), absent=np.nan)
-    np.testing.assert_array_equal(view.read(), vectors)
+    np.testing.assert_array_equal(view[:], vectors)
     stored, given = audit(data, view), audit(data, vectors)
     assert stored.pairs == given.pairs and ("near_duplicate", "5.jpg", "") in flags(stored)
     pd.testing.assert_frame_equal(stored.findings, given.findings)

@@ -176,7 +176,7 @@ def test_photos_that_had_to_make_room_are_decoded_anew(
     view = photo_view(paths[::-1], 16)
     assert len(decoded) == 12, "the limit removed them"
     ArrayCache("more features", (8,), "float32")
-    np.testing.assert_array_equal(view.read(), [decode(path, 16) for path in paths[::-1]])
+    np.testing.assert_array_equal(view[:], [decode(path, 16) for path in paths[::-1]])
     photo_view(paths, 16)
     assert len(decoded) == 12, "what is held stays"
 
@@ -591,7 +591,7 @@ def test_rows_that_the_disk_has_spoiled_are_made_anew(
     again, rows, _ = pixels(paths, 16)
     assert decoded == []
     assert np.array_equal(again[rows], expected)
-    assert np.array_equal(photo_view(paths, 16).read(), expected)
+    assert np.array_equal(photo_view(paths, 16)[:], expected)
 
 
 def test_measurements_that_the_disk_has_spoiled_are_made_anew(tmp_path: Path, photos: Photos) -> None:

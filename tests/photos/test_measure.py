@@ -52,7 +52,7 @@ def test_a_flat_colour(tmp_path_factory: pytest.TempPathFactory, colour: tuple[i
         assert record[name] == pytest.approx(value / 255, abs=1e-6)
         assert record[f"{name}_square"] == pytest.approx((value / 255) ** 2, abs=1e-6)
     assert [int(np.flatnonzero(h)[0]) for h in record["histogram"]] == [value // 4 for value in colour]
-    assert (measure([str(path)]).thumbnails.read() == luma).all()
+    assert (measure([str(path)]).thumbnails[:] == luma).all()
     assert record["grey"] == (len(set(colour)) == 1)
 
 
@@ -240,13 +240,13 @@ def test_pixels_are_read_where_they_are_stored_and_decoded_elsewhere(photos: lis
     pixels(photos[1:2], 48)
     stored = Stored(keys, photos[:3], 48)
     assert (stored.rows >= 0).tolist() == [False, True, False]
-    assert np.array_equal(stored.read(slice(0, 3)), expected)
-    assert np.array_equal(stored.read(slice(1, 2)), expected[1:2])
+    assert np.array_equal(stored[0:3], expected)
+    assert np.array_equal(stored[1:2], expected[1:2])
 
 
 def test_thumbnails_are_read_from_the_cache_when_they_are_indexed(photos: list[str]) -> None:
     thumbnails = measure(photos).thumbnails
-    everything = thumbnails.read()
+    everything = thumbnails[:]
     assert everything.shape == (len(photos), THUMBNAIL, THUMBNAIL) and everything.dtype == np.uint8
     luma = Image.fromarray(decode(photos[0], SIDE)).convert("L")
     assert np.array_equal(everything[0], np.asarray(luma.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)))

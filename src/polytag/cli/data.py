@@ -232,7 +232,7 @@ def explore(
     dataset = load(data, read)
     _measure(dataset)
     embeddings = _embeddings(dataset, "plain", "embedding photos")
-    print(write_page(dataset, out, None if embeddings is None else embeddings.read(), overwrite=overwrite))
+    print(write_page(dataset, out, None if embeddings is None else embeddings[:], overwrite=overwrite))
 
 
 @command("Data")
@@ -335,8 +335,8 @@ def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":
         views = _embeddings(dataset, "plain", "embedding larger photos")
         mirrored = _embeddings(dataset, "flipped", "embedding mirror images")
         assert views is not None and mirrored is not None  # The weights have been found before.
-        features = views.read()
-        features += mirrored.read()
+        features = views[:]
+        features += mirrored[:]
         features *= np.float32(0.5)
         groups = pt.keep_together(dataset, small).groups
         with progress_bar(len(dataset), "checking labels", "photo") as bar:

@@ -14,7 +14,7 @@ from polytag.photos.decode import PIXEL_PATH, Paths, decode, each
 
 @dataclass(frozen=True)
 class View:
-    """The cached arrays of n photos, in order. Nothing is loaded into memory until it is read or indexed.
+    """The cached arrays of n photos, in order. Nothing is loaded into memory until it is indexed.
 
     Attributes:
         cache: the cache that holds the arrays.
@@ -32,12 +32,8 @@ class View:
         return len(self.rows)
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> NDArray:
-        """Copy the arrays of the photos at these positions: (len(which), *shape)."""
+        """Copy the arrays of the photos at these positions: (len(which), *shape). ``[:]`` copies all of them."""
         return self.cache.read(self.rows[which], self.absent, self.field)
-
-    def read(self, which: NDArray[np.int64] | slice = slice(None)) -> NDArray:
-        """Copy the arrays of the given photos (by default, all photos): (n, *shape)."""
-        return self[which]
 
 
 def pixel_cache(size: int) -> ArrayCache:
@@ -101,7 +97,7 @@ class Stored:
         self.cache = pixel_cache(size)
         self.rows = self.cache.rows(keys)
 
-    def read(self, which: slice) -> NDArray[np.uint8]:
+    def __getitem__(self, which: slice) -> NDArray[np.uint8]:
         """Return the pixels of the given photos, uint8 (n, size, size, 3).
 
         Raises:

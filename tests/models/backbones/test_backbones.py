@@ -182,7 +182,7 @@ def test_embedding_imports_no_training_framework(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from polytag.models.backbones.embed import embeddings_of\n"
-        "vectors = embeddings_of(sys.argv[1:], 64).read()\n"
+        "vectors = embeddings_of(sys.argv[1:], 64)[:]\n"
         "assert vectors.shape == (2, 1280) and np.isfinite(vectors[0]).all() and np.isnan(vectors[1]).all()\n"
         "print([name for name in ('tensorflow', 'keras', 'torch', 'jax') if name in sys.modules])\n"
     )

@@ -47,8 +47,8 @@ def test_each_view_is_embedded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for view, embedded in first.items():
         again = embeddings_of(paths[::-1], 64, view)
         assert embedded is not None and again is not None
-        vectors = embedded.read()
-        assert (again.read() == vectors[::-1]).all() and np.abs(vectors).max() > 0
+        vectors = embedded[:]
+        assert (again[:] == vectors[::-1]).all() and np.abs(vectors).max() > 0
     assert sum(map(len, batches)) == len(VIEWS) * len(paths)
 
 
@@ -62,6 +62,6 @@ def test_downloaded_weights_are_distinguished_by_content(tmp_path: Path, monkeyp
         network = keras.Model(photo, layers.Conv2D(4, 1, kernel_initializer=kernel)(layers.Rescaling(1 / 255)(photo)))
         monkeypatch.setattr(backbones, "backbone", lambda *arguments, network=network: network)
         features._identified.cache_clear()
-        found.append(embed([str(path)], 32, Weights("MobileNetV2", "keras", None, "")).read())
+        found.append(embed([str(path)], 32, Weights("MobileNetV2", "keras", None, ""))[:])
     np.testing.assert_allclose(found[1], 2 * found[0], rtol=1e-5)
     assert (found[2] == found[0]).all()

@@ -109,7 +109,7 @@ def test_a_search_in_lists_finds_the_copies_that_the_exact_search_finds(
 
 
 def test_the_descriptor_of_a_mirrored_photo(scenes: list[str]) -> None:
-    thumbnails = measure(scenes).thumbnails.read()
+    thumbnails = measure(scenes).thumbnails[:]
     for zoom in candidates.ZOOMS:
         mirrored = descriptors(thumbnails[:, :, ::-1], np.arange(N), zoom)
         np.testing.assert_allclose(mirrored, descriptors(thumbnails, np.arange(N), zoom) * MIRRORED, atol=1e-4)

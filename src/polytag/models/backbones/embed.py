@@ -81,7 +81,7 @@ def embed(
         photos = Stored(new_keys, list(waiting.values()), image_size)
 
         def features_from(start: int) -> NDArray[np.float32]:
-            batch = np.ascontiguousarray(VIEWS[view](photos.read(slice(start, start + CHUNK))))
+            batch = np.ascontiguousarray(VIEWS[view](photos[start : start + CHUNK]))
             return run_in_small_batches(run, batch)
 
         starts = range(0, len(waiting), CHUNK)

@@ -88,7 +88,7 @@ def fit_classical(
     name = recipe.model
     with progress_bar(len(train) + len(validation), f"{name} · embedding photos", "photo", show_progress) as bar:
         embeddings, validation_embeddings = (
-            embed(data.paths, recipe.image_size, weights, on_progress=bar.update).read() for data in (train, validation)
+            embed(data.paths, recipe.image_size, weights, on_progress=bar.update)[:] for data in (train, validation)
         )
     with progress_bar(STEPS[name], f"{name} · fitting", "step", show_progress) as bar:
         top, chosen, notes = fit_head(

@@ -57,10 +57,10 @@ def _quantized_probabilities(bundle: Bundle, train: Dataset, validation: Dataset
         raise ValueError("the bundle has no ONNX model to quantize")
     path, size = bundle.path / INT8_FILE, bundle.image_size
     rows = np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_PHOTOS]
-    write_int8(bundle.path / "model.onnx", photo_view(train.paths[rows], size).read(), path)
+    write_int8(bundle.path / "model.onnx", photo_view(train.paths[rows], size)[:], path)
     model, photos = OpenvinoModel(path, calls=CORES), photo_view(validation.paths, size)
     starts = range(0, len(photos), BATCH_SIZE)
-    return np.concatenate(list(each(lambda start: model(photos.read(slice(start, start + BATCH_SIZE))), starts)))
+    return np.concatenate(list(each(lambda start: model(photos[start : start + BATCH_SIZE]), starts)))
 
 
 def _facts(bundle: Bundle, validation: Dataset, probabilities: NDArray[np.float32], objective: str) -> dict[str, Any]:

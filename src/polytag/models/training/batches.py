@@ -63,7 +63,7 @@ class Batches(keras.utils.PyDataset):
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         if index < self._skipped:
             chosen = chosen[:1]
-        batch = self.view.read(chosen)
+        batch = self.view[chosen]
         targets = self.targets[chosen].astype(np.float32)
         if self._augmentation != "none":
             batch = np.stack([augmented(photo, self._augmentation, rng, self._reduce) for photo in batch])

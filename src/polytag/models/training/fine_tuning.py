@@ -147,7 +147,7 @@ def embed_with(
         found = np.memmap(file, np.float32, "w+", shape=(len(view), features.output_shape[-1]))
 
     def features_from(start: int) -> NDArray[np.float32]:
-        return run(view.read(slice(start, start + CHUNK)))
+        return run(view[start : start + CHUNK])
 
     starts = range(0, len(view), CHUNK)
     for start, made in zip(starts, each(features_from, starts, threads), strict=True):
