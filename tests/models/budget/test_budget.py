@@ -10,10 +10,15 @@ from polytag.comparison.time_share import TimeShare, time_notes
 from polytag.errors import SettingsError
 from polytag.models.budget import budget as budgets
 from polytag.models.budget.budget import plan_budget
-from polytag.models.budget.rates import Rates, measure
+from polytag.models.budget.rates import AUGMENTATION_COST, Rates, measure, with_fine_tuning
 from polytag.models.options import TrainOptions
+from polytag.models.training import step_rate
 
-SMALL, LARGE = ("mobilenet_v2", 224), ("efficientnet_lite2", 288)
+SMALL, LARGE = ("mobilenet_v2", 224), ("efficientnet_lite2", 384)
+
+
+def _timed(rates: Rates, backbone: str, weights) -> Rates:
+    return replace(rates, fine_tuning={one: 2e-2 for one in rates.embedding if one[0] == backbone})
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def measured(monkeypatch) -> list[list[tuple[str, int]]]:
         return Rates({size: 1e-3 for _, size in candidates}, dict.fromkeys(candidates, 1e-2))
 
     monkeypatch.setattr(budgets, "measure", rates)
-    monkeypatch.setattr(budgets, "with_fine_tuning", lambda r, one, _: replace(r, fine_tuning={one: 2e-2}))
+    monkeypatch.setattr(budgets, "with_fine_tuning", _timed)
     monkeypatch.setattr(budgets, "is_installed", {SMALL[0], LARGE[0]}.__contains__)
     return asked
 
@@ -37,11 +42,11 @@ def planned(squares, model: str, **settings) -> budgets.Budget:
 
 def test_best_chooses_among_the_installed_backbones(squares, measured) -> None:
     budget = planned(squares, "best", minutes=10)
-    assert measured == [[SMALL, LARGE]]
+    assert measured == [[SMALL, (LARGE[0], 288), LARGE]]
     options = budget.options
     assert (options.backbone, options.image_size, options.fine_tune) == (*LARGE, 35)  # 15 % more than expected to fit
     assert budget.words.startswith(
-        "best: 10.0 minutes: efficientnet_lite2 at 288 px, fine-tuned for about 30.0 epochs, because this machine reads"
+        "best: 10.0 minutes: efficientnet_lite2 at 384 px, fine-tuned for about 30.0 epochs, because this machine reads"
     )
     assert 0.8 * 600 < budget.end - time.monotonic() < 600
 
@@ -59,6 +64,18 @@ def test_the_timing_uses_the_photos_and_leaves_them_in_the_cache(squares) -> Non
     rates = measure(squares[0].paths[:20], [("mobilenet_v2", 32)])
     assert rates.reading[32] > 0 and rates.embedding["mobilenet_v2", 32] > 0
     assert measure(squares[0].paths[:20], [("mobilenet_v2", 32)]).embedding["mobilenet_v2", 32] < 0.01
+
+
+def test_other_sizes_of_a_backbone_are_expected_to_take_as_long_as_their_pixels(squares, monkeypatch) -> None:
+    monkeypatch.setattr(step_rate, "seconds_per_photo", lambda weights, size: 1.0 if size == 32 else 1 / 0)
+    rates = measure(squares[0].paths[:8], [("mobilenet_v2", 32), ("mobilenet_v2", 64)])
+    times = rates.embedding
+    assert times["mobilenet_v2", 64] == pytest.approx(4 * times["mobilenet_v2", 32])
+    assert set(rates.reading) == {32, 64}
+    assert with_fine_tuning(rates, "mobilenet_v2").fine_tuning == {
+        ("mobilenet_v2", 32): AUGMENTATION_COST,
+        ("mobilenet_v2", 64): 4 * AUGMENTATION_COST,
+    }
 
 
 def test_minutes_out_of_range_are_refused() -> None:

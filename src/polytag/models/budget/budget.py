@@ -72,7 +72,7 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     left = start + seconds - time.monotonic()
     frozen = plan(left)
     if tune and left - frozen.seconds > MIN_FINE_TUNING_SECONDS:
-        rates = with_fine_tuning(rates, (frozen.backbone, frozen.image_size), options.weights)
+        rates = with_fine_tuning(rates, frozen.backbone, options.weights)
     left = start + seconds - time.monotonic()
     chosen, twice = plan(left), plan(left + seconds)
     # Validation photos are embedded once more for the thresholds.

@@ -38,6 +38,8 @@ class Rates:
 def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None = None) -> Rates:
     """Read and embed a few photos, as training does. The results stay in the cache.
 
+    Each backbone embeds at the first of its sizes only. At the others, time is proportional to the number of pixels.
+
     Args:
         paths: photos, in random order. Those in the cache are as fast as they will be in training.
         candidates: backbones and image sizes.
@@ -46,12 +48,17 @@ def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None 
     reading: dict[int, float] = {}
     embedding: dict[Candidate, float] = {}
     sample = list(paths[: CHUNK * min(4, os.cpu_count() or 1)])
+    first: dict[str, int] = {}
     for backbone, size in candidates:
-        found = find_weights(weights, backbone)
         start = time.perf_counter()
         unreadable = pixels(sample, size)[2]
         reading.setdefault(size, (time.perf_counter() - start) / len(sample))
+        if backbone in first:
+            embedding[backbone, size] = embedding[backbone, first[backbone]] * (size / first[backbone]) ** 2
+            continue
+        first[backbone] = size
         usable = [path for path in sample if path not in unreadable]
+        found = find_weights(weights, backbone)
         embed(usable[:1], size, found)  # loads the network
         start = time.perf_counter()
         embed(usable[1:], size, found)
@@ -59,11 +66,16 @@ def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None 
     return Rates(reading, embedding)
 
 
-def with_fine_tuning(rates: Rates, candidate: Candidate, weights: Path | None = None) -> Rates:
-    """Measure the time of fine-tuning for one of the backbones. This takes about ten seconds."""
+def with_fine_tuning(rates: Rates, backbone: str, weights: Path | None = None) -> Rates:
+    """Measure the time of fine-tuning one of the backbones. This takes about ten seconds.
+
+    It is timed at the smallest of its sizes. At the others, time is proportional to the number of pixels.
+    """
     # Imported here because only fine-tuning needs Keras.
     from polytag.models.training.step_rate import seconds_per_photo
 
-    backbone, size = candidate
-    seconds = seconds_per_photo(find_weights(weights, backbone), fine_tuning_size(size))
-    return replace(rates, fine_tuning={**rates.fine_tuning, candidate: AUGMENTATION_COST * seconds})
+    sizes = {size: fine_tuning_size(size) for name, size in rates.embedding if name == backbone}
+    smallest = min(sizes.values())
+    seconds = AUGMENTATION_COST * seconds_per_photo(find_weights(weights, backbone), smallest)
+    times = {(backbone, size): seconds * (smaller / smallest) ** 2 for size, smaller in sizes.items()}
+    return replace(rates, fine_tuning={**rates.fine_tuning, **times})
