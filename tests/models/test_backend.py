@@ -32,7 +32,8 @@ def test_processors(flags: str | None, policy: str, tmp_path: Path, monkeypatch:
     [
         ([(8, 0)], "mixed_bfloat16"),
         ([(9, 0), (8, 6)], "mixed_bfloat16"),
-        ([(9, 0), (7, 5)], "float32"),
+        ([(9, 0), (7, 5)], "mixed_float16"),
+        ([(6, 1), (7, 5)], "float32"),
         ([None], "float32"),
     ],
 )

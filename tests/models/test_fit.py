@@ -191,7 +191,8 @@ def test_it_learns(squares) -> None:
     assert pt.evaluate(bundle, test).scores["mean_average_precision"] > chance + 0.3
 
 
-def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) -> None:
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, policy: str, monkeypatch) -> None:
     train, validation, _ = squares
     policies, original = [], MODELS["baseline"]
 
@@ -200,9 +201,9 @@ def test_a_network_is_trained_in_16_bits_and_kept_in_32(squares, monkeypatch) ->
         return original(*args, policy=policy, **settings)
 
     monkeypatch.setitem(MODELS, "baseline", cnn)
-    monkeypatch.setattr(cnn_module, "training_policy", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(cnn_module, "training_policy", lambda: policy)
     bundle = pt.fit(train, validation, "baseline", image_size=32, epochs=1, show_progress=False)
-    assert policies == ["mixed_bfloat16", "float32"]
+    assert policies == [policy, "float32"]
     assert {layer.compute_dtype for layer in bundle.keras_model()._flatten_layers()} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
 

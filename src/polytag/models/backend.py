@@ -89,8 +89,9 @@ def check_device() -> None:
 def training_policy() -> str:
     """Return the Keras dtype policy that trains large networks fastest.
 
-    The policy is "mixed_bfloat16" if the backend is TensorFlow and the GPU or CPU supports bfloat16. Otherwise, it is
-    "float32". Weights are float32 under both policies (Micikevicius et al. 2018, "Mixed precision training").
+    With TensorFlow, the policy is "mixed_bfloat16" if the GPU or CPU supports bfloat16, and "mixed_float16" if the GPU
+    supports float16 only. Otherwise, it is "float32". Weights are float32 under all policies (Micikevicius et al. 2018,
+    "Mixed precision training").
     """
     if keras.backend.backend() != "tensorflow":
         return "float32"
@@ -98,11 +99,10 @@ def training_policy() -> str:
 
     if gpus := tensorflow.config.list_physical_devices("GPU"):
         details = [tensorflow.config.experimental.get_device_details(gpu) for gpu in gpus]
-        supported = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
-    else:
-        info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
-        supported = "avx512_bf16" in info or "amx_bf16" in info
-    return "mixed_bfloat16" if supported else "float32"
+        oldest = min(d.get("compute_capability", (0, 0)) for d in details)
+        return "mixed_bfloat16" if oldest >= (8, 0) else "mixed_float16" if oldest >= (7, 0) else "float32"
+    info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    return "mixed_bfloat16" if "avx512_bf16" in info or "amx_bf16" in info else "float32"
 
 
 def replicas() -> list[str]:

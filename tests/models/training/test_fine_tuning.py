@@ -146,6 +146,28 @@ def test_long_fine_tuning_averages_trainings_from_the_same_start(squares, small_
         np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-6)
 
 
+def test_the_loss_is_scaled_where_only_float16_is_supported(squares, small_weights, monkeypatch) -> None:
+    train, validation, _ = squares
+    original, optimizers = fine_tuning.fit_network, []
+
+    def run(learner, *args, **kwargs):
+        fitted = original(learner, *args, **kwargs)
+        optimizers.append(learner.optimizer)
+        return fitted
+
+    monkeypatch.setattr(fine_tuning, "fit_network", run)
+    losses = []
+    for policy in ("float32", "mixed_float16"):
+        monkeypatch.setattr(fine_tuning, "training_policy", lambda policy=policy: policy)
+        settings = {"image_size": 48, "epochs": 1, "fine_tune": 2, "weights": small_weights, "batch_size": 32}
+        bundle = pt.fit(train, validation, "transfer", show_progress=False, **settings)
+        losses.append([epoch["loss"] for epoch in bundle.manifest["history"]])
+    scaled = [isinstance(optimizer, keras.optimizers.LossScaleOptimizer) for optimizer in optimizers]
+    assert scaled == [False, True]
+    assert 1 < int(optimizers[1].iterations) <= 2 * -(-len(train) // 32), "steps with infinite gradients are skipped"
+    np.testing.assert_allclose(losses[1], losses[0], atol=0.01)
+
+
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "MobileNet"])
 def test_other_backbones_and_losses_from_training_to_tags(squares, monkeypatch, tmp_path, name: str) -> None:
     train, validation, test = squares

@@ -14,6 +14,7 @@ from polytag.models.backend import keras, replicas
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
 from polytag.models.training.checkpoint import Checkpoints, SaveProgress
+from polytag.models.training.late_layers import leaves
 from polytag.models.training.losses import LOSSES, masked_binary_crossentropy
 from polytag.models.training.progress import TrainingBar
 from polytag.models.training.time_limit import InTime, end_of_training
@@ -158,6 +159,9 @@ def fit_network(
         steps.insert(0, clock)
     if optimizer.use_ema:  # Averaged weights are validated, so they must be in place before that.
         steps.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if any(layer.compute_dtype == "float16" for layer in leaves(network)):
+        # Otherwise, small gradients would become zero (Micikevicius et al. 2018, "Mixed precision training").
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     # Without this call, the first training step would build the optimizer, and TensorFlow would trace the step twice.
     optimizer.build(network.trainable_variables)
     network.compile(optimizer, LOSSES[recipe.loss](train.targets))
