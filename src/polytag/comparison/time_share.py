@@ -87,7 +87,6 @@ def time_notes(model: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     if "budget" not in facts:
         return ()
     notes: tuple[str, ...] = (facts["budget"],)
-    if facts.get("cut_short"):
-        done, epochs = len(facts["history"]), facts["recipe"]["epochs"]
-        notes += (f"The time limit ended the training of {model} after {done} of {epochs} epochs (see its curve).",)
+    if done := facts.get("cut_short"):
+        notes += (f"The time limit ended {model}'s {done} (see its curve).",)
     return notes

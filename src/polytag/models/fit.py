@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import check_device, keras
-from polytag.models.budget.budget import plan_budget
+from polytag.models.budget.budget import Budget, plan_budget
 from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.bundle.seen import same_files, seen_photos
 from polytag.models.bundle.write import write_bundle
@@ -32,7 +33,7 @@ from polytag.models.quantization.quantize import quantize
 from polytag.models.recipe import Recipe
 from polytag.models.search.search import Found, search
 from polytag.models.search.spaces import SPACES, cnn_score, transfer_score
-from polytag.models.training.checkpoint import Checkpoints, recorded_plan
+from polytag.models.training.checkpoint import Checkpoints, recorded_budget
 from polytag.models.training.cnn import fit_cnn
 from polytag.models.training.loop import Trained
 from polytag.models.training.time_limit import end_of_training, ending_at
@@ -87,16 +88,17 @@ def fit(
     if out is not None:
         check_unused(out)
     train, validation = _checked(train, validation)
-    end, facts = math.inf, {}
+    budget, end, facts = None, math.inf, {}
     if options.minutes is not None:
-        if checkpoints is not None:
-            options = options.override(recorded_plan(Path(checkpoints)))
-        budget = plan_budget(model, options, (train, validation), start)
+        recorded = None if checkpoints is None else recorded_budget(Path(checkpoints))
+        budget = Budget(**recorded) if recorded else plan_budget(model, options, (train, validation), start)
         say(budget.words)
-        options, end, facts = budget.options, budget.end, {"budget": budget.words, "minutes": options.minutes}
+        end = start + 60 * options.minutes - budget.reserve
+        facts = {"budget": budget.words, "minutes": options.minutes}
+        options = options.override({n: value for n, value in budget.changes.items() if n not in options.settings})
         recipe, pretrained = check_training(model, options)
     with ending_at(end):
-        bundle = _fit(train, validation, recipe, pretrained, options, checkpoints, show_progress, start, facts)
+        bundle = _fit(train, validation, recipe, pretrained, options, checkpoints, show_progress, start, facts, budget)
     # The bundle is saved last and in one step, so that an existing bundle is always complete.
     return bundle if out is None else bundle.save(out)
 
@@ -111,6 +113,7 @@ def _fit(
     show_progress: bool,
     start: float,
     more_facts: dict[str, Any],
+    budget: Budget | None,
 ) -> Bundle:
     """Train a model on checked data. The time of training counts from ``start``. The facts go into the manifest."""
     model, features = recipe.model, None
@@ -124,7 +127,7 @@ def _fit(
     train, validation = _read(train, validation, recipe, show_progress)
     # Recorded now, for the photos as they are used, because files may change during training.
     fingerprint, seen = train.fingerprint, _seen(train, validation)
-    progress = _progress(checkpoints, train, validation, recipe, options, pretrained)
+    progress = _progress(checkpoints, train, validation, recipe, options, pretrained, budget)
     found = None
     if is_searched(model, options):
         found = _search(train, validation, recipe, options, pretrained, progress, show_progress)
@@ -205,6 +208,7 @@ def _progress(
     recipe: Recipe,
     options: TrainOptions,
     pretrained: Weights | None,
+    budget: Budget | None,
 ) -> Checkpoints | None:
     """Open the folder for the progress."""
     if checkpoints is None:
@@ -215,6 +219,7 @@ def _progress(
         "weights": None if pretrained is None else pretrained.name,
         "training photos": train.fingerprint,
         "validation photos": validation.fingerprint,
+        "budget": None if budget is None else asdict(budget),
     }
     return Checkpoints(Path(checkpoints), request)
 

@@ -27,7 +27,7 @@ CLASSICAL = ("binary_relevance", "chains", "powerset", "rakel", "mlknn")
 ALL_MODELS = (*MODEL_NAMES, "best", *CLASSICAL)
 """All models that can be trained. "best" is transfer with a larger backbone and everything that improves it."""
 
-BEST_BACKBONES = ("efficientnet_lite2", "efficientnet_lite0", "mobilenet_v2")
+BEST_BACKBONES = ("efficientnet_lite2", "efficientnet_lite1", "efficientnet_lite0", "mobilenet_v2")
 """Backbones for "best". The first one whose weights are installed is used."""
 
 _ONLY_NETWORKS = ("epochs", "batch_size", "learning_rate", "weight_decay", "augmentation", "loss", "fine_tune")

@@ -43,21 +43,39 @@ def planned(squares, model: str, **settings) -> budgets.Budget:
 def test_best_chooses_among_the_installed_backbones(squares, measured) -> None:
     budget = planned(squares, "best", minutes=10)
     assert measured == [[SMALL, (LARGE[0], 288), LARGE]]
-    options = budget.options
-    assert (options.backbone, options.image_size, options.fine_tune) == (*LARGE, 35)  # 15 % more than expected to fit
+    # 15 % more epochs than are expected to fit
+    assert budget.changes == {"backbone": LARGE[0], "image_size": LARGE[1], "fine_tune": 35}
     assert budget.words.startswith(
         "best: 10.0 minutes: efficientnet_lite2 at 384 px, fine-tuned for about 30.0 epochs, because this machine reads"
     )
-    assert 0.8 * 600 < budget.end - time.monotonic() < 600
+    assert 0 < budget.reserve < 0.2 * 600
 
 
 def test_what_was_asked_for_is_kept(squares, measured) -> None:
-    options = planned(squares, "best", minutes=10, backbone="mobilenet_v2", image_size=96, fine_tune=3).options
-    assert (options.backbone, options.image_size, options.fine_tune) == ("mobilenet_v2", 96, 3)
-    transfer = planned(squares, "transfer", minutes=10).options
-    assert (transfer.backbone, transfer.image_size) == SMALL and transfer.fine_tune
-    assert planned(squares, "chains", minutes=10).options.fine_tune is None
-    assert planned(squares, "tuned", minutes=10).options == TrainOptions(minutes=10)
+    budget = planned(squares, "best", minutes=10, backbone="mobilenet_v2", image_size=96, fine_tune=3)
+    assert budget.changes == {"backbone": "mobilenet_v2", "image_size": 96}
+    assert "mobilenet_v2 at 96 px, fine-tuned for about 3.0 epochs" in budget.words
+    assert "Expected with twice the time: nothing better." in budget.words
+    transfer = planned(squares, "transfer", minutes=10).changes
+    assert (transfer["backbone"], transfer["image_size"]) == SMALL and transfer["fine_tune"]
+    assert "fine_tune" not in planned(squares, "chains", minutes=10).changes
+    assert planned(squares, "tuned", minutes=10).changes == {}
+
+
+def test_epochs_that_were_asked_for_are_counted(squares, measured) -> None:
+    frozen, tuned = (planned(squares, "best", minutes=10, fine_tune=epochs) for epochs in (0, 3))
+    assert "frozen" in frozen.words and frozen.reserve < tuned.reserve, "photos are embedded again"
+    late = planned(squares, "best", minutes=1.5, fine_tune=30)
+    assert "fine-tuned for about 30.0 epochs, although it needs about" in late.words
+
+
+def test_short_budgets_say_that_fine_tuning_was_not_timed(squares, measured) -> None:
+    assert planned(squares, "best", minutes=1).words.endswith("but fine-tuning was not timed.")
+
+
+def test_weights_from_a_file_belong_to_one_backbone(squares, measured, small_weights) -> None:
+    planned(squares, "best", minutes=1, weights=small_weights)
+    assert len(measured[-1]) == 1
 
 
 def test_the_timing_uses_the_photos_and_leaves_them_in_the_cache(squares) -> None:
@@ -97,6 +115,6 @@ def test_the_report_names_what_was_cut_short(squares, tmp_path) -> None:
     )
     notes = " ".join(comparison.contest.notes)
     assert "baseline: 0.1 minutes; training ends in time" in notes
-    assert "The time limit ended the training of baseline after" in notes and "of 5000 epochs" in notes
+    assert "The time limit ended baseline's training after" in notes and "of 5000 epochs" in notes
     assert "The time limit ended" in (tmp_path / "run" / "report.html").read_text()
     assert time_notes("baseline", {}) == ()

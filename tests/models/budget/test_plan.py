@@ -11,7 +11,13 @@ PHOTOS = (5600, 1200)
 
 
 def plan(seconds: float, **changes):
-    arguments = {"candidates": [SMALL, LARGE], "rates": RATES, "photos": PHOTOS, "ridge": True, "tune": True} | changes
+    arguments = {
+        "candidates": [SMALL, LARGE],
+        "rates": RATES,
+        "photos": PHOTOS,
+        "ridge": True,
+        "fine_tune": None,
+    } | changes
     return choose(seconds=seconds, **arguments)
 
 
@@ -34,12 +40,12 @@ def test_little_time_is_for_the_fastest_backbone_and_more_for_better_ones() -> N
 
 
 def test_fine_tuning_is_not_planned_where_it_is_not_allowed_or_was_not_measured() -> None:
-    assert plan(3600, tune=False).epochs == 0
+    assert plan(3600, fine_tune=0).epochs == 0
     assert plan(3600, rates=Rates(RATES.reading, RATES.embedding)).epochs == 0
 
 
 def test_the_words_say_what_was_chosen_and_what_twice_the_time_gives() -> None:
-    words = in_words(plan(220), plan(900), RATES, 220)
+    words = in_words(plan(220), plan(900), RATES, 220, 220, True)
     assert words.startswith("3.7 minutes: efficientnet_lite2 at 288 px, frozen, because this machine reads 333")
     assert "twice the time: efficientnet_lite2 at 288 px, fine-tuned" in words and "(mAP +0.0" in words
-    assert "although it needs" in in_words(plan(10), plan(20), RATES, 10)
+    assert "although it needs" in in_words(plan(200), plan(400), RATES, 220, 190, True)

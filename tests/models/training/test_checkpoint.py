@@ -9,6 +9,7 @@ import pytest
 
 import polytag as pt
 from polytag.errors import SettingsError
+from polytag.models import fit
 from polytag.models.recipe import Recipe
 from polytag.models.training import checkpoint
 from polytag.models.training.checkpoint import Checkpoints
@@ -88,6 +89,25 @@ def test_averaged_training_runs_and_a_search_continue(squares, small_weights, tm
     assert np.array_equal(continued.predict(test.paths)[0], whole.predict(test.paths)[0])
     for fact in ("history", "trials", "thresholds", "calibration", "validation", "fine_tuning"):
         assert continued.manifest[fact] == whole.manifest[fact]
+
+
+@pytest.mark.parametrize("model", ["baseline", "transfer"])
+def test_a_training_with_a_time_budget_continues_as_it_was_planned(
+    squares, small_weights, tmp_path, kill, monkeypatch, model: str
+) -> None:
+    train, validation, _ = squares
+    settings = {"minutes": 0.5, "image_size": 32, "epochs": 2, "checkpoints": tmp_path, "show_progress": False}
+    settings |= {"weights": small_weights} if model == "transfer" else {}
+    said: list[str] = []
+    kill(1)
+    with pytest.raises(Killed):
+        pt.fit(train, validation, model, say=said.append, **settings)
+    kill(0)
+    monkeypatch.setattr(fit, "plan_budget", lambda *_: pytest.fail("it was planned again"))
+    bundle = pt.fit(train, validation, model, say=said.append, **settings)
+    assert said[0] == said[1] == bundle.manifest["budget"]
+    with pytest.raises(SettingsError, match="was started with other .*budget"):
+        pt.fit(train, validation, model, **settings | {"minutes": None, "image_size": 32})
 
 
 def test_what_cannot_be_used_is_not_used(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Embeddings: features that a frozen backbone computes once for each photo and that are cached on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -73,19 +73,45 @@ def embed(
     run, threads, width = _backbone(weights, image_size, name)
     cache = ArrayCache(f"features-{name}{'' if view == 'plain' else f'-{view}'}", (width,), "float32")
     keys = [content_hash(path) for path in paths]
+
+    def photos(waiting: list[int]) -> Stored:
+        return Stored([keys[i] for i in waiting], [paths[i] for i in waiting], image_size)
+
+    def embedded(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run_in_small_batches(run, np.ascontiguousarray(VIEWS[view](batch)))
+
+    return fill(cache, keys, photos, embedded, threads, on_progress)
+
+
+def fill(
+    cache: ArrayCache,
+    keys: Sequence[str],
+    photos: Callable[[list[int]], View | Stored],
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    threads: int | None,
+    on_progress: Callable[[int], object],
+) -> View:
+    """Compute the embeddings that a cache is missing. Whatever was stored before an interruption is kept.
+
+    Args:
+        cache: cache of embeddings.
+        keys: content hash of each photo.
+        photos: function that returns the pixels of the photos at these positions.
+        run: backbone, a function from pixels to embeddings.
+        threads: number of threads that call it; ``None`` for one per core.
+        on_progress: function that is called with the number of photos just completed.
+
+    Raises:
+        DataError: a photo cannot be read.
+    """
     rows = cache.rows(keys)
-    waiting = {key: path for key, path, row in zip(keys, paths, rows, strict=True) if row < 0}
-    on_progress(len(paths) - len(waiting))
+    waiting = {key: i for i, (key, row) in enumerate(zip(keys, rows, strict=True)) if row < 0}
+    on_progress(len(keys) - len(waiting))
     if waiting:
-        new_keys = list(waiting)
-        photos = Stored(new_keys, list(waiting.values()), image_size)
-
-        def features_from(start: int) -> NDArray[np.float32]:
-            batch = np.ascontiguousarray(VIEWS[view](photos[start : start + CHUNK]))
-            return run_in_small_batches(run, batch)
-
+        new_keys, pixels = list(waiting), photos(list(waiting.values()))
         starts = range(0, len(waiting), CHUNK)
-        for start, features in zip(starts, each(features_from, starts, threads), strict=True):
+        made = each(lambda start: run(pixels[start : start + CHUNK]), starts, threads)
+        for start, features in zip(starts, made, strict=True):
             if isinstance(features, ImageError):
                 raise DataError(f"a photo cannot be read: {features}")
             cache.add(new_keys[start : start + CHUNK], features)

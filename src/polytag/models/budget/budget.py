@@ -31,16 +31,16 @@ SAVING_SHARE, SAVING_SECONDS = 0.03, 4.0
 
 @dataclass(frozen=True)
 class Budget:
-    """A time budget.
+    """What was chosen for a time budget.
 
     Attributes:
-        options: training options that fit the budget.
-        end: value of `time.monotonic` at which training must have ended, so that there is time to save the model.
+        changes: training options that were chosen.
+        reserve: time that is needed after training to save the model, in seconds.
         words: line that says what was chosen and why.
     """
 
-    options: TrainOptions
-    end: float
+    changes: dict[str, Any]
+    reserve: float
     words: str
 
 
@@ -55,38 +55,47 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     """
     assert options.minutes is not None
     seconds = 60 * options.minutes
-    end = start + seconds * (1 - SAVING_SHARE) - SAVING_SECONDS
+    reserve = SAVING_SHARE * seconds + SAVING_SECONDS
     if not takes(model, "backbone") or is_encoder(options.recipe(model).backbone):
-        words = f"{model}: {options.minutes:.1f} minutes; training ends in time, if need be before its last epoch."
-        return Budget(options, end, words)
+        return Budget({}, reserve, f"{model}: {options.minutes:.1f} minutes; {_limited(model)}.")
     train, validation = photos
     candidates = _candidates(model, options)
     order = np.random.default_rng(options.seed).permutation(len(train))
     rates = measure(train.paths[order], candidates, options.weights)
     sizes = len(train), len(validation)
-    tune = options.fine_tune is None and model not in CLASSICAL
+    wanted = 0 if model in CLASSICAL else options.fine_tune
 
-    def plan(seconds: float) -> Plan:
-        return choose(candidates, rates, sizes, seconds, model == "best", tune)
+    def plan(seconds: float, epochs: int | None = wanted) -> Plan:
+        return choose(candidates, rates, sizes, seconds, model == "best", epochs)
 
     left = start + seconds - time.monotonic()
-    frozen = plan(left)
-    if tune and left - frozen.seconds > MIN_FINE_TUNING_SECONDS:
-        rates = with_fine_tuning(rates, frozen.backbone, options.weights)
+    frozen = plan(left, 0)
+    timed = wanted == 0
+    if wanted or (wanted is None and left - frozen.seconds > MIN_FINE_TUNING_SECONDS):
+        timed, rates = True, with_fine_tuning(rates, frozen.backbone, options.weights)
+        if wanted:  # No other backbone was timed.
+            candidates = [one for one in candidates if one[0] == frozen.backbone]
     left = start + seconds - time.monotonic()
     chosen, twice = plan(left), plan(left + seconds)
     # Validation photos are embedded once more for the thresholds.
-    end -= chosen.after + len(validation) * rates.embedding[chosen.backbone, chosen.image_size]
+    reserve += chosen.after + len(validation) * rates.embedding[chosen.backbone, chosen.image_size]
     changes: dict[str, Any] = {"backbone": chosen.backbone, "image_size": chosen.image_size}
-    if tune:
+    if wanted is None:
         changes["fine_tune"] = math.ceil(LONGER * chosen.epochs)
-    return Budget(options.override(changes), end, f"{model}: {in_words(chosen, twice, rates, seconds)}")
+    return Budget(changes, reserve, f"{model}: {in_words(chosen, twice, rates, seconds, left, timed)}")
+
+
+def _limited(model: str) -> str:
+    """Say what the time limits if there is nothing to choose."""
+    if takes(model, "epochs") and not takes(model, "backbone"):
+        return "training ends in time, if need be before its last epoch"
+    return "it does not limit embedding and training the head, which take as long as the encoder needs"
 
 
 def _candidates(model: str, options: TrainOptions) -> list[Candidate]:
     """Return the backbones and image sizes to choose from."""
     recipe = options.recipe(model)
-    if model != "best" or options.backbone is not None:
+    if model != "best" or options.backbone is not None or options.weights is not None:
         return [(recipe.backbone, recipe.image_size)]
     found = [(name, options.image_size or size) for name, size in FROZEN_GAINS if is_installed(name)]
     return list(dict.fromkeys(found)) or [(recipe.backbone, recipe.image_size)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from polytag.models.budget.rates import Candidate, Rates
 from polytag.models.recipe import fine_tuning_size
@@ -71,7 +72,12 @@ class Plan:
 
 
 def choose(
-    candidates: Sequence[Candidate], rates: Rates, photos: tuple[int, int], seconds: float, ridge: bool, tune: bool
+    candidates: Sequence[Candidate],
+    rates: Rates,
+    photos: tuple[int, int],
+    seconds: float,
+    ridge: bool,
+    fine_tune: int | None,
 ) -> Plan:
     """Return the plan with the highest expected gain that fits the time, or the fastest one if none fits.
 
@@ -81,17 +87,18 @@ def choose(
         photos: numbers of training and validation photos.
         seconds: available time.
         ridge: whether a frozen model is averaged with a kernel ridge regression.
-        tune: whether fine-tuning may be chosen.
+        fine_tune: number of epochs of fine-tuning, 0 for none. With ``None``, fine-tuning may be chosen if its rate
+            was measured, and then uses all of the time.
     """
-    plans = [plan for candidate in candidates for plan in _plans(candidate, rates, photos, seconds, ridge, tune)]
+    plans = [plan for candidate in candidates for plan in _plans(candidate, rates, photos, seconds, ridge, fine_tune)]
     fitting = [plan for plan in plans if plan.seconds <= seconds]
     return max(fitting, key=lambda plan: plan.gain) if fitting else min(plans, key=lambda plan: plan.seconds)
 
 
 def _plans(
-    candidate: Candidate, rates: Rates, photos: tuple[int, int], seconds: float, ridge: bool, tune: bool
+    candidate: Candidate, rates: Rates, photos: tuple[int, int], seconds: float, ridge: bool, fine_tune: int | None
 ) -> list[Plan]:
-    """Return the frozen plan for a backbone, and the fine-tuned plan that uses all of the time, if there is enough."""
+    """Return the frozen plan for a backbone, and the fine-tuned one if there is enough time, as far as they may be."""
     (backbone, size), (train, validation) = candidate, photos
     reading, embedding = rates.reading[size], rates.embedding[candidate]
     # Validation photos are embedded once more when thresholds are chosen.
@@ -99,27 +106,37 @@ def _plans(
     # At a size that was not measured, the best that is known of the backbone ranks it.
     known = [gain for (name, _), gain in FROZEN_GAINS.items() if name == backbone]
     gain = FROZEN_GAINS.get(candidate, max(known, default=0.0)) + RIDGE_GAIN * ridge
-    plans = [Plan(backbone, size, 0, gain, frozen)]
-    if tune and candidate in rates.fine_tuning:
+    plans = [] if fine_tune else [Plan(backbone, size, 0, gain, frozen)]
+    if fine_tune != 0:
         after = CONVERTING_SECONDS + (train * ridge + validation) * (embedding + HEAD_SECONDS * ridge)
         smaller = 0 if fine_tuning_size(size) == size else (train + validation) * reading
         fixed = frozen + BUILDING_SECONDS + smaller + after
-        epoch = train * rates.fine_tuning[candidate] + VALIDATION_COST * validation * embedding
-        epochs = min(float(MAX_EPOCHS), (seconds - fixed) / epoch)
-        if epochs >= MIN_EPOCHS:
+        epoch = train * rates.fine_tuning.get(candidate, inf) + VALIDATION_COST * validation * embedding
+        epochs = min(float(MAX_EPOCHS), (seconds - fixed) / epoch) if fine_tune is None else float(fine_tune)
+        if epochs >= MIN_EPOCHS or fine_tune:
             processed = epochs * train
             gain += FULL_FINE_TUNING_GAIN * processed / (processed + HALF_PHOTOS)
             plans.append(Plan(backbone, size, epochs, gain, fixed + epochs * epoch, after))
     return plans
 
 
-def in_words(plan: Plan, twice: Plan, rates: Rates, seconds: float) -> str:
-    """Say in one line what was chosen, why, and what twice the time is expected to give."""
+def in_words(plan: Plan, twice: Plan, rates: Rates, seconds: float, left: float, timed: bool) -> str:
+    """Say in one line what was chosen, why, and what twice the time is expected to give.
+
+    Args:
+        plan: what was chosen.
+        twice: what would be chosen with twice the time.
+        rates: speed of this machine.
+        seconds: budget.
+        left: time that is left of it.
+        timed: whether fine-tuning was timed, or is not wanted.
+    """
     reading, embedding = rates.reading[plan.image_size], rates.embedding[plan.backbone, plan.image_size]
     speed = f"reads {1 / max(reading, 1e-4):,.0f} and embeds {1 / max(embedding, 1e-4):,.0f} photos per second"
-    late = f", although it needs about {plan.seconds / 60:.1f} minutes" if plan.seconds > seconds else ""
+    late = f", although it needs about {plan.seconds / 60:.1f} minutes" if plan.seconds > left else ""
     gain = twice.gain - plan.gain
     more = f"{twice} (mAP {gain:+.3f})" if gain >= 0.001 else "nothing better"
+    more += "" if timed else ", but fine-tuning was not timed"
     return (
         f"{seconds / 60:.1f} minutes: {plan}{late}, because this machine {speed}. Expected with twice the time: {more}."
     )

@@ -91,10 +91,9 @@ class Checkpoints:
             np.savez(file, facts=encoded, **arrays)  # type: ignore[arg-type]
 
 
-def recorded_plan(folder: Path) -> dict[str, Any]:
-    """Return what an interrupted training within a time budget had chosen, because speeds are measured anew."""
-    recipe = _recorded(folder).get("recipe", {})
-    return {name: recipe[name] for name in ("backbone", "image_size", "fine_tune") if recipe.get(name) is not None}
+def recorded_budget(folder: Path) -> dict[str, Any] | None:
+    """Return what an interrupted training had chosen for its time budget, because speeds would be measured anew."""
+    return _recorded(folder).get("budget")
 
 
 def _recorded(folder: Path) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def fit_cnn(
     # The network is validated the same way as it will tag: in float32 and on full-size photos.
     network = MODELS[recipe.model](len(train.labels), recipe.image_size, **recipe.hyperparameters)
     network.set_weights(learner.get_weights())
-    facts = {"cut_short": fitted.cut_short}
+    done = f"training after {len(fitted.history)} of {recipe.epochs} epochs"
+    facts = {"cut_short": done} if fitted.cut_short else {}
     return Trained(network, recipe, fitted.history, fitted.kept, network.predict(full_size, verbose=0), facts)
 
 

@@ -1,9 +1,10 @@
 """Fine-tune the late layers of a pretrained network, and embed photos with the result."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
-from polytag.errors import ImageError
+from polytag.models.backbones.embed import VERSION, fill
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import keras, on_cpu, training_policy
 from polytag.models.networks.architectures import transfer
@@ -20,11 +21,11 @@ from polytag.models.runtimes.onnx import OnnxModel, export_onnx, run_in_small_ba
 from polytag.models.training.checkpoint import Checkpoints
 from polytag.models.training.early_layers import split_early_layers
 from polytag.models.training.late_layers import unfreeze
-from polytag.models.training.loop import fit_network, photo_batches, warm_up_and_cosine
+from polytag.models.training.loop import Fitted, fit_network, photo_batches, warm_up_and_cosine
 from polytag.models.training.optimizer import LayerwiseAdamW
 from polytag.models.training.time_limit import ending_at, share_of_time, time_is_over
-from polytag.photos.array_cache import cache_folder
-from polytag.photos.decode import each
+from polytag.photos.array_cache import ArrayCache
+from polytag.photos.decode import PIXEL_PATH
 from polytag.photos.pixels import View
 from polytag.progress import progress_bar
 
@@ -52,10 +53,6 @@ AVERAGED_STEPS = 500
 """Number of steps over which weights are averaged (Polyak & Juditsky 1992), at most a tenth of all steps."""
 
 
-CHUNK = 64
-"""Number of photos that are read and embedded together."""
-
-
 def default_epochs(photos: int) -> int:
     """Return the default number of fine-tuning epochs for this number of training photos."""
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
@@ -69,7 +66,7 @@ def fine_tune(
     weights: Weights,
     show_progress: bool,
     checkpoints: Checkpoints | None,
-) -> tuple[list[dict[str, float]], int | None]:
+) -> Fitted:
     """Train the late layers and the head of a copy, then transfer its weights to the network.
 
     The copy uses the dtypes that train fastest, and photos at `fine_tuning_size`.
@@ -83,8 +80,7 @@ def fine_tune(
         checkpoints: where to save the progress.
 
     Returns:
-        The record of each epoch, and the index of the epoch whose weights were kept; ``None`` if the weights are the
-        mean of several training runs.
+        The record of the training, without predictions.
     """
     epochs = recipe.fine_tune or 0
     gentle = replace(recipe, batch_size=min(32, recipe.batch_size))
@@ -105,12 +101,13 @@ def fine_tune(
     with progress_bar(len(train) + len(validation), title, "photo", show_progress) as bar:
         batches = photo_batches(train, smaller, True, bar.update, features=early_layers)
         validation_batches = photo_batches(validation, smaller, False, bar.update, features=early_layers)
-    start, history = learner.get_weights(), []
+    start, history, cut_short = learner.get_weights(), [], False
     trained: list[list[NDArray[np.float32]]] = []
     parts = np.array_split(np.arange(epochs), max(1, epochs // TRAINING_EPOCHS))
     with progress_bar(len(batches) * epochs, f"{recipe.model} · fine-tuning", "step", show_progress) as bar:
         for number, part in enumerate(parts, 1):
             if trained and time_is_over():
+                cut_short = True
                 break
             title = f"{recipe.model} · fine-tuning" + (f" {number} of {len(parts)}" if len(parts) > 1 else "")
             learner.set_weights(start)
@@ -123,39 +120,34 @@ def fine_tune(
                     learner, batches, validation_batches, part_recipe, bar, title, optimizer, (), checkpoints, name
                 )
             history += fitted.history
+            cut_short |= fitted.cut_short
             trained.append(learner.get_weights())
     learner.set_weights([np.mean(same, axis=0) for same in zip(*trained, strict=True)])
     network.set_weights(copy.get_weights())
-    return history, fitted.kept if len(parts) == 1 else None
+    return Fitted(history, fitted.kept if len(parts) == 1 else None, np.empty(0, np.float32), cut_short)
 
 
 def embed_with(
-    features: keras.Model, view: View, on_progress: Callable[[int], object] = lambda n: None
-) -> NDArray[np.float32]:
+    features: keras.Model, keys: Sequence[str], view: View, on_progress: Callable[[int], object] = lambda n: None
+) -> View:
     """Embed photos with a fine-tuned backbone, in float32 and at full size, as it will tag.
 
     Args:
         features: backbone with pooling.
-        view: pixels of n photos at the backbone's size.
+        keys: content hash of each of n photos.
+        view: their pixels at the backbone's size.
         on_progress: function that is called with the number of photos just completed.
 
     Returns:
-        Features, float32 (n, d), in a temporary file, because a million photos would fill the memory.
+        Features in the cache, float32 (n, d), from which an interrupted training continues.
     """
     run, threads = _runner(features)
-    with tempfile.TemporaryFile(dir=cache_folder()) as file:
-        found = np.memmap(file, np.float32, "w+", shape=(len(view), features.output_shape[-1]))
-
-    def features_from(start: int) -> NDArray[np.float32]:
-        return run(view[start : start + CHUNK])
-
-    starts = range(0, len(view), CHUNK)
-    for start, made in zip(starts, each(features_from, starts, threads), strict=True):
-        if isinstance(made, ImageError):
-            raise made
-        found[start : start + CHUNK] = made
-        on_progress(len(made))
-    return found
+    digest = sha256()
+    for array in features.get_weights():
+        digest.update(array.tobytes())
+    name = f"features-fine-tuned-{digest.hexdigest()[:16]}-{view.cache.shape[0]}-{PIXEL_PATH}.{VERSION}"
+    cache = ArrayCache(name, (features.output_shape[-1],), "float32")
+    return fill(cache, keys, lambda waiting: View(view.cache, view.rows[waiting]), run, threads, on_progress)
 
 
 def _runner(features: keras.Model) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], int | None]:

@@ -19,6 +19,7 @@ from polytag.models.training.checkpoint import Checkpoints
 from polytag.models.training.fine_tuning import default_epochs, embed_with, fine_tune
 from polytag.models.training.late_layers import unfreeze
 from polytag.models.training.loop import Fitted, Trained, fit_network, without_optimizer
+from polytag.photos.content import content_hash
 from polytag.photos.pixels import View, photo_view
 from polytag.progress import progress_bar
 
@@ -99,15 +100,18 @@ def _fine_tuned(
     sets = [train, validation] if recipe.model == "best" else [validation]
     # Opened before training, because files may disappear during the hours that training takes.
     views = [photo_view(data.paths, recipe.image_size) for data in sets]
+    keys = [[content_hash(path) for path in data.paths] for data in sets]
     with on_all_gpus():
-        history, kept = fine_tune(network, train, validation, recipe, weights, show_progress, checkpoints)
+        fitted = fine_tune(network, train, validation, recipe, weights, show_progress, checkpoints)
     features, top = network.get_layer("backbone"), network.get_layer("head")
     with progress_bar(sum(map(len, sets)), f"{recipe.model} · embedding photos", "photo", show_progress) as bar:
-        embeddings = [embed_with(features, view, bar.update) for view in views]
-    fitted = Fitted(history, kept, top.predict(embeddings[-1], verbose=0))
+        embeddings = [embed_with(features, *pair, bar.update) for pair in zip(keys, views, strict=True)]
+    fitted = replace(fitted, probabilities=top.predict(embeddings[-1][:], verbose=0))
     size = fine_tuning_size(recipe.image_size)
     smaller = "" if size == recipe.image_size else f"; it used photos at {size} × {size} px"
     facts: dict[str, Any] = {"fine_tuning": f"kept{smaller}"}
+    if fitted.cut_short:
+        facts["cut_short"] = f"fine-tuning after {len(fitted.history)} of {recipe.fine_tune} epochs"
     if recipe.model == "best":
         top, fitted, facts["kernel_ridge"] = _with_kernel_ridge(top, fitted, embeddings, train, validation, recipe.seed)
         network = with_head(features, top)
