@@ -12,6 +12,7 @@ from polytag.errors import DataError, SettingsError, WeightsError
 from polytag.files import write_json
 from polytag.models import fit as training
 from polytag.models.backbones import weights as pretrained
+from polytag.models.backbones.weights import find_weights
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.quantization import quantize as quantization
 
@@ -130,6 +131,13 @@ def test_what_has_no_effect_on_any_model_is_refused(data, tmp_path) -> None:
     ):
         with pytest.raises(SettingsError, match=message):
             pt.compare(data, tmp_path / "run", models, show_progress=False, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_suit_only_one_of_the_models_are_refused_before_training(data, tmp_path) -> None:
+    settings = {"weights": str(find_weights().path), "image_size": 32, "show_progress": False}
+    with pytest.raises(WeightsError, match="does not contain weights for EfficientNet-Lite2"):
+        pt.compare(data, tmp_path / "run", ["transfer", "best"], **settings)
     assert not (tmp_path / "run").exists()
 
 

@@ -23,6 +23,14 @@ def test_the_time_is_shared_out_by_model(squares, tmp_path, monkeypatch) -> None
     assert more == pytest.approx(4 * 0.7 * len(data) * 2 * estimate.FINE_TUNING_COST)
 
 
+def test_sizes_that_a_budget_will_choose_are_not_read_before(tmp_path) -> None:
+    models = ["transfer", "best"]
+    unlimited, limited = (check_comparison(tmp_path, models, TrainOptions(minutes=m)) for m in (None, 5))
+    assert (unlimited.sizes, limited.sizes) == ([224, 288], [224])
+    asked = check_comparison(tmp_path, models, TrainOptions(minutes=5, backbone="mobilenet_v2", image_size=96))
+    assert asked.sizes == [96]
+
+
 def test_what_is_left_is_corrected_by_what_it_took() -> None:
     share = TimeShare(None, 4)
     line = share.expect({"": (10, 0), "baseline": (600, 600), "transfer": (80, 50)}, {"baseline": 1, "transfer": 3})

@@ -19,7 +19,7 @@ import numpy as np
 
 from polytag.comparison.contest import Contest, Contestant, contestant, pairs, results
 from polytag.comparison.estimate import expected_seconds
-from polytag.comparison.plan import Plan, check_backbone, check_comparison
+from polytag.comparison.plan import Plan, check_backbones, check_comparison
 from polytag.comparison.repeats import Repeats
 from polytag.comparison.report import write_report
 from polytag.comparison.run_folder import locked_folder, prepare_folder, repeat_folder, started_run
@@ -146,7 +146,7 @@ def compare(
     check_learnable(data)
     if given_split is not None:
         with_split(data, given_split)
-    check_backbone(plan.options, plan.weights, folder, resume)
+    check_backbones(plan, folder, resume)
     data = _read(data, plan, resume, show_progress, say)
     with progress_bar(len(data), "looking for duplicates", "photo", show_progress) as bar:
         first = _repeat(data, 1, options.seed, given_split, bar.update)
@@ -181,7 +181,7 @@ def _read(data: Dataset, plan: Plan, resume: bool, show_progress: bool, say: Cal
         say(line)
     for advice in filter(None, (options.advice(model) for model, options in plan.options.items())):
         say(advice)
-    sizes = sorted({options.recipe(model).image_size for model, options in plan.options.items()})
+    sizes = plan.sizes or [SIDE]
     with progress_bar((1 + len(sizes)) * len(data), "reading photos", "photo", show_progress) as bar:
         # The split needs the measurements. At the usual size, decoding once serves both measuring and training.
         measure(data.paths, bar.update, keep_pixels=SIDE in sizes)
@@ -210,7 +210,7 @@ def _request(
         "repeats": plan.repeats,
         "data": data.fingerprint,
         "split": list(splits),
-        "weights": None if plan.weights is None else plan.weights.name,
+        "weights": {model: weights.name for model, weights in plan.weights.items()},
         "int8": options.int8,
         "tune": sorted({"tuned", *tune} & set(models)),
         "settings": {name: value for name, value in options.settings.items() if name != "seed"},

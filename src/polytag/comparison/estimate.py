@@ -10,7 +10,7 @@ from polytag.models.budget.plan import HEAD_SECONDS, START_SECONDS
 from polytag.models.budget.rates import measure
 from polytag.models.encoders.encoder import Encoder
 from polytag.models.options import DEFAULT_TRIALS
-from polytag.models.recipe import takes
+from polytag.models.recipe import fine_tuning_size, takes
 
 BASELINE_COST, TUNED_COST, FINE_TUNING_COST = 4.5, 0.5, 3.2
 """Time per photo and epoch, relative to embedding a photo at 224 px. From the training times on scenes5 and coco18 in
@@ -36,14 +36,15 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
 
     recipes = {model: options.recipe(model) for model, options in plan.options.items()}
     embedded = [recipe for model, recipe in recipes.items() if takes(model, "backbone")]
-    backbone, size = (embedded[0].backbone, embedded[0].image_size) if embedded else ("mobilenet_v2", 224)
-    if isinstance(plan.weights, Encoder) or not (embedded or is_installed("mobilenet_v2")):
+    candidates = list(dict.fromkeys((one.backbone, one.image_size) for one in embedded)) or [("mobilenet_v2", 224)]
+    encoders = any(isinstance(weights, Encoder) for weights in plan.weights.values())
+    if encoders or not (embedded or is_installed("mobilenet_v2")):
         return {}
     order = np.random.default_rng(0).permutation(len(data))
     weights = next((plan.options[model].weights for model in recipes if takes(model, "backbone")), None)
-    rates = measure(data.paths[order], [(backbone, size)], weights)
-    embedding = rates.embedding[backbone, size]
-    unit = embedding * (224 / size) ** 2
+    rates = measure(data.paths[order], candidates, weights)
+    backbone, size = next((one for one in candidates if one[0] == "mobilenet_v2"), candidates[0])
+    unit = rates.embedding[backbone, size] * (224 / size) ** 2
     train = len(data) * RATIOS[0]
     found = {"": (len(data) * rates.reading[size], 0.0)}
     seen = set()
@@ -56,10 +57,12 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
             seconds = (recipe.epochs * train + trials * STAGE_EPOCHS * min(train, STAGE_PHOTOS)) * unit * TUNED_COST
         else:
             epochs = default_epochs(int(train)) if recipe.fine_tune is None else recipe.fine_tune
-            fine_tuning = epochs * train * embedding * FINE_TUNING_COST if takes(model, "fine_tune") else 0.0
-            seconds = len(data) * HEAD_SECONDS + fine_tuning
-            if (recipe.backbone, recipe.image_size) not in seen:
-                once = len(data) * unit * (recipe.image_size / 224) ** 2
-                seen.add((recipe.backbone, recipe.image_size))
+            # Measured: MobileNetV2 and EfficientNet-Lite take about as long at the same size.
+            step = unit * FINE_TUNING_COST * (fine_tuning_size(recipe.image_size) / 224) ** 2
+            seconds = len(data) * HEAD_SECONDS + (epochs * train * step if takes(model, "fine_tune") else 0.0)
+            candidate = recipe.backbone, recipe.image_size
+            if candidate not in seen:
+                once = len(data) * rates.embedding[candidate]
+                seen.add(candidate)
         found[model] = (START_SECONDS + seconds + once, START_SECONDS + seconds)
     return found

@@ -10,6 +10,7 @@ from polytag.comparison.run_folder import check_repeats, started_run
 from polytag.comparison.time_share import TimeShare
 from polytag.errors import SettingsError
 from polytag.models.backbones.weights import Weights
+from polytag.models.budget.budget import chooses_backbone
 from polytag.models.encoders.encoder import Encoder
 from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
 from polytag.models.recipe import ALL_MODELS, SEARCHED, takes
@@ -21,15 +22,22 @@ class Plan:
 
     Attributes:
         options: the training options of each model.
-        weights: weights of the backbone, ``None`` if no model has a backbone.
+        weights: weights of the backbone of each model that has one.
         repeats: number of repeats of each model.
         time_share: the clock that shares out the time, if it is limited.
     """
 
     options: dict[str, TrainOptions]
-    weights: Weights | None
+    weights: dict[str, Weights]
     repeats: dict[str, int]
     time_share: TimeShare
+
+    @property
+    def sizes(self) -> list[int]:
+        """Image sizes that are known before training. A time limit lets "best" choose its own."""
+        limited = self.time_share.is_limited
+        known = [m for m, options in self.options.items() if not (limited and chooses_backbone(m, options))]
+        return sorted({self.options[model].recipe(model).image_size for model in known})
 
 
 def check_comparison(
@@ -57,13 +65,14 @@ def check_comparison(
     _check_use(models, tune, options)
     times = repeats_of_each(models, repeats, fewer_repeats or {})
     plan = {model: _options_for(model, options, tune) for model in models}
-    weights = [check_training(model, plan[model])[1] for model in models]
+    found = {model: check_training(model, plan[model])[1] for model in models}
+    weights = {model: of_it for model, of_it in found.items() if of_it is not None}
     for model in models:
         plan[model].override({"seed": options.seed + times[model] - 1}).recipe(model)
     started = started_run(Path(out), resume, overwrite)
     if resume and started is not None:
         check_repeats(Path(out), times, started)
-    return Plan(plan, next(filter(None, weights), None), times, TimeShare(options.minutes, sum(times.values())))
+    return Plan(plan, weights, times, TimeShare(options.minutes, sum(times.values())))
 
 
 def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:
@@ -94,14 +103,12 @@ def _check_use(models: Sequence[str], tune: Sequence[str], options: TrainOptions
         raise SettingsError(f"{useless[0].replace('_', ' ')} means nothing to {', '.join(models)}. Leave it out.")
 
 
-def check_backbone(plan: Mapping[str, TrainOptions], weights: Weights | None, folder: Path, resume: bool) -> None:
-    """Check that the weights match the backbone before an earlier run is replaced and before hours of training."""
+def check_backbones(plan: Plan, folder: Path, resume: bool) -> None:
+    """Check that the weights match each backbone before an earlier run is replaced and before hours of training."""
     # This import is here because it loads Keras.
     from polytag.models.backbones.backbone import backbone
 
-    embedding = [model for model in plan if takes(model, "backbone")]
-    if isinstance(weights, Encoder):
-        return  # It has run when it was found.
-    if weights is not None and not (resume and all((folder / model).exists() for model in embedding)):
-        recipe = plan[embedding[0]].recipe(embedding[0])
-        backbone(recipe.backbone, recipe.image_size, weights)
+    for model, weights in plan.weights.items():
+        # An encoder has run when it was found.
+        if not isinstance(weights, Encoder) and not (resume and (folder / model).exists()):
+            backbone(weights.backbone, plan.options[model].recipe(model).image_size, weights)

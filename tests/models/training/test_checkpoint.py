@@ -106,7 +106,7 @@ def test_a_training_with_a_time_budget_continues_as_it_was_planned(
     monkeypatch.setattr(fit, "plan_budget", lambda *_: pytest.fail("it was planned again"))
     bundle = pt.fit(train, validation, model, say=said.append, **settings)
     assert said[0] == said[1] == bundle.manifest["budget"]
-    with pytest.raises(SettingsError, match="was started with other .*budget"):
+    with pytest.raises(SettingsError, match=r"was started with other .*budget"):
         pt.fit(train, validation, model, **settings | {"minutes": None, "image_size": 32})
 
 

@@ -92,10 +92,15 @@ def _limited(model: str) -> str:
     return "it does not limit embedding and training the head, which take as long as the encoder needs"
 
 
+def chooses_backbone(model: str, options: TrainOptions) -> bool:
+    """Return whether a budget chooses the backbone and the image size of a model."""
+    return model == "best" and options.backbone is None and options.weights is None
+
+
 def _candidates(model: str, options: TrainOptions) -> list[Candidate]:
     """Return the backbones and image sizes to choose from."""
     recipe = options.recipe(model)
-    if model != "best" or options.backbone is not None or options.weights is not None:
+    if not chooses_backbone(model, options):
         return [(recipe.backbone, recipe.image_size)]
     found = [(name, options.image_size or size) for name, size in FROZEN_GAINS if is_installed(name)]
     return list(dict.fromkeys(found)) or [(recipe.backbone, recipe.image_size)]
