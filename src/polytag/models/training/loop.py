@@ -1,5 +1,6 @@
 """Train one network. Keras runs the loop. The epoch with the best support-weighted validation mAP is kept."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 from polytag.errors import DivergedError
 from polytag.evaluation.selection import VALIDATION_SCORE, selection_score
-from polytag.models.backend import keras, replicas
+from polytag.models.backend import keras, on_cpu, replicas
 from polytag.models.recipe import Recipe
 from polytag.models.training.batches import Batches
 from polytag.models.training.checkpoint import Checkpoints, SaveProgress
@@ -87,7 +88,8 @@ def photo_batches(
     """
     augmentation = recipe.augmentation if training else "none"
     view = photo_view(data.paths, recipe.image_size, on_progress)
-    threads = 2 if len(data) >= THREADED_PHOTOS else 1
+    # Beside a GPU, the cores have nothing else to do.
+    threads = 1 if len(data) < THREADED_PHOTOS else 2 if on_cpu() else max(2, os.cpu_count() or 2)
     return Batches(
         view,
         data.targets,
