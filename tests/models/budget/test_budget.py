@@ -10,7 +10,7 @@ from polytag.comparison.time_share import TimeShare, time_notes
 from polytag.errors import SettingsError
 from polytag.models.budget import budget as budgets
 from polytag.models.budget.budget import plan_budget
-from polytag.models.budget.rates import AUGMENTATION_COST, Rates, measure, with_fine_tuning
+from polytag.models.budget.rates import Rates, measure, with_fine_tuning
 from polytag.models.options import TrainOptions
 from polytag.models.training import step_rate
 
@@ -91,8 +91,8 @@ def test_other_sizes_of_a_backbone_are_expected_to_take_as_long_as_their_pixels(
     assert times["mobilenet_v2", 64] == pytest.approx(4 * times["mobilenet_v2", 32])
     assert set(rates.reading) == {32, 64}
     assert with_fine_tuning(rates, "mobilenet_v2").fine_tuning == {
-        ("mobilenet_v2", 32): AUGMENTATION_COST,
-        ("mobilenet_v2", 64): 4 * AUGMENTATION_COST,
+        ("mobilenet_v2", 32): 1.0,
+        ("mobilenet_v2", 64): 4.0,
     }
 
 

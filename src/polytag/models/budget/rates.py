@@ -15,9 +15,6 @@ from polytag.photos.pixels import pixels
 Candidate = tuple[str, int]
 """A backbone and the width and height of its photos, in pixels."""
 
-AUGMENTATION_COST = 1.3
-"""Time to fine-tune with augmented photos, relative to the time without augmentation."""
-
 
 @dataclass(frozen=True)
 class Rates:
@@ -78,6 +75,6 @@ def with_fine_tuning(rates: Rates, backbone: str, weights: Path | None = None) -
 
     sizes = {size: fine_tuning_size(size) for name, size in rates.embedding if name == backbone}
     smallest = min(sizes.values())
-    seconds = AUGMENTATION_COST * seconds_per_photo(find_weights(weights, backbone), smallest)
+    seconds = seconds_per_photo(find_weights(weights, backbone), smallest)
     times = {(backbone, size): seconds * (smaller / smallest) ** 2 for size, smaller in sizes.items()}
     return replace(rates, fine_tuning={**rates.fine_tuning, **times})

@@ -22,7 +22,7 @@ THREADS = 2
 
 
 def seconds_per_photo(weights: Weights, image_size: int) -> float:
-    """Return the time to fine-tune with a photo, in seconds. Augmentation is not included.
+    """Return the time to fine-tune with a photo, in seconds. Augmentation runs on other threads at the same time.
 
     Args:
         weights: weights of the backbone.
