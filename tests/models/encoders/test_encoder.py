@@ -74,6 +74,66 @@ def test_a_name_of_the_hub_is_found_in_its_cache_without_a_connection(
         find_encoder("hf:other")
 
 
+def test_every_file_that_a_graph_names_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    from huggingface_hub.errors import EntryNotFoundError
+
+    published, local = tmp_path / "published", tmp_path / "local"
+    shutil.copytree(TINY / "dinov2", published)
+    model = onnx.load(path := published / "onnx" / "model.onnx")
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    # As in large repositories: the second half of the weights is in a file of its own.
+    external = [one for one in model.graph.initializer if one.external_data]
+    for one in external[len(external) // 2 :]:
+        next(entry for entry in one.external_data if entry.key == "location").value = "model.onnx_data_1"
+    path.write_bytes(model.SerializeToString())
+    shutil.copyfile(path.with_name("model.onnx_data"), path.with_name("model.onnx_data_1"))
+
+    def download(repository: str, place: str, revision: str | None = None) -> str:
+        if not (published / place).is_file():
+            raise EntryNotFoundError(place)
+        (local / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(published / place, local / place)
+        return str(local / place)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    encoder = find_encoder("hf:some/encoder")
+    assert encoder.path is not None
+    assert_features(encoder.path, "dinov2")
+    (published / "onnx" / "model.onnx_data_1").unlink()
+    with pytest.raises(WeightsError, match=r"model\.onnx_data_1 of some/encoder cannot be downloaded: check"):
+        find_encoder("hf:some/encoder")
+
+
+def test_any_error_of_the_connection_is_one_line_unless_the_cache_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, constants = pytest.importorskip("huggingface_hub"), pytest.importorskip("huggingface_hub.constants")
+
+    class ProxyError(Exception):
+        """As raised by the HTTP library, whose errors are not `OSError`."""
+
+    def download(*_: object, **__: object) -> str:
+        raise ProxyError("the proxy refused\nall details")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(WeightsError, match=r"some/encoder cannot be downloaded \(the proxy refused\): check the name"):
+        find_source("hf:some/encoder")
+    repository = tmp_path / "models--some--encoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("1" * 40)
+    for name in ("onnx/vision_model.onnx", "preprocessor_config.json", "config.json"):
+        place = repository / "snapshots" / ("1" * 40) / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(TINY / "clip" / name, place)
+    for name in ("open_clip_config.json", "README.md"):  # known not to exist
+        (place := repository / ".no_exist" / ("1" * 40) / name).parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    assert find_source("hf:some/encoder").revision == "1" * 40
+
+
 def test_weights_in_another_file_stay_there(tmp_path: Path) -> None:
     shutil.copytree(TINY / "dinov2", tmp_path / "big")
     path = tmp_path / "big" / "onnx" / "model.onnx"

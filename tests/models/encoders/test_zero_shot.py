@@ -1,14 +1,21 @@
 """Labels without training: the scores are those that the library computes from photos and texts."""
 
+import hashlib
+import io
+import json
 import shutil
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from polytag.errors import SettingsError, WeightsError
 from polytag.models.bundle.bundle import Bundle
+from polytag.models.encoders.text import find_text_encoder, read_scalars
 from polytag.models.encoders.zero_shot import CLIP_THRESHOLD, PROMPTS, zero_shot
+from polytag.photos.cache_room import cache_folder
 from tiny_encoders import TINY, TOLERANCE, expected, write_photos
 
 pytest.importorskip("tokenizers")
@@ -33,8 +40,6 @@ def test_prompts_are_averaged_as_directions() -> None:
     alone = [zero_shot(str(TINY / "clip"), ["two people"], prompts=[prompt]) for prompt in (PROMPTS[0], "{}")]
     both = zero_shot(str(TINY / "clip"), ["two people"], prompts=[PROMPTS[0], "{}"])
     photos = expected("clip")[0]
-    from polytag.models.encoders.text import find_text_encoder
-
     length = np.linalg.norm(find_text_encoder(str(TINY / "clip"))(texts).mean(axis=0))
     raw = [bundle.run(photos) for bundle in alone]
     inside = (raw[0] > 0) & (raw[1] > 0)
@@ -56,6 +61,64 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
     shutil.copyfile(TINY / "siglip2" / "model.safetensors", tmp_path / "siglip" / "model.safetensors")
     with pytest.raises(SettingsError, match="have 16 features, but its texts 12"):
         zero_shot(str(tmp_path / "siglip"), ["boat"])
+
+
+def test_the_sigmoid_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
+    commit = hashlib.sha1(str(tmp_path).encode()).hexdigest()
+    repository = tmp_path / "models--some--siglip"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(TINY / "siglip2", snapshot := repository / "snapshots" / commit)
+    (snapshot / "model.safetensors").unlink()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    opened = []
+
+    class Online:
+        def open(self, path: str, mode: str, revision: str, **_: object) -> BinaryIO:
+            opened.append((path, revision))
+            return (TINY / "siglip2" / "model.safetensors").open("rb")
+
+    class Offline:
+        def open(self, *_: object, **__: object) -> BinaryIO:
+            raise RuntimeError("no connection")  # an error of the HTTP library, which is not an `OSError`
+
+    monkeypatch.setattr(hub, "HfFileSystem", Offline)
+    with pytest.raises(WeightsError, match=r"cannot be read: check the connection, or put model\.safe"):
+        find_text_encoder("hf:some/siglip")
+    monkeypatch.setattr(hub, "HfFileSystem", Online)
+    first = find_text_encoder("hf:some/siglip")
+    assert first.scale == pytest.approx(np.exp(1.1)) and first.bias == pytest.approx(-0.4)
+    monkeypatch.setattr(hub, "HfFileSystem", Offline)
+    assert find_text_encoder("hf:some/siglip") == first
+    assert opened == [("some/siglip/model.safetensors", commit)]
+    (kept,) = (cache_folder() / "encoders").glob(f"some--siglip-{commit}.json")
+    kept.write_text('{"logit_scale": "much"')
+    monkeypatch.setattr(hub, "HfFileSystem", Online)
+    assert find_text_encoder("hf:some/siglip") == first and len(opened) == 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "content"), [("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2"), ("BF16", None)], ids=lambda one: str(one)
+)
+def test_single_numbers_are_read_in_every_type(dtype: str, content: str | None) -> None:
+    values = np.array([4.71875, -16.5])  # exact in all these types
+    if content is None:
+        raw = (values.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    else:
+        raw = values.astype(content).tobytes()
+    half = len(raw) // 2
+    header = {
+        "logit_scale": {"dtype": dtype, "shape": [1], "data_offsets": [0, half]},
+        "logit_bias": {"dtype": dtype, "shape": [1], "data_offsets": [half, 2 * half]},
+    }
+    text = json.dumps(header).encode()
+    file = io.BytesIO(struct.pack("<Q", len(text)) + text + raw)
+    assert read_scalars(file, ("logit_scale", "logit_bias")) == {"logit_scale": 4.71875, "logit_bias": -16.5}
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        read_scalars(io.BytesIO(b"<!doctype html> and more"), ("logit_scale",))
 
 
 def test_tag_needs_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -42,6 +42,11 @@ def load_graph(path: Path) -> Any:
     return model
 
 
+def external_names(model: Any) -> list[str]:
+    """Return the names of the files with external weights, as a graph from `load_graph` states them."""
+    return sorted({entry.value for entry in _locations(model)})
+
+
 def external_files(model: Any, folder: Path) -> list[Path]:
     """Return the files with external weights.
 
@@ -52,7 +57,7 @@ def external_files(model: Any, folder: Path) -> list[Path]:
     Raises:
         WeightsError: a file is missing, or is not beside the ONNX file.
     """
-    names = sorted({entry.value for entry in _locations(model)})
+    names = external_names(model)
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise WeightsError(f"the weights {name} of the encoder are missing: put them into {folder}")

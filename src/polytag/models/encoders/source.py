@@ -8,6 +8,7 @@ from typing import Any
 
 from polytag.errors import SettingsError, WeightsError, raise_machine_error
 from polytag.extras import require
+from polytag.models.encoders.graph import external_names, load_graph
 from polytag.models.encoders.preprocessing import FILES, read_json
 
 HUB, TIMM = "hf:", "timm:"
@@ -109,36 +110,54 @@ class Hub:
         require("huggingface_hub", "hub", "Downloading an encoder")
 
     def model(self, places: Sequence[str]) -> Path | None:
-        """Return the local path of the first ONNX file that exists. Its external weights are downloaded as well."""
+        """Return the local path of the first ONNX file that exists, or ``None``. Its weights are downloaded as well.
+
+        Raises:
+            WeightsError: the file is damaged, or its external weights cannot be downloaded.
+        """
         place, found = next(((place, file) for place in places if (file := self.file(place))), ("", None))
-        if found is not None:
-            for data in (f"{place}_data", f"{place}.data"):
-                self.file(data)
+        if found is None:
+            return None
+        for name in external_names(load_graph(found)):
+            if self.file(place.rpartition("/")[0] + "/" * ("/" in place) + name) is None:
+                raise WeightsError(
+                    f"the weights {name} of {self.repository} cannot be downloaded: check the connection"
+                )
         return found
 
     def file(self, place: str) -> Path | None:
-        """Return the local path of a file, or ``None`` if the file does not exist or cannot be downloaded."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+        """Return the local path of a file, or ``None`` if the file does not exist or cannot be downloaded.
+
+        Raises:
+            WeightsError: the repository does not answer, and the file is not in the cache.
+        """
+        from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError
 
         try:
             return Path(hf_hub_download(self.repository, place, revision=self.revision))
-        except (EntryNotFoundError, LocalEntryNotFoundError):
+        except EntryNotFoundError:
             return None
-        except (HfHubHTTPError, OSError, ValueError) as error:
+        except Exception as error:
             raise_machine_error(error)
+            # Connections fail with exceptions of the HTTP library, which differs between versions of huggingface_hub.
+            cached = try_to_load_from_cache(self.repository, place, revision=self.revision)
+            if cached is not None:
+                return None if cached is _CACHED_NO_EXIST else Path(cached)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
-            raise WeightsError(f"{self.repository} cannot be downloaded ({reason}): check the name") from None
+            raise WeightsError(
+                f"{self.repository} cannot be downloaded ({reason}): check the name and the connection"
+            ) from None
 
-    def open(self, place: str) -> Any:
+    def open(self, place: str, commit: str) -> Any:
         """Open a file of the repository, of which only what is read is downloaded.
 
         Raises:
-            OSError: there is no such file, or no connection.
+            Exception: there is no such file, or no connection. The HTTP libraries raise many different exceptions.
         """
         from huggingface_hub import HfFileSystem
 
-        return HfFileSystem().open(f"{self.repository}/{place}", "rb", revision=self.revision, block_size=1 << 18)
+        return HfFileSystem().open(f"{self.repository}/{place}", "rb", revision=commit, block_size=1 << 18)
 
 
 def _licence_in(readme: Path) -> str:

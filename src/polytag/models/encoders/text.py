@@ -1,8 +1,9 @@
 """Text encoders that belong to an image encoder, as in CLIP and SigLIP: texts → vectors in the same space."""
 
 import json
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,18 +11,26 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import WeightsError
+from polytag.errors import WeightsError, raise_machine_error
 from polytag.extras import require
+from polytag.files import write_json
 from polytag.models.encoders.graph import load_graph
 from polytag.models.encoders.preprocessing import read_json
 from polytag.models.encoders.source import HUB, Hub, Source, find_source
 from polytag.models.runtimes.onnx import open_session
+from polytag.photos.cache_room import cache_folder, usable
 
 TEXT_MODELS = ("onnx/text_model.onnx", "text_model.onnx")
 """Usual places of the text encoder, in the order in which they are tried."""
 
 SIGLIP_LENGTH = 64
 """Number of tokens to which SigLIP pads each text, unless its configuration says otherwise."""
+
+SIGMOID = ("logit_scale", "logit_bias")
+"""Names of the two numbers of SigLIP's sigmoid. The first is the logarithm of the scale."""
+
+LONGEST_HEADER = 100_000_000
+"""Maximum length of a safetensors header, in bytes, which the format sets itself."""
 
 
 @dataclass(frozen=True)
@@ -105,31 +114,69 @@ def find_text_encoder(name: str) -> TextEncoder:
 def _sigmoid(source: Source, hub: Hub | None) -> tuple[float, float]:
     """Return the scale and the bias of SigLIP's sigmoid, which only the PyTorch weights contain.
 
+    Numbers from the hub are kept in the cache, so that they are downloaded once.
+
     Raises:
         WeightsError: they cannot be read.
     """
     path = source.folder / "model.safetensors"
+    kept = None
+    if hub is not None and not path.is_file():
+        kept = cache_folder() / "encoders" / f"{hub.repository.replace('/', '--')}-{source.revision}.json"
+        if (found := _kept(kept)) is not None:
+            return found
     try:
-        with path.open("rb") if path.is_file() or hub is None else hub.open("model.safetensors") as file:
-            scalars = read_scalars(file, ("logit_scale", "logit_bias"))
-    except (OSError, KeyError, ValueError, struct.error):
+        with path.open("rb") if hub is None or kept is None else hub.open(path.name, source.revision) as file:
+            scalars = read_scalars(file, SIGMOID)
+        numbers = _scale_and_bias(scalars)
+    except Exception as error:
+        raise_machine_error(error)
+        # Damaged files, huggingface_hub and its HTTP library raise many different exceptions.
+        connection = "" if hub is None else "check the connection, or "
         raise WeightsError(
-            f"the scale of the scores of {source.name} cannot be read: put model.safetensors into {source.folder}"
+            f"the scale of the scores of {source.name} cannot be read: {connection}put model.safetensors into "
+            f"{source.folder}"
         ) from None
-    return float(np.exp(scalars["logit_scale"])), scalars["logit_bias"]
+    if kept is not None:
+        with usable(kept.parent):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, scalars)
+    return numbers
+
+
+def _kept(path: Path) -> tuple[float, float] | None:
+    """Return the numbers in a file of the cache, or ``None`` if it does not exist or is damaged."""
+    try:
+        return _scale_and_bias(read_json(path))
+    except (WeightsError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _scale_and_bias(scalars: Mapping[str, float]) -> tuple[float, float]:
+    logarithm, bias = (float(scalars[name]) for name in SIGMOID)
+    if not (math.isfinite(logarithm) and math.isfinite(bias)):
+        raise ValueError("not finite")
+    return math.exp(logarithm), bias
 
 
 def read_scalars(file: BinaryIO, names: Sequence[str]) -> dict[str, float]:
     """Read single numbers from a safetensors file without reading the rest.
 
     The file begins with the length of a JSON header, which names the type and place of each tensor.
+
+    Raises:
+        ValueError: the file is damaged. Other damage raises other exceptions.
     """
     (length,) = struct.unpack("<Q", file.read(8))
+    if length > LONGEST_HEADER:
+        raise ValueError("not a safetensors file")
     header: dict[str, Any] = json.loads(file.read(length))
     found = {}
     for name in names:
         start, end = header[name]["data_offsets"]
         file.seek(8 + length + start)
-        dtype = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[header[name]["dtype"]]
-        found[name] = float(np.frombuffer(file.read(end - start), dtype)[0])
+        content, dtype = file.read(end - start), header[name]["dtype"]
+        if dtype == "BF16":  # the upper half of a float32
+            content, dtype = bytes(2) + content[:2], "F32"
+        found[name] = float(np.frombuffer(content, {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype])[0])
     return found
