@@ -1,11 +1,15 @@
 """Without the extra `train`, data commands and tagging work, and other commands name the extra in one line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from colours import write_colour_bundle
+from tiny_encoders import TINY, write_photos
 
 HIDE = """
 import importlib.util, sys
@@ -58,13 +62,27 @@ def test_data_is_read_audited_cleaned_and_split(data: Path, tmp_path: Path) -> N
         ["explore", "DATA", "-o", "OUT"],
         ["audit", "DATA", "--label-errors"],
         ["evaluate", "DATA", "DATA"],
-        ["explain", "DATA", "DATA/0.png", "-o", "OUT"],
+        ["explain", "BUNDLE", "DATA/0.png", "-o", "OUT"],
     ],
     ids=lambda words: words[0],
 )
 def test_what_needs_the_extra_says_so_before_anything_is_read(words: list[str], data: Path, tmp_path: Path) -> None:
-    done = light(*(word.replace("DATA", str(data)).replace("OUT", str(tmp_path / "out")) for word in words))
+    write_colour_bundle(tmp_path / "bundle")
+    places = {"DATA": str(data), "BUNDLE": str(tmp_path / "bundle"), "OUT": str(tmp_path / "out")}
+    done = light(*(re.sub("DATA|BUNDLE|OUT", lambda name: places[name[0]], word) for word in words))
     assert done.returncode == 2
     assert done.stdout == "" and not (tmp_path / "out").exists()
     (line,) = done.stderr.splitlines()
     assert line.startswith("polytag: ") and line.endswith("pip install 'polytag[train]'")
+
+
+def test_labels_without_training_are_tagged_saved_and_explained(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    photos, bundle = write_photos(tmp_path / "photos", "clip"), tmp_path / "bundle"
+    for words in (
+        ["tag", photos[0], "--labels", "boat,two people", "--encoder", TINY / "clip", "--save-bundle", bundle],
+        ["explain", bundle, photos[0], "--out", tmp_path / "why"],
+    ):
+        done = light(*words)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "why" / "all.png").exists() and (bundle / "MODEL_CARD.md").exists()

@@ -53,7 +53,7 @@ def test_photos_seen_in_training_are_left_out_and_said() -> None:
     evaluation = evaluate(Oracle(data, seen=25), data)
     assert evaluation.names == data.names[25:]
     assert "25 images left out because the model has seen them" in evaluation.notes[0]
-    with pytest.raises(DataError, match="was trained on all of these images"):
+    with pytest.raises(DataError, match="has seen all of these images in training or for thresholds"):
         evaluate(Oracle(data, seen=40), data)
 
 

@@ -99,7 +99,7 @@ def _within(options: TrainOptions, start: float) -> TrainOptions:
 
 def _print_training(bundle: "Bundle", options: TrainOptions) -> None:
     from polytag.data.dataset import describe_left_out
-    from polytag.evaluation.calibration import in_words
+    from polytag.evaluation.reliability import in_words
     from polytag.models.bundle.card import quantization_summary
 
     facts = bundle.manifest
@@ -169,7 +169,10 @@ def thresholds(
     read: ReadOptions,
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="Photos to choose on: the data that the model was trained on."),
+        typer.Argument(
+            metavar="[DATA]",
+            help="Photos to choose on: the data that the model was trained on, or any for labels without training.",
+        ),
     ] = None,
     objective: Annotated[str | None, typer.Option(help=f"What to choose for: {OBJECTIVES}.")] = None,
     by_hand: Annotated[
@@ -196,7 +199,8 @@ def thresholds(
     if data is not None and objective is not None:
         dataset = load(data, read)
         if split_file is None and part is None:
-            photos, which = rethreshold.validation_photos(opened, dataset), "the validation set"
+            photos = rethreshold.validation_photos(opened, dataset)
+            which = "the validation set" if opened.is_trained else f"all photos of {dataset.title}"
         else:
             part = part or "validation"
             photos, which = part_of(dataset, part, split_file), f"the {part} part of {dataset.title}"
@@ -212,7 +216,8 @@ def _print_thresholds(bundle: "Bundle", before: "NDArray[np.float32]") -> None:
     for label, old, new in zip(bundle.labels, before, bundle.thresholds, strict=True):
         print(f"{label:{width}}  {old:6.3f}  {new:.3f}")
     facts = bundle.manifest
-    print(f"\nthresholds: for {aim(facts.get('objective', 'f1'), facts.get('out_of_reach', ()))}")
+    if "objective" in facts:
+        print(f"\nthresholds: for {aim(facts['objective'], facts.get('out_of_reach', ()))}")
     note("Test scores of the old thresholds were removed from the bundle. Test it again with polytag evaluate.")
 
 

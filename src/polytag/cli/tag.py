@@ -70,7 +70,8 @@ def _untrained(options: TagOptions) -> Bundle:
 
     assert options.encoder is not None
     bundle = zero_shot(options.encoder, options.labels)
-    note(*bundle.manifest["notes"])
+    fixed = bundle.manifest["fixed_threshold"]
+    note(*bundle.manifest["notes"], f"The threshold is {fixed:g} for every label. It was not chosen on photos.")
     return bundle if options.save_bundle is None else bundle.save(options.save_bundle)
 
 

@@ -66,12 +66,12 @@ def explain(
     ] = None,
 ) -> None:
     """Show which parts of a photo raise the scores of its labels."""
-    if not (bundle / "head.keras").exists():  # Otherwise, the encoder runs without Keras.
-        require("keras", "train", "Explaining")
     from polytag.models.bundle.bundle import check_unused
     from polytag.photos.decode import decode
 
     opened = pt.Bundle(bundle)
+    if opened.in_keras:  # Otherwise, the explanation needs no Keras.
+        require("keras", "train", "Explaining")
     folder = check_unused(out or f"{image.stem}-explained")
     try:
         photo = decode(image)

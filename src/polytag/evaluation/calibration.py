@@ -11,13 +11,15 @@ the photos nor mAP. There are four kinds, from the least to the most flexible:
   (Zadrozny & Elkan 2002) and are added only as far as the photos support them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.isotonic import isotonic_regression
+
+from polytag.evaluation.reliability import in_words as in_words
 
 FOLDS = 5
 """Number of folds in the cross-validation that chooses the kind."""
@@ -208,26 +210,6 @@ def _blocks(present: NDArray[np.bool_], logits: NDArray[np.float64]) -> tuple[ND
     value = at + np.log(seen / (total(p) + BLOCK_PRIOR)) - np.log(unseen / (total(1 - p) + BLOCK_PRIOR))
     rise = LEAST_SLOPE * at
     return at, isotonic_regression(value - rise, sample_weight=total(weight)) + rise
-
-
-def in_words(kind: str, log_loss: Mapping[str, float]) -> str:
-    """Describe in one sentence how probabilities were calibrated and how much the log loss improved.
-
-    The arguments come from `choose_calibration`.
-    """
-    if not log_loss:
-        return "probabilities are not calibrated, because there are too few validation photos."
-    if kind == "none":
-        return f"probabilities are not calibrated: no curve clearly improved their log loss of {log_loss[kind]:.4f}."
-    curve = {
-        "temperature": "one slope for all labels",
-        "platt": "a slope and a bias for each label",
-        "isotonic": "a bent curve for each label",
-    }[kind]
-    return (
-        f"probabilities were calibrated by {curve} ({kind}), which lowered the log loss "
-        f"from {log_loss['none']:.4f} to {log_loss[kind]:.4f}."
-    )
 
 
 KINDS: dict[str, Callable[[NDArray[np.int8], NDArray[np.float64]], Calibration]] = {

@@ -14,14 +14,11 @@ from polytag.data.splitting.groups import keep_together
 from polytag.errors import DataError, counted, listed
 from polytag.evaluation.intervals import UNDEFINED, Interval, interval, simultaneous_intervals
 from polytag.evaluation.jackknife import blocks_of, left_out
-from polytag.evaluation.metrics import LABEL_TITLES, TITLES, label_scores, scores
+from polytag.evaluation.metrics import LABEL_TITLES, MAIN_SCORES, TITLES, label_scores, scores
 from polytag.evaluation.min_photos import MIN_PHOTOS, check_min_photos
 from polytag.evaluation.reliability import calibration_error
 from polytag.evaluation.unseen import Tagger, aligned, copies_noted, seen_by
 from polytag.progress import progress_bar
-
-MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
-"""The scores by which models are compared."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def evaluate_all(
     seen, said = seen_by(bundles, dataset)
     notes += said
     if seen.all():
-        raise DataError("The model was trained on all of these images. Evaluate it on others.")
+        raise DataError("The model has seen all of these images in training or for thresholds. Evaluate it on others.")
     dataset, targets, own = dataset.take(~seen), targets[~seen], own[~seen]
 
     tagged = [_tagged(bundle, labels, dataset) for bundle in bundles]

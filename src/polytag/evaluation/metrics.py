@@ -25,6 +25,9 @@ TITLES = {
 }
 """Names of the scores in tables. If a key ends in "loss" or "error", lower is better."""
 
+MAIN_SCORES = ("samples_f1", "subset_accuracy", "label_accuracy", "mean_average_precision")
+"""The scores by which models are compared."""
+
 LABEL_TITLES = {"f1": "F1", "average_precision": "AP", "precision": "Precision", "recall": "Recall"}
 """Names of the scores of individual labels that have an interval."""
 

@@ -1,5 +1,7 @@
 """Reliability: whether 70% of the labels with a probability of 0.7 are really present."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,3 +63,23 @@ def reliability_bins(
 def bins_of(probabilities: NDArray) -> NDArray[np.int64]:
     """Return the bin of each probability, 0 to `BINS` - 1."""
     return np.minimum((probabilities * BINS).astype(np.int64), BINS - 1)
+
+
+def in_words(kind: str, log_loss: Mapping[str, float]) -> str:
+    """Describe in one sentence how probabilities were calibrated and how much the log loss improved.
+
+    The arguments come from `polytag.evaluation.calibration.choose_calibration`.
+    """
+    if not log_loss:
+        return "probabilities are not calibrated, because there are too few validation photos."
+    if kind == "none":
+        return f"probabilities are not calibrated: no curve clearly improved their log loss of {log_loss[kind]:.4f}."
+    curve = {
+        "temperature": "one slope for all labels",
+        "platt": "a slope and a bias for each label",
+        "isotonic": "a bent curve for each label",
+    }[kind]
+    return (
+        f"probabilities were calibrated by {curve} ({kind}), which lowered the log loss "
+        f"from {log_loss['none']:.4f} to {log_loss[kind]:.4f}."
+    )

@@ -31,7 +31,9 @@ def seen_by(bundles: Sequence[Tagger], dataset: Dataset) -> tuple[NDArray[np.boo
     notes = []
     if seen.any():
         who = "the model has" if len(bundles) == 1 else "a model has"
-        notes.append(f"{counted(int(seen.sum()), 'image')} left out because {who} seen them in training")
+        notes.append(
+            f"{counted(int(seen.sum()), 'image')} left out because {who} seen them in training or for thresholds"
+        )
     if related.any():
         notes.append(
             f"{counted(int(related.sum()), 'image')} left out because an image of the same group was seen in training"

@@ -10,7 +10,9 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from polytag.cli import app
 from polytag.errors import SettingsError, WeightsError
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.encoders.text import find_text_encoder, read_scalars
@@ -61,6 +63,43 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
     shutil.copyfile(TINY / "siglip2" / "model.safetensors", tmp_path / "siglip" / "model.safetensors")
     with pytest.raises(SettingsError, match="have 16 features, but its texts 12"):
         zero_shot(str(tmp_path / "siglip"), ["boat"])
+
+
+def test_the_card_claims_no_training(tmp_path: Path) -> None:
+    bundle = zero_shot(str(TINY / "clip"), ["boat", "sunset"]).save(tmp_path / "bundle")
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    for told in (
+        "It is a pretrained image encoder whose embeddings are compared with texts about the labels",
+        "- Output: a score for each label",
+        "polytag trained none of them",
+        "Photos: none. No photos trained or validated this model.",
+        "a photo of {}.",
+        "No photos were used to choose thresholds: each is 0.25 unless it was set by hand.",
+        "The score is a cosine similarity, which is not a probability.",
+    ):
+        assert told in card, told
+    for untrue in ("was trained on", "validation photos were", "Training time", "Output: a probability"):
+        assert untrue not in card, untrue
+
+
+def test_labelled_photos_choose_thresholds_though_none_trained_the_model(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "photos", "clip")
+    bundle = zero_shot(str(TINY / "clip"), ["boat", "sunset"]).save(tmp_path / "bundle")
+    boat = np.stack(list(bundle.stream(paths)))[:, 0]
+    limit = float(np.sort(boat)[2])
+    rows = [f"{path},{'boat' if score >= limit else ''}" for path, score in zip(paths, boat, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
+    result = CliRunner().invoke(
+        app, ["thresholds", str(bundle.path), str(tmp_path / "labels.csv"), "--objective", "f1"]
+    )
+    assert result.exit_code == 0, result.output
+    again = Bundle(bundle.path)
+    assert again.manifest["objective"] == "f1" and again.manifest["chosen"]["photos"] == 5
+    assert again.thresholds[0] != pytest.approx(CLIP_THRESHOLD) and again.thresholds[1] == pytest.approx(CLIP_THRESHOLD)
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert "Photos: 5 for thresholds. No photos trained" in card
+    assert "Thresholds were chosen on 5 photos (all photos of" in card
+    assert "0.25" not in card.replace("0.250", "") and "were used to choose" not in card
 
 
 def test_the_sigmoid_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +161,6 @@ def test_single_numbers_are_read_in_every_type(dtype: str, content: str | None) 
 
 
 def test_tag_needs_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from polytag.cli import app
-
     write_photos(tmp_path / "photos", "clip")
     base = ["tag", str(tmp_path / "photos"), "--format", "csv", "-q"]
     with pytest.raises(SystemExit) as ended:

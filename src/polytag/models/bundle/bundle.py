@@ -208,6 +208,11 @@ class Bundle:
         """Whether Keras can run the network. It cannot run an encoder that is an ONNX graph."""
         return "encoder" not in self.manifest
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether photos have trained the model, rather than texts about the labels (zero-shot)."""
+        return "prompts" not in self.manifest
+
     def keras_model(self):
         """Load the float32 network as a `keras.Model`. Keras refuses files that contain Python code.
 
@@ -327,7 +332,7 @@ def _are_thresholds(values: Any, k: int) -> bool:
 
 def describe(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write bundle.json and the model card."""
-    # Imported here because the card needs scikit-learn but tagging does not.
+    # Imported here because tagging needs no card.
     from polytag.models.bundle.card import model_card
 
     write_json(folder / "bundle.json", manifest)

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from polytag.errors import counted, listed
-from polytag.evaluation.calibration import in_words
-from polytag.evaluation.evaluate import MAIN_SCORES
-from polytag.evaluation.metrics import TITLES
+from polytag.evaluation.metrics import MAIN_SCORES, TITLES
 from polytag.evaluation.objectives import aim
+from polytag.evaluation.reliability import in_words
 from polytag.evaluation.selection import SCORE_TITLE, VALIDATION_SCORE
 from polytag.pages.markdown import as_it_is, table
 from polytag.progress import duration
@@ -33,6 +32,7 @@ APPROACHES = {
     "powerset": "a softmax over combinations of labels on a pretrained network's embeddings",
     "rakel": "softmaxes over combinations of small sets of labels on a pretrained network's embeddings",
     "mlknn": "counts of labels among the most similar training photos, by a pretrained network's embeddings",
+    "zero_shot": "a pretrained image encoder whose embeddings are compared with texts about the labels",
 }
 
 
@@ -81,11 +81,19 @@ def _summary(manifest: Manifest) -> str:
         "`bundle.json`, which contains the same information for programs.",
         "",
         f"- Input: photos, resized to {size} × {size} px (the aspect ratio is not preserved), 8-bit RGB.",
-        "- Output: a probability for each label. A label is assigned if its probability reaches its threshold.",
-        f"- Parameters: {manifest['parameters']:,}, of which {manifest['trainable_parameters']:,} were trained"
-        f"{'' if fine_tuning == 'none' else f'. Fine-tuning of the pretrained layers: {as_it_is(fine_tuning)}'}.",
-        f"- Training time: {duration(manifest['fit_seconds'])}.",
     ]
+    if _is_trained(manifest):
+        lines += [
+            "- Output: a probability for each label. A label is assigned if its probability reaches its threshold.",
+            f"- Parameters: {manifest['parameters']:,}, of which {manifest['trainable_parameters']:,} were trained"
+            f"{'' if fine_tuning == 'none' else f'. Fine-tuning of the pretrained layers: {as_it_is(fine_tuning)}'}.",
+            f"- Training time: {duration(manifest['fit_seconds'])}.",
+        ]
+    else:
+        lines += [
+            "- Output: a score for each label, 0 to 1. A label is assigned if its score reaches its threshold.",
+            f"- Parameters of the image encoder: {manifest['parameters']:,}. polytag trained none of them.",
+        ]
     if encoder := manifest.get("encoder"):
         revision = f" at {encoder['revision']}" if encoder["revision"] else ""
         lines.append(
@@ -99,7 +107,14 @@ def _summary(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _is_trained(manifest: Manifest) -> bool:
+    """Return whether photos have trained the model, rather than texts about the labels."""
+    return "prompts" not in manifest
+
+
 def _data(manifest: Manifest) -> str:
+    if not _is_trained(manifest):
+        return _no_data(manifest)
     data, split, tested = manifest.get("data", {}), manifest.get("split", {}), manifest.get("tested")
     parts = [
         f"{data[part]:,} for {part.replace('train', 'training')}" for part in ("train", "validation") if part in data
@@ -114,6 +129,20 @@ def _data(manifest: Manifest) -> str:
     if "fingerprint" in data:
         lines.append(f"- Fingerprint of the training photos and their labels: {as_it_is(data['fingerprint'])}.")
     return "\n".join([*lines, *(f"- {as_it_is(note)}" for note in split.get("notes", ()))])
+
+
+def _no_data(manifest: Manifest) -> str:
+    """Describe the data of a model that was not trained."""
+    used = [
+        (manifest.get("chosen", {}).get("photos"), "thresholds"),
+        (manifest.get("tested", {}).get("photos"), "testing"),
+    ]
+    parts = [f"{photos:,} for {purpose}" for photos, purpose in used if photos]
+    texts = [f'"{prompt}"' for prompt in manifest["prompts"]]
+    return (
+        f"Photos: {', '.join(parts) or 'none'}. No photos trained or validated this model. It knows its labels only "
+        f"by texts, whose vectors are averaged: {as_it_is(listed(texts, MAX_NAMES))}."
+    )
 
 
 def _scores(manifest: Manifest) -> str:
@@ -192,8 +221,12 @@ def _decisions(manifest: Manifest) -> str:
         objective = as_it_is(aim(manifest["objective"], manifest.get("out_of_reach", ())))
         on = "on the validation photos"
         if "photos" in chosen:
-            on = f"after training on {counted(chosen['photos'], 'photo')} ({as_it_is(chosen['which'])})"
+            when = "after training " if _is_trained(manifest) else ""
+            on = f"{when}on {counted(chosen['photos'], 'photo')} ({as_it_is(chosen['which'])})"
         lines.append(f"Thresholds were chosen {on} for {objective}.")
+    elif "fixed_threshold" in manifest:
+        fixed = f"{manifest['fixed_threshold']:g}"
+        lines.append(f"No photos were used to choose thresholds: each is {fixed} unless it was set by hand.")
     by_hand = [f"{label} ({value:g})" for label, value in chosen.get("by_hand", {}).items()]
     if by_hand:
         lines.append(f"Set by hand: {as_it_is(listed(by_hand, MAX_NAMES))}.")

@@ -52,11 +52,13 @@ def by_hand(labels: Sequence[str], settings: Sequence[str]) -> dict[str, float]:
 
 
 def validation_photos(bundle: Bundle, data: Dataset) -> Dataset:
-    """Return the photos that validated the bundle.
+    """Return the photos that validated the bundle. If nothing was trained, all photos can choose its thresholds.
 
     Raises:
         DataError: there are none.
     """
+    if not bundle.is_trained:
+        return data
     found = data.take(bundle.seen_as(data, "validation"))
     if not len(found):
         raise DataError(

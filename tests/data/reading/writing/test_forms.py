@@ -156,6 +156,19 @@ def test_a_form_that_does_not_fit(name: str, to: str | None, expected: str) -> N
         form_of(name, to)
 
 
+def test_photos_without_known_labels_become_tasks_to_do_with_predictions(small: Dataset, tmp_path: Path) -> None:
+    new = replace(small, targets=np.array([[1, 0], [-1, -1], [-1, -1]], np.int8))
+    predictions = np.array([[0.9, 0.2], [0.4, 0.8], [0.1, 0.1]])
+    written = write(tmp_path / "tasks.json", new, "label-studio", predictions=predictions, threshold=0.3)
+    assert written.notes == ("2 photos without known labels: tasks without an annotation",)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [len(task["annotations"]) for task in tasks] == [1, 0, 0]
+    found = [[result["value"]["choices"] for result in task["predictions"][0]["result"]] for task in tasks]
+    assert found == [[["dog"]], [["dog", "cat"]], []]
+    again = read(tmp_path / "tasks.json", images=small.root)
+    assert [Path(path).name for path in again.paths] == ["a.jpg"]
+
+
 def test_what_a_form_cannot_hold_is_refused_or_said(small: Dataset, tmp_path: Path) -> None:
     unknown = replace(small, targets=np.array([[1, -1], [0, 1], [1, 0]], np.int8))
     with pytest.raises(DataError, match="cannot hold 1 unknown entry"):

@@ -142,12 +142,15 @@ def _lost(form: str, dataset: Dataset) -> list[str]:
         DataError: a label would change when it is read back.
     """
     notes = []
-    unknown = int((dataset.targets < 0).sum())
+    unlabelled = (dataset.targets < 0).all(axis=1)
+    unknown = int((dataset.targets[~unlabelled] < 0).sum())
     if form == "label-studio" and unknown:
         raise DataError(
             f"Label Studio's tasks cannot hold {counted(unknown, 'unknown entry')}: write a table, metadata.jsonl, "
             "FiftyOne or COCO instead, or decide on these entries first"
         )
+    if form == "label-studio" and unlabelled.any():
+        notes.append(f"{counted(int(unlabelled.sum()), 'photo')} without known labels: tasks without an annotation")
     idle = [dataset.labels[j] for j in np.flatnonzero(~(dataset.targets != 0).any(axis=0))]
     if idle and form in ("metadata", "label-studio"):
         notes.append(f"{counted(len(idle), 'label')} without photos not written: {listed(idle)}")

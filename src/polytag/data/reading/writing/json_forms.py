@@ -27,12 +27,15 @@ def metadata_lines(names: Sequence[str], dataset: Dataset) -> Iterator[str]:
 def label_studio(
     names: Sequence[str], dataset: Dataset, predictions: NDArray[np.float32] | None, limits: NDArray[np.float32]
 ) -> list[dict[str, Any]]:
-    """Return Label Studio tasks with one annotation each and, if given, predictions."""
+    """Return Label Studio tasks with one annotation each and, if given, predictions.
+
+    A photo without a known label has no annotation, so that Label Studio shows it as a task that is not done.
+    """
     tasks = []
     for i, more in enumerate(_extras(dataset)):
         task: dict[str, Any] = {
             "data": {"image": SERVED + quote(names[i]), **more},
-            "annotations": [{"result": _choices(_labels(dataset, i, 1))}],
+            "annotations": [{"result": _choices(_labels(dataset, i, 1))}] if (dataset.targets[i] >= 0).any() else [],
         }
         if predictions is not None:
             known = predictions[i][~np.isnan(predictions[i])]
