@@ -195,7 +195,7 @@ def thresholds(
         raise SettingsError("Name DATA and --objective to choose thresholds, or --set to set some by hand.")
     opened = pt.Bundle(bundle)
     chosen = rethreshold.by_hand(opened.labels, by_hand)
-    before = opened.thresholds
+    before, tested = opened.thresholds, "test" in opened.manifest
     if data is not None and objective is not None:
         dataset = load(data, read)
         if split_file is None and part is None:
@@ -208,6 +208,8 @@ def thresholds(
     if chosen:
         rethreshold.set_thresholds(opened, chosen)
     _print_thresholds(opened, before)
+    removed = "Test scores of the old thresholds were removed from the bundle. Test it again" if tested else "Test it"
+    note(f"{removed} with polytag evaluate.")
 
 
 def _print_thresholds(bundle: "Bundle", before: "NDArray[np.float32]") -> None:
@@ -218,7 +220,6 @@ def _print_thresholds(bundle: "Bundle", before: "NDArray[np.float32]") -> None:
     facts = bundle.manifest
     if "objective" in facts:
         print(f"\nthresholds: for {aim(facts['objective'], facts.get('out_of_reach', ()))}")
-    note("Test scores of the old thresholds were removed from the bundle. Test it again with polytag evaluate.")
 
 
 @command("Models")

@@ -75,7 +75,7 @@ class TrainOptions:
     storage: Annotated[
         str | None,
         "Database in which several processes share a search, such as postgresql://USER@HOST/NAME. Each runs the same "
-        "command.",
+        "command. Not with --minutes.",
     ] = None
     objective: Annotated[str, f"Objective of the thresholds: {OBJECTIVES}."] = "f1"
     int8: Annotated[bool, "Also create a quantized model, which tags faster. Discarded if it loses accuracy."] = False
@@ -93,6 +93,11 @@ class TrainOptions:
             raise SettingsError(f"minutes must be greater than 0, not {self.minutes:g}")
         if self.storage is not None:
             check_storage(self.storage)
+            if self.minutes is not None:
+                raise SettingsError(
+                    "minutes cannot be used with storage: each process would choose its own settings and its own end. Use "
+                    "timeout or trials for a search that processes share."
+                )
 
     @property
     def seconds(self) -> float | None:

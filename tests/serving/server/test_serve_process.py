@@ -279,6 +279,7 @@ def test_only_busy_connections_lead_to_refusals_and_health_is_always_answered(
     assert "retry-after: 1\r\n" in answer and "x-content-type-options: nosniff\r\n" in answer
     assert '"detail":"Too many connections. Try again in a moment."' in answer
     until(lambda: post(port, photo())[0] == 200)
+    assert b'polytag_requests_total{route="other",status="503"} 2.0' in metrics(port)
 
 
 def test_other_protocols_are_refused_quietly(

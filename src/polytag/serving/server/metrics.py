@@ -56,7 +56,10 @@ class Metrics:
 
 
 class Measure:
-    """ASGI middleware that counts and times all requests, including refused ones."""
+    """ASGI middleware that counts and times all requests, including refused ones.
+
+    Requests on connections beyond the limits do not reach the app, so their answer needs this middleware as well.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -77,7 +80,8 @@ class Measure:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # Clients can request any number of unknown paths, so all unknown paths are counted under one name.
+            # Clients can request any number of unknown paths, so all unknown paths are counted under one name. Refused
+            # requests have no route either.
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)

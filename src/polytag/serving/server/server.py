@@ -11,7 +11,7 @@ from polytag.serving.server.options import ServeOptions, check_key
 from polytag.serving.server.routes import add_documentation, add_model_route, add_operations, add_tag_route, key_check
 from polytag.serving.server.service import TaggingService
 from polytag.serving.server.uploads import Limits
-from polytag.serving.web.http import HEADERS, Depends, FastAPI, add_pages, secure, serve
+from polytag.serving.web.http import CROWDED, HEADERS, Depends, FastAPI, add_pages, secure, serve
 
 PAGE_HEADERS = {"Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; img-src 'self' blob: data:"}
 """Headers of the page. The image sources are extended because the page shows photos that it holds in memory."""
@@ -57,6 +57,7 @@ def tagging_app(
     # If a key is required, DNS rebinding gains nothing, so any host name is accepted, such as that of a reverse proxy.
     secure(app, host if api_key is None else None)
     app.add_middleware(Measure, metrics=service.metrics)
+    app.state.crowded = Measure(CROWDED, service.metrics)
     add_pages(app, {"/": "tag.html"} | {f"/{name}": name for name in PAGE_FILES}, PAGE_HEADERS)
     locked = [] if api_key is None else [Depends(key_check(api_key))]
     refusals = () if api_key is None else (401,)

@@ -128,6 +128,7 @@ def secure(app: FastAPI, host: str | None) -> None:
 
 
 CROWDED = problem(503, "Too many connections. Try again in a moment.", {**DEFAULT_HEADERS, "Retry-After": "1"})
+"""Answer to requests on connections beyond the limits, which do not reach the app."""
 
 
 class Guard:
@@ -211,10 +212,10 @@ def uvicorn_config(app: FastAPI, finish_seconds: int = 5) -> "uvicorn.Config":
     """Configure Uvicorn for an app.
 
     Args:
-        app: the app.
+        app: the app. Its ``state.crowded``, if set, answers in place of `CROWDED`.
         finish_seconds: time limit for requests in progress when the server stops, in seconds.
     """
-    connections = Connections(app, crowded=CROWDED, always=["/healthz"])
+    connections = Connections(app, crowded=getattr(app.state, "crowded", CROWDED), always=["/healthz"])
     return uvicorn.Config(
         connections,
         http=connections.protocol,  # type: ignore[arg-type]
