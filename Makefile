@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SCALE := .venv-scale
+SCALE_PIP := $(SCALE)/bin/python -m pip install --quiet --disable-pip-version-check -c $(SCALE)/constraints.txt
 
-.PHONY: setup demo test lint docs wheel clean
+.PHONY: setup demo test test-scale lint docs wheel clean
 
 setup: $(VENV)/developer
 
@@ -45,5 +47,22 @@ test: lint
 	$(BIN)/python packaging/check_wheel.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Ray, object stores and Spark, which make test skips. Their packages get an environment of their own, because they are
+# large and pin many others.
+test-scale: $(SCALE)/installed
+	$(SCALE)/bin/python -m pytest tests/serving/scale
+
+$(SCALE)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SCALE)
+	@# botocore, which moto and s3fs need, accepts only older versions of python-dateutil.
+	grep -v '^python-dateutil==' constraints.txt > $(SCALE)/constraints.txt
+	$(SCALE_PIP) -e '.[scale]'
+	@# s3fs and moto need botocore in nearly the same version, which pip does not find when it installs both together.
+	$(SCALE)/bin/python -m pip freeze | grep '^botocore==' >> $(SCALE)/constraints.txt
+	$(SCALE_PIP) hypothesis 'moto[server]>=5' pytest
+	@# Without pyspark or Java, the test of Spark is skipped.
+	-$(SCALE_PIP) 'pyspark>=3.5'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) $(SCALE) demo site

@@ -68,6 +68,9 @@ def test_every_classical_method_joins_the_encoder(method: str, family: str, tmp_
     bundle = bundled(network, encoder, tmp_path / "bundle")
     photos, features = expected(family)
     assert np.abs(bundle.run(photos) - network.predict(features, verbose=0)).max() < TOLERANCE
+    if method == "mlknn":  # Grad-CAM would find no gradients.
+        (found,) = explain(bundle, write_photos(tmp_path / "photos", family)[0], ["boat"])
+        assert found.heat.shape == (32, 32) and np.isfinite(found.heat).all()
 
 
 @pytest.fixture

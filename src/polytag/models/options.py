@@ -95,8 +95,8 @@ class TrainOptions:
             check_storage(self.storage)
             if self.minutes is not None:
                 raise SettingsError(
-                    "minutes cannot be used with storage: each process would choose its own settings and its own end. Use "
-                    "timeout or trials for a search that processes share."
+                    "minutes cannot be used with storage, because each process would choose its own settings and end. "
+                    "Use timeout or trials for a search that processes share."
                 )
 
     @property

@@ -168,7 +168,7 @@ def test_storage_that_cannot_be_shared_is_refused() -> None:
     for storage, message in (("sqlite:///x.db", "SQLite cannot be shared"), ("search.log", "must be the URL")):
         with pytest.raises(SettingsError, match=message):
             TrainOptions(storage=storage)
-    with pytest.raises(SettingsError, match="minutes cannot be used with storage.*Use timeout or trials"):
+    with pytest.raises(SettingsError, match=r"minutes cannot be used with storage.*Use timeout or trials"):
         TrainOptions(storage="postgresql://x/y", trials=5, minutes=10)
     with pytest.raises(SettingsError, match="minutes cannot be used with storage"):
         TrainOptions(storage="postgresql://x/y", timeout="10m").override({"minutes": 10})

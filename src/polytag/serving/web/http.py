@@ -47,9 +47,7 @@ try:
 
     from polytag.serving.web.connections import Connections
 except ImportError:
-    raise SettingsError(
-        "the web server needs FastAPI and Uvicorn. Install them with: pip install 'polytag[serve]'"
-    ) from None
+    raise SettingsError("the web server needs FastAPI and Uvicorn. Install polytag again to get them.") from None
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
