@@ -18,10 +18,10 @@ from polytag.comparison.contest import Contest, Pair, rows
 from polytag.comparison.doubts import doubts, in_text
 from polytag.comparison.label_curves import label_curves
 from polytag.errors import ImageError
-from polytag.evaluation.calibration import in_words
 from polytag.evaluation.evaluate import MAIN_SCORES, Evaluation
 from polytag.evaluation.metrics import TITLES
 from polytag.evaluation.objectives import aim
+from polytag.evaluation.reliability import in_words
 from polytag.files import write_atomically
 from polytag.pages.markdown import as_it_is
 from polytag.pages.page import environment

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.isotonic import isotonic_regression
 
-from polytag.evaluation.reliability import in_words as in_words
-
 FOLDS = 5
 """Number of folds in the cross-validation that chooses the kind."""
 
