@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from polytag.evaluation import calibration as module
-from polytag.evaluation.calibration import KINDS, choose_calibration, in_words, isotonic, log_losses, logits_of, platt
-from polytag.evaluation.reliability import calibration_error
+from polytag.evaluation.calibration import KINDS, choose_calibration, isotonic, log_losses, logits_of, platt
+from polytag.evaluation.reliability import calibration_error, in_words
 
 
 def honest(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
