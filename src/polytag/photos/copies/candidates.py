@@ -43,8 +43,8 @@ FLAT = 1.0
 BATCH = 256
 """Number of photos described at once."""
 
-QUERIES = 65_536
-"""Number of photos looked up at once."""
+QUERIES = 8_192
+"""Number of photos looked up at once. If all photos are alike, each takes 25 kB of memory meanwhile."""
 
 CANDIDATE = np.dtype([("first", "<i8"), ("second", "<i8"), ("zoom", "<f4")])
 """A pair of photos: their positions, and the zoom at which the second resembles the first."""
