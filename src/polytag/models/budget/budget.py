@@ -18,11 +18,11 @@ from polytag.models.recipe import CLASSICAL, takes
 MIN_FINE_TUNING_SECONDS = 60.0
 """Fine-tuning is considered only if so much time is left after training a frozen model."""
 
-LONGER = 1.15
+LONGER = 1.3
 """Epochs of fine-tuning that are requested, relative to those expected to fit the time.
 
-A short timing is slower than a long training. A schedule that is too long is completed when the time is over, but one
-that is too short leaves time unused.
+The expected times of the other steps are cautious. A schedule that is too long is completed when the time is over, but
+one that is too short leaves time unused.
 """
 
 SAVING_SHARE, SAVING_SECONDS = 0.03, 4.0
