@@ -348,7 +348,5 @@ def test_ctrl_c_ends_it_and_says_where_the_decisions_are(tmp_path: Path) -> None
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "polytag.serving.web.http")
-    with pytest.raises(
-        SettingsError, match=r"needs FastAPI and Uvicorn\. Install them with: pip install 'polytag\[serve\]'$"
-    ):
+    with pytest.raises(SettingsError, match=r"needs FastAPI and Uvicorn\. Install polytag again to get them\.$"):
         importlib.import_module("polytag.serving.web.http")

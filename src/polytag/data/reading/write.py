@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.data.reading.locate import finds_again
-from polytag.data.reading.tables.cells import PARQUET_EXTENSIONS, reads_as_header
+from polytag.data.reading.tables.cells import PARQUET_EXTENSIONS, plain, reads_as_header
+from polytag.data.reading.tables.roles import FLAG_HEADERS
 from polytag.errors import DataError, SettingsError, counted, listed
 from polytag.files import csv_cell, write_atomically, write_bytes_atomically
 
@@ -47,6 +48,12 @@ def write_table(
         raise SettingsError(f"{path} has the extension '{path.suffix}': expected .csv, .tsv or .parquet")
     names, folder = names_from(path, dataset)
     check_names(names, dataset.labels)
+    for label in dataset.labels:
+        if plain(label) in FLAG_HEADERS:
+            raise DataError(
+                f"the label {label!r} cannot be written: a column with this name describes photos, not labels. "
+                "Rename the label"
+            )
     extra: list[tuple[str, Sequence[str | None]]] = []
     if dataset.parts is not None:
         extra.append(("split", dataset.parts.tolist()))
