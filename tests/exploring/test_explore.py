@@ -10,6 +10,7 @@ from PIL import Image
 
 from polytag.data.dataset import Dataset
 from polytag.errors import DataError, SettingsError
+from polytag.exploring import maps as drawing
 from polytag.exploring.counts import Counts
 from polytag.exploring.explore import explore
 from polytag.exploring.maps import embedding_maps
@@ -317,8 +318,23 @@ def test_the_strongest_pair_needs_more_than_an_accident():
 def test_a_map_needs_photos_that_differ():
     targets = np.ones((40, 1), np.int8)
     c = Counts(dataset([f"/p/{i}.jpg" for i in range(40)], targets, "a"))
-    told, maps = embedding_maps(c, np.ones((40, 3), np.float32), 0)
+    told, maps = embedding_maps(c, np.arange(40), np.ones((40, 3), np.float32).__getitem__, 0)
     assert "all photos look the same" in told and not maps
+
+
+def test_only_photos_on_a_map_are_embedded(monkeypatch):
+    monkeypatch.setattr(drawing, "POINTS", 30)
+    vectors = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    asked = []
+
+    def embed(rows):
+        asked.append(rows.tolist())
+        return vectors[rows]
+
+    c = Counts(dataset([f"/p/{i}.jpg" for i in range(40)], np.eye(2, dtype=np.int8)[np.arange(40) % 2], "ab"))
+    told, maps = embedding_maps(c, np.arange(1, 40), embed, 0)
+    assert len(asked) == 1 and len(asked[0]) == 30 and 0 not in asked[0]
+    assert "30 photos drawn at random" in told and len(maps) == 2
 
 
 @pytest.mark.parametrize(

@@ -231,8 +231,13 @@ def explore(
     check_outputs([out / PAGE], [data], overwrite)
     dataset = load(data, read)
     _measure(dataset)
-    embeddings = _embeddings(dataset, "plain", "embedding photos")
-    print(write_page(dataset, out, None if embeddings is None else embeddings[:], overwrite=overwrite))
+
+    def embedded(rows: "NDArray[np.int64]") -> "NDArray[np.float32]":
+        found = _embeddings(dataset.take(rows), "plain", "embedding photos for the map")
+        assert found is not None  # The weights have been found before.
+        return found[:]
+
+    print(write_page(dataset, out, embedded if _has_weights() else None, overwrite=overwrite))
 
 
 @command("Data")
@@ -353,16 +358,24 @@ def _measure(dataset: "Dataset") -> None:
         measure(dataset.paths, bar.update)
 
 
+def _has_weights() -> bool:
+    """Return whether pretrained weights are installed. Otherwise, print what is skipped."""
+    from polytag.models.backbones.weights import find_weights, how_to_get_weights
+
+    found = find_weights().path is not None
+    if not found:
+        note(f"  without pretrained weights, photos are not compared by content: {how_to_get_weights()}")
+    return found
+
+
 def _embeddings(dataset: "Dataset", view: str, doing: str) -> "View | None":
     """Embed the photos. Without pretrained weights, print what is skipped and return ``None``."""
     from polytag.models.backbones.embed import embeddings_of
-    from polytag.models.backbones.weights import how_to_get_weights
 
+    if not _has_weights():
+        return None
     with progress_bar(len(dataset), doing, "photo") as bar:
-        embeddings = embeddings_of(dataset.paths, view=view, on_progress=bar.update)
-    if embeddings is None:
-        note(f"  without pretrained weights, photos are not compared by content: {how_to_get_weights()}")
-    return embeddings
+        return embeddings_of(dataset.paths, view=view, on_progress=bar.update)
 
 
 def _how_to_read(images: Path | None) -> str:

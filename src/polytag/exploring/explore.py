@@ -14,6 +14,7 @@ from polytag.exploring import charts
 from polytag.exploring.counts import Counts
 from polytag.exploring.maps import embedding_maps
 from polytag.files import write_atomically
+from polytag.pages.figures import Chart
 from polytag.pages.page import environment, new_page
 from polytag.pages.text import agreed, percent, ratio
 from polytag.pages.thumbnails import thumbnails
@@ -41,10 +42,14 @@ TABLE_ROWS, NOTES = 1000, 50
 """Maximum number of labels in the table of counts, and of notes, so that the page stays small for any dataset."""
 
 
+Embeddings = NDArray[np.float32] | Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Embeddings of all photos, or a function that embeds the photos at the given positions."""
+
+
 def explore(
     dataset: Dataset,
     out: str | os.PathLike[str],
-    embeddings: NDArray[np.float32] | None = None,
+    embeddings: Embeddings | None = None,
     *,
     overwrite: bool = False,
     on_progress: Callable[[int], object] = lambda n: None,
@@ -56,7 +61,9 @@ def explore(
     Args:
         dataset: a dataset with at least one photo and one label.
         out: folder of the page, which is created if needed.
-        embeddings: float32 (n, d), NaN in the rows of unreadable photos. Without embeddings, there is no map.
+        embeddings: float32 (n, d), NaN in the rows of unreadable photos; or a function that returns the embeddings of
+            the readable photos at the given positions, so that only photos on the map need to be embedded. Without
+            embeddings, there is no map.
         overwrite: replace an existing page.
         on_progress: called with the number of photos measured since the last call.
 
@@ -69,7 +76,7 @@ def explore(
     """
     if not dataset.targets.size:
         raise DataError(f"nothing to explore: expected photos with labels, but got {dataset}")
-    if embeddings is not None and len(embeddings) != len(dataset):
+    if isinstance(embeddings, np.ndarray) and len(embeddings) != len(dataset):
         raise DataError(f"expected an embedding for each of {counted(len(dataset), 'photo')}, got {len(embeddings):,}")
     page = new_page(out, "--out", overwrite)
     measured = measure(dataset.paths, on_progress)
@@ -80,11 +87,16 @@ def explore(
     return page
 
 
-def _page(dataset: Dataset, measured: Measurements, embeddings: NDArray[np.float32] | None) -> dict[str, Any]:
+def _page(dataset: Dataset, measured: Measurements, embeddings: Embeddings | None) -> dict[str, Any]:
     """Collect the values for the page template."""
     c = Counts(dataset)
     readable = measured.readable
-    about_maps, maps = ("", []) if embeddings is None else embedding_maps(c, embeddings, SEED)
+    about_maps, maps = "", list[Chart]()
+    if isinstance(embeddings, np.ndarray):
+        usable = np.flatnonzero(np.isfinite(embeddings[:, 0]))
+        about_maps, maps = embedding_maps(c, usable, embeddings.__getitem__, SEED)
+    elif embeddings is not None:
+        about_maps, maps = embedding_maps(c, np.flatnonzero(readable), embeddings, SEED)
     notes = list(dataset.notes)
     return {
         "question": f"What is in {dataset.title}?",

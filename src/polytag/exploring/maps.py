@@ -1,5 +1,7 @@
 """Draw maps on which photos that look alike to a pretrained network are close together."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,25 +15,28 @@ MAPS, POINTS, LEAST_POINTS, NEIGHBOURS = 12, 2000, 30, 10
 """Maximum number of maps, maximum and minimum number of photos on a map, and number of nearest neighbours counted."""
 
 
-def embedding_maps(c: Counts, embeddings: NDArray[np.float32], seed: int) -> tuple[str, list[Chart]]:
+def embedding_maps(
+    c: Counts, usable: NDArray[np.int64], embed: Callable[[NDArray[np.int64]], NDArray[np.float32]], seed: int
+) -> tuple[str, list[Chart]]:
     """Draw a map for each of the most frequent labels.
 
     Args:
-        c: label counts of the same photos.
-        embeddings: float32 (n, d). Rows that are NaN are left out.
+        c: label counts of n photos.
+        usable: positions of the photos that can be embedded.
+        embed: function that returns the embeddings of the photos at the given positions, float32 (m, d). Only photos
+            that the maps show are embedded.
         seed: random seed for the choice of photos and for the layout.
 
     Returns:
         A sentence about all maps, and the maps. The list is empty if there are too few photos or labels.
     """
-    embedded = np.flatnonzero(np.isfinite(embeddings[:, 0]))
-    rows = np.sort(np.random.default_rng(seed).permutation(embedded)[:POINTS])
+    rows = np.sort(np.random.default_rng(seed).permutation(usable)[:POINTS])
     labels = [int(j) for j in c.order[:MAPS] if c.present[rows, j].any()]
     if len(rows) < LEAST_POINTS:
         return f"A map needs at least {LEAST_POINTS} readable photos, but there are only {len(rows):,}.", []
     if not labels:
         return "There is no map because no readable photo has a label.", []
-    chosen = np.asarray(embeddings[rows], np.float32)
+    chosen = np.asarray(embed(rows), np.float32)
     if not np.ptp(chosen, axis=0).any():
         return "There is no map because all photos look the same to the network.", []
     points, neighbours = _laid_out(chosen, seed)
@@ -49,7 +54,7 @@ def embedding_maps(c: Counts, embeddings: NDArray[np.float32], seed: int) -> tup
     told = f"Photos with {c.labels[closest]} lie closest together"
     if rises[closest] > rises[loosest]:
         told += f", and photos with {c.labels[loosest]} farthest apart"
-    drawn = f"{counted(len(rows), 'photo')}{' drawn at random' if len(rows) < len(embedded) else ''}"
+    drawn = f"{counted(len(rows), 'photo')}{' drawn at random' if len(rows) < len(usable) else ''}"
     which = f"the {len(labels)} most frequent labels" if len(labels) < len(c.labels) else counted(len(labels), "label")
     return f"{told}. The maps show {drawn} and {which}.", charts
 
