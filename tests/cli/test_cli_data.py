@@ -209,7 +209,7 @@ def test_label_errors_are_judged_by_models_that_saw_no_copy(data: Path, monkeypa
 
 def test_without_weights_there_are_no_label_errors(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = replace(find_weights(), path=None)
-    monkeypatch.setattr("polytag.models.backbones.embed.find_weights", lambda: found)
+    monkeypatch.setattr("polytag.models.backbones.weights.find_weights", lambda: found)
     result = CliRunner().invoke(app, ["audit", str(data), "--label-errors"])
     assert result.exit_code == 2 and "--label-errors needs pretrained weights" in result.stderr.splitlines()[-1]
     assert "without pretrained weights" in run("audit", data)
