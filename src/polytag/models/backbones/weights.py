@@ -92,11 +92,16 @@ class Weights:
         """Return these weights with a checksum, which is computed from the given values if it is missing."""
         if self.sha256:
             return self
-        digest = hashlib.sha256()
-        for value in values:
-            digest.update(f"{value.dtype}{value.shape}".encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
-        return replace(self, sha256=digest.hexdigest())
+        return replace(self, sha256=checksum(values))
+
+
+def checksum(values: Iterable[NDArray]) -> str:
+    """Return the SHA-256 of the weights of a network."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def find_weights(path: str | Path | None = None, backbone: str = "mobilenet_v2") -> Weights:

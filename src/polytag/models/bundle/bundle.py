@@ -210,8 +210,11 @@ class Bundle:
 
     @property
     def is_trained(self) -> bool:
-        """Whether photos have trained the model, rather than texts about the labels (zero-shot)."""
-        return "prompts" not in self.manifest
+        """Whether photos have trained the model, see `is_trained`."""
+        # Imported here because tagging needs no card.
+        from polytag.models.bundle.card import is_trained
+
+        return is_trained(self.manifest)
 
     def keras_model(self):
         """Load the float32 network as a `keras.Model`. Keras refuses files that contain Python code.

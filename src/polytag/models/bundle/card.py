@@ -82,7 +82,7 @@ def _summary(manifest: Manifest) -> str:
         "",
         f"- Input: photos, resized to {size} × {size} px (the aspect ratio is not preserved), 8-bit RGB.",
     ]
-    if _is_trained(manifest):
+    if is_trained(manifest):
         lines += [
             "- Output: a probability for each label. A label is assigned if its probability reaches its threshold.",
             f"- Parameters: {manifest['parameters']:,}, of which {manifest['trainable_parameters']:,} were trained"
@@ -107,13 +107,13 @@ def _summary(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _is_trained(manifest: Manifest) -> bool:
-    """Return whether photos have trained the model, rather than texts about the labels."""
+def is_trained(manifest: Manifest) -> bool:
+    """Return whether photos have trained a model, rather than texts about the labels (zero-shot)."""
     return "prompts" not in manifest
 
 
 def _data(manifest: Manifest) -> str:
-    if not _is_trained(manifest):
+    if not is_trained(manifest):
         return _no_data(manifest)
     data, split, tested = manifest.get("data", {}), manifest.get("split", {}), manifest.get("tested")
     parts = [
@@ -221,7 +221,7 @@ def _decisions(manifest: Manifest) -> str:
         objective = as_it_is(aim(manifest["objective"], manifest.get("out_of_reach", ())))
         on = "on the validation photos"
         if "photos" in chosen:
-            when = "after training " if _is_trained(manifest) else ""
+            when = "after training " if is_trained(manifest) else ""
             on = f"{when}on {counted(chosen['photos'], 'photo')} ({as_it_is(chosen['which'])})"
         lines.append(f"Thresholds were chosen {on} for {objective}.")
     elif "fixed_threshold" in manifest:

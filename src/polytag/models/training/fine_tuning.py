@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.models.backbones.embed import VERSION, fill
-from polytag.models.backbones.weights import Weights
+from polytag.models.backbones.weights import Weights, checksum
 from polytag.models.backend import keras, on_cpu, training_policy
 from polytag.models.networks.architectures import transfer
 from polytag.models.recipe import Recipe, fine_tuning_size
@@ -142,10 +141,7 @@ def embed_with(
         Features in the cache, float32 (n, d), from which an interrupted training continues.
     """
     run, threads = _runner(features)
-    digest = sha256()
-    for array in features.get_weights():
-        digest.update(array.tobytes())
-    name = f"features-fine-tuned-{digest.hexdigest()[:16]}-{view.cache.shape[0]}-{PIXEL_PATH}.{VERSION}"
+    name = f"features-fine-tuned-{checksum(features.get_weights())[:16]}-{view.cache.shape[0]}-{PIXEL_PATH}.{VERSION}"
     cache = ArrayCache(name, (features.output_shape[-1],), "float32")
     return fill(cache, keys, lambda waiting: View(view.cache, view.rows[waiting]), run, threads, on_progress)
 
