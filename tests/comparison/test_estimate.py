@@ -7,6 +7,7 @@ from polytag.comparison.plan import check_comparison
 from polytag.comparison.time_share import TimeShare
 from polytag.models.budget.rates import Rates
 from polytag.models.options import TrainOptions
+from tiny_encoders import TINY
 
 
 def test_the_time_is_shared_out_by_model(squares, tmp_path, monkeypatch) -> None:
@@ -21,6 +22,24 @@ def test_the_time_is_shared_out_by_model(squares, tmp_path, monkeypatch) -> None
     tuned = check_comparison(tmp_path / "run", ["baseline", "transfer", "powerset"], TrainOptions(fine_tune=4))
     more = estimate.expected_seconds(data, tuned)["transfer"][0] - found["transfer"][0]
     assert more == pytest.approx(4 * 0.7 * len(data) * 2 * estimate.FINE_TUNING_COST)
+
+
+def test_encoders_are_timed_and_read_at_their_own_size(squares, tmp_path, monkeypatch) -> None:
+    encoder, asked = str(TINY / "clip"), []
+
+    def timed(paths, candidates, known) -> Rates:
+        asked.append((candidates, list(known)))
+        return Rates({size: 0.5 for _, size in candidates}, dict.fromkeys(candidates, 2.0))
+
+    monkeypatch.setattr(estimate, "measure", timed)
+    plan = check_comparison(tmp_path / "run", ["transfer", "powerset"], TrainOptions(backbone=encoder))
+    assert plan.sizes == [32]
+    found = estimate.expected_seconds(squares[0], plan)
+    assert found[""] == (len(squares[0]) * (0.5 + 0.5), 0)  # at 224 px for the split
+    assert found["transfer"][0] - found["transfer"][1] == len(squares[0]) * 2
+    with_cnn = check_comparison(tmp_path / "run", ["baseline", "transfer"], TrainOptions(backbone=encoder))
+    assert estimate.expected_seconds(squares[0], with_cnn)["baseline"][0] > 0
+    assert asked == [([(encoder, 32)], [encoder]), ([(encoder, 32), ("mobilenet_v2", 224)], [encoder])]
 
 
 def test_sizes_that_a_budget_will_choose_are_not_read_before(tmp_path) -> None:

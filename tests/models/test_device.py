@@ -1,11 +1,15 @@
 """The device is chosen once, for ONNX Runtime and for Keras."""
 
+import os
+import subprocess
+import sys
+
 import onnxruntime
 import pytest
 
 from polytag.errors import SettingsError
 from polytag.models.backend import check_device
-from polytag.models.runtimes.device import CUDA, VARIABLE, onnx_providers, use_device
+from polytag.models.runtimes.device import CUDA, DETERMINISTIC, VARIABLE, onnx_providers, use_device
 
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +32,25 @@ def test_a_gpu_that_is_missing_is_not_replaced_in_silence(monkeypatch: pytest.Mo
     monkeypatch.setenv(VARIABLE, "tpu")
     with pytest.raises(SettingsError, match="the device must be auto, cpu or gpu, not 'tpu'"):
         onnx_providers()
+
+
+PRETENDED = """
+import sys
+import keras, tensorflow
+from polytag.models.runtimes.device import use_device
+
+tensorflow.config.list_physical_devices = lambda kind=None: [kind] * int(sys.argv[1])
+use_device(None, deterministic=sys.argv[2] == "1")
+import polytag.models.backend
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+print(is_op_determinism_enabled())
+"""
+
+
+@pytest.mark.parametrize(("gpus", "asked", "deterministic"), [(0, 0, True), (1, 0, False), (1, 1, True)])
+def test_a_gpu_is_deterministic_on_request(gpus: int, asked: int, deterministic: bool) -> None:
+    given = {name: value for name, value in os.environ.items() if name != DETERMINISTIC}
+    command = [sys.executable, "-W", "ignore", "-c", PRETENDED, str(gpus), str(asked)]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(deterministic)]

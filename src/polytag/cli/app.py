@@ -45,6 +45,15 @@ Device = Annotated[
     Literal["auto", "cpu", "gpu"] | None,
     typer.Option(metavar="<str>", help="Where networks run: cpu, gpu or auto. Default: $POLYTAG_DEVICE, or auto."),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        metavar="",
+        show_default=False,
+        help="On a GPU too, the same seed gives the same scores. Training takes longer, because XLA is not used.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 Host = Annotated[str, typer.Option(help="Address to listen on. 127.0.0.1 accepts connections from this machine only.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0 selects a free port.")]

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import polytag as pt
-from polytag.cli.app import BundleFolder, Data, Device, Overwrite, SplitFile, check_outputs, command, load, note
+from polytag.cli.app import (
+    BundleFolder,
+    Data,
+    Deterministic,
+    Device,
+    Overwrite,
+    SplitFile,
+    check_outputs,
+    command,
+    load,
+    note,
+)
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.comparison.time_share import LEAST_MINUTES
 from polytag.data.reading.options import ReadOptions
@@ -53,9 +64,10 @@ def train(
         bool, typer.Option("--resume", metavar="", show_default=False, help="Continue an interrupted training.")
     ] = False,
     device: Device = None,
+    deterministic: Deterministic = False,
 ) -> None:
     """Train one model without using the test set."""
-    use_device(device)
+    use_device(device, deterministic)
     start = time.monotonic()
     out = out or Path(f"{Path(data).resolve().stem}-{model}")
     progress = unfinished(out)
@@ -253,9 +265,10 @@ def compare(
     ] = False,
     overwrite: Overwrite = False,
     device: Device = None,
+    deterministic: Deterministic = False,
 ) -> None:
     """Train several models and compare them on unseen photos."""
-    use_device(device)
+    use_device(device, deterministic)
     start = time.monotonic()
     require("keras", "train", "Training")
     from polytag.comparison.plan import check_comparison

@@ -11,6 +11,7 @@ from polytag.models.budget.rates import measure
 from polytag.models.encoders.encoder import Encoder
 from polytag.models.options import DEFAULT_TRIALS
 from polytag.models.recipe import fine_tuning_size, takes
+from polytag.photos.measure import SIDE
 
 BASELINE_COST, TUNED_COST, FINE_TUNING_COST = 4.5, 0.5, 3.2
 """Time per photo and epoch, relative to embedding a photo at 224 px. From the training times on scenes5 and coco18 in
@@ -34,21 +35,26 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
     from polytag.models.search.spaces import STAGE_EPOCHS, STAGE_PHOTOS
     from polytag.models.training.fine_tuning import default_epochs
 
-    recipes = {model: options.recipe(model) for model, options in plan.options.items()}
-    embedded = [recipe for model, recipe in recipes.items() if takes(model, "backbone")]
-    candidates = list(dict.fromkeys((one.backbone, one.image_size) for one in embedded)) or [("mobilenet_v2", 224)]
-    encoders = any(isinstance(weights, Encoder) for weights in plan.weights.values())
-    if encoders or not (embedded or is_installed("mobilenet_v2")):
-        return {}
+    embedded = {model: (plan.recipes[model].backbone, plan.recipes[model].image_size) for model in plan.weights}
+    backbones = [embedded[model] for model, weights in plan.weights.items() if not isinstance(weights, Encoder)]
+    candidates = list(dict.fromkeys(embedded.values()))
+    # Networks that train on photos are compared with a backbone. No encoder can stand in for one.
+    if not backbones and len(plan.weights) < len(plan.recipes):
+        if not is_installed("mobilenet_v2"):
+            return {}
+        backbones = [("mobilenet_v2", 224)]
+        candidates += backbones
     order = np.random.default_rng(0).permutation(len(data))
-    weights = next((plan.options[model].weights for model in recipes if takes(model, "backbone")), None)
-    rates = measure(data.paths[order], candidates, weights)
-    backbone, size = next((one for one in candidates if one[0] == "mobilenet_v2"), candidates[0])
-    unit = rates.embedding[backbone, size] * (224 / size) ** 2
+    rates = measure(data.paths[order], candidates, {one.backbone: one for one in plan.weights.values()})
+    unit = 0.0
+    if backbones:
+        backbone, size = next((one for one in backbones if one[0] == "mobilenet_v2"), backbones[0])
+        unit = rates.embedding[backbone, size] * (224 / size) ** 2
     train = len(data) * RATIOS[0]
-    found = {"": (len(data) * rates.reading[size], 0.0)}
+    slowest = max(rates.reading.values())
+    found = {"": (len(data) * sum(rates.reading.get(size, slowest) for size in {SIDE, *plan.sizes}), 0.0)}
     seen = set()
-    for model, recipe in recipes.items():
+    for model, recipe in plan.recipes.items():
         once = 0.0
         if model == "baseline":
             seconds = recipe.epochs * train * unit * BASELINE_COST * (recipe.image_size / 224) ** 2
@@ -60,9 +66,8 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
             # Measured: MobileNetV2 and EfficientNet-Lite take about as long at the same size.
             step = unit * FINE_TUNING_COST * (fine_tuning_size(recipe.image_size) / 224) ** 2
             seconds = len(data) * HEAD_SECONDS + (epochs * train * step if takes(model, "fine_tune") else 0.0)
-            candidate = recipe.backbone, recipe.image_size
-            if candidate not in seen:
-                once = len(data) * rates.embedding[candidate]
-                seen.add(candidate)
+            if embedded[model] not in seen:
+                once = len(data) * rates.embedding[embedded[model]]
+                seen.add(embedded[model])
         found[model] = (START_SECONDS + seconds + once, START_SECONDS + seconds)
     return found

@@ -13,7 +13,7 @@ from polytag.models.backbones.weights import Weights
 from polytag.models.budget.budget import chooses_backbone
 from polytag.models.encoders.encoder import Encoder
 from polytag.models.options import DEFAULT_TRIALS, TrainOptions, check_training
-from polytag.models.recipe import ALL_MODELS, SEARCHED, takes
+from polytag.models.recipe import ALL_MODELS, SEARCHED, Recipe, takes
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Plan:
 
     Attributes:
         options: the training options of each model.
+        recipes: the recipe of each model, before a search.
         weights: weights of the backbone of each model that has one.
         repeats: number of repeats of each model.
         time_share: the clock that shares out the time, if it is limited.
     """
 
     options: dict[str, TrainOptions]
+    recipes: dict[str, Recipe]
     weights: dict[str, Weights]
     repeats: dict[str, int]
     time_share: TimeShare
@@ -37,7 +39,7 @@ class Plan:
         """Image sizes that are known before training. A time limit lets "best" choose its own."""
         limited = self.time_share.is_limited
         known = [m for m, options in self.options.items() if not (limited and chooses_backbone(m, options))]
-        return sorted({self.options[model].recipe(model).image_size for model in known})
+        return sorted({self.recipes[model].image_size for model in known})
 
 
 def check_comparison(
@@ -65,14 +67,15 @@ def check_comparison(
     _check_use(models, tune, options)
     times = repeats_of_each(models, repeats, fewer_repeats or {})
     plan = {model: _options_for(model, options, tune) for model in models}
-    found = {model: check_training(model, plan[model])[1] for model in models}
-    weights = {model: of_it for model, of_it in found.items() if of_it is not None}
+    found = {model: check_training(model, plan[model]) for model in models}
+    recipes = {model: recipe for model, (recipe, _) in found.items()}
+    weights = {model: of_it for model, (_, of_it) in found.items() if of_it is not None}
     for model in models:
         plan[model].override({"seed": options.seed + times[model] - 1}).recipe(model)
     started = started_run(Path(out), resume, overwrite)
     if resume and started is not None:
         check_repeats(Path(out), times, started)
-    return Plan(plan, weights, times, TimeShare(options.minutes, sum(times.values())))
+    return Plan(plan, recipes, weights, times, TimeShare(options.minutes, sum(times.values())))
 
 
 def _options_for(model: str, options: TrainOptions, tune: Sequence[str]) -> TrainOptions:
@@ -111,4 +114,4 @@ def check_backbones(plan: Plan, folder: Path, resume: bool) -> None:
     for model, weights in plan.weights.items():
         # An encoder has run when it was found.
         if not isinstance(weights, Encoder) and not (resume and (folder / model).exists()):
-            backbone(weights.backbone, plan.options[model].recipe(model).image_size, weights)
+            backbone(weights.backbone, plan.recipes[model].image_size, weights)

@@ -1,7 +1,7 @@
 """The only module that imports Keras.
 
-It selects an installed backend, makes operations deterministic and suppresses log messages at start-up. All other
-modules of this package use ``from polytag.models.backend import keras``.
+It selects an installed backend, makes operations on a CPU deterministic and suppresses log messages at start-up. All
+other modules of this package use ``from polytag.models.backend import keras``.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polytag.errors import SettingsError
-from polytag.models.runtimes.device import device
+from polytag.models.runtimes.device import DETERMINISTIC, device
 from polytag.models.runtimes.quiet import quiet_stderr
 
 
@@ -38,9 +38,7 @@ def choose_backend() -> str:
     return backend
 
 
-# TensorFlow reads these variables when it is first imported. With deterministic operations, the same seed always gives
-# the same scores. On a GPU, they also switch XLA off: TF_DETERMINISTIC_OPS=0 trades the guarantee for speed.
-os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+# TensorFlow reads these variables when it is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Otherwise, the first process would take all memory of the GPU, and other processes would fail.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -74,6 +72,12 @@ def on_cpu() -> bool:
     import tensorflow
 
     return not tensorflow.config.list_physical_devices("GPU")
+
+
+# With deterministic operations, the same seed always gives the same scores. On a GPU, Keras would then do without XLA,
+# so they are used there on request only. TensorFlow reads this variable before its first operation.
+if on_cpu():
+    os.environ.setdefault(DETERMINISTIC, "1")
 
 
 def check_device() -> None:

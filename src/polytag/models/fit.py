@@ -91,7 +91,7 @@ def fit(
     budget, end, facts = None, math.inf, {}
     if options.minutes is not None:
         recorded = None if checkpoints is None else recorded_budget(Path(checkpoints))
-        budget = Budget(**recorded) if recorded else plan_budget(model, options, (train, validation), start)
+        budget = Budget(**recorded) if recorded else plan_budget(model, options, pretrained, (train, validation), start)
         say(budget.words)
         end = start + 60 * options.minutes - budget.reserve
         facts = {"budget": budget.words, "minutes": options.minutes}

@@ -94,7 +94,7 @@ class Recipe:
         image_size: width and height to which photos are resized, in pixels, 32 to 1024. Above 224, fine-tuning uses
             smaller photos.
         epochs: maximum number of passes over the training photos.
-        batch_size: photos per step. Fine-tuning uses at most 32.
+        batch_size: photos per step. Fine-tuning uses at most 32 on each device.
         learning_rate: initial learning rate for Adam. For transfer, it applies to the head only.
         weight_decay: decoupled weight decay (AdamW). For transfer, it applies to the head only.
         augmentation: one of `AUGMENTATIONS`. For transfer, it applies to fine-tuning only, because the head is trained

@@ -8,17 +8,19 @@ import pytest
 import polytag as pt
 from polytag.comparison.time_share import TimeShare, time_notes
 from polytag.errors import SettingsError
+from polytag.models.backbones.weights import find_weights
 from polytag.models.budget import budget as budgets
 from polytag.models.budget.budget import plan_budget
 from polytag.models.budget.rates import Rates, measure, with_fine_tuning
-from polytag.models.options import TrainOptions
+from polytag.models.options import TrainOptions, check_training
 from polytag.models.training import step_rate
+from tiny_encoders import TINY
 
 SMALL, LARGE = ("mobilenet_v2", 224), ("efficientnet_lite2", 384)
 
 
-def _timed(rates: Rates, backbone: str, weights) -> Rates:
-    return replace(rates, fine_tuning={one: 2e-2 for one in rates.embedding if one[0] == backbone})
+def _timed(rates: Rates, weights, photos: int) -> Rates:
+    return replace(rates, fine_tuning={one: 2e-2 for one in rates.embedding if one[0] == weights.backbone})
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ def measured(monkeypatch) -> list[list[tuple[str, int]]]:
 
 
 def planned(squares, model: str, **settings) -> budgets.Budget:
-    return plan_budget(model, TrainOptions(**settings), squares[:2], time.monotonic())
+    options = TrainOptions(**settings)
+    return plan_budget(model, options, check_training(model, options)[1], squares[:2], time.monotonic())
 
 
 def test_best_chooses_among_the_installed_backbones(squares, measured) -> None:
@@ -73,24 +76,35 @@ def test_short_budgets_say_that_fine_tuning_was_not_timed(squares, measured) -> 
     assert planned(squares, "best", minutes=1).words.endswith("but fine-tuning was not timed.")
 
 
+def test_an_encoder_is_timed_too(squares, monkeypatch) -> None:
+    encoder = str(TINY / "clip")
+    budget = planned(squares, "transfer", minutes=1, backbone=encoder)
+    assert budget.words.startswith(f"transfer: 1.0 minutes: {encoder} at 32 px, frozen, because this machine reads")
+    assert budget.words.endswith("Expected with twice the time: nothing better.")
+    slow = Rates({32: 1e-3}, {(encoder, 32): 10.0})
+    monkeypatch.setattr(budgets, "measure", lambda *_: slow)
+    late = planned(squares, "chains", minutes=1, backbone=encoder)
+    assert "frozen, although it needs about" in late.words and late.changes.get("fine_tune") is None
+
+
 def test_weights_from_a_file_belong_to_one_backbone(squares, measured, small_weights) -> None:
     planned(squares, "best", minutes=1, weights=small_weights)
     assert len(measured[-1]) == 1
 
 
 def test_the_timing_uses_the_photos_and_leaves_them_in_the_cache(squares) -> None:
-    rates = measure(squares[0].paths[:20], [("mobilenet_v2", 32)])
+    rates = measure(squares[0].paths[:20], [("mobilenet_v2", 32)], {})
     assert rates.reading[32] > 0 and rates.embedding["mobilenet_v2", 32] > 0
-    assert measure(squares[0].paths[:20], [("mobilenet_v2", 32)]).embedding["mobilenet_v2", 32] < 0.01
+    assert measure(squares[0].paths[:20], [("mobilenet_v2", 32)], {}).embedding["mobilenet_v2", 32] < 0.01
 
 
 def test_other_sizes_of_a_backbone_are_expected_to_take_as_long_as_their_pixels(squares, monkeypatch) -> None:
-    monkeypatch.setattr(step_rate, "seconds_per_photo", lambda weights, size: 1.0 if size == 32 else 1 / 0)
-    rates = measure(squares[0].paths[:8], [("mobilenet_v2", 32), ("mobilenet_v2", 64)])
+    monkeypatch.setattr(step_rate, "seconds_per_photo", lambda weights, size, photos: 1.0 if size == 32 else 1 / 0)
+    rates = measure(squares[0].paths[:8], [("mobilenet_v2", 32), ("mobilenet_v2", 64)], {})
     times = rates.embedding
     assert times["mobilenet_v2", 64] == pytest.approx(4 * times["mobilenet_v2", 32])
     assert set(rates.reading) == {32, 64}
-    assert with_fine_tuning(rates, "mobilenet_v2").fine_tuning == {
+    assert with_fine_tuning(rates, find_weights(), 8).fine_tuning == {
         ("mobilenet_v2", 32): 1.0,
         ("mobilenet_v2", 64): 4.0,
     }

@@ -12,6 +12,7 @@ from polytag.models.backbones.weights import find_weights
 from polytag.models.backend import keras
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.networks.architectures import transfer as transfer_network
+from polytag.models.recipe import Recipe
 from polytag.models.training import batches, early_layers, fine_tuning, late_layers, transfer
 from polytag.models.training import loop as fitting
 from polytag.photos.decode import decode
@@ -71,6 +72,24 @@ def test_augmentation_applies_to_fine_tuning_and_not_to_the_head(squares, small_
 @pytest.mark.parametrize(("photos", "epochs"), [(84, 8), (1500, 8), (2000, 6), (5600, 2), (12_001, 1), (10**6, 1)])
 def test_small_sets_are_fine_tuned_longer(photos: int, epochs: int) -> None:
     assert fine_tuning.default_epochs(photos) == epochs
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "images", "per_step", "rate"),
+    [
+        (0, 128, 10**6, 32, 3e-4),
+        (1, 8, 10**6, 8, 3e-4),
+        (2, 128, 10**6, 64, 4.243e-4),
+        (8, 128, 10**6, 128, 6e-4),
+        (8, 128, 200, 32, 3e-4),
+    ],
+)
+def test_each_gpu_gets_as_many_photos_as_one(gpus, asked, images, per_step, rate, monkeypatch) -> None:
+    monkeypatch.setattr(fine_tuning, "replicas", lambda: ["GPU"] * gpus)
+    size = fine_tuning.batch_size(Recipe.of("best", batch_size=asked), images)
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    schedule = fine_tuning._optimizer(network, 0, 100, 10, size)._learning_rate
+    assert (size, float(schedule(10))) == (per_step, pytest.approx(rate, rel=1e-3))
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from polytag.data.dataset import Dataset
-from polytag.models.backbones.weights import is_installed
+from polytag.models.backbones.weights import Weights, find_weights, is_installed
 from polytag.models.budget.plan import FROZEN_GAINS, Plan, choose, in_words
 from polytag.models.budget.rates import Candidate, measure, with_fine_tuning
-from polytag.models.encoders.source import is_encoder
+from polytag.models.encoders.encoder import Encoder
 from polytag.models.options import TrainOptions
-from polytag.models.recipe import CLASSICAL, takes
+from polytag.models.recipe import CLASSICAL
 
 MIN_FINE_TUNING_SECONDS = 60.0
 """Fine-tuning is considered only if so much time is left after training a frozen model."""
@@ -44,26 +44,31 @@ class Budget:
     words: str
 
 
-def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Dataset], start: float) -> Budget:
+def plan_budget(
+    model: str, options: TrainOptions, pretrained: Weights | None, photos: tuple[Dataset, Dataset], start: float
+) -> Budget:
     """Choose training options for ``options.minutes``.
 
     Args:
         model: one of `polytag.models.recipe.ALL_MODELS`.
         options: training options with ``minutes``. Options that are set are not changed.
+        pretrained: weights of the backbone or encoder that the options choose; ``None`` for a model without one.
         photos: training and validation sets.
         start: value of `time.monotonic` at which the time began.
     """
     assert options.minutes is not None
     seconds = 60 * options.minutes
     reserve = SAVING_SHARE * seconds + SAVING_SECONDS
-    if not takes(model, "backbone") or is_encoder(options.recipe(model).backbone):
-        return Budget({}, reserve, f"{model}: {options.minutes:.1f} minutes; {_limited(model)}.")
+    if pretrained is None:
+        words = f"{model}: {options.minutes:.1f} minutes; training ends in time, if need be before its last epoch."
+        return Budget({}, reserve, words)
     train, validation = photos
-    candidates = _candidates(model, options)
+    candidates = _candidates(model, options, pretrained)
+    known = {pretrained.backbone: pretrained}
     order = np.random.default_rng(options.seed).permutation(len(train))
-    rates = measure(train.paths[order], candidates, options.weights)
+    rates = measure(train.paths[order], candidates, known)
     sizes = len(train), len(validation)
-    wanted = 0 if model in CLASSICAL else options.fine_tune
+    wanted = 0 if model in CLASSICAL or isinstance(pretrained, Encoder) else options.fine_tune
 
     def plan(seconds: float, epochs: int | None = wanted) -> Plan:
         return choose(candidates, rates, sizes, seconds, model == "best", epochs)
@@ -72,7 +77,8 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     frozen = plan(left, 0)
     timed = wanted == 0
     if wanted or (wanted is None and left - frozen.seconds > MIN_FINE_TUNING_SECONDS):
-        timed, rates = True, with_fine_tuning(rates, frozen.backbone, options.weights)
+        weights = known.get(frozen.backbone) or find_weights(None, frozen.backbone)
+        timed, rates = True, with_fine_tuning(rates, weights, len(train))
         if wanted:  # No other backbone was timed.
             candidates = [one for one in candidates if one[0] == frozen.backbone]
     left = start + seconds - time.monotonic()
@@ -85,20 +91,15 @@ def plan_budget(model: str, options: TrainOptions, photos: tuple[Dataset, Datase
     return Budget(changes, reserve, f"{model}: {in_words(chosen, twice, rates, seconds, left, timed)}")
 
 
-def _limited(model: str) -> str:
-    """Say what the time limits if there is nothing to choose."""
-    if takes(model, "epochs") and not takes(model, "backbone"):
-        return "training ends in time, if need be before its last epoch"
-    return "it does not limit embedding and training the head, which take as long as the encoder needs"
-
-
 def chooses_backbone(model: str, options: TrainOptions) -> bool:
     """Return whether a budget chooses the backbone and the image size of a model."""
     return model == "best" and options.backbone is None and options.weights is None
 
 
-def _candidates(model: str, options: TrainOptions) -> list[Candidate]:
+def _candidates(model: str, options: TrainOptions, pretrained: Weights) -> list[Candidate]:
     """Return the backbones and image sizes to choose from."""
+    if isinstance(pretrained, Encoder):
+        return [(pretrained.backbone, pretrained.image_size)]
     recipe = options.recipe(model)
     if not chooses_backbone(model, options):
         return [(recipe.backbone, recipe.image_size)]

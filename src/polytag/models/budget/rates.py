@@ -4,10 +4,9 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from polytag.models.backbones.embed import CHUNK, embed
-from polytag.models.backbones.weights import find_weights
+from polytag.models.backbones.weights import Weights, find_weights
 from polytag.models.recipe import fine_tuning_size
 from polytag.photos.decode import Paths
 from polytag.photos.pixels import pixels
@@ -32,7 +31,7 @@ class Rates:
     fine_tuning: Mapping[Candidate, float] = field(default_factory=dict)
 
 
-def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None = None) -> Rates:
+def measure(paths: Paths, candidates: Iterable[Candidate], known: Mapping[str, Weights]) -> Rates:
     """Read and embed a few photos, as training does. The results stay in the cache.
 
     Each backbone embeds at the first of its sizes only. At the others, time is proportional to the number of pixels.
@@ -40,7 +39,7 @@ def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None 
     Args:
         paths: photos, in random order. Those in the cache are as fast as they will be in training.
         candidates: backbones and image sizes.
-        weights: file with the backbone's weights, if it was named.
+        known: weights of backbones and encoders, by name. Others are found.
     """
     reading: dict[int, float] = {}
     embedding: dict[Candidate, float] = {}
@@ -55,7 +54,7 @@ def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None 
             continue
         first[backbone] = size
         usable = [path for path in sample if path not in unreadable]
-        found = find_weights(weights, backbone)
+        found = known.get(backbone) or find_weights(None, backbone)
         # The first half loads the network and claims memory, which takes half as long again.
         first_half, second_half = usable[: len(usable) // 2], usable[len(usable) // 2 :]
         embed(first_half, size, found)
@@ -65,16 +64,16 @@ def measure(paths: Paths, candidates: Iterable[Candidate], weights: Path | None 
     return Rates(reading, embedding)
 
 
-def with_fine_tuning(rates: Rates, backbone: str, weights: Path | None = None) -> Rates:
-    """Measure the time of fine-tuning one of the backbones. This takes about ten seconds.
+def with_fine_tuning(rates: Rates, weights: Weights, photos: int) -> Rates:
+    """Measure the time of fine-tuning one of the backbones, that of these weights. This takes about ten seconds.
 
     It is timed at the smallest of its sizes. At the others, time is proportional to the number of pixels.
     """
     # Imported here because only fine-tuning needs Keras.
     from polytag.models.training.step_rate import seconds_per_photo
 
-    sizes = {size: fine_tuning_size(size) for name, size in rates.embedding if name == backbone}
+    sizes = {size: fine_tuning_size(size) for name, size in rates.embedding if name == weights.backbone}
     smallest = min(sizes.values())
-    seconds = seconds_per_photo(find_weights(weights, backbone), smallest)
-    times = {(backbone, size): seconds * (smaller / smallest) ** 2 for size, smaller in sizes.items()}
+    seconds = seconds_per_photo(weights, smallest, photos)
+    times = {(weights.backbone, size): seconds * (smaller / smallest) ** 2 for size, smaller in sizes.items()}
     return replace(rates, fine_tuning={**rates.fine_tuning, **times})

@@ -13,17 +13,23 @@ DEVICES = ("auto", "cpu", "gpu")
 
 VARIABLE = "POLYTAG_DEVICE"
 
+DETERMINISTIC = "TF_DETERMINISTIC_OPS"
+"""Variable with which TensorFlow makes its operations deterministic."""
+
 CUDA = "CUDAExecutionProvider"
 
 
-def use_device(name: str | None) -> None:
+def use_device(name: str | None, deterministic: bool = False) -> None:
     """Choose the device for this process and those that it starts. Call this before Keras is imported.
 
     Args:
         name: one of `DEVICES`; ``None`` leaves the choice to the environment variable.
+        deterministic: whether TensorFlow computes deterministically on a GPU too.
     """
     if name is not None:
         os.environ[VARIABLE] = name
+    if deterministic:
+        os.environ[DETERMINISTIC] = "1"
     device()
 
 

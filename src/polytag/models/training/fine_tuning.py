@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from polytag.data.dataset import Dataset
 from polytag.models.backbones.embed import VERSION, fill
 from polytag.models.backbones.weights import Weights, checksum
-from polytag.models.backend import keras, on_cpu, training_policy
+from polytag.models.backend import keras, on_cpu, replicas, training_policy
 from polytag.models.networks.architectures import transfer
 from polytag.models.recipe import Recipe, fine_tuning_size
 from polytag.models.runtimes.onnx import OnnxModel, export_onnx, run_in_small_batches
@@ -33,6 +33,12 @@ FINE_TUNE_PHOTOS, FINE_TUNE_EPOCHS = 12_000, 8
 
 FINE_TUNE_RATE = 3e-4
 """Learning rate of the backbone's last layer during fine-tuning."""
+
+BATCH_SIZE = 32
+"""Maximum number of photos per step on one device."""
+
+STEPS = 50
+"""Steps per epoch that remain if several GPUs take more photos per step. Fewer would be too few to learn."""
 
 FIRST_LAYER, HEAD = 0.3, 5.0
 """Learning rates of the first trained layer and of the head, relative to `FINE_TUNE_RATE`. The rates of the layers
@@ -55,6 +61,17 @@ AVERAGED_STEPS = 500
 def default_epochs(photos: int) -> int:
     """Return the default number of fine-tuning epochs for this number of training photos."""
     return min(FINE_TUNE_EPOCHS, max(1, FINE_TUNE_PHOTOS // photos))
+
+
+def batch_size(recipe: Recipe, photos: int) -> int:
+    """Return the number of photos per step of fine-tuning: as many on each GPU as on one, if there are enough photos.
+
+    Args:
+        recipe: recipe, whose batch size is not exceeded.
+        photos: number of training photos.
+    """
+    on_all = BATCH_SIZE * max(1, len(replicas()))
+    return min(on_all, max(BATCH_SIZE, photos // STEPS), recipe.batch_size)
 
 
 def fine_tune(
@@ -82,7 +99,7 @@ def fine_tune(
         The record of the training, without predictions.
     """
     epochs = recipe.fine_tune or 0
-    gentle = replace(recipe, batch_size=min(32, recipe.batch_size))
+    gentle = replace(recipe, batch_size=batch_size(recipe, len(train)))
     smaller = replace(gentle, image_size=fine_tuning_size(recipe.image_size))
     copy = transfer(
         train.targets.shape[1],
@@ -111,7 +128,7 @@ def fine_tune(
             title = f"{recipe.model} · fine-tuning" + (f" {number} of {len(parts)}" if len(parts) > 1 else "")
             learner.set_weights(start)
             steps = len(batches) * len(part) * (2 if len(parts) > 1 else 1)
-            optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2)
+            optimizer = _optimizer(learner, n_pretrained, steps, len(batches) // 2, gentle.batch_size)
             part_recipe = replace(gentle, epochs=len(part))
             name = f"fine-tuning-{number}"
             with ending_at(share_of_time(len(parts) - number + 1)):
@@ -159,21 +176,26 @@ def _runner(features: keras.Model) -> tuple[Callable[[NDArray[Any]], NDArray[np.
     return features.predict_on_batch, 1
 
 
-def _optimizer(network: keras.Model, n_pretrained: int, steps: int, warm_up: int) -> keras.optimizers.Optimizer:
+def _optimizer(
+    network: keras.Model, n_pretrained: int, steps: int, warm_up: int, photos: int
+) -> keras.optimizers.Optimizer:
     """Create the optimizer for fine-tuning.
 
     The learning rate warms up and then decays along a cosine. It increases with the depth of a layer. The optimizer
-    averages the weights.
+    averages the weights. With several GPUs' photos per step, it also increases with their square root (Malladi et al.
+    2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
 
     Args:
         network: network to train.
         n_pretrained: number of trainable variables that belong to the backbone. They come before all others.
         steps: number of steps after which the learning rate reaches zero.
         warm_up: number of warm-up steps.
+        photos: number of photos per step.
     """
+    rate = FINE_TUNE_RATE * max(1.0, photos / BATCH_SIZE) ** 0.5
     n_new = len(network.trainable_variables) - n_pretrained
     optimizer = LayerwiseAdamW(
-        warm_up_and_cosine(FINE_TUNE_RATE, steps, warm_up),
+        warm_up_and_cosine(rate, steps, warm_up),
         factors=[*np.geomspace(FIRST_LAYER, 1, n_pretrained), *[HEAD] * n_new],
         weight_decay=1e-2,
         use_ema=True,
