@@ -79,7 +79,7 @@ def test_short_budgets_say_that_fine_tuning_was_not_timed(squares, measured) -> 
 def test_an_encoder_is_timed_too(squares, monkeypatch) -> None:
     encoder = str(TINY / "clip")
     budget = planned(squares, "transfer", minutes=1, backbone=encoder)
-    assert budget.words.startswith(f"transfer: 1.0 minutes: {encoder} at 32 px, frozen, because this machine reads")
+    assert budget.words.startswith(f"transfer: 1.0 minutes: {encoder} at 32 px, frozen, because ")
     assert budget.words.endswith("Expected with twice the time: nothing better.")
     slow = Rates({32: 1e-3}, {(encoder, 32): 10.0})
     monkeypatch.setattr(budgets, "measure", lambda *_: slow)

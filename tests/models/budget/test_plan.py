@@ -49,3 +49,7 @@ def test_the_words_say_what_was_chosen_and_what_twice_the_time_gives() -> None:
     assert words.startswith("3.7 minutes: efficientnet_lite2 at 288 px, frozen, because this machine reads 333")
     assert "twice the time: efficientnet_lite2 at 288 px, fine-tuned" in words and "(mAP +0.0" in words
     assert "although it needs" in in_words(plan(200), plan(400), RATES, 220, 190, True)
+    in_cache = Rates(dict.fromkeys(RATES.reading, 5e-5), RATES.embedding)
+    assert "because this machine embeds" in in_words(plan(220), plan(900), in_cache, 220, 220, True)
+    in_cache = Rates(in_cache.reading, dict.fromkeys(RATES.embedding, 0.0))
+    assert "because these photos are in the cache." in in_words(plan(220), plan(900), in_cache, 220, 220, True)

@@ -46,6 +46,10 @@ VALIDATION_COST = 1.0
 """Time to validate fine-tuning with a photo, relative to the time to embed it."""
 
 
+CACHED_SECONDS = 1e-4
+"""Reading or embedding a photo in less time than this means that the cache has the result."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to train.
@@ -131,12 +135,14 @@ def in_words(plan: Plan, twice: Plan, rates: Rates, seconds: float, left: float,
         left: time that is left of it.
         timed: whether fine-tuning was timed, or is not wanted.
     """
-    reading, embedding = rates.reading[plan.image_size], rates.embedding[plan.backbone, plan.image_size]
-    speed = f"reads {1 / max(reading, 1e-4):,.0f} and embeds {1 / max(embedding, 1e-4):,.0f} photos per second"
+    seconds_of = {
+        "reads": rates.reading[plan.image_size],
+        "embeds": rates.embedding[plan.backbone, plan.image_size],
+    }
+    speeds = [f"{does} {1 / each:,.0f}" for does, each in seconds_of.items() if each > CACHED_SECONDS]
+    why = f"this machine {' and '.join(speeds)} photos per second" if speeds else "these photos are in the cache"
     late = f", although it needs about {plan.seconds / 60:.1f} minutes" if plan.seconds > left else ""
     gain = twice.gain - plan.gain
     more = f"{twice} (mAP {gain:+.3f})" if gain >= 0.001 else "nothing better"
     more += "" if timed else ", but fine-tuning was not timed"
-    return (
-        f"{seconds / 60:.1f} minutes: {plan}{late}, because this machine {speed}. Expected with twice the time: {more}."
-    )
+    return f"{seconds / 60:.1f} minutes: {plan}{late}, because {why}. Expected with twice the time: {more}."
