@@ -42,6 +42,23 @@ def test_encoders_are_timed_and_read_at_their_own_size(squares, tmp_path, monkey
     assert asked == [([(encoder, 32)], [encoder]), ([(encoder, 32), ("mobilenet_v2", 224)], [encoder])]
 
 
+def test_searches_count_as_long_as_they_may_take(squares, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(estimate, "measure", lambda *_: Rates({224: 0.5}, {("mobilenet_v2", 224): 2.0}))
+
+    def expected(**settings) -> dict[str, float]:
+        options = TrainOptions(fine_tune=0, **settings)
+        plan = check_comparison(tmp_path / "run", ["tuned", "transfer"], options, tune=["tuned", "transfer"])
+        return {model: first for model, (first, _) in estimate.expected_seconds(squares[0], plan).items()}
+
+    few, many, timed, both = (
+        expected(**settings)
+        for settings in ({"trials": 4}, {"trials": 400}, {"timeout": "2h"}, {"trials": 4, "timeout": "2h"})
+    )
+    for model in ("tuned", "transfer"):
+        assert few[model] < many[model] and few[model] == both[model]
+        assert timed[model] > 7200
+
+
 def test_sizes_that_a_budget_will_choose_are_not_read_before(tmp_path) -> None:
     models = ["transfer", "best"]
     unlimited, limited = (check_comparison(tmp_path, models, TrainOptions(minutes=m)) for m in (None, 5))

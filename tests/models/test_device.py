@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import onnxruntime
 import pytest
 
 from polytag.errors import SettingsError
 from polytag.models.backend import check_device
+from polytag.models.encoders.encoder import find_encoder
 from polytag.models.runtimes.device import CUDA, DETERMINISTIC, VARIABLE, onnx_providers, use_device
+from polytag.models.runtimes.onnx import OnnxModel
+from tiny_encoders import TINY
 
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +25,18 @@ def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert onnx_providers() == ["CPUExecutionProvider"]
     use_device(None)
     assert onnx_providers() == ["CPUExecutionProvider"]
+
+
+def test_a_gpu_that_does_not_start_is_not_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    encoder = find_encoder(str(TINY / "clip"))
+    assert encoder.path is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ONNX Runtime's own about the missing provider
+        assert OnnxModel(encoder.path).width
+        monkeypatch.setenv(VARIABLE, "gpu")
+        with pytest.raises(SettingsError, match="ONNX Runtime cannot start CUDA"):
+            OnnxModel(encoder.path)
 
 
 def test_a_gpu_that_is_missing_is_not_replaced_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,8 +283,7 @@ def compare(
         "overwrite": overwrite,
     }
     plan = check_comparison(out, models, options, **how)
-    if isinstance(plan.weights, Encoder):
-        note(plan.weights.summary)
+    note(*dict.fromkeys(one.summary for one in plan.weights.values() if isinstance(one, Encoder)))
     when_stopped(lambda: "Add --resume to continue." if (out / RUN_FILE).exists() else AGAIN)
     dataset = load(data, read.override({"slice": slices}))
     comparison = pt.compare(

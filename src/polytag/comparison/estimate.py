@@ -1,5 +1,7 @@
 """How long each training of a comparison takes, estimated from a few timed photos."""
 
+import math
+
 import numpy as np
 
 from polytag.comparison.plan import Plan
@@ -9,7 +11,7 @@ from polytag.models.backbones.weights import is_installed
 from polytag.models.budget.plan import HEAD_SECONDS, START_SECONDS
 from polytag.models.budget.rates import measure
 from polytag.models.encoders.encoder import Encoder
-from polytag.models.options import DEFAULT_TRIALS
+from polytag.models.options import TrainOptions, is_searched
 from polytag.models.recipe import fine_tuning_size, takes
 from polytag.photos.measure import SIDE
 
@@ -44,7 +46,8 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
             return {}
         backbones = [("mobilenet_v2", 224)]
         candidates += backbones
-    order = np.random.default_rng(0).permutation(len(data))
+    # Other photos each time: those of an earlier run are in the cache, and would be faster than the rest.
+    order = np.random.default_rng().permutation(len(data))
     rates = measure(data.paths[order], candidates, {one.backbone: one for one in plan.weights.values()})
     unit = 0.0
     if backbones:
@@ -59,15 +62,22 @@ def expected_seconds(data: Dataset, plan: Plan) -> dict[str, tuple[float, float]
         if model == "baseline":
             seconds = recipe.epochs * train * unit * BASELINE_COST * (recipe.image_size / 224) ** 2
         elif model == "tuned":
-            trials = plan.options[model].trials or DEFAULT_TRIALS
-            seconds = (recipe.epochs * train + trials * STAGE_EPOCHS * min(train, STAGE_PHOTOS)) * unit * TUNED_COST
+            trial = STAGE_EPOCHS * min(train, STAGE_PHOTOS) * unit * TUNED_COST
+            seconds = recipe.epochs * train * unit * TUNED_COST + _search_seconds(plan.options[model], trial)
         else:
             epochs = default_epochs(int(train)) if recipe.fine_tune is None else recipe.fine_tune
             # Measured: MobileNetV2 and EfficientNet-Lite take about as long at the same size.
             step = unit * FINE_TUNING_COST * (fine_tuning_size(recipe.image_size) / 224) ** 2
             seconds = len(data) * HEAD_SECONDS + (epochs * train * step if takes(model, "fine_tune") else 0.0)
+            if is_searched(model, plan.options[model]):
+                seconds += _search_seconds(plan.options[model], len(data) * HEAD_SECONDS)
             if embedded[model] not in seen:
                 once = len(data) * rates.embedding[embedded[model]]
                 seen.add(embedded[model])
         found[model] = (START_SECONDS + seconds + once, START_SECONDS + seconds)
     return found
+
+
+def _search_seconds(options: TrainOptions, trial: float) -> float:
+    """Return the time of a search whose trials take this time, both in seconds."""
+    return min(math.inf if options.trials is None else options.trials * trial, options.seconds or math.inf)

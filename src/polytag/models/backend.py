@@ -1,7 +1,7 @@
 """The only module that imports Keras.
 
-It selects an installed backend, makes operations on a CPU deterministic and suppresses log messages at start-up. All
-other modules of this package use ``from polytag.models.backend import keras``.
+It selects an installed backend, sets how exactly it computes and suppresses log messages at start-up. All other modules
+of this package use ``from polytag.models.backend import keras``.
 """
 
 import importlib.util
@@ -74,10 +74,20 @@ def on_cpu() -> bool:
     return not tensorflow.config.list_physical_devices("GPU")
 
 
-# With deterministic operations, the same seed always gives the same scores. On a GPU, Keras would then do without XLA,
-# so they are used there on request only. TensorFlow reads this variable before its first operation.
-if on_cpu():
-    os.environ.setdefault(DETERMINISTIC, "1")
+def _prepare() -> None:
+    """Make TensorFlow's operations deterministic on a CPU, and as exact on a GPU as on a CPU."""
+    if on_cpu():
+        # The same seed then always gives the same scores. On a GPU, Keras would do without XLA, so that operations are
+        # deterministic there on request only. TensorFlow reads this variable before its first operation.
+        os.environ.setdefault(DETERMINISTIC, "1")
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        # TensorFloat-32 has 10 bits. Networks would differ from their conversion to ONNX in the third digit.
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)
+
+
+_prepare()
 
 
 def check_device() -> None:

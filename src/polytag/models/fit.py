@@ -22,7 +22,7 @@ from polytag.evaluation.thresholds import choose_thresholds, out_of_reach
 from polytag.models.backbones.backbone import backbone
 from polytag.models.backbones.weights import Weights
 from polytag.models.backend import check_device, keras
-from polytag.models.budget.budget import Budget, plan_budget
+from polytag.models.budget.budget import Budget, end_of, plan_budget
 from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.bundle.seen import same_files, seen_photos
 from polytag.models.bundle.write import write_bundle
@@ -41,8 +41,8 @@ from polytag.models.training.transfer import fit_transfer, head_batches
 from polytag.photos.pixels import pixels
 from polytag.progress import progress_bar
 
-SEARCH_SHARE = 0.4
-"""Share of a time limit for a hyperparameter search."""
+SEARCH_SHARE, LEAST_SECONDS = 0.4, 0.1
+"""Share of a time limit for a hyperparameter search, and the least time, in which one trial begins and is completed."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,8 +92,8 @@ def fit(
     if options.minutes is not None:
         recorded = None if checkpoints is None else recorded_budget(Path(checkpoints))
         budget = Budget(**recorded) if recorded else plan_budget(model, options, pretrained, (train, validation), start)
-        say(budget.words)
-        end = start + 60 * options.minutes - budget.reserve
+        say(f"as it was planned before: {budget.words}" if recorded else budget.words)
+        end = end_of(budget, options.minutes, start)
         facts = {"budget": budget.words, "minutes": options.minutes}
         options = options.override({n: value for n, value in budget.changes.items() if n not in options.settings})
         recipe, pretrained = check_training(model, options)
@@ -240,7 +240,7 @@ def _search(
         head_batches(train, validation, recipe, pretrained, show_progress)
     # Within a time limit, the final training needs most of the time.
     left = SEARCH_SHARE * (end_of_training() - time.monotonic())
-    timeout = min(left, options.seconds or math.inf)
+    timeout = max(LEAST_SECONDS, min(left, options.seconds or math.inf))
     with ending_at(time.monotonic() + timeout):
         return search(
             train,

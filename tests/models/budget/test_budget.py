@@ -87,6 +87,20 @@ def test_an_encoder_is_timed_too(squares, monkeypatch) -> None:
     assert "frozen, although it needs about" in late.words and late.changes.get("fine_tune") is None
 
 
+def test_the_photos_of_an_earlier_timing_are_not_timed_again(squares, measured, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(budgets, "measure", lambda paths, candidates, known: seen.append(tuple(paths)) or 1 / 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            planned(squares, "best", minutes=1)
+    assert seen[0] != seen[1] and sorted(seen[0]) == sorted(seen[1])
+
+
+def test_a_search_without_time_completes_a_trial(squares) -> None:
+    bundle = pt.fit(*squares[:2], "tuned", minutes=0.05, image_size=32, epochs=1, show_progress=False)
+    assert len(bundle.manifest["trials"]) == 1
+
+
 def test_weights_from_a_file_belong_to_one_backbone(squares, measured, small_weights) -> None:
     planned(squares, "best", minutes=1, weights=small_weights)
     assert len(measured[-1]) == 1

@@ -205,8 +205,58 @@ def test_pixels_are_prepared_as_each_configuration_says(
     assert (found.size, found.mean, round(found.scale * 255, 6)) == (size, (mean,) * 3, 1)
 
 
+def test_preparations_that_differ_from_the_usual_are_kept(tmp_path: Path) -> None:
+    def read(**config: object) -> tuple:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+        found = read_preprocessing(tmp_path)
+        return found.mean[0], found.deviation[0], found.blue_first
+
+    usual = {"image_mean": [0.4] * 3, "image_std": [0.5] * 3}
+    assert read(**usual) == (0.4, 0.5, False)
+    # 255 becomes 1, then 0 with the offset, then (0 - 0.4) / 0.5
+    assert read(**usual, rescale_offset=True) == (1.4, 0.5, False)
+    assert read(do_normalize=False, rescale_offset=True) == (1.0, 1.0, False)
+    assert read(**usual, image_processor_type="EfficientNetImageProcessor") == (0.4, 0.25, False)
+    assert read(**usual, image_processor_type="EfficientNetImageProcessor", include_top=False) == (0.4, 0.5, False)
+    assert read(do_flip_channel_order=True, do_rescale=True, size={"shortest_edge": 288}) == (0.0, 1.0, True)
+    with pytest.raises(WeightsError, match="states no image_mean and image_std: add them"):
+        read(do_normalize=True, image_processor_type="ViTImageProcessor")
+
+
+@pytest.mark.parametrize("name", ["photo", "pixel_values"])
+def test_channels_are_turned_and_any_name_of_the_input_is_possible(name: str, tmp_path: Path) -> None:
+    shutil.copytree(TINY / "mobilenetv4", tmp_path / "encoder")
+    path = tmp_path / "encoder" / "onnx" / "model.onnx"
+    path = path if path.exists() else next((tmp_path / "encoder").rglob("*.onnx"))
+    model = onnx.load(path)
+    before = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = [name if one == before else one for one in node.input]
+    model.graph.input[0].name = name
+    onnx.save(model, path)
+    plain = find_encoder(str(tmp_path / "encoder"))
+    config = {"do_flip_channel_order": True, "size": plain.image_size}
+    (tmp_path / "encoder" / "preprocessor_config.json").write_text(json.dumps(config))
+    turned = find_encoder(str(tmp_path / "encoder"))
+    config = {"do_normalize": False, "size": plain.image_size}
+    (tmp_path / "encoder" / "preprocessor_config.json").write_text(json.dumps(config))
+    straight = find_encoder(str(tmp_path / "encoder"))
+    photos = np.random.default_rng(0).integers(0, 256, (2, plain.image_size, plain.image_size, 3), dtype=np.uint8)
+    assert turned.path and straight.path and plain.facts["parameters"] == straight.facts["parameters"]
+    np.testing.assert_allclose(
+        OnnxModel(turned.path)(photos), OnnxModel(straight.path)(photos[..., ::-1].copy()), atol=1e-6
+    )
+    assert turned.facts["channels"] == "blue, green, red"
+
+
 def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
-    for content in ("[]", "{", '{"image_mean": 5}', '{"image_mean": [1, 1, 1], "image_std": [0, 1, 1]}'):
+    for content in (
+        "[]",
+        "{",
+        '{"image_mean": 5, "image_std": 5}',
+        '{"model_cfg": 5, "preprocess_cfg": 5}',
+        '{"image_mean": [1, 1, 1], "image_std": [0, 1, 1]}',
+    ):
         (tmp_path / "preprocessor_config.json").write_text(content)
         with pytest.raises(WeightsError, match=r"preprocessor_config\.json is damaged"):
             read_preprocessing(tmp_path)

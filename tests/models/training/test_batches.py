@@ -27,6 +27,20 @@ def view(array: np.ndarray, rows: np.ndarray) -> View:
     return View(InMemory(array), rows)
 
 
+def test_devices_share_batches_evenly_and_other_photos_wait_in_turn() -> None:
+    array = images(11)
+    batches = Batches(view(array, np.arange(11)), np.zeros((11, 1), np.int8), 4, shuffle=True, devices=4)
+    waiting = set()
+    for _ in range(20):
+        assert [len(batches[i][0]) for i in range(len(batches))] == [4, 4]
+        waiting |= {*range(11)} - {*batches._order}
+        batches.on_epoch_end()
+    assert len(waiting) == 11
+    assert len(Batches(view(array, np.arange(3)), np.zeros((3, 1), np.int8), 4, shuffle=True, devices=4)[0][0]) == 3
+    in_order = Batches(view(array, np.arange(11)), np.zeros((11, 1), np.int8), 4, devices=4)
+    assert sum(len(in_order[i][0]) for i in range(len(in_order))) == 11
+
+
 def drawn(batches: Batches) -> np.ndarray:
     return np.concatenate([batches[i][0] for i in range(len(batches))])
 

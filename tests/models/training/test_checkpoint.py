@@ -1,6 +1,7 @@
 """A training that is killed anywhere continues to the same weights, bit by bit."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from polytag.models.recipe import Recipe
 from polytag.models.training import checkpoint
 from polytag.models.training.checkpoint import Checkpoints
 from polytag.models.training.cnn import train_cnn
+from polytag.models.training.time_limit import ending_at
 
 
 class Killed(BaseException):
@@ -68,6 +70,18 @@ def test_a_network_is_trained_to_the_same_weights(squares, tmp_path, kill, model
         assert np.array_equal(other.probabilities, fitted.probabilities)
 
 
+def test_training_that_continues_without_time_keeps_what_it_had(squares, tmp_path, kill) -> None:
+    train, validation, _ = squares
+    recipe = Recipe.of("baseline", image_size=32, epochs=5, batch_size=32, **NETWORKS["baseline"])
+    kill(5)  # three steps into the second epoch
+    with pytest.raises(Killed):
+        train_cnn(train, validation, recipe, "killed", False, checkpoints=Checkpoints(tmp_path, {}))
+    kill(0)
+    with ending_at(time.monotonic() - 1):
+        _, fitted = train_cnn(train, validation, recipe, "killed", False, checkpoints=Checkpoints(tmp_path, {}))
+    assert fitted.cut_short and len(fitted.history) == 2, "the first epoch and the one that was interrupted"
+
+
 def test_averaged_training_runs_and_a_search_continue(squares, small_weights, tmp_path, kill) -> None:
     train, validation, test = squares
     settings = {"image_size": 32, "epochs": 2, "fine_tune": 12, "trials": 2, "batch_size": 32, "show_progress": False}
@@ -105,7 +119,7 @@ def test_a_training_with_a_time_budget_continues_as_it_was_planned(
     kill(0)
     monkeypatch.setattr(fit, "plan_budget", lambda *_: pytest.fail("it was planned again"))
     bundle = pt.fit(train, validation, model, say=said.append, **settings)
-    assert said[0] == said[1] == bundle.manifest["budget"]
+    assert said[0] == bundle.manifest["budget"] and said[1] == f"as it was planned before: {said[0]}"
     with pytest.raises(SettingsError, match=r"was started with other .*budget"):
         pt.fit(train, validation, model, **settings | {"minutes": None, "image_size": 32})
 

@@ -34,7 +34,9 @@ class View:
 rng = np.random.default_rng(0)
 x = rng.normal(size=(46, 6)).astype(np.float32)
 y = (x[:, :3] > 0).astype(np.int8)
-train, validation = Batches(View(x[:32]), y[:32], 8, shuffle=True), Batches(View(x[32:]), y[32:], 8)
+# A photo is left over, which would count more on a device of its own.
+train = Batches(View(x[:33]), y[:33], 8, shuffle=True, devices=2)
+validation = Batches(View(x[33:]), y[33:], 8)
 keras.utils.set_random_seed(0)
 with backend.on_all_gpus():
     network = head(6, 3, dense=8, dropout=0.0)
@@ -57,6 +59,6 @@ def trained_on(devices: int) -> dict:
 def test_two_devices_train_the_same_network_as_one() -> None:
     one, two = trained_on(1), trained_on(2)
     assert (one["replicas"], two["replicas"]) == (1, 2)
-    assert np.shape(two["probabilities"]) == (14, 3)
+    assert np.shape(two["probabilities"]) == (13, 3)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-3)
     np.testing.assert_allclose(two["probabilities"], one["probabilities"], atol=2e-3)

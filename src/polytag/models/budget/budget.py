@@ -35,7 +35,8 @@ class Budget:
 
     Attributes:
         changes: training options that were chosen.
-        reserve: time that is needed after training to save the model, in seconds.
+        reserve: time that is needed after training to embed photos with it, in seconds. To calibrate and save it needs
+            more, see `end_of`.
         words: line that says what was chosen and why.
     """
 
@@ -58,14 +59,14 @@ def plan_budget(
     """
     assert options.minutes is not None
     seconds = 60 * options.minutes
-    reserve = SAVING_SHARE * seconds + SAVING_SECONDS
     if pretrained is None:
         words = f"{model}: {options.minutes:.1f} minutes; training ends in time, if need be before its last epoch."
-        return Budget({}, reserve, words)
+        return Budget({}, 0.0, words)
     train, validation = photos
     candidates = _candidates(model, options, pretrained)
     known = {pretrained.backbone: pretrained}
-    order = np.random.default_rng(options.seed).permutation(len(train))
+    # Other photos each time: those of an earlier run are in the cache, and would be faster than the rest.
+    order = np.random.default_rng().permutation(len(train))
     rates = measure(train.paths[order], candidates, known)
     sizes = len(train), len(validation)
     wanted = 0 if model in CLASSICAL or isinstance(pretrained, Encoder) else options.fine_tune
@@ -84,11 +85,16 @@ def plan_budget(
     left = start + seconds - time.monotonic()
     chosen, twice = plan(left), plan(left + seconds)
     # Validation photos are embedded once more for the thresholds.
-    reserve += chosen.after + len(validation) * rates.embedding[chosen.backbone, chosen.image_size]
+    reserve = chosen.after + len(validation) * rates.embedding[chosen.backbone, chosen.image_size]
     changes: dict[str, Any] = {"backbone": chosen.backbone, "image_size": chosen.image_size}
     if wanted is None:
         changes["fine_tune"] = math.ceil(LONGER * chosen.epochs)
     return Budget(changes, reserve, f"{model}: {in_words(chosen, twice, rates, seconds, left, timed)}")
+
+
+def end_of(budget: Budget, minutes: float, start: float) -> float:
+    """Return the value of `time.monotonic` at which training must end, for minutes that began at ``start``."""
+    return start + 60 * minutes * (1 - SAVING_SHARE) - SAVING_SECONDS - budget.reserve
 
 
 def chooses_backbone(model: str, options: TrainOptions) -> bool:

@@ -79,7 +79,7 @@ class KernelRidge:
 def fit_kernel_ridge(
     embeddings: Embeddings,
     targets: NDArray[np.int8],
-    validation_embeddings: NDArray[np.float32],
+    validation_embeddings: Embeddings,
     validation_targets: NDArray[np.int8],
     seed: int = 0,
 ) -> KernelRidge:
@@ -95,14 +95,11 @@ def fit_kernel_ridge(
     """
     best, reached, chosen = None, -1.0, np.empty(0, np.float32)
     for width in KERNEL_WIDTHS:
-        values = None
-        for fitted in fits(embeddings, targets, width, RIDGES, seed):
-            if values is None:  # the landmarks are the same for all ridges
-                values = _kernel(_directions(validation_embeddings, fitted.mean), fitted.landmarks, width)
-            predicted = (values @ fitted.weights + fitted.share).astype(np.float32)
+        fitted = list(fits(embeddings, targets, width, RIDGES, seed))
+        for one, predicted in zip(fitted, _scores(fitted, validation_embeddings), strict=True):
             score = selection_score(validation_targets, predicted)
             if score > reached:
-                best, reached, chosen = fitted, score, predicted
+                best, reached, chosen = one, score, predicted
     assert best is not None  # the largest ridge always has a solution
     curve = platt(validation_targets, SPREAD * (chosen.astype(np.float64) - 0.5))
     return replace(best, slope=SPREAD * curve.slope, bias=curve.bias - SPREAD * curve.slope / 2)
@@ -138,7 +135,7 @@ def fits(
     known = targets >= 0
     share = (targets == 1).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     n = len(embeddings)
-    chunks = [slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+    chunks = _chunks(n)
     total = np.sum([_unit(embeddings[rows]).sum(axis=0, dtype=np.float64) for rows in chunks], axis=0)
     mean = (total / n).astype(np.float32)
     landmarks = _directions(embeddings[np.sort(np.random.default_rng(seed).permutation(n)[:LANDMARKS])], mean)
@@ -157,6 +154,21 @@ def fits(
         except LinAlgError:
             continue
         yield KernelRidge(mean, landmarks, width, ridge, weights, share, one, none)
+
+
+def _scores(fitted: Sequence[KernelRidge], embeddings: Embeddings) -> NDArray[np.float32]:
+    """Return the scores of regressions with the same landmarks, float32 (regressions, n, k)."""
+    first = fitted[0]
+    weights = np.concatenate([one.weights for one in fitted], axis=1)
+    scores = np.empty((len(fitted), len(embeddings), len(first.share)), np.float32)
+    for rows in _chunks(len(embeddings)):
+        values = _kernel(_directions(embeddings[rows], first.mean), first.landmarks, first.width) @ weights
+        scores[:, rows] = values.reshape(len(values), len(fitted), -1).swapaxes(0, 1) + first.share
+    return scores
+
+
+def _chunks(n: int) -> list[slice]:
+    return [slice(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
 
 
 def _kernel(directions: NDArray[np.float32], landmarks: NDArray[np.float32], width: float) -> NDArray[np.float32]:

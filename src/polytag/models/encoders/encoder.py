@@ -85,11 +85,12 @@ def find_encoder(name: str, image_size: int | None = None, output: str | None = 
     known = read_json(folder / "shapes.json")
     shapes = {name: tuple(shape) for name, shape in known.items()} or _shapes(source, size, is_channels_last(value))
     chosen = choose_output(shapes, config, size, output or "")
+    count = parameters(model)
     if not known:
         take_photos(model, preprocessing, size)
         give_features(model, chosen)
         _store(model, data, shapes, folder)
-    facts = _facts(source, preprocessing, chosen, content, parameters(model))
+    facts = _facts(source, preprocessing, chosen, content, count)
     return Encoder(name, "onnx", folder / "model.onnx", key.hexdigest(), size, chosen.width, facts)
 
 
@@ -144,6 +145,7 @@ def _facts(source: Source, preprocessing: Preprocessing, output: Output, sha256:
         "scale": preprocessing.scale,
         "mean": list(preprocessing.mean),
         "deviation": list(preprocessing.deviation),
+        "channels": "blue, green, red" if preprocessing.blue_first else "red, green, blue",
         "output": output.name,
         "pooling": output.pooling,
         "width": output.width,

@@ -104,16 +104,23 @@ def take_photos(model: Any, preprocessing: Preprocessing, size: int) -> None:
     factor = (preprocessing.scale / deviation).astype(np.float32)
     offset = (-np.array(preprocessing.mean) / deviation).astype(np.float32)
     names = [f"polytag_{name}" for name in ("factor", "offset", "pixels", "scaled", "normalised", "laid_out")]
+    photos = PHOTO if value.name != PHOTO else f"{PHOTO}s"
     for name, values in zip(names, (factor, offset), strict=False):
         model.graph.initializer.append(numpy_helper.from_array(values, name))
+    ordering, ordered = [], names[4]
+    if preprocessing.blue_first:
+        model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), "polytag_order"))
+        ordered = "polytag_ordered"
+        ordering = [helper.make_node("Gather", [names[4], "polytag_order"], [ordered], axis=3)]
     if last:
-        to_layout = helper.make_node("Identity", [names[4]], [names[5]])
+        to_layout = helper.make_node("Identity", [ordered], [names[5]])
     else:
-        to_layout = helper.make_node("Transpose", [names[4]], [names[5]], perm=[0, 3, 1, 2])
+        to_layout = helper.make_node("Transpose", [ordered], [names[5]], perm=[0, 3, 1, 2])
     nodes = [
-        helper.make_node("Cast", [PHOTO], [names[2]], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [photos], [names[2]], to=TensorProto.FLOAT),
         helper.make_node("Mul", [names[2], names[0]], [names[3]]),
         helper.make_node("Add", [names[3], names[1]], [names[4]]),
+        *ordering,
         to_layout,
         helper.make_node("Cast", [names[5]], [value.name], to=value.type.tensor_type.elem_type),
     ]
@@ -121,7 +128,7 @@ def take_photos(model: Any, preprocessing: Preprocessing, size: int) -> None:
     del model.graph.node[:]
     model.graph.node.extend([*nodes, *inner])
     model.graph.input.remove(value)
-    model.graph.input.insert(0, helper.make_tensor_value_info(PHOTO, TensorProto.UINT8, ["batch", size, size, 3]))
+    model.graph.input.insert(0, helper.make_tensor_value_info(photos, TensorProto.UINT8, ["batch", size, size, 3]))
 
 
 def give_features(model: Any, output: Output) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from polytag.errors import WeightsError
-from polytag.photos.decode import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 FILES = ("preprocessor_config.json", "config.json", "open_clip_config.json")
 """Configuration files, in the order in which they are tried: transformers, timm, open_clip."""
@@ -22,12 +21,14 @@ class Preprocessing:
         size: width and height in pixels. ``None`` if the configuration does not say.
         scale: factor of the pixel values, which are 0 to 255.
         mean, deviation: mean and standard deviation of the red, green and blue channels, after scaling.
+        blue_first: whether the encoder takes the channels in the order blue, green, red.
     """
 
     size: int | None
     scale: float
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    blue_first: bool = False
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:
@@ -43,7 +44,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
         config = read_json(folder / name)
         try:
             found = _from_transformers(config) or _from_timm(config) or _from_open_clip(config)
-        except (TypeError, ValueError, KeyError, IndexError):
+        except (AttributeError, TypeError, ValueError, KeyError, IndexError):
             raise WeightsError(f"{folder / name} is damaged: download it again") from None
         if found is not None:
             return found
@@ -71,28 +72,41 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _from_transformers(config: dict[str, Any]) -> Preprocessing | None:
-    if not {"image_mean", "do_normalize", "do_rescale", "image_processor_type"} & config.keys():
+    if (
+        not {"image_mean", "do_normalize", "do_rescale", "do_flip_channel_order", "image_processor_type"}
+        & config.keys()
+    ):
         return None
     size = config.get("crop_size") if config.get("do_center_crop") else None
     size = _side(size or config.get("size"))
     # Old configurations lack rescale_factor because their code always divided by 255.
     scale = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
-    if not config.get("do_normalize", True):
-        return Preprocessing(size, scale, *NO_NORMALISATION)
-    return _normalised(
-        size, config.get("image_mean", IMAGENET_MEAN), config.get("image_std", IMAGENET_DEVIATION), scale
-    )
+    if "do_flip_channel_order" in config:  # only MobileViT, which never normalises
+        return Preprocessing(size, scale, *NO_NORMALISATION, blue_first=bool(config["do_flip_channel_order"]))
+    mean, deviation = map(list, NO_NORMALISATION)
+    if config.get("do_normalize", True):
+        # The defaults of transformers differ from one class to the next.
+        if not {"image_mean", "image_std"} <= config.keys():
+            raise WeightsError("preprocessor_config.json states no image_mean and image_std: add them")
+        mean, deviation = config["image_mean"], config["image_std"]
+    if config.get("rescale_offset"):
+        mean = [value + 1 for value in mean]
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
+    if kind.startswith("EfficientNet") and config.get("include_top", True):
+        # transformers divides by the deviation once more here.
+        deviation = [value**2 for value in deviation]
+    return _normalised(size, mean, deviation, scale)
 
 
 def _from_timm(config: dict[str, Any]) -> Preprocessing | None:
-    config = config.get("pretrained_cfg", config)
+    config = config.get("pretrained_cfg") or config
     if not {"input_size", "mean", "std"} <= config.keys():
         return None
     return _normalised(_side(list(config["input_size"])[1:]), config["mean"], config["std"])
 
 
 def _from_open_clip(config: dict[str, Any]) -> Preprocessing | None:
-    pixels, vision = config.get("preprocess_cfg"), config.get("model_cfg", {}).get("vision_cfg", {})
+    pixels, vision = config.get("preprocess_cfg"), (config.get("model_cfg") or {}).get("vision_cfg") or {}
     if pixels is None:
         return None
     return _normalised(_side(pixels.get("size") or vision.get("image_size")), pixels["mean"], pixels["std"])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polytag.errors import BundleError, raise_machine_error
+from polytag.errors import BundleError, SettingsError, raise_machine_error
 from polytag.extras import require
-from polytag.models.runtimes.device import CUDA, onnx_providers
+from polytag.models.runtimes.device import CUDA, device, onnx_providers
 
 if TYPE_CHECKING:
     from polytag.models.backend import keras
@@ -81,11 +81,15 @@ def open_session(path: str | os.PathLike[str], threads: int, output: str | None 
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(Path(path).parent))
     providers = onnx_providers()
     try:
-        return onnxruntime.InferenceSession(model, options, providers=providers)
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:
         raise_machine_error(error)
         # ONNX Runtime's exceptions share no public base class.
         raise BundleError(f"{path} is not a model that ONNX Runtime can run ({str(error)[:120]})") from None
+    # Without a driver, ONNX Runtime uses the processor in silence.
+    if device() == "gpu" and CUDA not in session.get_providers():
+        raise SettingsError("ONNX Runtime cannot start CUDA: check the GPU's driver, CUDA and cuDNN")
+    return session
 
 
 def quiet_run() -> Any:

@@ -29,6 +29,8 @@ class Batches(keras.utils.PyDataset):
         threads: number of threads in which Keras prepares batches ahead of the network. With 1, the backend does this.
         reduce: factor by which the width and height of photos are reduced, by averaging.
         features: function that converts a batch of photos to the network's input. It may be called from any thread.
+        devices: number of devices among which each batch is divided evenly. If photos are shuffled, those that are left
+            over wait for another epoch.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Batches(keras.utils.PyDataset):
         threads: int = 1,
         reduce: int = 1,
         features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+        devices: int = 1,
     ):
         super().__init__(workers=threads, max_queue_size=4)
         self.view = view
@@ -53,6 +56,7 @@ class Batches(keras.utils.PyDataset):
         self._seed = seed
         self._reduce = reduce
         self._features = features
+        self._used = len(view) - len(view) % devices if shuffle and len(view) > devices else len(view)
         self.continue_at(0, 0)
 
     def __len__(self) -> int:
@@ -87,7 +91,8 @@ class Batches(keras.utils.PyDataset):
         """Start an epoch whose first ``step`` batches need no training. They are cut to one photo, to save time."""
         self._epoch, self._skipped = epoch, step
         n = len(self.view)
-        self._order = np.random.default_rng([self._seed, epoch]).permutation(n) if self._shuffle else np.arange(n)
+        order = np.random.default_rng([self._seed, epoch]).permutation(n) if self._shuffle else np.arange(n)
+        self._order = order[: self._used]
 
     def on_epoch_end(self) -> None:
         """Start the next epoch. Keras calls this method."""

@@ -161,6 +161,11 @@ class SaveProgress(keras.callbacks.Callback):
         """Epoch in which training starts or continues."""
         return self._saved.facts["epoch"] if self._saved else 0
 
+    @property
+    def skipped(self) -> int:
+        """Number of steps in the first epoch that an earlier process did."""
+        return self._saved.facts["step"] if self._saved else 0
+
     def restore_result(self, network: keras.Model) -> NDArray[np.float32]:
         """Give the network the weights of the finished training run, and return the validation predictions."""
         assert self._saved is not None

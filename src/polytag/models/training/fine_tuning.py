@@ -70,8 +70,9 @@ def batch_size(recipe: Recipe, photos: int) -> int:
         recipe: recipe, whose batch size is not exceeded.
         photos: number of training photos.
     """
-    on_all = BATCH_SIZE * max(1, len(replicas()))
-    return min(on_all, max(BATCH_SIZE, photos // STEPS), recipe.batch_size)
+    devices = max(1, len(replicas()))
+    size = min(BATCH_SIZE * devices, max(BATCH_SIZE, photos // STEPS), recipe.batch_size)
+    return max(size - size % devices, min(size, devices))
 
 
 def fine_tune(

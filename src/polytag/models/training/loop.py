@@ -76,6 +76,7 @@ def photo_batches(
     on_progress: Callable[[int], object] = lambda n: None,
     reduce: int = 1,
     features: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+    devices: int = 1,
 ) -> Batches:
     """Create batches of photos.
 
@@ -84,7 +85,7 @@ def photo_batches(
         recipe: recipe that defines the image size, batch size, augmentation and seed.
         training: whether to shuffle and augment.
         on_progress: function that is called with the number of photos just completed.
-        reduce, features: as in `Batches`.
+        reduce, features, devices: as in `Batches`.
     """
     augmentation = recipe.augmentation if training else "none"
     view = photo_view(data.paths, recipe.image_size, on_progress)
@@ -100,6 +101,7 @@ def photo_batches(
         threads=threads,
         reduce=reduce,
         features=features,
+        devices=devices,
     )
 
 
@@ -174,6 +176,7 @@ def fit_network(
         if progress.finished:
             bar.update(len(train) * recipe.epochs)
             return Fitted(**progress.finished, probabilities=progress.restore_result(network))
+        clock.skipped = progress.skipped
     fitted = _run(network, train, recipe, title, steps, validator, progress)
     fitted.cut_short = clock.stopped
     if progress is not None:

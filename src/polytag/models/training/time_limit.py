@@ -57,6 +57,8 @@ class InTime(keras.callbacks.Callback):
         self._end, self._steps, self._validation_steps = end, steps, validation_steps
         self._start = self._epoch_end = self._validation_seconds = 0.0
         self._done = 0
+        self.skipped = 0
+        """Number of steps that do not count, because an earlier process did them."""
         self.stopped = False
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
@@ -67,6 +69,9 @@ class InTime(keras.callbacks.Callback):
         self._epoch_end = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        if self.skipped:
+            self.skipped -= 1
+            return
         now = time.monotonic()
         self._done += 1
         if self._done == 1:

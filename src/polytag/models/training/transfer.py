@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polytag.data.dataset import Dataset
 from polytag.evaluation.selection import SCORE_TITLE, paired_difference
@@ -106,7 +107,7 @@ def _fine_tuned(
     features, top = network.get_layer("backbone"), network.get_layer("head")
     with progress_bar(sum(map(len, sets)), f"{recipe.model} · embedding photos", "photo", show_progress) as bar:
         embeddings = [embed_with(features, *pair, bar.update) for pair in zip(keys, views, strict=True)]
-    fitted = replace(fitted, probabilities=top.predict(embeddings[-1][:], verbose=0))
+    fitted = replace(fitted, probabilities=_predicted(top, embeddings[-1]))
     size = fine_tuning_size(recipe.image_size)
     smaller = "" if size == recipe.image_size else f"; it used photos at {size} × {size} px"
     facts: dict[str, Any] = {"fine_tuning": f"kept{smaller}"}
@@ -181,11 +182,19 @@ def _with_kernel_ridge(
     # Imported here because only "best" needs SciPy's solvers.
     from polytag.models.classical.kernel_ridge import averaged, fit_kernel_ridge
 
-    seen = embeddings[1][:]
-    ridge = fit_kernel_ridge(embeddings[0], train.targets, seen, validation.targets, seed)
+    ridge = fit_kernel_ridge(embeddings[0], train.targets, embeddings[1], validation.targets, seed)
     top = averaged(top, ridge)
-    probabilities = top.predict(seen, verbose=0)
-    return top, replace(fitted, probabilities=probabilities), {"width": ridge.width, "ridge": ridge.ridge}
+    return (
+        top,
+        replace(fitted, probabilities=_predicted(top, embeddings[1])),
+        {"width": ridge.width, "ridge": ridge.ridge},
+    )
+
+
+def _predicted(top: keras.Model, embeddings: "Embeddings") -> NDArray[np.float32]:
+    """Return the probabilities of a head, float32 (n, k). Only a few embeddings are in memory at a time."""
+    starts = range(0, len(embeddings), CHUNK)
+    return np.concatenate([top.predict_on_batch(embeddings[start : start + CHUNK]) for start in starts])
 
 
 def _new_head(train: Batches, recipe: Recipe) -> keras.Model:
