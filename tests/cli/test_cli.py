@@ -20,6 +20,7 @@ from polytag.cli import app
 from polytag.models.backbones.weights import find_weights
 from polytag.models.options import TrainOptions
 from polytag.serving.server.options import ServeOptions
+from tiny_encoders import TINY
 
 
 def photos(folder: Path, names: list[str]) -> None:
@@ -217,6 +218,15 @@ def test_every_option_is_passed_on(command: str, data: Path, tmp_path: Path, ask
     assert {field.name for field in fields(TrainOptions)} - others == {
         option.removeprefix("--").replace("-", "_") for option in OPTIONS
     }
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_an_encoder_is_described_before_a_photo_is_read(command: str, tmp_path: Path) -> None:
+    words = [command, tmp_path / "none.csv", "--out", tmp_path / "out", "--backbone", TINY / "clip"]
+    words += ["--models", "transfer,mlknn"] if command == "compare" else []
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.stdout.startswith(f"encoder {TINY / 'clip'}: 32 px, output image_embeds")
+    assert len(result.stdout.splitlines()) == 1 and "none.csv cannot be read" in result.stderr
 
 
 def test_what_cannot_work_is_refused_before_a_photo_is_read(

@@ -197,7 +197,7 @@ def _unforeseen(error: OSError) -> str:
 
 def note(*lines: object) -> None:
     """Print lines unless --quiet is given. Characters that could control the terminal are escaped."""
-    if not _quiet:
+    if lines and not _quiet:
         print(*(printable(str(line)) for line in lines), sep="\n", flush=True)
 
 
