@@ -38,6 +38,9 @@ def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise SettingsError(_refused(path, error)) from None
     try:
         with open(handle, "wb") as file:
+            if fcntl:
+                with suppress(OSError):  # Without locks, leftovers are never removed.
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
         try:
             if mode is not None:
@@ -46,7 +49,7 @@ def write_bytes_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         except OSError as error:
             raise SettingsError(_refused(path, error)) from None
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

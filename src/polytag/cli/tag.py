@@ -11,7 +11,7 @@ from polytag.cli.app import Device, Overwrite, command, note
 from polytag.cli.stopping import AGAIN, when_stopped
 from polytag.errors import SettingsError
 from polytag.files import unfinished
-from polytag.models.bundle.bundle import Bundle
+from polytag.models.bundle.bundle import Bundle, check_unused
 from polytag.models.runtimes.device import use_device
 from polytag.progress import progress_bar
 from polytag.serving.tagging.job import TagJob
@@ -49,9 +49,12 @@ def tag(
     if options.on_ray:
         from polytag.serving.scale.job import tag_job
 
-        _run_on_ray(tag_job(opened, photos, options), "tagging")
+        ray_job = tag_job(opened, photos, options)
+        _save(opened, options)
+        _run_on_ray(ray_job, "tagging")
         return
     job = TagJob(opened, photos, options)
+    _save(opened, options)
     if job.file is not None:
         part = job.file.part
         when_stopped(lambda: f"Progress is saved in {part}. Add --resume to continue." if part.exists() else AGAIN)
@@ -72,7 +75,24 @@ def _untrained(options: TagOptions) -> Bundle:
     bundle = zero_shot(options.encoder, options.labels)
     fixed = bundle.manifest["fixed_threshold"]
     note(*bundle.manifest["notes"], f"The threshold is {fixed:g} for every label. It was not chosen on photos.")
-    return bundle if options.save_bundle is None else bundle.save(options.save_bundle)
+    if options.save_bundle is not None and not _is_saved(bundle, options):
+        check_unused(options.save_bundle)
+    return bundle
+
+
+def _is_saved(bundle: Bundle, options: TagOptions) -> bool:
+    """Return whether a run that continues has saved the bundle before."""
+    folder = options.save_bundle
+    if folder is None or not (options.resume and (folder / "bundle.json").is_file()):
+        return False
+    saved = Bundle(folder)
+    return (saved.labels, saved.manifest["files"]) == (bundle.labels, bundle.manifest["files"])
+
+
+def _save(bundle: Bundle, options: TagOptions) -> None:
+    """Save the bundle of an untrained model, when it is known that the photos can be tagged."""
+    if options.save_bundle is not None and not _is_saved(bundle, options):
+        bundle.save(options.save_bundle)
 
 
 @command("Use")

@@ -1,6 +1,7 @@
 """Read the keywords of photos: IPTC, and XMP packets in sidecar files or in the photo itself."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def embedded_keywords(photo: str | os.PathLike[str]) -> list[str] | None:
     """
     try:
         packet, iptc = _metadata(Path(photo))
-    except (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, AttributeError):
+    except (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, AttributeError, zlib.error):
         # If the photo itself is unusable, that is reported when it is decoded.
         return None
     if packet is not None:
@@ -149,8 +150,6 @@ def _iptc_keywords(told: Any) -> list[str] | None:
 
 def _png_packet(file: Any) -> bytes | None:
     """Return the XMP packet of a PNG file. Programs write it before or after the pixel data."""
-    import zlib
-
     while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind != b"iTXt":

@@ -13,7 +13,8 @@ from polytag.models.encoders.embedder import open_embedder
 from polytag.models.encoders.encoder import find_encoder
 from polytag.models.encoders.outputs import choose_output
 from polytag.models.encoders.preprocessing import read_preprocessing
-from polytag.models.encoders.source import find_source
+from polytag.models.encoders.source import Source, find_source
+from polytag.models.encoders.text import find_text_encoder
 from polytag.models.runtimes.onnx import OnnxModel
 from tiny_encoders import FAMILIES, TINY, TOLERANCE, expected, write_photos
 
@@ -132,6 +133,72 @@ def test_any_error_of_the_connection_is_one_line_unless_the_cache_helps(
         (place := repository / ".no_exist" / ("1" * 40) / name).parent.mkdir(parents=True, exist_ok=True)
         place.touch()
     assert find_source("hf:some/encoder").revision == "1" * 40
+
+
+def test_a_failed_connection_is_not_tried_for_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, constants = pytest.importorskip("huggingface_hub"), pytest.importorskip("huggingface_hub.constants")
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    tried = []
+
+    def download(repository: str, place: str, **_: object) -> str:
+        tried.append(place)
+        raise LocalEntryNotFoundError("no connection, and the file is not in the cache")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    repository = tmp_path / "models--some--encoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("2" * 40)
+    shutil.copytree(TINY / "clip", repository / "snapshots" / ("2" * 40))
+    assert find_source("hf:some/encoder").revision == "2" * 40 and find_text_encoder("hf:some/encoder").length
+    assert len(tried) == 1
+
+
+def test_weights_that_are_written_again_do_not_change_the_cache(tmp_path: Path) -> None:
+    shutil.copytree(TINY / "dinov2", tmp_path / "mine")
+    path = tmp_path / "mine" / "onnx" / "model.onnx"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    before = find_encoder(str(tmp_path / "mine"))
+    weights = path.with_name("model.onnx_data")
+    content = weights.read_bytes()
+    weights.write_bytes(bytes(len(content)))  # the same file
+    assert find_encoder(str(tmp_path / "mine")).sha256 != before.sha256
+    assert before.path is not None
+    assert_features(before.path, "dinov2")
+
+
+def test_damaged_entries_of_the_cache_are_made_again(tmp_path: Path) -> None:
+    shutil.copytree(TINY / "vit", tmp_path / "vit")
+    config = json.loads((tmp_path / "vit" / "config.json").read_text())
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(config | {"of": str(tmp_path)}))
+    path = find_encoder(str(tmp_path / "vit")).path
+    assert path is not None
+    shapes = path.with_name("shapes.json")
+    for damage in (lambda: shapes.write_text(""), lambda: shapes.write_text('{"x": 1}'), shapes.unlink, path.unlink):
+        damage()
+        find_encoder(str(tmp_path / "vit"))
+        assert_features(path, "vit")
+
+
+@pytest.mark.parametrize(
+    ("front", "licence"),
+    [
+        ("license: mit", "mit"),
+        ("licence: 'cc-by-4.0'", "cc-by-4.0"),
+        ("license:\n- apache-2.0\n- mit", "apache-2.0"),
+        ("license:\ntags:\n- x", ""),
+        ("tags: [x]", ""),
+    ],
+)
+def test_the_licence_is_read_from_the_front_matter(front: str, licence: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        f"---\nlanguage: en\n{front}\nbase_model: google/siglip-base\n---\n# license: no"
+    )
+    source = Source("x", tmp_path / "model.onnx", tmp_path)
+    assert (source.licence, source.base) == (licence, "google/siglip-base")
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": null}')
+    assert source.licence == licence
 
 
 def test_weights_in_another_file_stay_there(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import onnx
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from polytag.cli import app
@@ -18,6 +20,8 @@ from polytag.models.bundle.bundle import Bundle
 from polytag.models.encoders.text import find_text_encoder, read_scalars
 from polytag.models.encoders.zero_shot import CLIP_THRESHOLD, PROMPTS, zero_shot
 from polytag.photos.cache_room import cache_folder
+from polytag.serving.tagging.tag import settings_of
+from polytag.serving.tagging.unfinished import UnfinishedRows
 from tiny_encoders import TINY, TOLERANCE, expected, write_photos
 
 pytest.importorskip("tokenizers")
@@ -137,6 +141,53 @@ def test_the_sigmoid_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.Monk
     kept.write_text('{"logit_scale": "much"')
     monkeypatch.setattr(hub, "HfFileSystem", Online)
     assert find_text_encoder("hf:some/siglip") == first and len(opened) == 2
+    kept.unlink()
+
+    class Exported(Online):
+        """Repositories with ONNX files often contain no others."""
+
+        def open(self, path: str, mode: str, revision: str, **_: object) -> BinaryIO:
+            if path.startswith("some/"):
+                raise FileNotFoundError(path)
+            return super().open(path, mode, revision)
+
+    monkeypatch.setattr(hub, "HfFileSystem", Exported)
+    with pytest.raises(WeightsError, match="scale of the scores"):
+        find_text_encoder("hf:some/siglip")
+    (snapshot / "README.md").write_text("---\nbase_model: google/siglip\n---\n")
+    assert find_text_encoder("hf:some/siglip") == first
+    assert opened[-1] == ("google/siglip/model.safetensors", None)
+
+
+def test_texts_are_filled_with_the_token_that_the_model_knows(tmp_path: Path) -> None:
+    shutil.copytree(TINY / "siglip2", tmp_path / "siglip")
+    (tmp_path / "siglip" / "tokenizer_config.json").unlink()
+    with pytest.raises(WeightsError, match="with its pad_token beside"):
+        find_text_encoder(str(tmp_path / "siglip"))
+    (tmp_path / "siglip" / "tokenizer_config.json").write_text('{"pad_token": "no such token"}')
+    with pytest.raises(WeightsError, match="with its pad_token beside"):
+        find_text_encoder(str(tmp_path / "siglip"))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip2"])
+def test_a_graph_that_takes_no_texts_is_refused_in_one_line(family: str, tmp_path: Path) -> None:
+    shutil.copytree(TINY / family, tmp_path / "encoder")
+    path = tmp_path / "encoder" / "onnx" / "text_model.onnx"
+    model = onnx.load(path)
+    output = next(value for value in model.graph.output if len(value.type.tensor_type.shape.dim) == 2)
+    model.graph.node.append(onnx.helper.make_node("Flatten", [output.name], ["flat"], axis=0))
+    model.graph.node.append(onnx.helper.make_node("Squeeze", ["flat"], ["all"]))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("all", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    with pytest.raises(WeightsError, match="has no vector as output"):
+        find_text_encoder(str(tmp_path / "encoder"))(["boat"])
+    model.graph.input.append(onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, [1, 3]))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["pixels"], ["more"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1, 3]))
+    onnx.save(model, path)
+    with pytest.raises(WeightsError, match="does not take texts"):
+        find_text_encoder(str(tmp_path / "encoder"))(["boat"])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +209,26 @@ def test_single_numbers_are_read_in_every_type(dtype: str, content: str | None) 
     assert read_scalars(file, ("logit_scale", "logit_bias")) == {"logit_scale": 4.71875, "logit_bias": -16.5}
     with pytest.raises(ValueError, match="not a safetensors file"):
         read_scalars(io.BytesIO(b"<!doctype html> and more"), ("logit_scale",))
+
+
+def test_a_bundle_is_saved_once_and_only_if_photos_can_be_tagged(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", "clip")
+    saved, out = tmp_path / "saved", tmp_path / "tags.jsonl"
+
+    def tag(photos: str, *more: object, labels: str = "boat,sea") -> Result:
+        words = ["tag", tmp_path / photos, "--labels", labels, "--encoder", TINY / "clip", "--out", out]
+        return CliRunner().invoke(app, [*map(str, [*words, "--save-bundle", saved, *more])])
+
+    assert "omit --engine int8" in tag("photos", "--engine", "int8").stderr
+    assert tag("typo*.png").exit_code == 2 and not saved.exists()
+    assert tag("photos").exit_code == 0 and saved.exists()
+    out.unlink()
+    assert "saved exists already" in tag("photos").stderr
+    rows = UnfinishedRows(out, settings_of(Bundle(saved), Bundle(saved).thresholds, None), "bundle", False, False)
+    del rows
+    assert tag("photos", "--resume").exit_code == 0 and len(out.read_text().splitlines()) == 5
+    out.unlink()
+    assert "saved exists already" in tag("photos", "--resume", labels="boat,sky").stderr
 
 
 def test_tag_needs_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from polytag.errors import DataError
 from polytag.photos.xmp import embedded_keywords, xmp_keywords
@@ -269,6 +269,23 @@ def tag(photo: Path, labels: list[str]) -> SidecarChange:
     change = plan_sidecar(str(photo), labels, LABELS)
     write_sidecar(change)
     return change
+
+
+def test_metadata_of_one_photo_never_ends_a_run(tmp_path: Path) -> None:
+    deep = "<a>" * 5000 + "</a>" * 5000
+    (tmp_path / "deep.jpg.xmp").write_text(f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{deep}</x:xmpmeta>')
+    with pytest.raises(DataError, match="is damaged"):
+        plan_sidecar(str(tmp_path / "deep.jpg"), ["boat"], LABELS)
+    information = PngImagePlugin.PngInfo()
+    information.add_itxt("XML:com.adobe.xmp", EMPTY.decode(), zip=True)
+    photo = tmp_path / "damaged.png"
+    Image.new("RGB", (8, 8)).save(photo, pnginfo=information)
+    content = bytearray(photo.read_bytes())
+    start = content.index(b"XML:com.adobe.xmp") + 22
+    content[start : start + 10] = bytes(10)
+    photo.write_bytes(content)
+    assert embedded_keywords(photo) is None
+    assert plan_sidecar(str(photo), ["boat"], LABELS).added == ("boat",)
 
 
 def test_a_new_sidecar_holds_the_labels_and_the_photo_stays(tmp_path: Path) -> None:

@@ -16,15 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pyarrow.parquet import ParquetFile
 
 import polytag as pt
 from colours import LABELS, write_colour_bundle
-from polytag.errors import ImageError, SettingsError
+from polytag.errors import ImageError, PolytagError, SettingsError
 from polytag.files import csv_text
 from polytag.photos.xmp import xmp_keywords
+from polytag.serving.tagging.job import TagJob
 from polytag.serving.tagging.options import TagOptions
-from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer
-from polytag.serving.tagging.tag import TagFile, tag_photos, thresholds_of
+from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
+from polytag.serving.tagging.tag import TagFile, tag_photos, text_writer, thresholds_of
 from polytag.serving.tagging.xmp_edit import EMPTY, edit_keywords
 
 COLOURS = {"red": (250, 10, 10), "yellow": (240, 250, 20), "black": (0, 0, 0), "white": (255, 254, 253)}
@@ -66,6 +68,62 @@ def test_names_on_standard_input_need_not_be_utf_8(bundle: pt.Bundle, album: Pat
     done = subprocess.run(command, input=names, capture_output=True, timeout=120, env={**os.environ, "PYTHONUTF8": "1"})
     red, other = map(json.loads, done.stdout.splitlines())
     assert red["labels"] == ["red"] and other["error"] == "there is no such file" and done.returncode == 0, done.stderr
+
+
+def test_outputs_replace_no_input(bundle: pt.Bundle, album: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text(f"{album / 'red.png'}\n")
+    for form in ("json", "csv"):
+        done = polytag("tag", bundle.path, names, "--out", names, "--format", form, "--overwrite")
+        assert done.returncode == 2 and "is the same file as the input" in done.stderr
+    assert names.read_text().endswith("red.png\n")
+
+
+def test_a_label_that_looks_like_two_is_not_written_to_csv(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"'sea\|boat' contains \|, which separates labels in CSV files"):
+        text_writer(TagOptions(format=Form.csv), ["cat", "sea|boat"])
+    assert text_writer(TagOptions(format=Form.csv, separator=" "), ["cat", "sea|boat"])
+    assert text_writer(TagOptions(format=Form.jsonl), ["cat", "sea|boat"])
+
+
+def test_many_labels_are_written_in_small_groups(tmp_path: Path) -> None:
+    labels = [f"label {i}" for i in range(1000)]
+    row = Row("caf\udce9.jpg", (), dict.fromkeys(labels, 0.25), "caf\udce9.jpg.xmp is damaged")
+    with (tmp_path / "tags.parquet").open("wb") as file:
+        write_parquet([row] * 900, labels, file)
+    found = ParquetFile(tmp_path / "tags.parquet")
+    assert [found.metadata.row_group(i).num_rows for i in range(found.num_row_groups)] == [400, 400, 100]
+    first = found.read().slice(0, 1).to_pylist()[0]
+    assert first["error"] == "caf\\udce9.jpg.xmp is damaged" and first["probabilities"]["label 7"] == 0.25
+
+
+def test_a_sidecar_that_was_mended_is_no_error_any_more(
+    bundle: pt.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8), COLOURS["red"]).save(tmp_path / f"{name}.png")
+    sidecar, out = tmp_path / "a.png.xmp", tmp_path / "tags.jsonl"
+    sidecar.write_text("<damaged")
+    photos = [str(tmp_path / f"{name}.png") for name in ("a", "b")]
+
+    def job(**options) -> TagJob:
+        return TagJob(bundle, photos, TagOptions(out=out, write_metadata=True, **options))
+
+    first, replaced = job(), os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: 1 / 0 if str(paths[1]).endswith("jsonl") else replaced(*paths))
+    with pytest.raises(ZeroDivisionError):  # after the last row
+        first.run(io.StringIO())
+    assert first.file is not None
+    first.file._rows._lock.close()
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(PolytagError, match="1 sidecar could not be written"):
+        first.check()
+    sidecar.unlink()
+    again = job(resume=True)
+    again.run(io.StringIO())
+    again.check()
+    assert again.earlier == 2 and sidecar.exists()
+    assert not any("error" in json.loads(line) for line in out.read_text().splitlines())
 
 
 def test_thresholds_and_top(bundle: pt.Bundle, album: Path) -> None:

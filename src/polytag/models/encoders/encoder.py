@@ -1,6 +1,7 @@
 """An encoder in ONNX: a frozen network from photos to embeddings, which users bring as a file or name."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from polytag.models.encoders.graph import (
 )
 from polytag.models.encoders.outputs import Output, Shape, choose_output
 from polytag.models.encoders.preprocessing import Preprocessing, read_json, read_preprocessing
-from polytag.models.encoders.source import Source, find_source
+from polytag.models.encoders.source import HUB, TIMM, Source, find_source
 from polytag.photos.cache_room import cache_folder, new_cache_folder
 
 VERSION = 1
@@ -82,14 +83,15 @@ def find_encoder(name: str, image_size: int | None = None, output: str | None = 
     content = _sha256([source.model, *data])
     key = hashlib.sha256(repr((content, preprocessing, size, output, sorted(config.items()), VERSION)).encode())
     folder = cache_folder() / "encoders" / key.hexdigest()[:16]
-    known = read_json(folder / "shapes.json")
-    shapes = {name: tuple(shape) for name, shape in known.items()} or _shapes(source, size, is_channels_last(value))
+    known = _known_shapes(folder)
+    shapes = known or _shapes(source, size, is_channels_last(value))
     chosen = choose_output(shapes, config, size, output or "")
     count = parameters(model)
     if not known:
         take_photos(model, preprocessing, size)
         give_features(model, chosen)
-        _store(model, data, shapes, folder)
+        # Files of the hub never change. Others may be written again, and a link would change with them.
+        _store(model, data, shapes, folder, link=name.startswith((HUB, TIMM)))
     facts = _facts(source, preprocessing, chosen, content, count)
     return Encoder(name, "onnx", folder / "model.onnx", key.hexdigest(), size, chosen.width, facts)
 
@@ -128,10 +130,23 @@ def _shapes(source: Source, size: int, channels_last: bool) -> dict[str, Shape]:
     return {value.name: array.shape for value, array in zip(session.get_outputs(), values, strict=True)}
 
 
-def _store(model: Any, data: list[Path], shapes: Mapping[str, Shape], folder: Path) -> None:
+def _known_shapes(folder: Path) -> dict[str, Shape]:
+    """Return the shapes of an encoder in the cache, empty if it is not there. A damaged entry is removed."""
+    try:
+        known = read_json(folder / "shapes.json")
+        shapes = {name: tuple(map(int, shape)) for name, shape in known.items()}
+    except (WeightsError, TypeError, ValueError):
+        shapes = {}
+    if folder.exists() and not (shapes and (folder / "model.onnx").is_file()):
+        shutil.rmtree(folder, ignore_errors=True)
+        return {}
+    return shapes
+
+
+def _store(model: Any, data: list[Path], shapes: Mapping[str, Shape], folder: Path, link: bool) -> None:
     """Write the graph and its shapes into the cache."""
     with new_cache_folder(folder) as temporary:
-        write_graph(model, temporary, data)
+        write_graph(model, temporary, data, link)
         write_json(temporary / "shapes.json", shapes)
 
 

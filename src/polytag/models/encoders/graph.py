@@ -165,19 +165,20 @@ def give_features(model: Any, output: Output) -> None:
     graph.output.append(helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", output.width]))
 
 
-def write_graph(model: Any, folder: Path, data: list[Path]) -> None:
+def write_graph(model: Any, folder: Path, data: list[Path], link: bool = True) -> None:
     """Write ``model.onnx`` and the files with its external weights.
 
     Args:
         model: graph to write. The names of its external files become ``encoder-0.bin``, …
         folder: existing folder.
         data: files with external weights, as `external_files` returns them.
+        link: whether these files never change, so that hard links may stand for copies.
     """
     names = {path.name: f"encoder-{i}.bin" for i, path in enumerate(data)}
     for entry in _locations(model):
         entry.value = names[entry.value]
     for path in data:
-        _linked(path.resolve(), folder / names[path.name])
+        (_linked if link else shutil.copyfile)(path.resolve(), folder / names[path.name])
     with write_bytes_atomically(folder / "model.onnx") as file:
         file.write(model.SerializeToString())
 

@@ -1,10 +1,11 @@
 """Find the files of an encoder: an ONNX file, a folder, a repository of the Hugging Face hub, or a timm model."""
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from polytag.errors import SettingsError, WeightsError, raise_machine_error
 from polytag.extras import require
@@ -18,6 +19,10 @@ VISION_MODELS = ("onnx/vision_model.onnx", "onnx/model.onnx", "vision_model.onnx
 
 CONFIGURATION = (*FILES, "README.md")
 """Files that describe an encoder. The front matter of README.md contains the licence."""
+
+
+OFFLINE_SECONDS = 120.0
+"""Time after a failed connection in which files come from the cache only. huggingface_hub tries each file for 20 s."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,13 @@ class Source:
     def licence(self) -> str:
         """Licence that the files state, or ""."""
         config = read_json(self.folder / "config.json")
-        stated = config.get("license") or config.get("pretrained_cfg", {}).get("license")
-        return str(stated) if stated else _licence_in(self.folder / "README.md")
+        stated = config.get("license") or (config.get("pretrained_cfg") or {}).get("license")
+        return str(stated) if stated else stated_in(self.folder / "README.md", "licen[sc]e")
+
+    @property
+    def base(self) -> str:
+        """Repository from which this one was made, as OWNER/REPO, or ""."""
+        return stated_in(self.folder / "README.md", "base_model")
 
 
 def is_encoder(name: str) -> bool:
@@ -102,6 +112,9 @@ class Hub:
         SettingsError: the name is not valid, or the package huggingface_hub is not installed.
     """
 
+    _offline_until: ClassVar[float] = 0.0
+    """Value of `time.monotonic` until which no connection is tried, because one has just failed."""
+
     def __init__(self, name: str):
         self.repository, _, revision = name.removeprefix(HUB).partition("@")
         self.revision = revision or None
@@ -131,25 +144,37 @@ class Hub:
         Raises:
             WeightsError: the repository does not answer, and the file is not in the cache.
         """
-        from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+        if time.monotonic() < Hub._offline_until:
+            return self._cached(place)[1]
         try:
             return Path(hf_hub_download(self.repository, place, revision=self.revision))
+        except LocalEntryNotFoundError:  # there is no connection
+            Hub._offline_until = time.monotonic() + OFFLINE_SECONDS
+            return self._cached(place)[1]
         except EntryNotFoundError:
             return None
         except Exception as error:
             raise_machine_error(error)
             # Connections fail with exceptions of the HTTP library, which differs between versions of huggingface_hub.
-            cached = try_to_load_from_cache(self.repository, place, revision=self.revision)
-            if cached is not None:
-                return None if cached is _CACHED_NO_EXIST else Path(cached)
+            known, cached = self._cached(place)
+            if known:
+                return cached
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
             raise WeightsError(
                 f"{self.repository} cannot be downloaded ({reason}): check the name and the connection"
             ) from None
 
-    def open(self, place: str, commit: str) -> Any:
+    def _cached(self, place: str) -> tuple[bool, Path | None]:
+        """Return whether the cache knows a file, and its local path if it was downloaded before."""
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.repository, place, revision=self.revision)
+        return cached is not None, Path(cached) if isinstance(cached, str) else None
+
+    def open(self, place: str, commit: str | None) -> Any:
         """Open a file of the repository, of which only what is read is downloaded.
 
         Raises:
@@ -160,10 +185,16 @@ class Hub:
         return HfFileSystem().open(f"{self.repository}/{place}", "rb", revision=commit, block_size=1 << 18)
 
 
-def _licence_in(readme: Path) -> str:
-    """Return the licence in the front matter of a README, or ""."""
+def stated_in(readme: Path, field: str) -> str:
+    """Return the value of a field in the front matter of a README, the first one of a list, or "".
+
+    Args:
+        readme: file, which need not exist.
+        field: name of the field, a regular expression.
+    """
     if not readme.is_file():
         return ""
     front = re.match(r"---\s*\n(.*?)\n---", readme.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    found = re.search(r"^licen[sc]e:\s*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    value = rf"^{field}:(?:[ \t]*|[ \t]*\n[ \t]*-[ \t]+)[\"']?([\w.+/-]*[\w.+/])"
+    found = re.search(value, front[1], re.MULTILINE) if front else None
     return found[1] if found else ""

@@ -21,7 +21,7 @@ from polytag.models.runtimes.onnx import batch_size_of
 from polytag.models.runtimes.photos import named_stream
 from polytag.photos.kinds import left_out
 from polytag.serving.tagging.rows import ROWS_AT_ONCE
-from polytag.serving.tagging.sources import photos_in
+from polytag.serving.tagging.sources import named, photos_in
 from polytag.serving.tagging.unfinished import UnfinishedRows, check_output
 
 Row = tuple[str, NDArray[np.float32] | ImageError]
@@ -78,7 +78,8 @@ def write_embeddings(
         PolytagError: no photo could be read. Nothing is written.
     """
     check_embeddings(out, resume, overwrite)
-    refuse_same_file(out, [source for source in sources if source != "-"])
+    for file in (out, names_file(out)) if out.suffix == ".npy" else (out,):
+        refuse_same_file(file, named(sources))
     settings = {"embeddings": embedder.key, "image_size": embedder.image_size, "width": embedder.width}
     rows = UnfinishedRows(out, settings, "network", resume, overwrite)
     skipped: Counter[str] = Counter()

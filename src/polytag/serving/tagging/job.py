@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TextIO
 
 from polytag.errors import DataError, PolytagError, counted, printable
+from polytag.files import refuse_same_file
 from polytag.models.bundle.bundle import Bundle
 from polytag.photos.kinds import left_out
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import Row
 from polytag.serving.tagging.sidecars import plan_sidecar, write_sidecar
-from polytag.serving.tagging.sources import count, photos_in
+from polytag.serving.tagging.sources import count, named, photos_in
 from polytag.serving.tagging.tag import TagFile, tag_photos, text_writer, thresholds_of
 
 
@@ -33,6 +34,8 @@ class TagJob:
         self.bundle, self.sources, self.options = bundle, sources, options
         self.thresholds = thresholds_of(bundle, options.threshold)
         self._write_text = text_writer(options, bundle.labels)
+        if options.out is not None:
+            refuse_same_file(options.out, named(sources))
         self.total = count(sources)
         self.file = None if options.out is None else TagFile(options, bundle, self.thresholds)
         self.photos = self.earlier = 0
@@ -41,6 +44,7 @@ class TagJob:
         self._first_error = self._first_ignored = ""
         self._skipped: Counter[str] = Counter()
         self._names: set[str] = set()
+        self._errors: dict[str, str] = {}
 
     def run(self, output: TextIO, on_photo: Callable[[int], object] = lambda photos: None) -> None:
         """Tag the photos.
@@ -57,7 +61,7 @@ class TagJob:
         on_photo(self.earlier)
         rows = self._rows(done, on_photo)
         if self.file is not None:
-            self.file.write(rows)
+            self.file.write(rows, self._errors)
         elif self.options.dry_run:
             for row in rows:
                 self._say_change(row, output)
@@ -110,7 +114,8 @@ class TagJob:
                     yield photo
 
         for row in tag_photos(self.bundle, waiting(), self.thresholds, self.options.top):
-            yield self._with_sidecar(row)
+            with_error = self._with_sidecar(row)
+            yield with_error if self.file is None else row
             on_photo(1)
 
     def _with_sidecar(self, row: Row) -> Row:
@@ -130,6 +135,8 @@ class TagJob:
         except DataError as error:
             self._sidecar_errors += 1
             self._first_error = self._first_error or printable(str(error))
+            if self.file is not None:
+                self._errors[row.image] = str(error)
             return replace(row, error=str(error))
         self._changed += change.content is not None
         if change.ignored is not None:

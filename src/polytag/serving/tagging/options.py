@@ -63,6 +63,8 @@ class TagOptions:
             raise SettingsError("--address is the address of a Ray cluster: add --engine ray")
         if bool(self.labels) != (self.encoder is not None):
             raise SettingsError("--labels and --encoder belong together: name both, or give a bundle instead")
+        if self.labels and self.bundle_engine != "float32":
+            raise SettingsError(f"--labels run in float32: omit --engine {self.engine}")
         if self.save_bundle is not None and not self.labels:
             raise SettingsError("--save-bundle is for --labels: omit it")
         form = self.form  # Computing the format refuses an unknown file extension.

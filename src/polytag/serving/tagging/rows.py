@@ -19,8 +19,12 @@ from polytag.models.bundle.bundle import assigned_labels
 DIGITS = 6
 """Number of decimal places of a probability in the output."""
 
-ROWS_AT_ONCE = 4096
-"""Number of rows in a row group of a Parquet file."""
+ROWS_AT_ONCE, VALUES_AT_ONCE = 4096, 400_000
+"""Maximum number of rows, and of probabilities, in a row group of a Parquet file."""
+
+
+CSV_SEPARATOR = "|"
+"""Text between the labels in a CSV file."""
 
 
 class Form(StrEnum):
@@ -131,7 +135,9 @@ def write_csv(rows: Iterable[Row], labels: Sequence[str], file: TextIO) -> None:
         probabilities = (
             [f"{row.probabilities[x]:.{DIGITS}f}" for x in labels] if row.probabilities else [""] * len(labels)
         )
-        writer.writerow([csv_cell(row.image), csv_cell("|".join(row.labels)), csv_cell(row.error), *probabilities])
+        writer.writerow(
+            [csv_cell(row.image), csv_cell(CSV_SEPARATOR.join(row.labels)), csv_cell(row.error), *probabilities]
+        )
 
 
 def submission_writer(labels: Sequence[str], separator: str) -> Callable[[Iterable[Row], Sequence[str], TextIO], None]:
@@ -175,17 +181,21 @@ def write_parquet(rows: Iterable[Row], labels: Sequence[str], file: BinaryIO) ->
     )
     remaining = iter(rows)
     with ParquetWriter(file, schema) as writer:
-        while some := list(islice(remaining, ROWS_AT_ONCE)):
+        while some := list(islice(remaining, max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // max(1, len(labels)))))):
             columns = [
-                # Parquet requires UTF-8, but file names may contain other bytes.
-                [row.image.encode("utf-8", "backslashreplace").decode() for row in some],
+                [_in_utf8(row.image) for row in some],
                 [list(row.labels) for row in some],
-                [row.error or None for row in some],
+                [_in_utf8(row.error) or None for row in some],
                 # As rounded as in the text formats, so that all ways to the same row give the same numbers.
                 [{label: round(p, DIGITS) for label, p in row.probabilities.items()} or None for row in some],
             ]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _in_utf8(text: str) -> str:
+    """Return a text as Parquet requires it. File names may contain other bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 TEXT_FORMATS: dict[Form, Callable[[Iterable[Row], Sequence[str], TextIO], None]] = {

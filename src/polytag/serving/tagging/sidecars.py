@@ -62,8 +62,9 @@ def plan_sidecar(photo: str, assigned: Sequence[str], managed: Sequence[str]) ->
     except OSError as error:
         raise_machine_error(error)
         raise DataError(f"the sidecar {path} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"the sidecar {path} is damaged ({error}): repair or delete it") from None
+    except (ValueError, RecursionError) as error:
+        reason = "too many nested elements" if isinstance(error, RecursionError) else error
+        raise DataError(f"the sidecar {path} is damaged ({reason}): repair or delete it") from None
     unchanged = exists and after == before
     return SidecarChange(path, tuple(added), tuple(removed), ignored, None if unchanged else after)
 

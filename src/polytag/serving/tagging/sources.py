@@ -56,6 +56,11 @@ def count(sources: Sequence[str]) -> int | None:
     return None if STANDARD_INPUT in sources else sum(1 for _ in photos_in(sources))
 
 
+def named(sources: Sequence[str]) -> list[str]:
+    """Return the sources that are files, folders or patterns, which no output may replace."""
+    return [source for source in sources if source != STANDARD_INPUT]
+
+
 def _below(folder: str, skipped: Counter[str] | None) -> Iterator[str]:
     """Yield the photos in a folder and its subfolders, except for hidden and linked folders.
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 import numpy as np
@@ -14,7 +15,7 @@ from polytag.files import write_atomically, write_bytes_atomically
 from polytag.models.bundle.bundle import Bundle
 from polytag.models.runtimes.photos import named_stream
 from polytag.serving.tagging.options import TagOptions
-from polytag.serving.tagging.rows import TEXT_FORMATS, Form, Row, submission_writer, write_parquet
+from polytag.serving.tagging.rows import CSV_SEPARATOR, TEXT_FORMATS, Form, Row, submission_writer, write_parquet
 from polytag.serving.tagging.unfinished import UnfinishedRows
 
 
@@ -65,18 +66,26 @@ class TagFile:
         with self._rows.lines() as lines:
             yield from map(Row.from_json, lines)
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Add the remaining rows, then write the output file."""
+    def write(self, rows: Iterable[Row], errors: Mapping[str, str] | None = None) -> None:
+        """Add the remaining rows, then write the output file.
+
+        Args:
+            rows: the rows.
+            errors: errors of this run by photo, such as of sidecars, which are complete when the rows are. They appear
+                in the output file only, because the next run may mend them.
+        """
         self._rows.add(row.to_json() for row in rows)
+        errors = errors or {}
         with self._rows.lines() as lines:
-            kept = (Row.from_json(line).named(self.name) for line in lines)
+            found = map(Row.from_json, lines)
+            kept = (replace(row, error=errors.get(row.image, row.error)).named(self.name) for row in found)
             if self.form is Form.parquet:
                 with write_bytes_atomically(self.path) as binary:
                     write_parquet(kept, self.labels, binary)
             else:
                 with write_atomically(self.path) as text:
                     text.reconfigure(errors="backslashreplace")
-                    if self.form is Form.jsonl and self.name == "path":
+                    if self.form is Form.jsonl and self.name == "path" and not errors:
                         shutil.copyfileobj(lines, text)
                     else:
                         self._write_text(kept, self.labels, text)
@@ -102,6 +111,11 @@ def text_writer(options: TagOptions, labels: Sequence[str]) -> Callable[[Iterabl
     """
     if options.separator is not None:
         return submission_writer(labels, options.separator)
+    if options.form is Form.csv and (label := next((one for one in labels if CSV_SEPARATOR in one), None)):
+        raise SettingsError(
+            f"the label '{printable(label)}' contains {CSV_SEPARATOR}, which separates labels in CSV files: "
+            "write .jsonl or .parquet"
+        )
     return TEXT_FORMATS.get(options.form, TEXT_FORMATS[Form.table])
 
 
