@@ -57,6 +57,10 @@ def test_two_bundles_side_by_side(data: Dataset, bundles: list[Path], tmp_path: 
     assert code == 0, output
     assert "second − first: samples_f1" in output and "10 images left out because a model has seen them" in output
     assert {path.name for path in out.iterdir()} == {"report.html", "report.md", "results.json", "predictions.parquet"}
+    report = (out / "report.md").read_text()
+    assert "in this evaluation: samples-F1" in report and "The models existed before this evaluation" in report
+    for untrue in ("trained once", "one split", "on the training photos"):
+        assert untrue not in report, untrue
     results = json.loads(json_file.read_text())
     assert results == json.loads((out / "results.json").read_text())
     assert list(results["models"]) == ["first", "second"] and len(results["comparisons"]) == 4
@@ -113,6 +117,27 @@ def test_bundles_of_the_same_name_are_told_apart(bundles: list[Path], tmp_path: 
     assert list(open_bundles([bundles[0], other.path])) == [str(bundles[0]), str(other.path)]
     with pytest.raises(SettingsError):
         open_bundles([bundles[0]], ["float32", "float32"])
+
+
+def test_one_group_and_no_known_label_are_no_crash(
+    data: Dataset, bundles: list[Path], tmp_path: Path, monkeypatch
+) -> None:
+    lines = (data.root / "labels.csv").read_text().splitlines()
+    table = data.root / "sites.csv"
+    table.write_text("\n".join([f"{lines[0]},site", *(f"{line},north" for line in lines[11:])]) + "\n")
+    monkeypatch.setattr("polytag.evaluation.slices.MIN_SLICE", 3)
+    words = ["--group-column", "site", "--json", tmp_path / "results.json", "--out", tmp_path / "out"]
+    code, output = run("evaluate", *bundles, table, *words)
+    assert code == 0 and json.loads((tmp_path / "results.json").read_text())["slices"], output
+    table.write_text("\n".join([lines[0], *(f"{line.split(',')[0]},?,?,?,test" for line in lines[1:])]) + "\n")
+    code, output = run("evaluate", bundles[0], table)
+    assert code == 2 and "unknown" in output, output
+
+
+def test_columns_of_two_models_never_merge(bundles: list[Path], data: Dataset, tmp_path: Path) -> None:
+    other = pt.Bundle(bundles[0]).save(tmp_path / "target")
+    code, output = run("evaluate", other.path, data.root, "--out", tmp_path / "out")
+    assert code == 2 and "two columns would be called 'target red': rename the folder of target" in output
 
 
 def test_slices_by_a_column_of_the_table(data: Dataset, bundles: list[Path], tmp_path: Path, monkeypatch) -> None:

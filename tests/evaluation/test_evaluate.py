@@ -136,6 +136,21 @@ def test_rare_labels_are_reported_apart() -> None:
     assert all_judged.too_rare == () and all_judged.rarity == "" and all_judged.scores["macro_f1"] < 1
 
 
+def test_photos_that_do_not_affect_a_score_are_no_evidence() -> None:
+    n, label = 250, np.arange(250) < 5
+    targets = np.stack([label, np.full(n, -1)], axis=1).astype(np.int8)
+    p = np.stack([np.linspace(1, 0, n), np.full(n, 0.9)], axis=1).astype(np.float32)
+    paths = np.array([f"/x/{i}.jpg" for i in range(n)])
+    data = Dataset(paths, targets, ("a", "b"), np.arange(n), Path("/x"))
+    found = judge(data.labels, np.array([0.97, 0.5], np.float32), data, targets, p, 1.0, [], 3)
+    assert found.scores["mean_average_precision"] == 1 and found.intervals["mean_average_precision"][0] < 0.75
+    targets = np.where(np.arange(n)[:, None] < 8, targets, -1).astype(np.int8)
+    data = replace(data, targets=targets)
+    known = judge(data.labels, np.array([0.97, 0.5], np.float32), data, targets, p, 1.0, [], 3)
+    name = "label_ranking_average_precision"
+    assert known.scores[name] == 1 and known.intervals[name][0] < 0.75
+
+
 def test_intervals_of_labels_contain_their_scores() -> None:
     evaluation = noisy(dataset(80), 0.5)
     for label, row in evaluation.label_intervals.items():

@@ -119,3 +119,17 @@ def test_ends_stay_within_the_range_of_the_score() -> None:
     wide = np.array([[0.9, 0.0], [0.1, 0.1], [-0.9, 0.2]])
     ends = simultaneous_intervals(wide.mean(axis=0), means_without(wide))
     assert ends[0].tolist() == [-1, 1] and (np.abs(ends[1]) < 1).all()
+
+
+@pytest.mark.parametrize("photos", [3, 4, 10, 11, 40, 200])
+def test_the_same_score_on_every_photo_is_not_certain(photos: int) -> None:
+    total = np.full(photos, 2 / 3).sum()
+    low, high = interval(total / photos, (total - np.full(photos, 2 / 3)) / (photos - 1))
+    assert low < 2 / 3 - 0.04 and high > 2 / 3 + 0.04
+
+
+def test_two_photos_prove_no_difference() -> None:
+    ends = simultaneous_intervals(np.array([1.0, 0.0]), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert ends[0, 0] < 0 and ends[1].tolist() == [0, 0]
+    many = simultaneous_intervals(np.array([1.0]), np.ones((100, 1)))
+    assert many[0, 0] > 0.9

@@ -1,5 +1,6 @@
 """Slices find the photos on which a model is weaker."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,21 @@ def test_small_parts_and_photos_without_a_value_are_left_out() -> None:
     assert (only.value, only.photos) == ("enough", 2 * MIN_SLICE)
     assert slices(evaluation(np.zeros(200, bool)), {"place": np.full(200, "all")}) == []
     assert slices(evaluation(np.zeros(200, bool)), {}) == []
+
+
+def test_a_few_groups_prove_nothing() -> None:
+    """Photos of one group resemble each other, so all of a burst may be difficult by chance."""
+    found = {2: 0, 8: 0}
+    for n_groups in found:
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            groups = np.concatenate([np.arange(24) % n_groups, np.repeat(np.arange(100, 150), 4)])
+            weak = rng.random(200)[groups] < 0.5  # as it happens to be for the whole group
+            columns = {"camera": np.where(groups < 50, "A", "")}
+            found[n_groups] += slices(evaluation(weak, groups, seed), columns)[0].beyond_chance
+    assert found[2] == 0 and found[8] <= 8
+    (single,) = slices(evaluation(np.zeros(60, bool), np.zeros(60, int)), {"camera": np.repeat(["A", ""], 30)})
+    assert json.loads(json.dumps(single.recorded(), allow_nan=False))["beyond_chance"] is False
 
 
 def test_columns_of_another_length_are_refused() -> None:

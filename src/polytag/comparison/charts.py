@@ -58,6 +58,8 @@ def _difference_chart(contest: Contest, metric: str) -> Chart:
     ]
     finding = f"its lead over {joined(doubtful)} may be chance" if doubtful else "beyond chance"
     title = f"{leader.name.capitalize()} leads in {in_text(metric)}, {finding}"
+    if not np.isfinite(contest.score(leader, metric)):
+        title = f"{TITLES[metric]} is not defined on these photos"
     if len(contest.ranked) == 1:
         title = f"{TITLES[metric]} of the quantized model and its original"
     numbers = [(p, d) for p in contest.pairs for d in p.differences if d.metric == metric]
@@ -65,7 +67,11 @@ def _difference_chart(contest: Contest, metric: str) -> Chart:
         f"difference-{metric}",
         figures.difference_intervals(contest.pairs, metric, [c.name for c in contest.contestants]),
         title,
-        "; ".join(f"{p.a} minus {p.b} {d.difference:+.3f}, from {d.low:+.3f} to {d.high:+.3f}" for p, d in numbers),
+        "; ".join(
+            f"{p.a} minus {p.b} {d.difference:+.3f}, from {d.low:+.3f} to {d.high:+.3f}"
+            for p, d in numbers
+            if np.isfinite(d.difference)
+        ),
     )
 
 

@@ -177,14 +177,13 @@ class Contest:
     def scope(self) -> str:
         """Describe the data on which the scores are based."""
         if self.repeats is None:
-            return "in this one training on this one split"
+            return "in this evaluation" if "unseen" in self.parts else "in this one training on this one split"
         return self.repeats.scope
 
     def answer(self) -> str:
         """Say in a few sentences which model tags these photos best, by how much, and whether the lead is reliable."""
         best, *others = self.ranked
-        name = best.name[0].upper() + best.name[1:]
-        tags = f"{name} tags these photos best" if others else f"{name} tags these photos"
+        tags = f"{best.name[0].upper()}{best.name[1:]} tags these photos" + " best" * bool(others)
         score = f"samples-F1 {self.score(best, DECISIVE):.3f}"
         if self.repeats is None or self.repeats.count(best.name) == 1:
             low, high = best.evaluation.intervals[DECISIVE]
@@ -192,8 +191,9 @@ class Contest:
         else:
             score += f" {self.uncertainty(best, DECISIVE)}"
         right = f"{self.score(best, 'subset_accuracy') * 100:.0f}% of"
-        photos = counted(len(best.evaluation.names), "unseen test photo")
-        exact = f"All labels are right on {right} {photos}."
+        known = best.evaluation.targets >= 0
+        which = "All labels" if known.all() else "All known labels"
+        exact = f"{which} are right on {right} {counted(int(known.any(axis=1).sum()), 'unseen test photo')}."
         if self.repeats is not None:
             exact = f"On average, all labels are right on {right} the unseen test photos."
         lead = [self._lead(best.name, others[0].name)] if others else []
@@ -297,7 +297,7 @@ def rows(contest: Contest) -> list[Row]:
     others = [score(name, title) for name, title in TITLES.items() if name not in MAIN_SCORES]
     repeats = contest.repeats
     times = [] if repeats is None else [row("Repeats", [f"{repeats.count(c.name)}" for c in contestants])]
-    at_half = [f"{c.evaluation.at_half[DECISIVE]:.3f}" for c in contestants]
+    at_half = [_share(c.evaluation.at_half[DECISIVE]) for c in contestants]
     return [
         *main,
         *times,
@@ -319,7 +319,7 @@ def table(contest: Contest) -> list[tuple[str, ...]]:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _title(metric: str) -> str:
@@ -396,5 +396,5 @@ def results(contest: Contest) -> dict[str, Any]:
             for p in contest.pairs
             for d in p.differences
         ],
-        "slices": [vars(one) | {"beyond_chance": one.beyond_chance} for one in contest.slice_scores()],
+        "slices": [one.recorded() for one in contest.slice_scores()],
     }

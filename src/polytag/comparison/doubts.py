@@ -38,7 +38,7 @@ def doubts(contest: Contest) -> list[str]:
             "these labels, and no score counts them.",
         ),
         (
-            repeats is None,
+            repeats is None and "unseen" not in contest.parts,
             f"Each model was trained once, on one split (seed {contest.seed}). Intervals say what other test photos "
             "would change, not what another training or split would.",
         ),

@@ -136,6 +136,9 @@ def write_predictions(path: str | os.PathLike[str], evaluations: Mapping[str, Ev
     Args:
         path: the file; replaced if it exists.
         evaluations: the evaluations by model, all on the same photos.
+
+    Raises:
+        SettingsError: two columns would have the same name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -147,6 +150,8 @@ def write_predictions(path: str | os.PathLike[str], evaluations: Mapping[str, Ev
         columns[f"target {label}"] = pa.array(targets, mask=targets < 0)
     for name, evaluation in evaluations.items():
         for j, label in enumerate(first.labels):
+            if f"{name} {label}" in columns:
+                raise SettingsError(f"two columns would be called '{name} {label}': rename the folder of {name}")
             columns[f"{name} {label}"] = pa.array(np.ascontiguousarray(evaluation.probabilities[:, j]))
     with write_bytes_atomically(path) as file:
         pq.write_table(pa.table(columns), file)

@@ -171,6 +171,8 @@ def evaluate_all(
     dataset = replace(dataset, groups=joined.groups, look_alikes=joined.look_alikes)
     seen, said = seen_by(bundles, dataset)
     notes += said
+    if not (targets >= 0).any():
+        raise DataError("All labels of the model are unknown on these images, so no score can be computed.")
     if seen.all():
         raise DataError("The model has seen all of these images in training or for thresholds. Evaluate it on others.")
     dataset, targets, own = dataset.take(~seen), targets[~seen], own[~seen]
@@ -227,13 +229,14 @@ def judge(
     blocks = blocks_of(dataset.groups)
     without, labels_without = left_out(targets, probabilities, thresholds, blocks, judged)
     evidence = _evidence(targets, probabilities >= thresholds, blocks)
+    affecting = _affecting(targets, probabilities >= thresholds, judged, blocks)
     unbounded = {"coverage_error"}
     return Evaluation(
         labels=labels,
         thresholds=thresholds,
         scores=point,
         intervals={
-            name: interval(point[name], without[name], None if name in unbounded else 1.0)
+            name: interval(point[name], without[name], None if name in unbounded else 1.0, affecting[name])
             if name in without
             else UNDEFINED
             for name in TITLES
@@ -282,6 +285,20 @@ def _evidence(
         "precision": count(given),
         "recall": with_label,
     }
+
+
+def _affecting(
+    targets: NDArray[np.int8], assigned: NDArray[np.bool_], judged: NDArray[np.bool_], blocks: NDArray[np.int64]
+) -> dict[str, int]:
+    """Return, for each score, the number of blocks that affect it."""
+    known, present = targets >= 0, targets == 1
+    positive = present | (assigned & known)
+    rows = dict.fromkeys(TITLES, known.any(axis=1)) | {
+        "mean_average_precision": present[:, judged].any(axis=1),
+        "micro_f1": positive.any(axis=1),
+        "macro_f1": positive[:, judged].any(axis=1),
+    }
+    return {name: len(np.unique(blocks[some])) for name, some in rows.items()}
 
 
 @dataclass(frozen=True)

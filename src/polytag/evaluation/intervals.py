@@ -22,6 +22,12 @@ FEW_BLOCKS = 50
 
 Interval = tuple[float, float]
 
+FEW_GROUPS = 5
+"""A difference between two parts of the photos is unknown if one of them has fewer groups than this."""
+
+ROUNDING = 1e-10
+"""Values below this are 0 but for rounding."""
+
 UNDEFINED: Interval = (float("nan"), float("nan"))
 
 
@@ -52,11 +58,16 @@ def spread(scores: ArrayLike, left_out: NDArray[np.float64]) -> Spread:
     count = defined.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(defined, values, 0).sum(axis=0) / count
-        deviations = np.where(defined, mean - values, 0)
-        bias = (count - 1) * (mean - scores)
+        deviations = _exactly(np.where(defined, mean - values, 0))
+        bias = _exactly((count - 1) * (mean - scores))
         variance = (count - 1) / count * (deviations**2).sum(axis=0)
     error = np.where(count > 1, np.sqrt(variance + bias**2), np.nan)
     return Spread(np.where(count > 1, bias, np.nan), error, len(values), deviations)
+
+
+def _exactly(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replace what only rounding keeps from 0, such as the spread of equal values."""
+    return np.where(np.abs(values) < ROUNDING, 0.0, values)
 
 
 def interval(score: float, left_out: NDArray[np.float64], upper: float | None = 1.0, evidence: int = 0) -> Interval:
@@ -102,7 +113,10 @@ def _wilson(center: float, score: float, error: float, evidence: int, quantile: 
 
 
 def simultaneous_intervals(
-    differences: NDArray[np.float64], left_out: NDArray[np.float64], seed: int = 0
+    differences: NDArray[np.float64],
+    left_out: NDArray[np.float64],
+    seed: int = 0,
+    evidence: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Return intervals of differences between scores from 0 to 1 that all hold simultaneously at `LEVEL`.
 
@@ -113,6 +127,8 @@ def simultaneous_intervals(
         differences: float64 (c,); NaN where undefined.
         left_out: float64 (b, c), the differences without each block.
         seed: seed of the draws that determine the quantile.
+        evidence: int64 (c,), for differences between two parts of the photos, the number of groups in the part with
+            fewer. ``None`` if all groups affect all differences.
 
     Returns:
         float64 (c, 2), the lower and upper ends; NaN where undefined.
@@ -124,8 +140,16 @@ def simultaneous_intervals(
         return ends
     quantile = _largest(found.deviations[:, usable & (found.error > 0)], found.blocks, seed)
     centers = np.stack([differences, differences - found.bias])
-    ends[usable, 0] = (centers.min(axis=0) - quantile * found.error)[usable]
-    ends[usable, 1] = (centers.max(axis=0) + quantile * found.error)[usable]
+    # A few photos that all differ by the same do not make the next one certain.
+    error = np.where((found.error == 0) & (np.abs(differences) > ROUNDING), 1 / found.blocks, found.error)
+    half = quantile * error
+    if evidence is not None:
+        half = error * [
+            max(quantile, _student(int(groups) - 1, int(usable.sum()))) for groups in np.maximum(2, evidence)
+        ]
+        half[evidence < FEW_GROUPS] = 2.0
+    ends[usable, 0] = (centers.min(axis=0) - half)[usable]
+    ends[usable, 1] = (centers.max(axis=0) + half)[usable]
     return np.clip(ends, -1, 1)
 
 

@@ -14,6 +14,10 @@ BLOCKS = 250
 """Maximum number of blocks. More blocks take proportionally longer and hardly change an interval."""
 
 
+POSITIVES = 2048
+"""Number of positives that are counted for all blocks at once."""
+
+
 def blocks_of(groups: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
     """Assign each photo to one of the blocks that the jackknife leaves out one after the other.
 
@@ -82,18 +86,24 @@ def _average_precision(
     hits = np.searchsorted(rank, rank, side="right")
     # Count, per block, the photos that a positive's rank includes. Enter each at its first such positive, then sum.
     first = np.searchsorted(rank, ranks, side="left")
-    counted = first < n_positives
-    here = blocks[order]
-    shape = (n_blocks, n_positives)
-    block_rank = _counts(here[counted], first[counted], shape).cumsum(axis=1, dtype=np.int32)
-    hit = counted & present[order]
-    block_hits = _counts(here[hit], first[hit], shape).cumsum(axis=1, dtype=np.int32)
-    left = np.ones(shape, bool)
-    left[blocks[positives], np.arange(n_positives)] = False
+    here, hit = blocks[order], present[order]
+    total, n_left = np.zeros(n_blocks), n_positives - np.bincount(blocks[positives], minlength=n_blocks)
+    block_rank, block_hits = (np.zeros((n_blocks, 1), np.int64) for _ in range(2))
+    for start in range(0, n_positives, POSITIVES):
+        end = min(start + POSITIVES, n_positives)
+        some = (first >= start) & (first < end)
+        shape = (n_blocks, end - start)
+        ranked = block_rank + _counts(here[some], first[some] - start, shape).cumsum(axis=1)
+        hitting = block_hits + _counts(here[some & hit], first[some & hit] - start, shape).cumsum(axis=1)
+        left = np.ones(shape, bool)
+        left[blocks[positives[start:end]], np.arange(end - start)] = False
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total += np.where(left, (hits[start:end] - hitting) / (rank[start:end] - ranked), 0).sum(axis=1)
+        block_rank, block_hits = ranked[:, -1:], hitting[:, -1:]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(left, (hits - block_hits) / (rank - block_rank), 0).sum(axis=1) / left.sum(axis=1)
+        return total / n_left
 
 
-def _counts(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Count the occurrences of each table cell. The counts have 32 bits, because the table can be large."""
-    return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int32)
+def _counts(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Count the occurrences of each table cell."""
+    return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ class Slice:
         score: samples-F1 on these photos, 0 to 1.
         interval: the 95% interval of the score.
         difference: the score minus the score on all other photos.
-        low, high: the ends of the 95% interval of the difference. The intervals of all slices are simultaneous.
+        low, high: the ends of the 95% interval of the difference. The intervals of all slices are simultaneous. With
+            fewer than `polytag.evaluation.intervals.FEW_GROUPS` groups in the slice or outside it, -1 and 1.
     """
 
     column: str
@@ -49,6 +51,15 @@ class Slice:
     def beyond_chance(self) -> bool:
         """Return whether the interval of the difference excludes zero."""
         return self.low > 0 or self.high < 0
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the slice as JSON, with ``None`` for what is not defined."""
+        values = {name: _json(value) for name, value in vars(self).items() if name != "interval"}
+        return values | {"interval": [_json(end) for end in self.interval], "beyond_chance": self.beyond_chance}
+
+
+def _json(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def slices(evaluation: Evaluation, columns: Columns) -> list[Slice]:
@@ -85,8 +96,10 @@ def slices(evaluation: Evaluation, columns: Columns) -> list[Slice]:
     outside = known[:, None] - weights
     scores, without = _means(f1, weights, blocks, n_blocks)
     others, others_without = _means(f1, outside, blocks, n_blocks)
-    ends = simultaneous_intervals(scores - others, without - others_without)
     evidence = [len(np.unique(blocks[inside])) for _, _, inside in members]
+    beside = [len(np.unique(blocks[known & ~inside])) for _, _, inside in members]
+    fewer = np.minimum(evidence, beside)
+    ends = simultaneous_intervals(scores - others, without - others_without, evidence=fewer)
     found = [
         Slice(
             name,

@@ -13,6 +13,7 @@ from PIL import Image
 
 from polytag.errors import ImageError, SettingsError, counted, listed
 from polytag.models.bundle.bundle import Bundle
+from polytag.models.encoders.source import HUB, TIMM
 from polytag.photos.decode import LARGE_PIXELS, decode, n_pixels
 from polytag.serving.explaining.explain import Explainer, explainer_of
 from polytag.serving.server.batching import Batcher
@@ -100,7 +101,7 @@ class TaggingService:
             trained_on=bundle.manifest.get("data", {}).get("train"),
             test=bundle.manifest.get("test"),
             models=list(self.bundles),
-            **({"backbone": recipe["backbone"]} if recipe.get("backbone") else {}),
+            **({"backbone": _public(recipe["backbone"])} if recipe.get("backbone") else {}),
         )
 
     async def tag(
@@ -207,6 +208,11 @@ def _answer(bundle: Bundle, upload: Upload, result: NDArray[np.float32] | ImageE
         )
     ]
     return Tagged(image=upload.name, labels=labels)
+
+
+def _public(backbone: str) -> str:
+    """Return the name of a backbone without the folders of this machine."""
+    return backbone if backbone.startswith((HUB, TIMM)) else backbone.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _status(error: ImageError) -> int:
