@@ -104,6 +104,12 @@ def test_each_decision_is_in_the_table_with_its_reason(found: Audit, tmp_path: P
     np.testing.assert_array_equal(again.targets, cleaned.targets)
 
 
+def test_the_table_is_not_written_over_the_decisions(found: Audit, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be the table and the decisions"):
+        clean(found, tmp_path / "x.csv", tmp_path / "x.csv")
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_cleaning_again_changes_nothing(found: Audit, tmp_path: Path) -> None:
     clean(found, tmp_path / "out.csv", tmp_path / "d.csv")
     second = audit(read(tmp_path / "out.csv"))

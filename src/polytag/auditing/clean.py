@@ -53,6 +53,8 @@ def clean(
     if out.exists() and not overwrite:
         raise SettingsError(f"{out} exists already. Name another file with --clean, or add --overwrite")
     refuse_same_file(out, [decisions, *inputs, *found.dataset.paths.tolist()])
+    if out.resolve() == decisions.resolve():
+        raise SettingsError(f"{out} cannot be the table and the decisions: name another file with --decisions")
     decided = decisions.exists()
     cleaned, reasons, taken = plan_cleaning(found, decisions)
     if not decided:
@@ -86,7 +88,8 @@ def plan_cleaning(found: Audit, decisions: str | os.PathLike[str]) -> tuple[Data
     cleaned, reasons = apply_decisions(found.dataset, taken)
     if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
         # A new split is better than a split that leaks.
-        cleaned = replace(cleaned, parts=None)
+        note = "the given split leaks, so it was left out: the next command draws a new one, or name one with --split"
+        cleaned = replace(cleaned, parts=None, notes=(*cleaned.notes, note))
     return cleaned, reasons, taken
 
 

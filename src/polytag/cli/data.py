@@ -200,7 +200,14 @@ def _clean(found: "Audit", out: Path, decisions: Path, overwrite: bool) -> None:
     from polytag.auditing.clean import clean
 
     cleaned, photos = clean(found, out, decisions, overwrite)
+    _say_split(found, cleaned)
     print(f"cleaned: {counted(len(cleaned), 'row')} in {out}{_how_to_read(photos)}, with the decisions in {decisions}")
+
+
+def _say_split(found: "Audit", cleaned: pt.Dataset) -> None:
+    """Say if the given split is not in the cleaned table."""
+    if found.dataset.parts is not None and cleaned.parts is None:
+        note(cleaned.notes[-1])
 
 
 def _print_cleaning(found: "Audit", out: Path, decisions: Path, at_most: int = 20) -> None:
@@ -208,6 +215,7 @@ def _print_cleaning(found: "Audit", out: Path, decisions: Path, at_most: int = 2
     from polytag.auditing.clean import plan_cleaning
 
     cleaned, _, taken = plan_cleaning(found, decisions)
+    _say_split(found, cleaned)
     for one in taken[:at_most]:
         about = " · ".join(filter(None, (one.image, one.label, one.into and f"into {one.into}", one.reason)))
         print(f"{one.action:8} {printable(about)}")

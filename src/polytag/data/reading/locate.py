@@ -116,16 +116,21 @@ def _search(names: Sequence[str], homes: Sequence[Path]) -> tuple[PhotoIndex, di
 
 
 def _consistent(names: Sequence[str], matches: dict[str, Match]) -> dict[str, Match]:
-    """Drop matches by base name alone if the table lists that base name in several folders.
+    """Drop matches by base name alone if most paths match as a whole, or if several folders have that name.
 
     For example, if the table lists both ``a/1.jpg`` and ``b/1.jpg``, and only ``a/1.jpg`` exists, then ``b/1.jpg`` is
     missing. Correct matches within a table ignore the same number of leading folders, or fewer.
     """
-    base = {name: stem_key(spellings_of(name)[-1].rpartition("/")[2]) for name in names}
+    last = {name: spellings_of(name)[-1] for name in names}
+    deep = {name: n for name in names if (n := len(folders_of(last[name]))) and matches[name].files}
+    if deep and 2 * sum(n == matches[name].agreeing for name, n in deep.items()) > len(deep):
+        # A photo with the same name in another folder is another photo.
+        matches = matches | {name: MISSING for name in deep if not matches[name].agreeing}
+    base = {name: stem_key(last[name].rpartition("/")[2]) for name in names}
     repeated = {stem for stem, n in Counter(base.values()).items() if n > 1}
     if not repeated:
         return matches
-    depth = {name: len(folders_of(spellings_of(name)[-1])) for name in names if base[name] in repeated}
+    depth = {name: len(folders_of(last[name])) for name in names if base[name] in repeated}
     dropped = {name: n - matches[name].agreeing for name, n in depth.items() if matches[name].files}
     if not dropped:
         return matches

@@ -46,12 +46,14 @@ def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
     number = {f"/{name}": i for i, name in enumerate(names)}
     parts: dict[int, str] = {}
     strange: list[str] = []
-    for line, image, part in _rows(path):
-        files = index.find(image).files
+    found = [(line, image, part, index.find(image).files) for line, image, part in _rows(path)]
+    # Where folders agree, a row with other folders is about another photo, even if the file names are the same.
+    agreeing = [any(_agree(image, file) for file in files) for _, image, _, files in found]
+    for (line, image, part, files), agrees in zip(found, agreeing, strict=True):
         if len(files) > 1:
             shown = listed([file[1:] for file in files])
             raise DataError(f"{path}, line {line}: '{image}' could be {shown}: write the path")
-        if not files:
+        if not files or (any(agreeing) and not agrees):
             strange.append(image)
         elif parts.setdefault(number[files[0]], part) != part:
             raise DataError(f"{path}, line {line}: {image} is in two parts: put it into one")
@@ -75,6 +77,13 @@ def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
         notes=(*dataset.notes, *notes),
         left_out={**dataset.left_out, **dict.fromkeys(missing, "not in the split file")},
     )
+
+
+def _agree(image: str, file: str) -> bool:
+    """Return whether a name in a split file and the path of a photo have the same folders, as far as both state any."""
+    a, b = (name.replace("\\", "/").strip("/").split("/")[:-1] for name in (image, file))
+    shorter = min(len(a), len(b))
+    return a[len(a) - shorter :] == b[len(b) - shorter :]
 
 
 def _rows(path: Path) -> list[tuple[int, str, str]]:

@@ -84,7 +84,7 @@ def _without_folder(found: Annotations, folder: Path) -> Annotations:
 def _record(path: Path, root: ElementTree.Element, number: int, images: Mapping[str, str]) -> Record:
     named = (root.findtext("filename") or "").strip()
     # Tools leave the file name empty or copy it from another image. In that case, the XML file's name decides.
-    image = images.get(_stem(named)) or images.get(path.stem) or named or path.stem
+    image = images.get(path.stem) or images.get(_stem(named)) or named or path.stem
     easy: dict[str, None] = {}
     hard: dict[str, None] = {}
     for i, thing in enumerate(root.iter("object"), 1):
@@ -166,7 +166,7 @@ def _has_xml(folder: Path, deep: bool = False) -> bool:
     """Return whether a folder holds XML annotations. With ``deep``, any XML file in the folder or below it counts."""
     if deep:
         return next(folder.rglob("*.xml"), None) is not None
-    return any(b"<annotation>" in path.read_bytes()[:1000] for path in islice(folder.glob("*.xml"), 5))
+    return any(b"<annotation" in path.read_bytes()[:1000] for path in islice(folder.glob("*.xml"), 5))
 
 
 def read_voc_parts(folder: Path, found: Sequence[tuple[str, Path, Path]]) -> Annotations:

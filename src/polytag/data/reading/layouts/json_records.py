@@ -156,7 +156,9 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
             continue
         elif isinstance(value, dict):
             inner = _name_key({name for name, one in value.items() if isinstance(one, list)})
-            found |= {key: value[inner]} if inner else dict(value)
+            # An entry never takes the place of a field, nor of another object's entry.
+            own = {f"{key}.{name}" if name in record or name in found else name: one for name, one in value.items()}
+            found |= {key: value[inner]} if inner else own
         else:
             found[key] = value
     return found

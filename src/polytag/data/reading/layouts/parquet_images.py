@@ -77,7 +77,7 @@ def read_parquet_images(files: Mapping[str, Sequence[Path]], options: ReadOption
                 if labels is None:
                     silent[image] = NOT_ANNOTATED
                 else:
-                    records.append({"image": image, **labels})
+                    records.append({**labels, "image": image})
                     parts.append(part)
     source = every[0].name if len(every) == 1 else every[0].parent.name
     if not records:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,19 +47,8 @@ def read_one(path: Path, options: ReadOptions) -> Table:
 def _read_one(path: Path, options: ReadOptions) -> Table:
     if holds_images(path):
         return read_parquet_images({"": [path]}, options)
-    if path.suffix.lower() in LINE_EXTENSIONS:
-        records, lines = read_lines(path)
-        tool = tool_of(records[0]) if records else None
-        if tool:
-            raise DataError(f"{path} is {tool}")
-        unknown = take_unknown(records)
-        cells = with_class_names(path, cells_of(path, records, lines, options.image_column, "line"))
-        table = table_of_cells(path, cells, options)
-        if unknown is None:
-            return table
-        column = cells.columns[cells.image_index]
-        return with_unknown(table, unknown, column.spread(column.words if table.long_form else column.values))
-    return table_of_cells(path, _cells(path, options), options)
+    cells, unknown = _cells(path, options)
+    return _with_unknown(table_of_cells(path, cells, options), cells, unknown)
 
 
 def own_table(folder: Path) -> Path | None:
@@ -68,9 +58,10 @@ def own_table(folder: Path) -> Path | None:
 
 
 def only_table(folder: Path) -> Path | None:
-    """Return the only table in a folder, not counting a contest's sample submission."""
+    """Return the only table in a folder, not counting a contest's sample submission and the decisions of an audit."""
     tables = [entry for entry in entries(folder) if entry.suffix.lower() in TABLE_EXTENSIONS and entry.is_file()]
     tables = [table for table in tables if "submission" not in table.stem.lower()]
+    tables = [table for table in tables if not table.stem.lower().endswith(".decisions")]  # of an audit
     return tables[0] if len(tables) == 1 else None
 
 
@@ -106,7 +97,8 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
     files = [path for paths in tables.values() for path in paths]
     if all(map(holds_images, files)):
         return read_parquet_images({part: list(paths) for part, paths in tables.items()}, options)
-    read = [(part, path, _cells(path, options)) for part, paths in tables.items() for path in paths]
+    opened = {path: _cells(path, options) for path in files}
+    read = [(part, path, opened[path][0]) for part, paths in tables.items() for path in paths]
     widest = max((set(map(plain, cells.header)) for _, _, cells in read), key=len)
     kept = [(part, path, cells) for part, path, cells in read if len(set(map(plain, cells.header))) > 1]
     short = [path.name for _, path, cells in read if len(set(map(plain, cells.header))) < 2]
@@ -119,6 +111,9 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
     parts = [part for part, _, own in alike for _ in range(len(own))]
     several = len(set(parts)) > 1
     table = table_of_cells(folder / "tables", cells, options, parts if several else None)
+    told = [(opened[path][1], len(own)) for _, path, own in alike]
+    if any(unknown is not None for unknown, _ in told):
+        table = _with_unknown(table, cells, [names for unknown, n in told for names in unknown or [[]] * n])
     names = listed([path.relative_to(folder).as_posix() for _, path, _ in alike])
     notes = [*table.notes]
     if short:
@@ -133,27 +128,46 @@ def read_parts(folder: Path, tables: Mapping[str, Sequence[Path]], options: Read
     )
 
 
-def _cells(path: Path, options: ReadOptions) -> Cells:
-    if path.suffix.lower() in LINE_EXTENSIONS:
-        records, lines = read_lines(path)
-        return with_class_names(path, cells_of(path, records, lines, options.image_column, "line"))
-    return with_class_names(path, read_cells(path, options))
+def _cells(path: Path, options: ReadOptions) -> tuple[Cells, list[list[str]] | None]:
+    """Return the cells of a table, and the unknown labels of each record that `polytag.write` has stored, if any."""
+    if path.suffix.lower() not in LINE_EXTENSIONS:
+        return with_class_names(path, read_cells(path, options)), None
+    records, lines = read_lines(path)
+    tool = tool_of(records[0]) if records else None
+    if tool:
+        raise DataError(f"{path} is {tool}")
+    unknown = take_unknown(records)
+    return with_class_names(path, cells_of(path, records, lines, options.image_column, "line")), unknown
+
+
+def _with_unknown(table: Table, cells: Cells, unknown: Sequence[Sequence[str]] | None) -> Table:
+    if unknown is None:
+        return table
+    column = cells.columns[cells.image_index]
+    return with_unknown(table, unknown, column.spread(column.words if table.long_form else column.values))
 
 
 def _joined(folder: Path, read: Sequence[tuple[str, Path, Cells]]) -> Cells:
     """Combine several tables: match columns by header, and make image paths relative to the dataset's folder."""
     header = list(read[0][2].header)
-    place = {plain(name): i for i, name in enumerate(header)}
+    # Headers of one table that differ only in details, such as C# and C, are different columns.
+    counts = [Counter(map(plain, cells.header)) for _, _, cells in read]
+    alike = {word for count in counts for word, n in count.items() if n > 1}
+
+    def meaning(name: str) -> str:
+        return name.strip() if plain(name) in alike else plain(name)
+
+    place = {meaning(name): i for i, name in enumerate(header)}
     for _, _, cells in read[1:]:
         for name in cells.header:
-            if plain(name) not in place:
-                place[plain(name)] = len(header)
+            if meaning(name) not in place:
+                place[meaning(name)] = len(header)
                 header.append(name)
     image = read[0][2].image_index
     rows: list[list[str]] = []
     lines: list[int] = []
     for _, path, cells in read:
-        column = [place[plain(name)] for name in cells.header]
+        column = [place[meaning(name)] for name in cells.header]
         column[cells.image_index] = image
         below = os.path.relpath(path.parent, folder).replace(os.sep, "/")
         for row in zip(*(one.spread(one.values) for one in cells.columns), strict=True):

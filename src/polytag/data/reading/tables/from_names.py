@@ -52,16 +52,16 @@ def from_names(path: Path, cells: Cells, roles: Roles, options: ReadOptions) -> 
     notes = (*names.notes, *((examples,) if examples else ()))
     n_names = np.bincount(rows, minlength=len(cells))
     image = cells.columns[cells.image_index]
-    if is_long_form(image, n_names, roles.has_boxes, roles.confidence is not None):
-        return _long(path, cells, roles, rows, label, labels, options, where, names.notes)
-    targets = np.zeros((len(cells), len(labels)), dtype=np.int8)
-    targets[rows, label] = 1
     unknown = np.ones(len(cells), dtype=bool)
     for column in columns:
         unknown &= np.array([word in UNKNOWN for word in column.words])[column.codes]
-    if unknown.any():
-        targets[unknown] = -1
-        notes = (*notes, f"'?' means that the labels are unknown ({counted(int(unknown.sum()), 'row')})")
+    told = [f"'?' means that the labels are unknown ({counted(int(unknown.sum()), 'row')})"] if unknown.any() else []
+    if is_long_form(image, n_names, roles.has_boxes, roles.confidence is not None):
+        return _long(path, cells, roles, rows, label, labels, options, where, (*names.notes, *told), unknown)
+    targets = np.zeros((len(cells), len(labels)), dtype=np.int8)
+    targets[rows, label] = 1
+    targets[unknown] = -1
+    notes = (*notes, *told)
     form += f" ({counted(len(labels), 'label')})"
     return Labelled(targets, np.zeros(targets.shape, dtype=bool), labels, form, roles.names, notes)
 
@@ -212,8 +212,9 @@ def _long(
     options: ReadOptions,
     where: str,
     notes: tuple[str, ...],
+    unknown: NDArray[np.bool_],
 ) -> Labelled:
-    """Read a table with one label per row. An image has the labels of all its rows."""
+    """Read a table with one label per row. An image has the labels of all its rows, unless they are all unknown."""
     per_row = np.full(len(cells), -1, dtype=np.int64)
     per_row[rows] = label
     values, otherwise, said = np.ones(len(cells), dtype=np.int8), 0, ""
@@ -233,7 +234,12 @@ def _long(
             said = f", present if column '{header}' is at least {options.at_least:g}"
         else:
             said = f", all present by column '{header}'"
-    long = gather(cells.columns[cells.image_index], per_row, values, len(labels), otherwise)
+    image = cells.columns[cells.image_index]
+    long = gather(image, per_row, values, len(labels), otherwise)
+    if unknown.any():
+        names = np.asarray(image.spread(image.words))
+        open_ones = set(names[unknown].tolist()) - set(names[~unknown].tolist())
+        long.targets[[i for i, name in enumerate(long.images) if name in open_ones]] = -1
     what = "objects" if roles.has_boxes else "one name per row"
     form = f"{what} in {where}, all rows of an image together{said} ({counted(len(labels), 'label')})"
     form += f", {counted(len(long.images), 'image')}"

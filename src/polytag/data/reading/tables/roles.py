@@ -202,7 +202,8 @@ def _split_column(
         n_wrong = len(column.rows_where(wrong))
         if known == len(words) and not n_wrong:
             return i
-        if 2 * n_wrong < len(column) and label_rank(header[i]) < 2:
+        # Blanks among parts are refused, however many: one would be guessed otherwise.
+        if (2 * n_wrong < len(column) or known == len(words) > 0) and label_rank(header[i]) < 2:
             _parts_or_refuse(path, cells, i, "--split-column")
     return None
 
