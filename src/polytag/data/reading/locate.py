@@ -122,10 +122,12 @@ def _consistent(names: Sequence[str], matches: dict[str, Match]) -> dict[str, Ma
     missing. Correct matches within a table ignore the same number of leading folders, or fewer.
     """
     last = {name: spellings_of(name)[-1] for name in names}
-    deep = {name: n for name in names if (n := len(folders_of(last[name]))) and matches[name].files}
-    if deep and 2 * sum(n == matches[name].agreeing for name, n in deep.items()) > len(deep):
-        # A photo with the same name in another folder is another photo.
-        matches = matches | {name: MISSING for name in deep if not matches[name].agreeing}
+    alone = [name for name in names if matches[name].files and not matches[name].agreeing and folders_of(last[name])]
+    if alone:
+        deep = {name: n for name in names if matches[name].files and (n := len(folders_of(last[name])))}
+        if 2 * sum(n == matches[name].agreeing for name, n in deep.items()) > len(deep):
+            # A photo with the same name in another folder is another photo.
+            matches = matches | dict.fromkeys(alone, MISSING)
     base = {name: stem_key(last[name].rpartition("/")[2]) for name in names}
     repeated = {stem for stem, n in Counter(base.values()).items() if n > 1}
     if not repeated:
