@@ -7,8 +7,8 @@ Each run is `polytag train --minutes` in a process of its own, with an empty cac
 end. Its test photos are those of the split with the same seed, scored once. The JSON FILE keeps finished runs; run the
 command again to add missing ones. Alone on the machine only: other work makes the budget buy less.
 
-The picture shows test mAP over the minutes that were taken: the mean and the range of the seeds. --beside adds the
-methods of `accuracy_per_minute.py`, measured on the same data and machine (its polytag is called transfer here).
+The picture shows test mAP over the minutes that all runs in FILE took: the mean and the range of the seeds. --beside
+adds the methods of `accuracy_per_minute.py`, measured on the same data and machine (its polytag is called transfer).
 """
 
 import argparse
@@ -57,6 +57,17 @@ def measured(data: pt.Dataset, source: str, model: str, minutes: float, seed: in
             "fine_tuning": facts.get("fine_tuning"),
             **{score: evaluation.scores[score] for score in SCORES},
         }
+
+
+def every(runs: dict[str, dict]) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Return the mean time and mAP of all runs with the same minutes, and the lowest and highest mAP."""
+    by_minutes: dict[float, list[dict]] = {}
+    for key, run in runs.items():
+        by_minutes.setdefault(float(key.split()[0]), []).append(run)
+    same = [by_minutes[minutes] for minutes in sorted(by_minutes)]
+    means = [tuple(float(np.mean([run[name] for run in group])) for name in ("taken", SCORES[0])) for group in same]
+    maps = [[run[SCORES[0]] for run in group] for group in same]
+    return means, [(min(group), max(group)) for group in maps]
 
 
 def draw(
@@ -118,7 +129,6 @@ def main() -> None:
         raise SystemExit(f"{arguments.out} was made with other data, another model or on another machine")
     print(setting["processor"])
     print(f"{'minutes':>7} {'seed':>4} {'taken':>6} {'mAP':>7} {'F1':>7} {'subset':>7}")
-    means, spread = [], []
     for minutes in arguments.minutes:
         for seed in arguments.seeds:
             key = f"{minutes:g} minutes, seed {seed}"
@@ -132,10 +142,8 @@ def main() -> None:
         for name, of in (("mean", np.mean), ("sd", lambda values: np.std(values, ddof=min(1, len(values) - 1)))):
             values = " ".join(f"{of([run[score] for run in runs]):7.4f}" for score in SCORES)
             print(f"{minutes:7g} {name:>4} {of([run['taken'] for run in runs]):6.2f} {values}")
-        maps = [run[SCORES[0]] for run in runs]
-        means.append((float(np.mean([run["taken"] for run in runs])), float(np.mean(maps))))
-        spread.append((min(maps), max(maps)))
     if arguments.picture is not None:
+        means, spread = every(found["runs"])
         beside = {} if arguments.beside is None else json.loads(arguments.beside.read_text())["methods"]
         draw(arguments.picture, means, spread, beside)
 
