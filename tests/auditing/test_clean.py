@@ -15,6 +15,7 @@ from polytag.auditing.decisions import Decision, read_decisions, write_decisions
 from polytag.data.dataset import Dataset
 from polytag.data.reading.read import read
 from polytag.data.sample.scenes import draw_scene
+from polytag.data.splitting.split import split
 from polytag.errors import ConflictError, DataError, SettingsError
 
 LABELS = ("boat", "Boat", "sea")
@@ -102,6 +103,20 @@ def test_each_decision_is_in_the_table_with_its_reason(found: Audit, tmp_path: P
     assert len({rows[name]["group"] for name in ("2.jpg", "3.jpg", "4.jpg")} | {""}) == 2
     again = read(tmp_path / "out.csv")
     np.testing.assert_array_equal(again.targets, cleaned.targets)
+
+
+def test_photos_of_a_fixed_camera_can_still_be_split(tmp_path: Path) -> None:
+    rng, scene = np.random.default_rng(0), np.asarray(draw_scene(["bus", "boat"], 96, 5)).astype(int)
+    rows = ["image,boat,sea"]
+    for i in range(60):
+        frame = np.clip(scene + rng.normal(0, 3, scene.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(frame).save(tmp_path / f"{i:02}.png")
+        rows.append(f"{i:02}.png,{i % 2},{i % 3 % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    before = split(read(tmp_path / "labels.csv"))
+    clean(audit(read(tmp_path / "labels.csv")), tmp_path / "out.csv", tmp_path / "d.csv")
+    after = split(read(tmp_path / "out.csv"))
+    assert [len(part) for part in after] == [len(part) for part in before] and len(after[2]) >= 6
 
 
 def test_the_table_is_not_written_over_the_decisions(found: Audit, tmp_path: Path) -> None:

@@ -283,3 +283,18 @@ def test_verbose_logs_what_happens(data: Path, tmp_path: Path) -> None:
         done = subprocess.run([*words, "--overwrite", *flags], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert ("polytag.cli.app: read 25 images" in done.stderr) == logged
+
+
+def test_conflicts_that_are_decided_are_not_decided_again(tmp_path: Path) -> None:
+    for i in range(6):
+        Image.new("RGB", (32, 32), (40 * i, 10, 90)).save(tmp_path / f"{i}.png")
+    rows = [f"{i}.png,{i % 2},{(i + 1) % 2}" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,cat,dog", *rows, "0.png,1,0"]) + "\n")
+    for conflicts, expected in (("union", "1,1"), ("unknown", ",")):
+        out = tmp_path / f"{conflicts}.csv"
+        words = ["audit", tmp_path / "labels.csv", "--clean", out, "--conflicts", conflicts]
+        words += ["--decisions", tmp_path / f"{conflicts}.decisions.csv"]
+        result = CliRunner().invoke(app, [*map(str, words)])
+        assert result.exit_code == 0, result.output
+        (row,) = [line for line in out.read_text().splitlines() if line.startswith("0.png")]
+        assert row.startswith(f"0.png,{expected}"), row

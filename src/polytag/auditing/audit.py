@@ -22,6 +22,7 @@ from polytag.auditing.findings import findings_table
 from polytag.auditing.issues import ISSUES
 from polytag.auditing.label_errors import entry_findings
 from polytag.data.dataset import Dataset
+from polytag.data.splitting.groups import separable
 from polytag.files import write_json
 from polytag.photos.copies.duplicates import Pair, groups_of, recall_duplicates
 from polytag.photos.measure import Measurements, measure
@@ -42,6 +43,8 @@ class Audit:
         pairs: pairs of photos that show the same picture, as positions in `names`.
         measured: measurements of the photos in `names`.
         names: all listed photos whose files exist, readable or not.
+        separable: int64, the group of each photo in ``dataset`` that a split must keep together. It is smaller than
+            that of the dataset where too many photos look alike, as with a fixed camera.
         judged: whether individual labels were checked, which requires that `audit` got probabilities.
     """
 
@@ -50,6 +53,7 @@ class Audit:
     pairs: tuple[Pair, ...]
     measured: Measurements
     names: tuple[str, ...]
+    separable: NDArray[np.int64]
     judged: bool = False
 
     @cached_property
@@ -145,4 +149,6 @@ def audit(
             *([] if probabilities is None else [entry_findings(connected, probabilities)]),
         ]
     )
-    return Audit(readable, findings, pairs, measured, tuple(names), probabilities is not None)
+    rows = np.flatnonzero([path not in measured.errors for path in dataset.paths])
+    kept = separable(dataset.groups, pairs)[0][rows]
+    return Audit(readable, findings, pairs, measured, tuple(names), kept, probabilities is not None)

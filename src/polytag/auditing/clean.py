@@ -85,7 +85,7 @@ def plan_cleaning(found: Audit, decisions: str | os.PathLike[str]) -> tuple[Data
     decisions = Path(decisions)
     taken = read_decisions(decisions) if decisions.exists() else propose(found)
     _check_settled(found, taken, decisions)
-    cleaned, reasons = apply_decisions(found.dataset, taken)
+    cleaned, reasons = apply_decisions(replace(found.dataset, groups=found.separable), taken)
     if cleaned.parts is not None and leaks([cleaned.take(cleaned.parts == part) for part in PARTS]):
         # A new split is better than a split that leaks.
         note = "the given split leaks, so it was left out: the next command draws a new one, or name one with --split"

@@ -170,6 +170,7 @@ def audit(
         print(f"findings: {json}")
     if report is not None:
         print(f"report: {write_report(found, report, Path(data).resolve().stem, overwrite)}")
+    found = _settled(found, read)
     if clean is not None and dry_run:
         _print_cleaning(found, clean, decisions or default_decisions(data))
     elif clean is not None:
@@ -268,7 +269,7 @@ def review(
         require("sklearn", "train", "--label-errors")
     found = _audit(load(data, _undecided(read)), label_errors)
     if not decisions.exists():
-        write_decisions(decisions, propose(found))
+        write_decisions(decisions, propose(_settled(found, read)))
     suspects = suspects_of(found)
     print(f"{counted(len(suspects), 'question')}. Decisions are saved in {decisions}.", flush=True)
     serve_review(
@@ -328,6 +329,13 @@ def _print_shares(parts: "tuple[Dataset, Dataset, Dataset]", labels: int) -> Non
 def _undecided(read: ReadOptions) -> ReadOptions:
     """Mark contradictory labels as unknown instead of refusing the data, because an audit reports contradictions."""
     return replace(read, conflicts=read.conflicts or "unknown")
+
+
+def _settled(found: "Audit", read: ReadOptions) -> "Audit":
+    """Return an audit in which no conflict between rows is open if --conflicts has decided them all."""
+    if read.conflicts not in ("union", "drop"):
+        return found
+    return replace(found, dataset=replace(found.dataset, disputed={}))
 
 
 def _audit(dataset: "Dataset", label_errors: bool) -> "Audit":

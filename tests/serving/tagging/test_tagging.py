@@ -77,6 +77,8 @@ def test_outputs_replace_no_input(bundle: pt.Bundle, album: Path, tmp_path: Path
         done = polytag("tag", bundle.path, names, "--out", names, "--format", form, "--overwrite")
         assert done.returncode == 2 and "is the same file as the input" in done.stderr
     assert names.read_text().endswith("red.png\n")
+    with pytest.raises(SettingsError, match="named like a photo"):
+        TagJob(bundle, [str(album)], TagOptions(out=album / "red.png", format=Form.json, overwrite=True))
 
 
 def test_a_label_that_looks_like_two_is_not_written_to_csv(tmp_path: Path) -> None:

@@ -42,21 +42,15 @@ def keep_together(
         photos were kept together and which were not.
     """
     measured = measure(dataset.paths, on_progress)
-    pairs = recall_duplicates(measured, embeddings)
-    joined = groups_of(pairs, dataset.groups)
     own = groups_of([], dataset.groups)
-    sizes = np.bincount(joined)
-    giant = sizes > max(GIANT * len(dataset), LEAST_GIANT, np.bincount(own).max())
-    broken = giant[joined]
+    joined, look_alikes = separable(dataset.groups, recall_duplicates(measured, embeddings))
     notes = [*_unreadable(dataset, measured.errors)]
-    if broken.any():
-        most = max(round(CLUSTER * len(dataset)), LEAST_CLUSTER)
-        dataset = replace(dataset, look_alikes=np.where(broken, joined, -1))
-        joined = _broken_up(pairs, own, broken, most)
+    if (look_alikes >= 0).any():
+        dataset = replace(dataset, look_alikes=look_alikes)
         notes.append(
-            f"{counted(int(broken.sum()), 'photo')} look alike and form too large a group: only identical photos, "
-            f"and at most {most} of the most similar ones, stay together. Add a column 'group' to decide which photos "
-            "belong together"
+            f"{counted(int((look_alikes >= 0).sum()), 'photo')} look alike and form too large a group: only identical "
+            f"photos, and at most {_most(len(dataset))} of the most similar ones, stay together. Add a column 'group' "
+            "to decide which photos belong together"
         )
     near = int(own.max() - joined.max())
     if near:
@@ -65,6 +59,29 @@ def keep_together(
             "together"
         )
     return replace(dataset, groups=joined, notes=(*dataset.notes, *notes))
+
+
+def separable(groups: NDArray[np.int64], pairs: Sequence[Pair]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Merge groups of photos that show the same picture, and break up those that are too large for a split.
+
+    Args:
+        groups: int64 (n,), the dataset's own groups, which are never broken up.
+        pairs: pairs of photos that show the same picture.
+
+    Returns:
+        The groups, int64 (n,), and the too large group of each photo before it was broken up, or -1, int64 (n,).
+    """
+    joined, own = groups_of(list(pairs), groups), groups_of([], groups)
+    giant = np.bincount(joined) > max(GIANT * len(groups), LEAST_GIANT, np.bincount(own).max())
+    broken = giant[joined]
+    if not broken.any():
+        return joined, np.full(len(groups), -1)
+    return _broken_up(pairs, own, broken, _most(len(groups))), np.where(broken, joined, -1)
+
+
+def _most(photos: int) -> int:
+    """Return how many photos of a too large group stay together."""
+    return max(round(CLUSTER * photos), LEAST_CLUSTER)
 
 
 def _broken_up(

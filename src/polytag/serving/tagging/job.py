@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from polytag.errors import DataError, PolytagError, counted, printable
+from polytag.errors import DataError, PolytagError, SettingsError, counted, printable
 from polytag.files import refuse_same_file
 from polytag.models.bundle.bundle import Bundle
-from polytag.photos.kinds import left_out
+from polytag.photos.kinds import is_photo, left_out
 from polytag.serving.tagging.options import TagOptions
 from polytag.serving.tagging.rows import Row
 from polytag.serving.tagging.sidecars import plan_sidecar, write_sidecar
@@ -36,6 +36,8 @@ class TagJob:
         self._write_text = text_writer(options, bundle.labels)
         if options.out is not None:
             refuse_same_file(options.out, named(sources))
+            if is_photo(options.out.name):
+                raise SettingsError(f"{options.out} is named like a photo, and photos are never replaced: rename it")
         self.total = count(sources)
         self.file = None if options.out is None else TagFile(options, bundle, self.thresholds)
         self.photos = self.earlier = 0
