@@ -36,7 +36,7 @@ class TagJob:
         self._write_text = text_writer(options, bundle.labels)
         if options.out is not None:
             refuse_same_file(options.out, named(sources))
-            if is_photo(options.out.name):
+            if is_photo(options.out):
                 raise SettingsError(f"{options.out} is named like a photo, and photos are never replaced: rename it")
         self.total = count(sources)
         self.file = None if options.out is None else TagFile(options, bundle, self.thresholds)
