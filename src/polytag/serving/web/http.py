@@ -247,6 +247,8 @@ def serve(
         SettingsError: the server cannot listen on this host and port.
     """
     try:
+        if not 0 <= port <= 65_535:  # `create_server` would leave its socket open.
+            raise OverflowError("a port is a number from 0 to 65535")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, reuse_port=share_port)
     except (OSError, OverflowError, ValueError) as error:
