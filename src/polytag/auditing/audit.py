@@ -149,6 +149,5 @@ def audit(
             *([] if probabilities is None else [entry_findings(connected, probabilities)]),
         ]
     )
-    rows = np.flatnonzero([path not in measured.errors for path in dataset.paths])
-    kept = separable(dataset.groups, pairs)[0][rows]
+    kept = separable(dataset.groups, pairs)[0][measured.readable]
     return Audit(readable, findings, pairs, measured, tuple(names), kept, probabilities is not None)

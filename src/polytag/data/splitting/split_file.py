@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.data.dataset import PARTS, Dataset
-from polytag.data.reading.photo_index import PhotoIndex
+from polytag.data.reading.photo_index import Match, PhotoIndex, folders_of, spellings_of
 from polytag.data.reading.tables.cells import IMAGE_HEADERS, plain
 from polytag.data.reading.tables.roles import SPLIT_HEADERS, part_of
 from polytag.errors import DataError, counted, listed
@@ -46,14 +46,16 @@ def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
     number = {f"/{name}": i for i, name in enumerate(names)}
     parts: dict[int, str] = {}
     strange: list[str] = []
-    found = [(line, image, part, index.find(image).files) for line, image, part in _rows(path)]
+    found = [(line, image, part, index.find(image)) for line, image, part in _rows(path)]
     # Where folders agree, a row with other folders is about another photo, even if the file names are the same.
-    agreeing = [any(_agree(image, file) for file in files) for _, image, _, files in found]
-    for (line, image, part, files), agrees in zip(found, agreeing, strict=True):
+    agreeing = [_agrees(image, match) for _, image, _, match in found]
+    some_agree = any(agreeing)
+    for (line, image, part, match), agrees in zip(found, agreeing, strict=True):
+        files = match.files
         if len(files) > 1:
             shown = listed([file[1:] for file in files])
             raise DataError(f"{path}, line {line}: '{image}' could be {shown}: write the path")
-        if not files or (any(agreeing) and not agrees):
+        if not files or (some_agree and not agrees):
             strange.append(image)
         elif parts.setdefault(number[files[0]], part) != part:
             raise DataError(f"{path}, line {line}: {image} is in two parts: put it into one")
@@ -79,11 +81,10 @@ def with_split(dataset: Dataset, path: str | os.PathLike[str]) -> Dataset:
     )
 
 
-def _agree(image: str, file: str) -> bool:
-    """Return whether a name in a split file and the path of a photo have the same folders, as far as both state any."""
-    a, b = (name.replace("\\", "/").strip("/").split("/")[:-1] for name in (image, file))
-    shorter = min(len(a), len(b))
-    return a[len(a) - shorter :] == b[len(b) - shorter :]
+def _agrees(image: str, match: Match) -> bool:
+    """Return whether a name in a split file and the photo that it matches share all folders that both state."""
+    stated = len(folders_of(spellings_of(image)[-1]))
+    return any(match.agreeing >= min(stated, len(folders_of(file))) for file in match.files)
 
 
 def _rows(path: Path) -> list[tuple[int, str, str]]:

@@ -10,6 +10,9 @@ from polytag.errors import WeightsError
 FILES = ("preprocessor_config.json", "config.json", "open_clip_config.json")
 """Configuration files, in the order in which they are tried: transformers, timm, open_clip."""
 
+FIELDS = {"image_mean", "do_normalize", "do_rescale", "do_flip_channel_order", "image_processor_type"}
+"""Any of these fields makes a file a configuration of transformers."""
+
 NO_NORMALISATION = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
@@ -72,10 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _from_transformers(config: dict[str, Any]) -> Preprocessing | None:
-    if (
-        not {"image_mean", "do_normalize", "do_rescale", "do_flip_channel_order", "image_processor_type"}
-        & config.keys()
-    ):
+    if not FIELDS & config.keys():
         return None
     size = config.get("crop_size") if config.get("do_center_crop") else None
     size = _side(size or config.get("size"))
